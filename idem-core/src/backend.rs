@@ -1,0 +1,223 @@
+//! The contract every store keeps, and its errors.
+//!
+//! Owns the trait, its numbered contract and the one erased twin the engine holds. Backends own atomicity and bytes;
+//! they decide nothing else.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+
+use futures_util::future::BoxFuture;
+
+use crate::{Acquisition, Claim, Completion, Fenced, RecordKey};
+
+/// A store of records that makes each operation below atomic.
+///
+/// Implementations write plain `async fn`. Handles are shared by all requests of a process, and usually by several
+/// processes at once.
+///
+/// # Contract
+///
+/// One record is stored under a key at a time. Each call takes effect completely or not at all, at one point in time,
+/// with respect to every other call on that key from any process.
+///
+/// 1. [`claim`](Backend::claim) on an absent key writes the claim and returns [`Acquisition::Acquired`]. Of any number
+///    of concurrent claims, at most one is acquired.
+/// 2. `claim` on a present key changes nothing and returns [`Acquisition::Existing`] with what is there.
+/// 3. `claim` repeated with the token of the claim in place is `Acquired` again: an answer may have been lost.
+/// 4. A claim's lease lapses `lease` after it was acquired or last renewed, by the store's clock alone. A lapsed claim
+///    stays in place, reported with nothing remaining, for `ttl` more.
+/// 5. [`take_over`](Backend::take_over) replaces a claim only if it is still exactly the `lapsed` one and its lease has
+///    lapsed; of any number of concurrent calls, at most one is acquired. Where nothing is stored any more it claims
+///    as `claim` does; otherwise it changes nothing and returns what is there.
+/// 6. [`renew`](Backend::renew) starts the lease anew while the claim is in place, lapsed or not.
+/// 7. [`complete`](Backend::complete) replaces the claim by its completion, which stays for the claim's `ttl` from
+///    then on. Reads do not prolong it. Repeating it is [`Fenced::Applied`] and does not prolong it either.
+/// 8. [`release`](Backend::release) removes the claim, as if it had never been made.
+/// 9. `renew`, `complete` and `release` by a token that is not the one in place change nothing and return
+///    [`Fenced::Superseded`].
+/// 10. Completions come back byte for byte, whatever their bytes, and so do fingerprints, attempts and tokens.
+/// 11. What is stored but cannot be read is [`BackendErrorKind::Unreadable`], never absent (IDEM-15).
+/// 12. Keys do not touch each other.
+///
+/// Calls may be dropped before they resolve; the effect is then unknown but whole. Deadlines are the caller's: a
+/// backend may wait for its store as long as it likes.
+pub trait Backend: fmt::Debug + Send + Sync + 'static {
+    /// Claims `key` if nothing is stored under it (clauses 1 to 4).
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached or refuses; whether the claim was written is then unknown.
+    fn claim(&self, key: &RecordKey, claim: &Claim) -> impl Future<Output = Result<Acquisition, BackendError>> + Send;
+
+    /// Puts `claim` in the place of `lapsed` (clause 5).
+    ///
+    /// # Errors
+    ///
+    /// As [`Backend::claim`].
+    fn take_over(
+        &self,
+        key: &RecordKey,
+        lapsed: &Claim,
+        claim: &Claim,
+    ) -> impl Future<Output = Result<Acquisition, BackendError>> + Send;
+
+    /// Starts the lease of `claim` anew (clauses 6 and 9).
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached or refuses; whether the lease was renewed is then unknown.
+    fn renew(&self, key: &RecordKey, claim: &Claim) -> impl Future<Output = Result<Fenced, BackendError>> + Send;
+
+    /// Puts the outcome in the place of `claim` (clauses 7, 9 and 10).
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached or refuses; the call may be repeated with the same arguments.
+    fn complete(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        completion: &Completion,
+    ) -> impl Future<Output = Result<Fenced, BackendError>> + Send;
+
+    /// Removes `claim` (clauses 8 and 9).
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached or refuses; the call may be repeated.
+    fn release(&self, key: &RecordKey, claim: &Claim) -> impl Future<Output = Result<Fenced, BackendError>> + Send;
+}
+
+/// The erased twin of [`Backend`], for one `Arc<dyn …>` in the engine.
+pub(crate) trait DynBackend: fmt::Debug + Send + Sync + 'static {
+    fn claim<'a>(&'a self, key: &'a RecordKey, claim: &'a Claim) -> BoxFuture<'a, Result<Acquisition, BackendError>>;
+
+    fn take_over<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        lapsed: &'a Claim,
+        claim: &'a Claim,
+    ) -> BoxFuture<'a, Result<Acquisition, BackendError>>;
+
+    fn renew<'a>(&'a self, key: &'a RecordKey, claim: &'a Claim) -> BoxFuture<'a, Result<Fenced, BackendError>>;
+
+    fn complete<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        claim: &'a Claim,
+        completion: &'a Completion,
+    ) -> BoxFuture<'a, Result<Fenced, BackendError>>;
+
+    fn release<'a>(&'a self, key: &'a RecordKey, claim: &'a Claim) -> BoxFuture<'a, Result<Fenced, BackendError>>;
+}
+
+impl<B: Backend> DynBackend for B {
+    fn claim<'a>(&'a self, key: &'a RecordKey, claim: &'a Claim) -> BoxFuture<'a, Result<Acquisition, BackendError>> {
+        Box::pin(Backend::claim(self, key, claim))
+    }
+
+    fn take_over<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        lapsed: &'a Claim,
+        claim: &'a Claim,
+    ) -> BoxFuture<'a, Result<Acquisition, BackendError>> {
+        Box::pin(Backend::take_over(self, key, lapsed, claim))
+    }
+
+    fn renew<'a>(&'a self, key: &'a RecordKey, claim: &'a Claim) -> BoxFuture<'a, Result<Fenced, BackendError>> {
+        Box::pin(Backend::renew(self, key, claim))
+    }
+
+    fn complete<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        claim: &'a Claim,
+        completion: &'a Completion,
+    ) -> BoxFuture<'a, Result<Fenced, BackendError>> {
+        Box::pin(Backend::complete(self, key, claim, completion))
+    }
+
+    fn release<'a>(&'a self, key: &'a RecordKey, claim: &'a Claim) -> BoxFuture<'a, Result<Fenced, BackendError>> {
+        Box::pin(Backend::release(self, key, claim))
+    }
+}
+
+/// What went wrong in a backend.
+///
+/// Displays what was tried and never carries credentials or stored data; the cause is its
+/// [`source`](Error::source).
+#[derive(Debug)]
+pub struct BackendError {
+    kind: BackendErrorKind,
+    context: Cow<'static, str>,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// The class of a [`BackendError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BackendErrorKind {
+    /// The store cannot be reached, or the connection was lost. Trying again later may help.
+    Unavailable,
+    /// No answer came within the deadline; the call may still take effect. Trying again later may help.
+    Timeout,
+    /// The store answered that it will not: no permission, out of memory, read-only. Trying again helps once an
+    /// operator has acted; the source says on what.
+    Refused,
+    /// What is stored under the key is not a record this version can read. Trying again does not help.
+    Unreadable,
+    /// The backend was set up with something it cannot use, such as a malformed URL. Trying again does not help.
+    Config,
+}
+
+impl BackendError {
+    /// An error of `kind`; `context` says what was tried, in a few words.
+    pub fn new(kind: BackendErrorKind, context: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            kind,
+            context: context.into(),
+            source: None,
+        }
+    }
+
+    /// Keeps the cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The class of the error.
+    #[must_use]
+    pub fn kind(&self) -> BackendErrorKind {
+        self.kind
+    }
+
+    /// Whether the same call may succeed later without anybody changing anything.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self.kind, BackendErrorKind::Unavailable | BackendErrorKind::Timeout)
+    }
+}
+
+impl fmt::Display for BackendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            BackendErrorKind::Unavailable => "the backend is unavailable",
+            BackendErrorKind::Timeout => "the backend did not answer in time",
+            BackendErrorKind::Refused => "the backend refused",
+            BackendErrorKind::Unreadable => "the stored record cannot be read",
+            BackendErrorKind::Config => "the backend is misconfigured",
+        };
+        write!(f, "{kind}: {}", self.context)
+    }
+}
+
+impl Error for BackendError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

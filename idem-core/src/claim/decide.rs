@@ -1,0 +1,118 @@
+//! The decision over an existing record, as a pure function.
+
+use super::{Claim, Completion, Record};
+use crate::Fingerprint;
+use bytes::Bytes;
+
+/// What a request gets that found a record in its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// The stored answer (IDEM-2).
+    Replay(Bytes),
+    /// The outcome is known, its answer was not kept (IDEM-12).
+    NotStored,
+    /// Another request used this key (IDEM-3).
+    Mismatch,
+    /// The first one is still running (IDEM-4).
+    InFlight,
+    /// The owner died; run again in place of this claim (IDEM-7).
+    TakeOver(Claim),
+}
+
+/// Decides what a request with `fingerprint` gets from the `record` in its way.
+///
+/// A mismatch comes before everything else, in flight or completed: it must not depend on how far the other request
+/// has come.
+#[must_use]
+pub fn decide(record: Record, fingerprint: &Fingerprint) -> Decision {
+    let stored = match &record {
+        Record::Claimed { claim, .. } => &claim.fingerprint,
+        Record::Completed { fingerprint, .. } => fingerprint,
+    };
+    if stored.differs_from(fingerprint) {
+        return Decision::Mismatch;
+    }
+    match record {
+        Record::Completed { completion, .. } => match completion {
+            Completion::Stored(payload) => Decision::Replay(payload),
+            Completion::NotStored => Decision::NotStored,
+        },
+        Record::Claimed { claim, remaining } if remaining.is_zero() => Decision::TakeOver(claim),
+        Record::Claimed { .. } => Decision::InFlight,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Policy, Token};
+
+    const MINE: Fingerprint = Fingerprint::new(1, [7; 32]);
+    const OTHER: Fingerprint = Fingerprint::new(1, [8; 32]);
+    const OTHER_SCHEME: Fingerprint = Fingerprint::new(2, [8; 32]);
+
+    fn claim(fingerprint: Fingerprint) -> Claim {
+        Claim {
+            token: Token::from_bytes([9; 16]),
+            ..Claim::first(fingerprint, &Policy::new(Duration::from_mins(1)))
+        }
+    }
+
+    fn held(fingerprint: Fingerprint) -> Record {
+        Record::Claimed {
+            claim: claim(fingerprint),
+            remaining: Duration::from_millis(1),
+        }
+    }
+
+    fn lapsed(fingerprint: Fingerprint) -> Record {
+        Record::Claimed {
+            claim: claim(fingerprint),
+            remaining: Duration::ZERO,
+        }
+    }
+
+    fn done(fingerprint: Fingerprint, completion: Completion) -> Record {
+        Record::Completed {
+            fingerprint,
+            completion,
+        }
+    }
+
+    #[test]
+    fn every_state_meets_every_fingerprint() {
+        let payload = Bytes::from_static(b"201 Created");
+        let stored = || Completion::Stored(payload.clone());
+        let replay = || Decision::Replay(payload.clone());
+        let table = [
+            (held(MINE), Decision::InFlight),
+            (held(OTHER), Decision::Mismatch),
+            (held(Fingerprint::NONE), Decision::InFlight),
+            (held(OTHER_SCHEME), Decision::InFlight),
+            (lapsed(MINE), Decision::TakeOver(claim(MINE))),
+            (lapsed(OTHER), Decision::Mismatch),
+            (lapsed(Fingerprint::NONE), Decision::TakeOver(claim(Fingerprint::NONE))),
+            (lapsed(OTHER_SCHEME), Decision::TakeOver(claim(OTHER_SCHEME))),
+            (done(MINE, stored()), replay()),
+            (done(OTHER, stored()), Decision::Mismatch),
+            (done(Fingerprint::NONE, stored()), replay()),
+            (done(OTHER_SCHEME, stored()), replay()),
+            (done(MINE, Completion::NotStored), Decision::NotStored),
+            (done(OTHER, Completion::NotStored), Decision::Mismatch),
+            (done(Fingerprint::NONE, Completion::NotStored), Decision::NotStored),
+            (done(OTHER_SCHEME, Completion::NotStored), Decision::NotStored),
+        ];
+        for (record, expected) in table {
+            assert_eq!(decide(record.clone(), &MINE), expected, "{record:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_not_compared_never_mismatches() {
+        for record in [held(OTHER), lapsed(OTHER), done(OTHER, Completion::NotStored)] {
+            assert_ne!(decide(record, &Fingerprint::NONE), Decision::Mismatch);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The contract of [`Backend`] as tests: one clause, one test, on any backend.
+//!
+//! Owns what the contract means in terms of calls. Does not own servers: the caller makes a backend for each test.
+//! Clause 11 (unreadable is not absent) needs hands in the store and is left to each backend's own tests.
+//!
+//! ```no_run
+//! mod memory {
+//!     idem_core::conformance!(async { idem_core::MemoryBackend::new() });
+//! }
+//! ```
+//!
+//! The tests run on real time and need `tokio` with `macros` and `rt-multi-thread` among the caller's dependencies.
+//! None asserts that something happened quickly; where time has to pass, a test waits until the backend says that it
+//! has.
+
+mod clauses;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use clauses::*;
+use tokio::time::{Instant, sleep};
+
+use crate::{Acquisition, Backend, Claim, Completion, Fenced, Fingerprint, Record, RecordKey, Scope, Token};
+
+/// What the kit runs on: a backend, or something that holds one and keeps its server alive.
+pub trait Subject: Send + Sync + 'static {
+    /// The backend under test.
+    type Backend: Backend;
+
+    /// The backend under test.
+    fn backend(&self) -> &Self::Backend;
+}
+
+impl<B: Backend> Subject for B {
+    type Backend = B;
+
+    fn backend(&self) -> &B {
+        self
+    }
+}
+
+/// Expands to one `#[tokio::test]` a clause; takes an expression whose future resolves to a fresh [`Subject`].
+#[macro_export]
+macro_rules! conformance {
+    ($subject:expr) => {
+        $crate::conformance!(@each $subject;
+            clause_01_an_absent_key_is_claimed_and_one_of_many_claims_wins
+            clause_02_a_present_key_is_reported_and_not_changed
+            clause_03_a_claim_repeated_by_its_token_is_acquired_again
+            clause_04_a_lease_lapses_and_the_claim_stays_in_place_until_its_ttl
+            clause_05_only_exactly_the_lapsed_claim_is_taken_over_and_by_one
+            clause_05_taking_over_what_is_gone_claims
+            clause_06_renewing_starts_the_lease_anew
+            clause_07_a_completion_stays_for_its_ttl
+            clause_07_neither_reading_nor_repeating_prolongs_a_completion
+            clause_08_a_release_makes_the_key_absent
+            clause_09_a_superseded_owner_changes_nothing
+            clause_10_payloads_come_back_byte_for_byte
+            clause_12_keys_do_not_touch_each_other
+        );
+    };
+    (@each $subject:expr; $($clause:ident)*) => {
+        $(
+            #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $clause() {
+                $crate::conformance::$clause(($subject).await).await;
+            }
+        )*
+    };
+}
+
+/// Long enough never to lapse within a test.
+const LONG: Duration = Duration::from_mins(10);
+/// Short enough to wait for.
+const SHORT: Duration = Duration::from_millis(60);
+/// How long the kit waits for something that takes [`SHORT`] before it calls it a failure.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const REQUEST: Fingerprint = Fingerprint::new(1, [0xA5; 32]);
+
+/// A key no other test uses.
+fn fresh_key() -> RecordKey {
+    let unique = format!("{:?}", Token::random());
+    match RecordKey::new("conformance", &Scope::of("kit"), &unique) {
+        Ok(key) => key,
+        Err(error) => unreachable!("{error}"),
+    }
+}
+
+fn claim(lease: Duration, ttl: Duration) -> Claim {
+    Claim {
+        token: Token::random(),
+        attempt: 1,
+        fingerprint: REQUEST,
+        lease,
+        ttl,
+    }
+}
+
+/// A subject with its calls unwrapped: on a healthy store, an error is a failed test.
+struct Kit<S>(Arc<S>);
+
+impl<S> Clone for Kit<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S: Subject> Kit<S> {
+    fn new(subject: S) -> Self {
+        Self(Arc::new(subject))
+    }
+
+    async fn claim(&self, key: &RecordKey, claim: &Claim) -> Acquisition {
+        healthy(self.0.backend().claim(key, claim).await)
+    }
+
+    async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Acquisition {
+        healthy(self.0.backend().take_over(key, lapsed, claim).await)
+    }
+
+    async fn renew(&self, key: &RecordKey, claim: &Claim) -> Fenced {
+        healthy(self.0.backend().renew(key, claim).await)
+    }
+
+    async fn complete(&self, key: &RecordKey, claim: &Claim, payload: &'static [u8]) -> Fenced {
+        self.complete_with(key, claim, &Completion::Stored(payload.into()))
+            .await
+    }
+
+    async fn complete_with(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Fenced {
+        healthy(self.0.backend().complete(key, claim, completion).await)
+    }
+
+    async fn release(&self, key: &RecordKey, claim: &Claim) -> Fenced {
+        healthy(self.0.backend().release(key, claim).await)
+    }
+
+    /// What is stored under `key`, which must be something.
+    async fn read(&self, key: &RecordKey) -> Record {
+        match self.claim(key, &claim(LONG, LONG)).await {
+            Acquisition::Existing(record) => record,
+            Acquisition::Acquired => panic!("nothing is stored under {key}"),
+        }
+    }
+
+    /// What is left of the lease of the claim under `key`.
+    async fn remaining(&self, key: &RecordKey) -> Duration {
+        match self.read(key).await {
+            Record::Claimed { remaining, .. } => remaining,
+            completed @ Record::Completed { .. } => panic!("{completed:?} in the place of a claim"),
+        }
+    }
+
+    async fn wait_until_lapsed(&self, key: &RecordKey) {
+        let patience = Instant::now() + PATIENCE;
+        while !self.remaining(key).await.is_zero() {
+            assert!(Instant::now() < patience, "the lease never lapsed");
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Waits until `key` is absent; a claim of ours is there afterwards.
+    async fn wait_until_absent(&self, key: &RecordKey) {
+        let patience = Instant::now() + PATIENCE;
+        let witness = claim(LONG, LONG);
+        while self.claim(key, &witness).await != Acquisition::Acquired {
+            assert!(Instant::now() < patience, "the record never expired");
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+fn healthy<T>(result: Result<T, crate::BackendError>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!(
+            "{error}: {:?}",
+            std::error::Error::source(&error).map(ToString::to_string)
+        ),
+    }
+}

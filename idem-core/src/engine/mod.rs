@@ -1,0 +1,187 @@
+//! Claim, run detached, renew, complete, release.
+//!
+//! Owns every rule about time, claims and replay: who runs, that a handler which started runs to its end whoever
+//! hangs up (IDEM-5), that only an outcome or a lapsed lease ends its claim (IDEM-6), and that every backend call has
+//! a deadline (IDEM-13). Does not own what an answer is made of, nor when it is final: the integration says so by the
+//! [`Outcome`] it ends a run with.
+
+mod acquire;
+mod run;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use self::acquire::Step;
+use crate::backend::DynBackend;
+use crate::{Backend, BackendError, BackendErrorKind, Completion, Fingerprint, Policy, RecordKey};
+
+/// Runs each request once; clones share backend and running handlers.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    backend: Arc<dyn DynBackend>,
+    running: TaskTracker,
+    deadline: Duration,
+}
+
+/// How a run ended, for its record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Kept: duplicates get this from now on.
+    Complete(Completion),
+    /// Not kept: the next request runs again, as the first did (IDEM-11).
+    Release,
+}
+
+/// What a handler's future resolves to.
+pub enum Finished<A> {
+    /// The answer is whole. It is handed out once its outcome is recorded, or could not be.
+    Whole {
+        /// For the client.
+        answer: A,
+        /// For the record.
+        outcome: Outcome,
+    },
+    /// The answer can start before its outcome is known. The claim is held until the outcome is.
+    Streaming {
+        /// For the client, at once.
+        answer: A,
+        /// For the record, later; polled whether or not the client is still there.
+        outcome: BoxFuture<'static, Outcome>,
+    },
+}
+
+impl<A> std::fmt::Debug for Finished<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Whole { outcome, .. } => f
+                .debug_struct("Whole")
+                .field("outcome", outcome)
+                .finish_non_exhaustive(),
+            Self::Streaming { .. } => f.debug_struct("Streaming").finish_non_exhaustive(),
+        }
+    }
+}
+
+/// What a request gets from the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply<A> {
+    /// The handler ran; this is its answer.
+    Executed {
+        /// From the handler.
+        answer: A,
+        /// Whether the outcome is recorded, as far as is known by now. It is false when the backend failed, and is
+        /// then tried again in the background, or when the claim had been superseded.
+        recorded: bool,
+    },
+    /// The handler did not run; this is what an equal request got (IDEM-2).
+    Replay(Bytes),
+    /// The handler ran for an equal request, whose answer was not kept (IDEM-12).
+    NotStored,
+    /// The key belongs to another request (IDEM-3).
+    Mismatch,
+    /// An equal request is still running (IDEM-4).
+    InFlight,
+    /// The handler ran and came to no end: it panicked and its claim is released, or its runtime was shut down.
+    Panicked,
+}
+
+impl Engine {
+    /// How long a backend call may take where nothing else is set.
+    pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(1);
+
+    /// An engine over `backend`, with [`Engine::DEFAULT_DEADLINE`].
+    pub fn new(backend: impl Backend) -> Self {
+        Self {
+            backend: Arc::new(backend),
+            running: TaskTracker::new(),
+            deadline: Self::DEFAULT_DEADLINE,
+        }
+    }
+
+    /// Sets how long a single backend call may take.
+    ///
+    /// Keep it well below every lease: two thirds of a lease are what an owner has to get one renewal through.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Runs `handler` under a claim on `key`, or says what is in the way.
+    ///
+    /// The handler's future is polled in a task of its own, with the current tracing span, and never before the claim
+    /// is acquired.
+    ///
+    /// # Errors
+    ///
+    /// When the backend failed before the claim was decided. The handler has not run and will not.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before the handler has started releases the claim in the background; dropping it later
+    /// changes nothing: the handler runs to its end and its outcome is recorded.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub async fn execute<A, F>(
+        &self,
+        key: &RecordKey,
+        fingerprint: Fingerprint,
+        policy: &Policy,
+        handler: F,
+    ) -> Result<Reply<A>, BackendError>
+    where
+        A: Send + 'static,
+        F: Future<Output = Finished<A>> + Send + 'static,
+    {
+        let claim = match self.acquire(key, fingerprint, policy).await? {
+            Step::Run(claim) => claim,
+            Step::Replay(payload) => return Ok(Reply::Replay(payload)),
+            Step::NotStored => return Ok(Reply::NotStored),
+            Step::Mismatch => return Ok(Reply::Mismatch),
+            Step::InFlight => return Ok(Reply::InFlight),
+        };
+        let (answer, answered) = oneshot::channel();
+        let run = run::Run {
+            engine: self.clone(),
+            key: key.clone(),
+            claim,
+        };
+        self.running.spawn(run.to_its_end(handler, answer).in_current_span());
+        Ok(answered.await.unwrap_or(Reply::Panicked))
+    }
+
+    /// Waits until every handler that was started has ended and its outcome is recorded, or given up.
+    ///
+    /// Call it after the server has stopped accepting requests: handlers whose client has left are still running then
+    /// (IDEM-5), and end with the runtime otherwise.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops only the waiting; wrap it in a timeout to bound a shutdown.
+    pub async fn drain(&self) {
+        self.running.close();
+        self.running.wait().await;
+    }
+
+    /// A backend call, within the deadline.
+    async fn within_deadline<T>(&self, call: impl Future<Output = Result<T, BackendError>>) -> Result<T, BackendError> {
+        tokio::time::timeout(self.deadline, call)
+            .await
+            .unwrap_or_else(|elapsed| {
+                let context = format!("no answer within {:?}", self.deadline);
+                Err(BackendError::new(BackendErrorKind::Timeout, context).with_source(elapsed))
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,376 @@
+//! The engine over the memory backend, on a paused clock, with faults put between the two.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::Notify;
+use tokio::time::{advance, sleep};
+
+use super::{Engine, Finished, Outcome, Reply};
+use crate::{
+    Acquisition, Backend, BackendError, BackendErrorKind, Claim, Completion, Fenced, Fingerprint, MemoryBackend,
+    Policy, Record, RecordKey, Scope,
+};
+
+const LEASE: Duration = Duration::from_secs(30);
+const POLICY: Policy = Policy::new(Duration::from_hours(1)).with_lease(LEASE);
+const REQUEST: Fingerprint = Fingerprint::new(1, [1; 32]);
+
+fn key() -> RecordKey {
+    RecordKey::new("POST /orders", &Scope::of("acme"), "k").expect("a valid key")
+}
+
+fn stored(answer: &'static str) -> Finished<&'static str> {
+    Finished::Whole {
+        answer,
+        outcome: Outcome::Complete(Completion::Stored(Bytes::from_static(answer.as_bytes()))),
+    }
+}
+
+fn released(answer: &'static str) -> Finished<&'static str> {
+    Finished::Whole {
+        answer,
+        outcome: Outcome::Release,
+    }
+}
+
+async fn execute(
+    engine: &Engine,
+    handler: impl Future<Output = Finished<&'static str>> + Send + 'static,
+) -> Result<Reply<&'static str>, BackendErrorKind> {
+    engine
+        .execute(&key(), REQUEST, &POLICY, handler)
+        .await
+        .map_err(|error| error.kind())
+}
+
+/// A handler that must not run.
+async fn never() -> Finished<&'static str> {
+    unreachable!("the handler ran")
+}
+
+fn executed(answer: &'static str) -> Result<Reply<&'static str>, BackendErrorKind> {
+    Ok(Reply::Executed { answer, recorded: true })
+}
+
+fn replay(answer: &'static str) -> Result<Reply<&'static str>, BackendErrorKind> {
+    Ok(Reply::Replay(Bytes::from_static(answer.as_bytes())))
+}
+
+/// The memory backend behind switches.
+#[derive(Clone, Debug, Default)]
+struct Faulty {
+    inner: MemoryBackend,
+    fault: Arc<Switches>,
+}
+
+#[derive(Debug, Default)]
+struct Switches {
+    /// Every call takes effect and then hangs.
+    hangs: AtomicBool,
+    /// Renewals fail.
+    renewals_fail: AtomicBool,
+    /// Completions and releases fail.
+    settling_fails: AtomicBool,
+}
+
+impl Faulty {
+    async fn answer<T>(&self, answer: T) -> Result<T, BackendError> {
+        if self.fault.hangs.load(Ordering::SeqCst) {
+            futures_util::future::pending::<()>().await;
+        }
+        Ok(answer)
+    }
+
+    fn fails(switch: &AtomicBool) -> Result<(), BackendError> {
+        if switch.load(Ordering::SeqCst) {
+            return Err(BackendError::new(BackendErrorKind::Unavailable, "switched off"));
+        }
+        Ok(())
+    }
+}
+
+impl Backend for Faulty {
+    async fn claim(&self, key: &RecordKey, claim: &Claim) -> Result<Acquisition, BackendError> {
+        self.answer(self.inner.claim(key, claim).await?).await
+    }
+
+    async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
+        self.answer(self.inner.take_over(key, lapsed, claim).await?).await
+    }
+
+    async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        Self::fails(&self.fault.renewals_fail)?;
+        self.answer(self.inner.renew(key, claim).await?).await
+    }
+
+    async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
+        Self::fails(&self.fault.settling_fails)?;
+        self.answer(self.inner.complete(key, claim, completion).await?).await
+    }
+
+    async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        Self::fails(&self.fault.settling_fails)?;
+        self.answer(self.inner.release(key, claim).await?).await
+    }
+}
+
+#[tokio::test]
+async fn idem_1_and_2_one_of_many_runs_and_the_others_are_in_flight_then_replayed() {
+    let engine = Engine::new(MemoryBackend::new());
+    let runs = Arc::new(AtomicU32::new(0));
+    let finish = Arc::new(Notify::new());
+    let requests: Vec<_> = (0..100)
+        .map(|_| {
+            let (engine, runs, finish) = (engine.clone(), runs.clone(), finish.clone());
+            tokio::spawn(async move {
+                let handler = async move {
+                    runs.fetch_add(1, Ordering::SeqCst);
+                    finish.notified().await;
+                    stored("201")
+                };
+                execute(&engine, handler).await
+            })
+        })
+        .collect();
+    // Every duplicate is refused while the first one waits for this permit.
+    let mut replies = Vec::new();
+    let mut requests: FuturesUnordered<_> = requests.into_iter().collect();
+    while let Some(reply) = requests.next().await {
+        replies.push(reply.expect("no panic"));
+        if replies.len() == 99 {
+            assert!(replies.iter().all(|reply| *reply == Ok(Reply::InFlight)), "{replies:?}");
+            finish.notify_one();
+        }
+    }
+    assert_eq!(replies.last(), Some(&executed("201")));
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+    assert_eq!(execute(&engine, never()).await, replay("201"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn idem_7_a_handler_that_outlives_its_lease_three_times_over_keeps_its_claim() {
+    let engine = Engine::new(MemoryBackend::new());
+    let handler = async {
+        sleep(LEASE * 3).await;
+        stored("201")
+    };
+    let first = tokio::spawn({
+        let engine = engine.clone();
+        async move { execute(&engine, handler).await }
+    });
+    for _ in 0..8 {
+        sleep(LEASE / 3 + Duration::from_secs(1)).await;
+        assert_eq!(execute(&engine, never()).await, Ok(Reply::InFlight));
+    }
+    assert_eq!(first.await.expect("no panic"), executed("201"));
+    assert_eq!(execute(&engine, never()).await, replay("201"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn idem_5_a_handler_whose_client_left_runs_to_its_end_and_drain_waits_for_it() {
+    let engine = Engine::new(MemoryBackend::new());
+    let started = Arc::new(Notify::new());
+    let handler = {
+        let started = started.clone();
+        async move {
+            started.notify_one();
+            sleep(Duration::from_mins(5)).await;
+            stored("201")
+        }
+    };
+    let request = tokio::spawn({
+        let engine = engine.clone();
+        async move { execute(&engine, handler).await }
+    });
+    started.notified().await;
+    request.abort();
+    assert!(request.await.is_err_and(|error| error.is_cancelled()));
+    assert_eq!(execute(&engine, never()).await, Ok(Reply::InFlight));
+
+    engine.drain().await;
+
+    assert_eq!(execute(&engine, never()).await, replay("201"));
+}
+
+#[tokio::test]
+async fn idem_11_a_released_outcome_and_a_panic_let_the_next_request_run() {
+    let engine = Engine::new(MemoryBackend::new());
+    assert_eq!(execute(&engine, async { released("500") }).await, executed("500"));
+    let panics = async { panic!("in the handler, on purpose") };
+    assert_eq!(execute(&engine, panics).await, Ok(Reply::Panicked));
+    assert_eq!(execute(&engine, async { stored("201") }).await, executed("201"));
+    assert_eq!(execute(&engine, never()).await, replay("201"));
+}
+
+#[tokio::test]
+async fn idem_12_a_streamed_answer_is_handed_out_before_its_outcome_is_known() {
+    let engine = Engine::new(MemoryBackend::new());
+    let ended = Arc::new(Notify::new());
+    let handler = {
+        let ended = ended.clone();
+        async move {
+            Finished::Streaming {
+                answer: "200",
+                outcome: Box::pin(async move {
+                    ended.notified().await;
+                    Outcome::Complete(Completion::NotStored)
+                }),
+            }
+        }
+    };
+    assert_eq!(execute(&engine, handler).await, executed("200"));
+    assert_eq!(execute(&engine, never()).await, Ok(Reply::InFlight));
+    ended.notify_one();
+    engine.drain().await;
+    assert_eq!(execute(&engine, never()).await, Ok(Reply::NotStored));
+}
+
+#[tokio::test(start_paused = true)]
+async fn idem_7_and_8_after_a_lost_lease_the_next_request_runs_and_the_first_changes_nothing() {
+    let backend = Faulty::default();
+    let engine = Engine::new(backend.clone());
+    backend.fault.renewals_fail.store(true, Ordering::SeqCst);
+    let stalled = tokio::spawn({
+        let engine = engine.clone();
+        let handler = async {
+            sleep(LEASE * 2).await;
+            stored("first")
+        };
+        async move { execute(&engine, handler).await }
+    });
+    sleep(LEASE + Duration::from_secs(1)).await;
+
+    let second = execute(&engine, async { stored("second") }).await;
+
+    assert_eq!(second, executed("second"));
+    let superseded = stalled.await.expect("no panic");
+    assert_eq!(
+        superseded,
+        Ok(Reply::Executed {
+            answer: "first",
+            recorded: false
+        }),
+        "its client gets its answer"
+    );
+    assert_eq!(execute(&engine, never()).await, replay("second"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn idem_7_a_dead_owner_is_succeeded_by_attempt_two() {
+    let backend = MemoryBackend::new();
+    let dead = Claim::first(REQUEST, &POLICY);
+    assert_eq!(
+        backend.claim(&key(), &dead).await.expect("no I/O"),
+        Acquisition::Acquired
+    );
+    let engine = Engine::new(backend.clone());
+    assert_eq!(execute(&engine, never()).await, Ok(Reply::InFlight));
+    advance(LEASE).await;
+    let handler = async move {
+        let witness = Claim::first(REQUEST, &POLICY);
+        match backend.claim(&key(), &witness).await {
+            Ok(Acquisition::Existing(Record::Claimed { claim, .. })) => assert_eq!(claim.attempt, 2),
+            other => panic!("{other:?}"),
+        }
+        stored("201")
+    };
+    assert_eq!(execute(&engine, handler).await, executed("201"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn idem_13_a_hanging_backend_is_an_error_within_the_deadline_and_the_handler_does_not_run() {
+    let backend = Faulty::default();
+    let engine = Engine::new(backend.clone());
+    backend.fault.hangs.store(true, Ordering::SeqCst);
+    let before = tokio::time::Instant::now();
+
+    assert_eq!(execute(&engine, never()).await, Err(BackendErrorKind::Timeout));
+
+    assert!(before.elapsed() <= Engine::DEFAULT_DEADLINE + Duration::from_millis(1));
+    // The claim was written before the backend hung; given up, it is released behind the request's back.
+    engine.drain().await;
+    assert!(backend.inner.is_empty());
+}
+
+#[tokio::test]
+async fn a_request_that_is_dropped_while_it_claims_leaves_no_claim_behind() {
+    let backend = Faulty::default();
+    let engine = Engine::new(backend.clone());
+    backend.fault.hangs.store(true, Ordering::SeqCst);
+    {
+        let request = std::pin::pin!(execute(&engine, never()));
+        assert!(request.now_or_never().is_none());
+        assert_eq!(backend.inner.len(), 1);
+    }
+    backend.fault.hangs.store(false, Ordering::SeqCst);
+    engine.drain().await;
+    assert!(backend.inner.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn idem_13_an_outcome_that_cannot_be_recorded_is_answered_at_once_and_recorded_later() {
+    let backend = Faulty::default();
+    let engine = Engine::new(backend.clone());
+    backend.fault.settling_fails.store(true, Ordering::SeqCst);
+
+    let first = execute(&engine, async { stored("201") }).await;
+
+    assert_eq!(
+        first,
+        Ok(Reply::Executed {
+            answer: "201",
+            recorded: false
+        })
+    );
+    sleep(LEASE * 3).await;
+    assert_eq!(
+        execute(&engine, never()).await,
+        Ok(Reply::InFlight),
+        "the claim is kept alive"
+    );
+    backend.fault.settling_fails.store(false, Ordering::SeqCst);
+    engine.drain().await;
+    assert_eq!(execute(&engine, never()).await, replay("201"));
+}
+
+#[tokio::test]
+async fn idem_3_another_request_under_the_key_is_refused_in_flight_and_after() {
+    let engine = Engine::new(MemoryBackend::new());
+    let other = Fingerprint::new(1, [2; 32]);
+    let finish = Arc::new(Notify::new());
+    let handler = {
+        let finish = finish.clone();
+        async move {
+            finish.notified().await;
+            stored("201")
+        }
+    };
+    let mut first = std::pin::pin!(execute(&engine, handler));
+    assert!((&mut first).now_or_never().is_none());
+    let refused = engine.execute(&key(), other, &POLICY, never()).await;
+    assert_eq!(refused.map_err(|error| error.kind()), Ok(Reply::Mismatch));
+    finish.notify_one();
+    assert_eq!(first.await, executed("201"));
+    let refused = engine.execute(&key(), other, &POLICY, never()).await;
+    assert_eq!(refused.map_err(|error| error.kind()), Ok(Reply::Mismatch));
+}
+
+#[tokio::test(start_paused = true)]
+async fn idem_14_an_outcome_expires_ttl_after_completion_and_replays_do_not_prolong_it() {
+    let engine = Engine::new(MemoryBackend::new());
+    let slow = async {
+        sleep(Duration::from_mins(10)).await;
+        stored("201")
+    };
+    assert_eq!(execute(&engine, slow).await, executed("201"));
+    sleep(POLICY.ttl() - Duration::from_secs(1)).await;
+    assert_eq!(execute(&engine, never()).await, replay("201"));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(execute(&engine, async { stored("again") }).await, executed("again"));
+}

@@ -1,0 +1,63 @@
+//! What tells an equal request from another one under the same key (IDEM-3).
+//!
+//! Owns the value and its comparison. Does not own how a request is hashed: that is the integration's, which names
+//! its scheme by a number so that a later scheme is not mistaken for another request.
+
+use std::fmt;
+
+/// A digest of a request, and the scheme that made it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint {
+    scheme: u8,
+    digest: [u8; 32],
+}
+
+impl Fingerprint {
+    /// Length of [`Fingerprint::to_bytes`].
+    pub const LEN: usize = 33;
+
+    /// The fingerprint of a request whose content is not compared.
+    pub const NONE: Self = Self {
+        scheme: 0,
+        digest: [0; 32],
+    };
+
+    /// A digest made by the numbered `scheme`; 0 is reserved for [`Fingerprint::NONE`].
+    #[must_use]
+    pub const fn new(scheme: u8, digest: [u8; 32]) -> Self {
+        Self { scheme, digest }
+    }
+
+    /// Whether the two can be told to belong to different requests.
+    ///
+    /// Digests of different schemes cannot be compared, so they do not differ: a deploy that changes the scheme must
+    /// not turn every honest retry across it into a refusal.
+    #[must_use]
+    pub fn differs_from(&self, other: &Self) -> bool {
+        self.scheme == other.scheme && self.digest != other.digest
+    }
+
+    /// The stored form: scheme, then digest.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        bytes[0] = self.scheme;
+        bytes[1..].copy_from_slice(&self.digest);
+        bytes
+    }
+
+    /// Reads [`Fingerprint::to_bytes`] back.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        let [scheme, digest @ ..] = bytes;
+        Self { scheme, digest }
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Enough to compare two log lines by eye, too little to confirm a guessed body.
+        let [first, second, ..] = self.digest;
+        write!(f, "Fingerprint({}:{first:02x}{second:02x}..)", self.scheme)
+    }
+}

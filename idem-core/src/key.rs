@@ -1,0 +1,304 @@
+//! The identity of a record: which operation, in whose key space, under which idempotency key.
+//!
+//! Owns the encoding of the three parts into one string and its injectivity (IDEM-9): two requests share a record
+//! only if all three parts are equal, whatever bytes a client or a tenant name is made of. Does not own where the
+//! parts come from; header syntax is HTTP's.
+
+use std::fmt::{self, Display, Write as _};
+use std::sync::Arc;
+
+/// The longest a scope's value or a key may be, in bytes before encoding.
+///
+/// Stored keys are held in memory by most backends, and a scope or a natural key may be made of what a client sent.
+pub const MAX_PART_LEN: usize = 1024;
+
+/// Who owns a key space: a tenant, a user, a tuple of both, or nobody ([`Scope::global`]).
+///
+/// ```
+/// use idem_core::Scope;
+///
+/// let tenant = Scope::of(&"acme");
+/// let nested = Scope::tuple([Scope::of(&"acme"), Scope::of(&7)]);
+/// assert_eq!(tenant.to_string(), "acme");
+/// assert_eq!(nested.to_string(), "(acme,7)");
+/// assert_ne!(nested, Scope::of(&"(acme,7)"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Scope {
+    encoded: String,
+    error: Option<KeyError>,
+}
+
+impl Scope {
+    /// The scope of one value.
+    ///
+    /// An empty, too long or unprintable value is remembered and refused by [`RecordKey::new`]: a missing tenant
+    /// must never become a key space that everybody shares.
+    pub fn of<T: Display + ?Sized>(value: &T) -> Self {
+        let mut encoded = String::new();
+        let error = escape(value, Part::Scope, &mut encoded).err();
+        Self { encoded, error }
+    }
+
+    /// The scope of several values together; distinct from the scope of any single value.
+    pub fn tuple<const N: usize>(parts: [Scope; N]) -> Self {
+        let mut encoded = String::from("(");
+        let mut error = None;
+        for (index, part) in parts.into_iter().enumerate() {
+            if index > 0 {
+                encoded.push(',');
+            }
+            encoded.push_str(&part.encoded);
+            error = error.or(part.error);
+        }
+        encoded.push(')');
+        Self { encoded, error }
+    }
+
+    /// One key space for all callers.
+    #[must_use]
+    pub fn global() -> Self {
+        // A leading `@` is escaped in values, so no value encodes to this.
+        Self {
+            encoded: String::from("@global"),
+            error: None,
+        }
+    }
+}
+
+impl Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.encoded)
+    }
+}
+
+/// The key of one record: `operation:scope:key`, each part percent-escaped.
+///
+/// Cheap to clone. The encoded form is part of the stored format: equal strings mean the same record, in every
+/// process and version.
+///
+/// ```
+/// use idem_core::{RecordKey, Scope};
+///
+/// let key = RecordKey::new("POST /orders/{id}", &Scope::of(&"acme"), "k:1")?;
+/// assert_eq!(key.as_str(), "POST%20/orders/%7Bid%7D:acme:k%3A1");
+/// # Ok::<(), idem_core::KeyError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RecordKey(Arc<str>);
+
+impl RecordKey {
+    /// Encodes the three parts.
+    ///
+    /// # Errors
+    ///
+    /// When a part is empty, longer than [`MAX_PART_LEN`] (the operation, which is the author's own text, may be of
+    /// any length), or its `Display` implementation failed. [`KeyError::part`] says which.
+    pub fn new(operation: &str, scope: &Scope, key: &(impl Display + ?Sized)) -> Result<Self, KeyError> {
+        if let Some(error) = &scope.error {
+            return Err(error.clone());
+        }
+        let mut encoded = String::with_capacity(operation.len() + scope.encoded.len() + 48);
+        escape(operation, Part::Operation, &mut encoded)?;
+        encoded.push(':');
+        encoded.push_str(&scope.encoded);
+        encoded.push(':');
+        escape(key, Part::Key, &mut encoded)?;
+        Ok(Self(encoded.into()))
+    }
+
+    /// The encoded form: visible ASCII without `{`, `}`, `*`, quotes, backslashes or white space.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Display for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A part of a [`RecordKey`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Part {
+    /// Which handler.
+    Operation,
+    /// Who owns the key space.
+    Scope,
+    /// The idempotency key itself.
+    Key,
+}
+
+/// Why a [`RecordKey`] could not be made.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeyError {
+    part: Part,
+    fault: Fault,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Fault {
+    Empty,
+    TooLong,
+    Unprintable,
+}
+
+impl KeyError {
+    /// The part at fault: the operation and the scope are the author's, the key is mostly the client's.
+    #[must_use]
+    pub fn part(&self) -> Part {
+        self.part
+    }
+}
+
+impl Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = match self.part {
+            Part::Operation => "operation",
+            Part::Scope => "scope",
+            Part::Key => "idempotency key",
+        };
+        match self.fault {
+            Fault::Empty => write!(f, "the {part} is empty"),
+            Fault::TooLong => write!(f, "the {part} is longer than {MAX_PART_LEN} bytes"),
+            Fault::Unprintable => write!(f, "the {part}'s `Display` implementation returned an error"),
+        }
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+/// Appends `value` to `out`, every byte but unreserved ASCII and `/` as `%XX`.
+fn escape(value: &(impl Display + ?Sized), part: Part, out: &mut String) -> Result<(), KeyError> {
+    let limit = match part {
+        Part::Operation => usize::MAX,
+        Part::Scope | Part::Key => MAX_PART_LEN,
+    };
+    let mut escaper = Escaper { out, len: 0, limit };
+    let written = write!(escaper, "{value}");
+    let fault = match (written, escaper.len) {
+        (_, len) if len > limit => Fault::TooLong,
+        (Err(fmt::Error), _) => Fault::Unprintable,
+        (Ok(()), 0) => Fault::Empty,
+        (Ok(()), _) => return Ok(()),
+    };
+    Err(KeyError { part, fault })
+}
+
+struct Escaper<'a> {
+    out: &'a mut String,
+    len: usize,
+    limit: usize,
+}
+
+impl fmt::Write for Escaper<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.len = self.len.saturating_add(text.len());
+        if self.len > self.limit {
+            return Err(fmt::Error);
+        }
+        for &byte in text.as_bytes() {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
+                    self.out.push(char::from(byte));
+                }
+                other => write!(self.out, "%{other:02X}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(operation: &str, scope: &Scope, key: &str) -> String {
+        RecordKey::new(operation, scope, key)
+            .map(|key| key.to_string())
+            .unwrap_or_else(|error| format!("error: {error}"))
+    }
+
+    #[test]
+    fn stored_keys_of_version_1_are_frozen() {
+        let tenant = Scope::of("acme");
+        assert_eq!(key("POST /orders", &tenant, "abc"), "POST%20/orders:acme:abc");
+        assert_eq!(
+            key("o", &Scope::global(), "é{}*%\r\n"),
+            "o:@global:%C3%A9%7B%7D%2A%25%0D%0A"
+        );
+        let pair = Scope::tuple([tenant, Scope::tuple([Scope::of(&1), Scope::of("x,y")])]);
+        assert_eq!(key("o", &pair, "../k"), "o:(acme,(1,x%2Cy)):../k");
+    }
+
+    #[test]
+    fn no_two_triples_share_an_encoding() {
+        let values = [
+            "a", "b", ":", "a:b", "%", "%3A", "%253A", ",", "(a", ")", "@global", "a,b", "(a,b)", "é",
+        ];
+        let mut scopes = vec![Scope::global()];
+        for left in values {
+            scopes.push(Scope::of(left));
+            scopes.push(Scope::tuple([Scope::of(left)]));
+            for right in values {
+                scopes.push(Scope::tuple([Scope::of(left), Scope::of(right)]));
+                scopes.push(Scope::tuple([Scope::of(left), Scope::tuple([Scope::of(right)])]));
+            }
+        }
+        let mut seen = std::collections::HashSet::new();
+        for operation in values {
+            for scope in &scopes {
+                for client in values {
+                    let encoded = key(operation, scope, client);
+                    assert!(seen.insert(encoded.clone()), "{encoded} stands for two records");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_encoded_key_has_no_byte_that_a_store_or_a_terminal_reads_as_syntax() {
+        let all: String = (0..=0x7F_u8).map(char::from).collect();
+        let encoded = key(&all, &Scope::of(&all), &all);
+        assert!(
+            encoded
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && !b"{}*?[]\"'\\".contains(&byte)),
+            "{encoded}"
+        );
+    }
+
+    #[test]
+    fn empty_and_oversized_parts_are_refused_by_name() {
+        let scope = Scope::of("acme");
+        let long = "x".repeat(MAX_PART_LEN + 1);
+        assert_eq!(key("", &scope, "k"), "error: the operation is empty");
+        assert_eq!(key("o", &scope, ""), "error: the idempotency key is empty");
+        assert_eq!(
+            key("o", &scope, &long),
+            "error: the idempotency key is longer than 1024 bytes"
+        );
+        assert_eq!(key("o", &Scope::of(""), "k"), "error: the scope is empty");
+        assert_eq!(
+            key("o", &Scope::of(&long), "k"),
+            "error: the scope is longer than 1024 bytes"
+        );
+        let nested = Scope::tuple([Scope::of("a"), Scope::of("")]);
+        assert_eq!(key("o", &nested, "k"), "error: the scope is empty");
+    }
+
+    #[test]
+    fn a_failing_display_is_an_error_and_not_a_panic() {
+        struct Broken;
+        impl Display for Broken {
+            fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+                Err(fmt::Error)
+            }
+        }
+        let expected = "error: the scope's `Display` implementation returned an error";
+        assert_eq!(key("o", &Scope::of(&Broken), "k"), expected);
+    }
+}

@@ -1,0 +1,278 @@
+//! The backend of one process: for development, tests, and services that run once.
+//!
+//! Owns its records and forgets them when they expire or the process ends. Does not reach other processes: two
+//! servers with a `MemoryBackend` each run a duplicate twice.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::{Acquisition, Backend, BackendError, Claim, Completion, Fenced, Fingerprint, Record, RecordKey, Token};
+
+const SHARDS: usize = 64;
+
+/// How many expired records a write removes at most: more than it adds, so that expired ones never pile up.
+const SWEEP: usize = 4;
+
+/// Records in this process's memory; clones share them.
+///
+/// Time is tokio's, so a paused clock pauses leases and expiry too. Expired records are never returned and are
+/// removed a few at a time by later claims.
+///
+/// ```
+/// use idem_core::MemoryBackend;
+///
+/// let backend = MemoryBackend::new();
+/// assert!(backend.is_empty());
+/// ```
+#[derive(Clone)]
+pub struct MemoryBackend {
+    shards: Arc<[Mutex<Shard>]>,
+    hasher: RandomState,
+}
+
+#[derive(Default)]
+struct Shard {
+    entries: HashMap<RecordKey, Entry>,
+    /// The same keys by the time they expire.
+    expiries: BTreeSet<(Instant, RecordKey)>,
+}
+
+struct Entry {
+    state: State,
+    expires: Instant,
+}
+
+enum State {
+    Claimed {
+        claim: Claim,
+        lapses: Instant,
+    },
+    Completed {
+        token: Token,
+        fingerprint: Fingerprint,
+        completion: Completion,
+    },
+}
+
+impl MemoryBackend {
+    /// An empty backend.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// How many records are held, expired ones that were not yet removed included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).entries.len()).sum()
+    }
+
+    /// Whether no record is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Runs `operate` on the shard of `key`, with `key` itself removed if it has expired.
+    fn at<T>(&self, key: &RecordKey, operate: impl FnOnce(&mut Shard, Instant) -> T) -> T {
+        // The modulus keeps the index in range, so the conversion loses nothing.
+        #[expect(clippy::cast_possible_truncation)]
+        let index = self.hasher.hash_one(key) as usize % SHARDS;
+        let mut shard = lock(&self.shards[index]);
+        let now = Instant::now();
+        if shard.entries.get(key).is_some_and(|entry| entry.expires <= now) {
+            shard.remove(key);
+        }
+        operate(&mut shard, now)
+    }
+}
+
+/// No operation leaves a shard half changed, so a poisoned lock still guards whole records.
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shard {
+    fn put(&mut self, key: &RecordKey, state: State, expires: Instant) {
+        if let Some(old) = self.entries.insert(key.clone(), Entry { state, expires }) {
+            self.expiries.remove(&(old.expires, key.clone()));
+        }
+        self.expiries.insert((expires, key.clone()));
+    }
+
+    fn put_claim(&mut self, key: &RecordKey, claim: &Claim, now: Instant) {
+        let lapses = now + claim.lease;
+        let claim = claim.clone();
+        let expires = lapses + claim.ttl;
+        self.put(key, State::Claimed { claim, lapses }, expires);
+    }
+
+    fn remove(&mut self, key: &RecordKey) {
+        if let Some(old) = self.entries.remove(key) {
+            self.expiries.remove(&(old.expires, key.clone()));
+        }
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        for _ in 0..SWEEP {
+            match self.expiries.first() {
+                Some((expires, _)) if *expires <= now => {}
+                _ => return,
+            }
+            if let Some((_, key)) = self.expiries.pop_first() {
+                self.entries.remove(&key);
+            }
+        }
+    }
+
+    fn holds(&self, key: &RecordKey, token: Token) -> bool {
+        matches!(self.entries.get(key), Some(Entry { state: State::Claimed { claim, .. }, .. }) if claim.token == token)
+    }
+
+    fn read(&self, key: &RecordKey, now: Instant) -> Option<Record> {
+        Some(match &self.entries.get(key)?.state {
+            State::Claimed { claim, lapses } => Record::Claimed {
+                claim: claim.clone(),
+                remaining: lapses.saturating_duration_since(now),
+            },
+            State::Completed {
+                fingerprint,
+                completion,
+                ..
+            } => Record::Completed {
+                fingerprint: *fingerprint,
+                completion: completion.clone(),
+            },
+        })
+    }
+}
+
+impl Backend for MemoryBackend {
+    async fn claim(&self, key: &RecordKey, claim: &Claim) -> Result<Acquisition, BackendError> {
+        Ok(self.at(key, |shard, now| {
+            if let Some(record) = shard.read(key, now)
+                && !shard.holds(key, claim.token)
+            {
+                return Acquisition::Existing(record);
+            }
+            shard.sweep(now);
+            shard.put_claim(key, claim, now);
+            Acquisition::Acquired
+        }))
+    }
+
+    async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
+        Ok(self.at(key, |shard, now| match shard.read(key, now) {
+            Some(Record::Claimed { claim: held, remaining })
+                if held.token == claim.token || (held == *lapsed && remaining.is_zero()) =>
+            {
+                shard.put_claim(key, claim, now);
+                Acquisition::Acquired
+            }
+            None => {
+                shard.put_claim(key, claim, now);
+                Acquisition::Acquired
+            }
+            Some(record) => Acquisition::Existing(record),
+        }))
+    }
+
+    async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        Ok(self.at(key, |shard, now| {
+            if !shard.holds(key, claim.token) {
+                return Fenced::Superseded;
+            }
+            shard.put_claim(key, claim, now);
+            Fenced::Applied
+        }))
+    }
+
+    async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
+        Ok(self.at(key, |shard, now| match shard.entries.get(key) {
+            Some(Entry {
+                state: State::Completed { token, .. },
+                ..
+            }) if *token == claim.token => Fenced::Applied,
+            _ if shard.holds(key, claim.token) => {
+                let state = State::Completed {
+                    token: claim.token,
+                    fingerprint: claim.fingerprint,
+                    completion: completion.clone(),
+                };
+                shard.put(key, state, now + claim.ttl);
+                Fenced::Applied
+            }
+            _ => Fenced::Superseded,
+        }))
+    }
+
+    async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        Ok(self.at(key, |shard, _| {
+            if !shard.holds(key, claim.token) {
+                return Fenced::Superseded;
+            }
+            shard.remove(key);
+            Fenced::Applied
+        }))
+    }
+}
+
+impl Default for MemoryBackend {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBackend")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Policy, Scope};
+
+    fn key(number: u32) -> RecordKey {
+        RecordKey::new("o", &Scope::global(), &number).expect("a valid key")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn expired_records_leave_memory_as_new_ones_come() {
+        let backend = MemoryBackend::new();
+        let policy = Policy::new(Duration::from_secs(10)).with_lease(Duration::from_secs(1));
+        for number in 0..10_000 {
+            let claim = Claim::first(Fingerprint::NONE, &policy);
+            let acquired = backend.claim(&key(number), &claim).await.expect("no I/O");
+            assert_eq!(acquired, Acquisition::Acquired);
+            let _ = backend.complete(&key(number), &claim, &Completion::NotStored).await;
+            tokio::time::advance(Duration::from_millis(10)).await;
+        }
+        // 10 s of records at one every 10 ms are alive; the rest have gone.
+        assert!(backend.len() < 1_300, "{} records held", backend.len());
+    }
+
+    #[tokio::test]
+    async fn released_records_leave_memory_at_once() {
+        let backend = MemoryBackend::new();
+        let claim = Claim::first(Fingerprint::NONE, &Policy::new(Duration::from_hours(24)));
+        for number in 0..100 {
+            let _ = backend.claim(&key(number), &claim).await;
+            let _ = backend.release(&key(number), &claim).await;
+        }
+        assert!(backend.is_empty());
+        assert!(backend.shards.iter().all(|shard| lock(shard).expiries.is_empty()));
+    }
+}
