@@ -24,10 +24,7 @@ pub const MAX_PART_LEN: usize = 1024;
 /// assert_ne!(nested, Scope::of(&"(acme,7)"));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Scope {
-    encoded: String,
-    error: Option<KeyError>,
-}
+pub struct Scope(Encoded);
 
 impl Scope {
     /// The scope of one value.
@@ -35,40 +32,89 @@ impl Scope {
     /// An empty, too long or unprintable value is remembered and refused by [`RecordKey::new`]: a missing tenant
     /// must never become a key space that everybody shares.
     pub fn of<T: Display + ?Sized>(value: &T) -> Self {
-        let mut encoded = String::new();
-        let error = escape(value, Part::Scope, &mut encoded).err();
-        Self { encoded, error }
+        Self(Encoded::of(value, Part::Scope))
     }
 
     /// The scope of several values together; distinct from the scope of any single value.
-    pub fn tuple<const N: usize>(parts: [Scope; N]) -> Self {
-        let mut encoded = String::from("(");
-        let mut error = None;
-        for (index, part) in parts.into_iter().enumerate() {
-            if index > 0 {
-                encoded.push(',');
-            }
-            encoded.push_str(&part.encoded);
-            error = error.or(part.error);
-        }
-        encoded.push(')');
-        Self { encoded, error }
+    pub fn tuple<const N: usize>(parts: [Self; N]) -> Self {
+        Self(Encoded::tuple(parts.map(|part| part.0)))
     }
 
     /// One key space for all callers.
     #[must_use]
     pub fn global() -> Self {
-        // A leading `@` is escaped in values, so no value encodes to this.
-        Self {
-            encoded: String::from("@global"),
+        // An `@` is escaped in values, so no value encodes to this.
+        Self(Encoded {
+            text: String::from("@global"),
             error: None,
-        }
+        })
     }
 }
 
 impl Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.encoded)
+        f.write_str(&self.0.text)
+    }
+}
+
+/// What the client, or the business, calls one request.
+///
+/// Like a [`Scope`] it is made of any value or a tuple of values, and refused by [`RecordKey::new`] when it is empty,
+/// too long or unprintable: a missing key must never become a key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey(Encoded);
+
+impl IdempotencyKey {
+    /// The key of one value.
+    pub fn of<T: Display + ?Sized>(value: &T) -> Self {
+        Self(Encoded::of(value, Part::Key))
+    }
+
+    /// The key of several values together; distinct from the key of any single value.
+    pub fn tuple<const N: usize>(parts: [Self; N]) -> Self {
+        Self(Encoded::tuple(parts.map(|part| part.0)))
+    }
+}
+
+impl Display for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.text)
+    }
+}
+
+/// A part of a record key in its escaped form, or why it has none.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Encoded {
+    text: String,
+    error: Option<KeyError>,
+}
+
+impl Encoded {
+    fn of(value: &(impl Display + ?Sized), part: Part) -> Self {
+        let mut text = String::new();
+        let error = escape(value, part, &mut text).err();
+        Self { text, error }
+    }
+
+    fn tuple<const N: usize>(parts: [Self; N]) -> Self {
+        let mut text = String::from("(");
+        let mut error = None;
+        for (index, part) in parts.into_iter().enumerate() {
+            if index > 0 {
+                text.push(',');
+            }
+            text.push_str(&part.text);
+            error = error.or(part.error);
+        }
+        text.push(')');
+        Self { text, error }
+    }
+
+    fn text(&self) -> Result<&str, KeyError> {
+        match &self.error {
+            None => Ok(&self.text),
+            Some(error) => Err(error.clone()),
+        }
     }
 }
 
@@ -78,9 +124,9 @@ impl Display for Scope {
 /// process and version.
 ///
 /// ```
-/// use idem_core::{RecordKey, Scope};
+/// use idem_core::{IdempotencyKey, RecordKey, Scope};
 ///
-/// let key = RecordKey::new("POST /orders/{id}", &Scope::of(&"acme"), "k:1")?;
+/// let key = RecordKey::new("POST /orders/{id}", &Scope::of(&"acme"), &IdempotencyKey::of("k:1"))?;
 /// assert_eq!(key.as_str(), "POST%20/orders/%7Bid%7D:acme:k%3A1");
 /// # Ok::<(), idem_core::KeyError>(())
 /// ```
@@ -88,22 +134,20 @@ impl Display for Scope {
 pub struct RecordKey(Arc<str>);
 
 impl RecordKey {
-    /// Encodes the three parts.
+    /// Joins the three parts.
     ///
     /// # Errors
     ///
-    /// When a part is empty, longer than [`MAX_PART_LEN`] (the operation, which is the author's own text, may be of
-    /// any length), or its `Display` implementation failed. [`KeyError::part`] says which.
-    pub fn new(operation: &str, scope: &Scope, key: &(impl Display + ?Sized)) -> Result<Self, KeyError> {
-        if let Some(error) = &scope.error {
-            return Err(error.clone());
-        }
-        let mut encoded = String::with_capacity(operation.len() + scope.encoded.len() + 48);
+    /// When a part is empty, when a value in the scope or the key is longer than [`MAX_PART_LEN`], or when its
+    /// `Display` implementation failed. [`KeyError::part`] says which part it was.
+    pub fn new(operation: &str, scope: &Scope, key: &IdempotencyKey) -> Result<Self, KeyError> {
+        let (scope, key) = (scope.0.text()?, key.0.text()?);
+        let mut encoded = String::with_capacity(operation.len() + scope.len() + key.len() + 16);
         escape(operation, Part::Operation, &mut encoded)?;
-        encoded.push(':');
-        encoded.push_str(&scope.encoded);
-        encoded.push(':');
-        escape(key, Part::Key, &mut encoded)?;
+        for part in [scope, key] {
+            encoded.push(':');
+            encoded.push_str(part);
+        }
         Ok(Self(encoded.into()))
     }
 
@@ -217,9 +261,8 @@ mod tests {
     use super::*;
 
     fn key(operation: &str, scope: &Scope, key: &str) -> String {
-        RecordKey::new(operation, scope, key)
-            .map(|key| key.to_string())
-            .unwrap_or_else(|error| format!("error: {error}"))
+        RecordKey::new(operation, scope, &IdempotencyKey::of(key))
+            .map_or_else(|error| format!("error: {error}"), |key| key.to_string())
     }
 
     #[test]

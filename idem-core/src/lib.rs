@@ -30,8 +30,8 @@ pub mod policy;
 
 pub use backend::{Backend, BackendError, BackendErrorKind};
 pub use claim::{Acquisition, Claim, Completion, Decision, Fenced, Record, Token, decide};
-pub use engine::{Engine, Finished, Outcome, Reply};
+pub use engine::{Ending, Engine, Finished, Outcome, Reply};
 pub use fingerprint::Fingerprint;
-pub use key::{KeyError, RecordKey, Scope};
+pub use key::{IdempotencyKey, KeyError, RecordKey, Scope};
 pub use memory::MemoryBackend;
 pub use policy::Policy;

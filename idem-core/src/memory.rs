@@ -243,10 +243,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{Policy, Scope};
+    use crate::{IdempotencyKey, Policy, Scope};
 
     fn key(number: u32) -> RecordKey {
-        RecordKey::new("o", &Scope::global(), &number).expect("a valid key")
+        RecordKey::new("o", &Scope::global(), &IdempotencyKey::of(&number)).expect("a valid key")
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,1 +1,30 @@
-//! .
+//! The Redis backend of idem: one plain command to claim or replay, one script to complete.
+//!
+//! Owns the layout of keys and values in Redis and the atomicity of each operation. Decides nothing: who runs, waits
+//! or is refused is the engine's.
+//!
+//! | step | command |
+//! |---|---|
+//! | claim, replay | `SET key claim NX GET PX ttl+lease` |
+//! | is the claim in the way live? | `PTTL key`: live while at least the claim's `ttl` is left |
+//! | take over, renew, complete, release | a script that compares the whole stored claim |
+//!
+//! A record is one binary string under `idem:{operation:scope:key}`; see [`RecordKey`](idem_core::RecordKey) for the
+//! part in braces, which is also the hash tag. Redis 7.0 or Valkey 8 is needed for `SET … NX GET`.
+//!
+//! # Permissions
+//!
+//! The least a Redis user needs, for the default prefix:
+//!
+//! ```text
+//! ~idem:* &idem:* -@all +set +get +pttl +pexpire +del +evalsha +script|load +publish
+//! ```
+//!
+//! Commands inside scripts are checked against the same list.
+
+mod backend;
+mod error;
+mod record;
+mod scripts;
+
+pub use backend::RedisBackend;

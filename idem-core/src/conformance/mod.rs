@@ -21,7 +21,9 @@ use std::time::Duration;
 pub use clauses::*;
 use tokio::time::{Instant, sleep};
 
-use crate::{Acquisition, Backend, Claim, Completion, Fenced, Fingerprint, Record, RecordKey, Scope, Token};
+use crate::{
+    Acquisition, Backend, Claim, Completion, Fenced, Fingerprint, IdempotencyKey, Record, RecordKey, Scope, Token,
+};
 
 /// What the kit runs on: a backend, or something that holds one and keeps its server alive.
 pub trait Subject: Send + Sync + 'static {
@@ -81,7 +83,7 @@ const REQUEST: Fingerprint = Fingerprint::new(1, [0xA5; 32]);
 
 /// A key no other test uses.
 fn fresh_key() -> RecordKey {
-    let unique = format!("{:?}", Token::random());
+    let unique = IdempotencyKey::of(&format_args!("{:?}", Token::random()));
     match RecordKey::new("conformance", &Scope::of("kit"), &unique) {
         Ok(key) => key,
         Err(error) => unreachable!("{error}"),

@@ -53,8 +53,25 @@ pub enum Finished<A> {
         /// For the client, at once.
         answer: A,
         /// For the record, later; polled whether or not the client is still there.
-        outcome: BoxFuture<'static, Outcome>,
+        ending: BoxFuture<'static, Ending>,
     },
+}
+
+/// How a streamed answer ended.
+pub struct Ending {
+    /// For the record.
+    pub outcome: Outcome,
+    /// Dropped once the outcome is recorded, or could not be: what keeps the end of the answer from the client until
+    /// a retry would find its outcome.
+    pub until_recorded: Box<dyn Send>,
+}
+
+impl std::fmt::Debug for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ending")
+            .field("outcome", &self.outcome)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<A> std::fmt::Debug for Finished<A> {

@@ -43,18 +43,22 @@ impl Run {
     where
         F: Future<Output = Finished<A>> + Send,
     {
-        let outcome = match AssertUnwindSafe(handler).catch_unwind().await {
+        match AssertUnwindSafe(handler).catch_unwind().await {
             Ok(Finished::Whole { answer: whole, outcome }) => {
-                return self
-                    .conclude(outcome, answer, |recorded| Reply::Executed {
-                        answer: whole,
-                        recorded,
-                    })
-                    .await;
+                self.conclude(outcome, |recorded| {
+                    hand_over(
+                        answer,
+                        Reply::Executed {
+                            answer: whole,
+                            recorded,
+                        },
+                    )
+                })
+                .await
             }
             Ok(Finished::Streaming {
                 answer: started,
-                outcome,
+                ending,
             }) => {
                 hand_over(
                     answer,
@@ -63,34 +67,24 @@ impl Run {
                         recorded: true,
                     },
                 );
-                AssertUnwindSafe(outcome).catch_unwind().await
+                match AssertUnwindSafe(ending).catch_unwind().await {
+                    Ok(ending) => self.conclude(ending.outcome, |_| drop(ending.until_recorded)).await,
+                    Err(_panic) => self.conclude(self.panicked(), |_| {}).await,
+                }
             }
-            Err(panic) => {
-                self.log_panic();
-                drop(panic);
-                return self.conclude(Outcome::Release, answer, |_| Reply::Panicked).await;
+            Err(_panic) => {
+                self.conclude(self.panicked(), |_| hand_over(answer, Reply::Panicked))
+                    .await
             }
-        };
-        let outcome = outcome.unwrap_or_else(|_panic| {
-            self.log_panic();
-            Outcome::Release
-        });
-        if let Err(error) = self.settle(&outcome).await {
-            self.settle_eventually(&outcome, error).await;
         }
     }
 
-    /// Records the outcome, then answers; where the first try fails, answers and goes on trying.
-    async fn conclude<A>(
-        &self,
-        outcome: Outcome,
-        answer: oneshot::Sender<Reply<A>>,
-        reply: impl FnOnce(bool) -> Reply<A>,
-    ) {
+    /// Records the outcome, then ends the answer; where the first try fails, ends the answer and goes on trying.
+    async fn conclude(&self, outcome: Outcome, end_answer: impl FnOnce(bool)) {
         match self.settle(&outcome).await {
-            Ok(fenced) => hand_over(answer, reply(fenced == Fenced::Applied)),
+            Ok(fenced) => end_answer(fenced == Fenced::Applied),
             Err(error) => {
-                hand_over(answer, reply(false));
+                end_answer(false);
                 self.settle_eventually(&outcome, error).await;
             }
         }
@@ -147,8 +141,10 @@ impl Run {
         );
     }
 
-    fn log_panic(&self) {
+    /// The panic hook has reported the panic itself.
+    fn panicked(&self) -> Outcome {
         tracing::error!(key = %self.key, attempt = self.claim.attempt, "the handler panicked; its claim is released");
+        Outcome::Release
     }
 
     /// Renews the lease at a third of it, for as long as it is polled.

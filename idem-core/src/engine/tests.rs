@@ -11,10 +11,10 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::Notify;
 use tokio::time::{advance, sleep};
 
-use super::{Engine, Finished, Outcome, Reply};
+use super::{Ending, Engine, Finished, Outcome, Reply};
 use crate::{
-    Acquisition, Backend, BackendError, BackendErrorKind, Claim, Completion, Fenced, Fingerprint, MemoryBackend,
-    Policy, Record, RecordKey, Scope,
+    Acquisition, Backend, BackendError, BackendErrorKind, Claim, Completion, Fenced, Fingerprint, IdempotencyKey,
+    MemoryBackend, Policy, Record, RecordKey, Scope,
 };
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -22,7 +22,7 @@ const POLICY: Policy = Policy::new(Duration::from_hours(1)).with_lease(LEASE);
 const REQUEST: Fingerprint = Fingerprint::new(1, [1; 32]);
 
 fn key() -> RecordKey {
-    RecordKey::new("POST /orders", &Scope::of("acme"), "k").expect("a valid key")
+    RecordKey::new("POST /orders", &Scope::of("acme"), &IdempotencyKey::of("k")).expect("a valid key")
 }
 
 fn stored(answer: &'static str) -> Finished<&'static str> {
@@ -217,9 +217,12 @@ async fn idem_12_a_streamed_answer_is_handed_out_before_its_outcome_is_known() {
         async move {
             Finished::Streaming {
                 answer: "200",
-                outcome: Box::pin(async move {
+                ending: Box::pin(async move {
                     ended.notified().await;
-                    Outcome::Complete(Completion::NotStored)
+                    Ending {
+                        outcome: Outcome::Complete(Completion::NotStored),
+                        until_recorded: Box::new(ended),
+                    }
                 }),
             }
         }

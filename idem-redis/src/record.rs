@@ -1,0 +1,179 @@
+//! The binary form of a record, version 1.
+//!
+//! Owns the layout; golden bytes below freeze it. All integers are big-endian.
+//!
+//! | bytes | claimed | completed |
+//! |---|---|---|
+//! | 0 | version, 1 | version, 1 |
+//! | 1 | state: 1 | state: 2 with a payload, 3 without |
+//! | 2..18 | token | token |
+//! | 18..22 | attempt | attempt |
+//! | 22..55 | fingerprint | fingerprint |
+//! | 55.. | ttl, then lease, each in milliseconds as u64 | payload |
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use idem_core::{BackendError, BackendErrorKind, Claim, Completion, Fingerprint, Token};
+
+const VERSION: u8 = 1;
+const CLAIMED: u8 = 1;
+const STORED: u8 = 2;
+const NOT_STORED: u8 = 3;
+
+const HEADER_LEN: usize = 2 + Token::LEN + 4 + Fingerprint::LEN;
+
+/// A record as it is stored, before the server's clock has said whether its lease has lapsed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    Claimed(Claim),
+    Completed {
+        fingerprint: Fingerprint,
+        completion: Completion,
+    },
+}
+
+/// A duration as Redis counts it; the engine's policies keep it far below the limit.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(crate) fn encode_claim(claim: &Claim) -> Vec<u8> {
+    let mut bytes = header(CLAIMED, claim, 16);
+    bytes.extend_from_slice(&millis(claim.ttl).to_be_bytes());
+    bytes.extend_from_slice(&millis(claim.lease).to_be_bytes());
+    bytes
+}
+
+pub(crate) fn encode_completion(claim: &Claim, completion: &Completion) -> Vec<u8> {
+    match completion {
+        Completion::Stored(payload) => {
+            let mut bytes = header(STORED, claim, payload.len());
+            bytes.extend_from_slice(payload);
+            bytes
+        }
+        Completion::NotStored => header(NOT_STORED, claim, 0),
+    }
+}
+
+fn header(state: u8, claim: &Claim, body_len: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER_LEN + body_len);
+    bytes.extend_from_slice(&[VERSION, state]);
+    bytes.extend_from_slice(&claim.token.to_bytes());
+    bytes.extend_from_slice(&claim.attempt.to_be_bytes());
+    bytes.extend_from_slice(&claim.fingerprint.to_bytes());
+    bytes
+}
+
+/// Reads a stored value; whatever is not a whole record of this version is an error, never a miss (IDEM-15).
+pub(crate) fn decode(bytes: Vec<u8>) -> Result<Stored, BackendError> {
+    decode_parts(&Bytes::from(bytes)).map_err(|what| BackendError::new(BackendErrorKind::Unreadable, what))
+}
+
+fn decode_parts(bytes: &Bytes) -> Result<Stored, &'static str> {
+    let mut rest = bytes.as_ref();
+    let [version] = take(&mut rest)?;
+    if version != VERSION {
+        return Err("it is of another version, or not a record of idem");
+    }
+    let [state] = take(&mut rest)?;
+    let token = Token::from_bytes(take(&mut rest)?);
+    let attempt = u32::from_be_bytes(take(&mut rest)?);
+    let fingerprint = Fingerprint::from_bytes(take(&mut rest)?);
+    let completion = match (state, rest.len()) {
+        (CLAIMED, 16) => {
+            let ttl = Duration::from_millis(u64::from_be_bytes(take(&mut rest)?));
+            let lease = Duration::from_millis(u64::from_be_bytes(take(&mut rest)?));
+            return Ok(Stored::Claimed(Claim {
+                token,
+                attempt,
+                fingerprint,
+                lease,
+                ttl,
+            }));
+        }
+        (STORED, _) => Completion::Stored(bytes.slice_ref(rest)),
+        (NOT_STORED, 0) => Completion::NotStored,
+        _ => return Err("its state and its length do not go together"),
+    };
+    Ok(Stored::Completed {
+        fingerprint,
+        completion,
+    })
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], &'static str> {
+    let (head, tail) = rest.split_first_chunk().ok_or("it is cut short")?;
+    *rest = tail;
+    Ok(*head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim() -> Claim {
+        Claim {
+            token: Token::from_bytes(*b"0123456789abcdef"),
+            attempt: 2,
+            fingerprint: Fingerprint::new(1, [0xEE; 32]),
+            lease: Duration::from_secs(30),
+            ttl: Duration::from_hours(24),
+        }
+    }
+
+    fn golden(state: u8, rest: &[u8]) -> Vec<u8> {
+        let head: &[&[u8]] = &[&[1, state], b"0123456789abcdef", &[0, 0, 0, 2, 1], &[0xEE; 32], rest];
+        head.concat()
+    }
+
+    #[test]
+    fn values_of_version_1_are_frozen() {
+        let day_and_half_a_minute = [0, 0, 0, 0, 5, 38, 92, 0, 0, 0, 0, 0, 0, 0, 117, 48];
+        assert_eq!(encode_claim(&claim()), golden(1, &day_and_half_a_minute));
+        let stored = Completion::Stored(Bytes::from_static(b"\0\xFFpayload"));
+        assert_eq!(encode_completion(&claim(), &stored), golden(2, b"\0\xFFpayload"));
+        assert_eq!(encode_completion(&claim(), &Completion::NotStored), golden(3, b""));
+    }
+
+    #[test]
+    fn every_value_comes_back() {
+        assert_eq!(
+            decode(encode_claim(&claim())).expect("a record"),
+            Stored::Claimed(claim())
+        );
+        for completion in [
+            Completion::Stored(Bytes::new()),
+            Completion::Stored(Bytes::from_static(b"x")),
+            Completion::NotStored,
+        ] {
+            let expected = Stored::Completed {
+                fingerprint: claim().fingerprint,
+                completion: completion.clone(),
+            };
+            assert_eq!(
+                decode(encode_completion(&claim(), &completion)).expect("a record"),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn whatever_is_not_a_record_is_unreadable() {
+        let whole = encode_claim(&claim());
+        let mut wrong = vec![
+            b"".to_vec(),
+            b"OK".to_vec(),
+            golden(0, b""),
+            golden(3, b"x"),
+            golden(4, b""),
+        ];
+        wrong.extend((0..whole.len()).map(|len| whole[..len].to_vec()));
+        wrong.push([whole.as_slice(), b"x"].concat());
+        wrong.push([&[2], &whole[1..]].concat());
+        for bytes in wrong {
+            let error = decode(bytes.clone()).expect_err("not a record");
+            assert_eq!(error.kind(), BackendErrorKind::Unreadable, "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The operations that compare before they write.
+//!
+//! Each compares the whole stored value: a claim has a token of its own, so equal bytes are the same claim. The flag
+//! `allow-oom` lets a full server record what already happened; it is left out where a script would start new work.
+
+use std::sync::LazyLock;
+
+use redis::Script;
+
+/// `KEYS` record; `ARGV` lapsed claim, new claim, ttl of the lapsed claim, lifetime of the new one. Returns what is in
+/// the way, or nil.
+pub(crate) static TAKE_OVER: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"#!lua
+local held = redis.call('GET', KEYS[1])
+if held and held ~= ARGV[2] then
+  if held ~= ARGV[1] or redis.call('PTTL', KEYS[1]) >= tonumber(ARGV[3]) then
+    return held
+  end
+end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[4])
+return false
+",
+    )
+});
+
+/// `KEYS` record; `ARGV` claim, lifetime. Returns 1 where the claim is still in place.
+pub(crate) static RENEW: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"#!lua flags=allow-oom
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return 0
+end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+",
+    )
+});
+
+/// `KEYS` record; `ARGV` claim, completed record, lifetime, channel. Returns 1 where the completion is in place.
+///
+/// A failing `PUBLISH` would not undo the `SET`, so its error is swallowed: it costs a waiter time, not the answer.
+pub(crate) static COMPLETE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"#!lua flags=allow-oom
+local held = redis.call('GET', KEYS[1])
+if held == ARGV[1] then
+  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+  redis.pcall('PUBLISH', ARGV[4], '')
+  return 1
+end
+if held == ARGV[2] then
+  return 1
+end
+return 0
+",
+    )
+});
+
+/// `KEYS` record; `ARGV` claim, channel. Returns 1 where the claim was in place.
+pub(crate) static RELEASE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"#!lua flags=allow-oom
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return 0
+end
+redis.call('DEL', KEYS[1])
+redis.pcall('PUBLISH', ARGV[2], '')
+return 1
+",
+    )
+});
