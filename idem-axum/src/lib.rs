@@ -1,1 +1,31 @@
-//! .
+#![doc = include_str!("../../README.md")]
+
+mod answer;
+mod fingerprint;
+mod guarded;
+mod key;
+mod layer;
+mod policy;
+mod problem;
+mod run;
+mod stored;
+
+pub use idem_core::{Backend, BackendError, BackendErrorKind, MemoryBackend};
+#[cfg(feature = "macros")]
+// pub use idem_macros::idempotent;
+#[cfg(feature = "redis")]
+pub use idem_redis::RedisBackend;
+
+pub use self::layer::Idempotency;
+pub use self::policy::Policy;
+pub use self::problem::IdempotencyProblem;
+
+/// What the expansion of `#[idempotent]` names. Not part of the public interface.
+#[doc(hidden)]
+pub mod __private {
+    pub use axum::response::Response;
+    pub use idem_core::{IdempotencyKey, Scope};
+
+    pub use crate::guarded::{Guard, Guarded, ViaGuard};
+    pub use crate::run::run;
+}

@@ -1,0 +1,148 @@
+//! From header lines to an idempotency key.
+//!
+//! Owns the syntax: 1 to 255 printable ASCII characters, bare or as an RFC 9651 String, which are the same key.
+//! A key that is there but not well-formed is refused and never ignored: its sender believes to be protected.
+
+use axum::http::{HeaderMap, HeaderValue};
+
+/// The longest key, in characters.
+const MAX_LEN: usize = 255;
+
+/// Why the key header of a request cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Malformed {
+    Repeated,
+    Empty,
+    TooLong,
+    NotPrintableAscii,
+    NotAString,
+    List,
+}
+
+impl Malformed {
+    /// For the client: what is wrong and what to send.
+    pub(crate) fn detail(self) -> &'static str {
+        match self {
+            Self::Repeated => "The idempotency key was sent more than once; send one header line.",
+            Self::Empty => "The idempotency key is empty; send 1 to 255 printable ASCII characters.",
+            Self::TooLong => "The idempotency key is longer than 255 characters.",
+            Self::NotPrintableAscii => "The idempotency key has a character other than printable ASCII.",
+            Self::NotAString => {
+                "The idempotency key begins with a quotation mark but is not an RFC 9651 String; close the quotation \
+                 or leave it out."
+            }
+            Self::List => "The idempotency key has a comma, so it may be several; quote it or send one.",
+        }
+    }
+}
+
+/// The key in the header called `name`, or `None` if the request has no such header.
+pub(crate) fn from_headers(headers: &HeaderMap, name: &str) -> Result<Option<String>, Malformed> {
+    let mut lines = headers.get_all(name).iter();
+    let Some(line) = lines.next() else { return Ok(None) };
+    if lines.next().is_some() {
+        return Err(Malformed::Repeated);
+    }
+    parse(line).map(Some)
+}
+
+fn parse(line: &HeaderValue) -> Result<String, Malformed> {
+    let line = line.as_bytes().trim_ascii();
+    let key = if line.starts_with(b"\"") {
+        let item: sfv::Item = sfv::Parser::new(line).parse().map_err(|_| Malformed::NotAString)?;
+        match item.bare_item {
+            sfv::BareItem::String(key) => key.as_str().to_owned(),
+            _ => return Err(Malformed::NotAString),
+        }
+    } else {
+        bare(line)?
+    };
+    match key.len() {
+        0 => Err(Malformed::Empty),
+        1..=MAX_LEN => Ok(key),
+        _ => Err(Malformed::TooLong),
+    }
+}
+
+fn bare(line: &[u8]) -> Result<String, Malformed> {
+    if line.contains(&b',') {
+        return Err(Malformed::List);
+    }
+    match str::from_utf8(line) {
+        Ok(key) if key.bytes().all(|byte| matches!(byte, b' '..=b'~')) => Ok(key.to_owned()),
+        _ => Err(Malformed::NotPrintableAscii),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &[u8]) -> Result<String, Malformed> {
+        parse(&HeaderValue::from_bytes(line).expect("a header value"))
+    }
+
+    #[test]
+    fn bare_and_quoted_keys_are_the_same_key() {
+        let long = "k".repeat(MAX_LEN);
+        let table: &[(&[u8], &str)] = &[
+            (
+                b"8e03978e-40d5-43dd-bc93-6894a57f9324",
+                "8e03978e-40d5-43dd-bc93-6894a57f9324",
+            ),
+            (
+                b"\"8e03978e-40d5-43dd-bc93-6894a57f9324\"",
+                "8e03978e-40d5-43dd-bc93-6894a57f9324",
+            ),
+            (b"  k\t", "k"),
+            (b"\"k\" ", "k"),
+            (b"\"k\";v=1;w", "k"),
+            (br#""a\"b\\c""#, r#"a"b\c"#),
+            (b"\"a,b\"", "a,b"),
+            (b"a b", "a b"),
+            (b"k\"", "k\""),
+            (b"'k'", "'k'"),
+            (b"{}:*%../", "{}:*%../"),
+            (long.as_bytes(), &long),
+        ];
+        for (line, key) in table {
+            assert_eq!(parsed(line), Ok((*key).to_owned()), "{}", line.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn malformed_keys_are_refused_by_what_is_wrong_with_them() {
+        let long = "k".repeat(MAX_LEN + 1);
+        let quoted_long = format!("\"{long}\"");
+        let table: &[(&[u8], Malformed)] = &[
+            (b"", Malformed::Empty),
+            (b"  ", Malformed::Empty),
+            (b"\"\"", Malformed::Empty),
+            (b"a,b", Malformed::List),
+            (b"\"k", Malformed::NotAString),
+            (b"\"k\" x", Malformed::NotAString),
+            (b"\"a\", \"b\"", Malformed::NotAString),
+            (b"\"a\\b\"", Malformed::NotAString),
+            (b"\"a\tb\"", Malformed::NotAString),
+            (b"\"\xC3\xA9\"", Malformed::NotAString),
+            (b"a\tb", Malformed::NotPrintableAscii),
+            (b"\xC3\xA9", Malformed::NotPrintableAscii),
+            (b"\xFF", Malformed::NotPrintableAscii),
+            (long.as_bytes(), Malformed::TooLong),
+            (quoted_long.as_bytes(), Malformed::TooLong),
+        ];
+        for (line, fault) in table {
+            assert_eq!(parsed(line), Err(*fault), "{}", line.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn no_line_is_no_key_and_two_lines_are_none_either() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(from_headers(&headers, "idempotency-key"), Ok(None));
+        headers.append("idempotency-key", HeaderValue::from_static("k"));
+        assert_eq!(from_headers(&headers, "idempotency-key"), Ok(Some("k".to_owned())));
+        headers.append("idempotency-key", HeaderValue::from_static("k"));
+        assert_eq!(from_headers(&headers, "idempotency-key"), Err(Malformed::Repeated));
+    }
+}

@@ -1,0 +1,94 @@
+//! What an author chooses for one handler; the attribute's options as a value.
+
+use std::time::Duration;
+
+/// The header that carries the key where nothing else is set, in lower case as HTTP/2 has it.
+const DEFAULT_HEADER: &str = "idempotency-key";
+
+/// The options of one `#[idempotent]` handler, by the names the attribute has for them.
+///
+/// ```
+/// use std::time::Duration;
+/// use idem_axum::Policy;
+///
+/// const ORDERS: Policy = Policy::new(Duration::from_secs(86_400))
+///     .with_lease(Duration::from_secs(60))
+///     .with_name("place-order");
+/// # let _ = ORDERS;
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    durations: idem_core::Policy,
+    header: &'static str,
+    required: bool,
+    name: Option<&'static str>,
+}
+
+impl Policy {
+    /// Completed answers are replayed for `ttl`; everything else is as the attribute's defaults.
+    ///
+    /// # Panics
+    ///
+    /// When `ttl` is below 100 milliseconds or above ten years; at compile time in a `const`.
+    #[must_use]
+    pub const fn new(ttl: Duration) -> Self {
+        Self {
+            durations: idem_core::Policy::new(ttl),
+            header: DEFAULT_HEADER,
+            required: true,
+            name: None,
+        }
+    }
+
+    /// Sets how long a claim holds without being renewed; 30 seconds where nothing is set.
+    ///
+    /// # Panics
+    ///
+    /// When `lease` is below 100 milliseconds or above 24 hours; at compile time in a `const`.
+    #[must_use]
+    pub const fn with_lease(mut self, lease: Duration) -> Self {
+        self.durations = self.durations.with_lease(lease);
+        self
+    }
+
+    /// Sets the name of the header that carries the key; `Idempotency-Key` where nothing is set.
+    #[must_use]
+    pub const fn with_header(mut self, header: &'static str) -> Self {
+        self.header = header;
+        self
+    }
+
+    /// Sets whether a request must carry a key; `true` where nothing is set.
+    ///
+    /// A request without a key then runs unprotected. A malformed key is refused all the same.
+    #[must_use]
+    pub const fn with_required(mut self, required: bool) -> Self {
+        self.required = required;
+        self
+    }
+
+    /// Sets the operation's identity in stored keys; the method and the matched route where nothing is set.
+    ///
+    /// With a name, records survive a change of the route.
+    #[must_use]
+    pub const fn with_name(mut self, name: &'static str) -> Self {
+        self.name = Some(name);
+        self
+    }
+
+    pub(crate) fn durations(&self) -> &idem_core::Policy {
+        &self.durations
+    }
+
+    pub(crate) fn header(&self) -> &'static str {
+        self.header
+    }
+
+    pub(crate) fn required(&self) -> bool {
+        self.required
+    }
+
+    pub(crate) fn name(&self) -> Option<&'static str> {
+        self.name
+    }
+}

@@ -1,0 +1,163 @@
+//! The answers idem gives in place of the handler: RFC 9457 problem details with a stable `code`.
+//!
+//! Owns codes, statuses and texts. Nothing stored is ever in them (IDEM-3, IDEM-9).
+
+use std::borrow::Cow;
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_TYPE, LINK, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+
+/// Why idem answered in place of the handler; also in the response's extensions.
+///
+/// Clients tell these from the application's own errors by the member `code` of the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum IdempotencyProblem {
+    /// 400: the operation needs a key and the request has none.
+    KeyMissing,
+    /// 400: there is a key header, but no well-formed key in it.
+    KeyInvalid,
+    /// 422: another request has used this key.
+    KeyReused,
+    /// 409: an equal request is still running. Try again later.
+    InFlight,
+    /// 409: an equal request has run, but its answer was not stored. Look the result up; do not send it again.
+    ResponseNotStored,
+    /// 503: the backend cannot be asked; the handler did not run. Try again later.
+    BackendUnavailable,
+    /// 500: the handler is annotated, but the service is not set up for it; the log says what to add.
+    NotConfigured,
+}
+
+impl IdempotencyProblem {
+    /// The stable word for the case, as in the member `code`.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::KeyMissing => "key-missing",
+            Self::KeyInvalid => "key-invalid",
+            Self::KeyReused => "key-reused",
+            Self::InFlight => "in-flight",
+            Self::ResponseNotStored => "response-not-stored",
+            Self::BackendUnavailable => "backend-unavailable",
+            Self::NotConfigured => "not-configured",
+        }
+    }
+
+    /// The status of the answer.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::KeyMissing | Self::KeyInvalid => StatusCode::BAD_REQUEST,
+            Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::InFlight | Self::ResponseNotStored => StatusCode::CONFLICT,
+            Self::BackendUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotConfigured => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::KeyMissing => "Idempotency key missing",
+            Self::KeyInvalid => "Idempotency key invalid",
+            Self::KeyReused => "Idempotency key reused",
+            Self::InFlight => "Request in flight",
+            Self::ResponseNotStored => "Response not stored",
+            Self::BackendUnavailable => "Idempotency backend unavailable",
+            Self::NotConfigured => "Idempotency not configured",
+        }
+    }
+
+    const fn detail(self) -> &'static str {
+        match self {
+            Self::KeyMissing => "This operation needs an idempotency key.",
+            Self::KeyInvalid => "The idempotency key is not well-formed.",
+            Self::KeyReused => "This idempotency key was used for another request; use a new key for a new request.",
+            Self::InFlight => "An equal request with this idempotency key is still running; try again later.",
+            Self::ResponseNotStored => {
+                "An equal request with this idempotency key has run, but its response was not stored."
+            }
+            Self::BackendUnavailable => {
+                "The request did not run because its key could not be checked; try again later."
+            }
+            Self::NotConfigured => "The service is not set up to run this operation.",
+        }
+    }
+
+    /// Seconds. A first answer is usually on its way, and an outage short, so the shortest the header can say.
+    const fn retry_after(self) -> Option<HeaderValue> {
+        match self {
+            Self::InFlight | Self::BackendUnavailable => Some(HeaderValue::from_static("1")),
+            _ => None,
+        }
+    }
+}
+
+/// A problem on its way to the client.
+pub(crate) struct Answer<'a> {
+    problem: IdempotencyProblem,
+    detail: Cow<'static, str>,
+    documentation: Option<&'a str>,
+}
+
+impl<'a> Answer<'a> {
+    pub(crate) fn new(problem: IdempotencyProblem, documentation: Option<&'a str>) -> Self {
+        Self {
+            problem,
+            detail: Cow::Borrowed(problem.detail()),
+            documentation,
+        }
+    }
+
+    pub(crate) fn with_detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+
+    pub(crate) fn into_response(self) -> Response {
+        let Self {
+            problem,
+            detail,
+            documentation,
+        } = self;
+        let page = documentation.map(|base| format!("{base}#{}", problem.code()));
+        let body = serde_json::json!({
+            "type": page.as_deref().unwrap_or("about:blank"),
+            "title": problem.title(),
+            "status": problem.status().as_u16(),
+            "detail": detail,
+            "code": problem.code(),
+        });
+        let mut response = json(problem.status(), &body);
+        if let Some(seconds) = problem.retry_after() {
+            response.headers_mut().insert(RETRY_AFTER, seconds);
+        }
+        // A base that is no header value is still in the body.
+        if let Some(link) = page.and_then(|page| format!("<{page}>; rel=\"describedby\"").try_into().ok()) {
+            response.headers_mut().insert(LINK, link);
+        }
+        response.extensions_mut().insert(problem);
+        response
+    }
+}
+
+/// The 500 that stands for a panic of the handler; not a problem of idempotency, so without a code.
+pub(crate) fn panicked() -> Response {
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    let title = status.canonical_reason().unwrap_or_default();
+    json(
+        status,
+        &serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16() }),
+    )
+}
+
+fn json(status: StatusCode, body: &serde_json::Value) -> Response {
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    response
+}

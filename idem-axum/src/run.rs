@@ -1,0 +1,145 @@
+//! From a guarded request to its response: what the expansion of `#[idempotent]` calls.
+//!
+//! Owns the order of things after the extractors: key, record key, fingerprint, engine, and the answer to each of the
+//! engine's replies. Everything but the first function is compiled once, whatever the number of handlers.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::future::Future;
+
+use axum::http::HeaderValue;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use idem_core::key::Part;
+use idem_core::{BackendError, BackendErrorKind, IdempotencyKey, RecordKey, Reply, Scope};
+
+use crate::guarded::{Guard, Guarding};
+use crate::problem::{self, Answer, IdempotencyProblem};
+use crate::{Policy, answer, fingerprint, key, stored};
+
+/// Runs `handler` once per record, or answers in its place.
+///
+/// `key` is the natural key, where the attribute has one. A guard of a direct call lets the handler run unguarded.
+pub async fn run<H>(
+    guard: Guard,
+    policy: &'static Policy,
+    scope: Scope,
+    key: Option<IdempotencyKey>,
+    handler: H,
+) -> Response
+where
+    H: Future<Output: IntoResponse> + Send + 'static,
+{
+    let handler = handler.map(IntoResponse::into_response);
+    match guard.0 {
+        Some(guarding) => guarding.run(policy, &scope, key, handler.boxed()).await,
+        None => handler.await,
+    }
+}
+
+impl Guarding {
+    async fn run(
+        self,
+        policy: &Policy,
+        scope: &Scope,
+        key: Option<IdempotencyKey>,
+        handler: BoxFuture<'static, Response>,
+    ) -> Response {
+        let key = match key {
+            Some(natural) => natural,
+            None => match key::from_headers(&self.headers, policy.header()) {
+                Ok(Some(key)) => IdempotencyKey::of(&key),
+                Ok(None) if !policy.required() => return handler.await,
+                Ok(None) => {
+                    let detail = format!(
+                        "This operation needs an idempotency key in the header `{}`.",
+                        policy.header()
+                    );
+                    return self
+                        .problem(IdempotencyProblem::KeyMissing)
+                        .with_detail(detail)
+                        .into_response();
+                }
+                Err(malformed) => {
+                    let answer = self.problem(IdempotencyProblem::KeyInvalid);
+                    return answer.with_detail(malformed.detail()).into_response();
+                }
+            },
+        };
+        let record = match RecordKey::new(&self.operation(policy), scope, &key) {
+            Ok(record) => record,
+            Err(error) if error.part() == Part::Key => {
+                let detail = format!("The idempotency key cannot be used: {error}.");
+                return self
+                    .problem(IdempotencyProblem::KeyInvalid)
+                    .with_detail(detail)
+                    .into_response();
+            }
+            Err(error) => {
+                tracing::error!(%error, "an #[idempotent] handler has no usable record key; the request did not run");
+                return self.problem(IdempotencyProblem::NotConfigured).into_response();
+            }
+        };
+        let fingerprint = fingerprint::of(&self.method, &self.uri, &self.headers, &self.body);
+        let handler = async move { answer::finish(handler.await).await };
+        let engine = self.idempotency.engine();
+        match engine.execute(&record, fingerprint, policy.durations(), handler).await {
+            Ok(reply) => self.answer(&record, reply),
+            Err(error) => self.unavailable(&record, &error),
+        }
+    }
+
+    /// The identity of the handler in stored keys.
+    fn operation(&self, policy: &Policy) -> Cow<'static, str> {
+        let path = || {
+            self.matched_path
+                .as_ref()
+                .map_or_else(|| self.uri.path(), |path| path.as_str())
+        };
+        match policy.name() {
+            Some(name) => Cow::Borrowed(name),
+            None => Cow::Owned(format!("{} {}", self.method, path())),
+        }
+    }
+
+    fn answer(&self, record: &RecordKey, reply: Reply<Response>) -> Response {
+        match reply {
+            Reply::Executed { answer, recorded: true } => answer,
+            Reply::Executed {
+                mut answer,
+                recorded: false,
+            } => {
+                answer
+                    .headers_mut()
+                    .insert("idempotency-stored", HeaderValue::from_static("false"));
+                answer
+            }
+            Reply::Replay(payload) => match stored::decode(payload) {
+                Some(mut replay) => {
+                    replay
+                        .headers_mut()
+                        .insert("idempotency-replayed", HeaderValue::from_static("true"));
+                    replay
+                }
+                None => {
+                    let context = "its payload is no response of this version";
+                    self.unavailable(record, &BackendError::new(BackendErrorKind::Unreadable, context))
+                }
+            },
+            Reply::NotStored => self.problem(IdempotencyProblem::ResponseNotStored).into_response(),
+            Reply::Mismatch => self.problem(IdempotencyProblem::KeyReused).into_response(),
+            Reply::InFlight => self.problem(IdempotencyProblem::InFlight).into_response(),
+            Reply::Panicked => problem::panicked(),
+        }
+    }
+
+    fn unavailable(&self, record: &RecordKey, error: &BackendError) -> Response {
+        tracing::error!(key = %record, error = error as &dyn Error, "refusing a request whose key cannot be checked");
+        self.problem(IdempotencyProblem::BackendUnavailable).into_response()
+    }
+
+    fn problem(&self, problem: IdempotencyProblem) -> Answer<'_> {
+        Answer::new(problem, self.idempotency.documentation())
+    }
+}
