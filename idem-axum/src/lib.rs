@@ -12,7 +12,7 @@ mod stored;
 
 pub use idem_core::{Backend, BackendError, BackendErrorKind, MemoryBackend};
 #[cfg(feature = "macros")]
-// pub use idem_macros::idempotent;
+pub use idem_macros::idempotent;
 #[cfg(feature = "redis")]
 pub use idem_redis::RedisBackend;
 
@@ -23,9 +23,15 @@ pub use self::problem::IdempotencyProblem;
 /// What the expansion of `#[idempotent]` names. Not part of the public interface.
 #[doc(hidden)]
 pub mod __private {
+    use axum::response::IntoResponse;
     pub use axum::response::Response;
     pub use idem_core::{IdempotencyKey, Scope};
 
     pub use crate::guarded::{Guard, Guarded, ViaGuard};
     pub use crate::run::run;
+
+    /// Spanned on the handler's return type, where a missing implementation is reported.
+    pub fn into_response<R: IntoResponse>(answer: R) -> Response {
+        answer.into_response()
+    }
 }

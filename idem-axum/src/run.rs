@@ -8,7 +8,7 @@ use std::error::Error;
 use std::future::Future;
 
 use axum::http::HeaderValue;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use idem_core::key::Part;
@@ -29,9 +29,8 @@ pub async fn run<H>(
     handler: H,
 ) -> Response
 where
-    H: Future<Output: IntoResponse> + Send + 'static,
+    H: Future<Output = Response> + Send + 'static,
 {
-    let handler = handler.map(IntoResponse::into_response);
     match guard.0 {
         Some(guarding) => guarding.run(policy, &scope, key, handler.boxed()).await,
         None => handler.await,

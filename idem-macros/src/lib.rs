@@ -1,1 +1,57 @@
-//! x
+//! The `#[idempotent]` attribute. Use it through `idem-axum`, which its expansion names.
+//!
+//! Three steps, each in its own module: what was written becomes neutral settings and a signature ([`options`],
+//! [`handler`]), these become validated options, and those become tokens ([`expand`]). The macro parses and names; it
+//! decides nothing at run time.
+
+mod durations;
+mod expand;
+mod handler;
+mod options;
+mod suggest;
+
+use proc_macro::TokenStream;
+
+/// Makes an axum handler safe to retry: of all equal requests with one idempotency key, the first runs the handler and
+/// the others get its answer.
+///
+/// The router needs an `idem_axum::Idempotency` layer.
+///
+/// ```ignore
+/// #[idempotent(ttl = "24h", scope = "tenant")]
+/// async fn place_order(tenant: Tenant, Json(order): Json<NewOrder>) -> Result<Json<Receipt>, ApiError> {
+///     …
+/// }
+/// ```
+///
+/// # Options
+///
+/// | option | takes | means |
+/// |---|---|---|
+/// | `ttl` | a duration, required | how long a completed answer is replayed |
+/// | `scope` | an expression over the arguments, or `global`; required | who owns the key space |
+/// | `key` | an expression over the arguments | a natural key in place of the header |
+/// | `header` | a header name, `"Idempotency-Key"` | where the client puts the key |
+/// | `required` | `true` or `false`, `true` | whether a request without a key is refused or runs unprotected |
+/// | `name` | a string, method and matched route | the operation's identity in stored keys |
+/// | `lease` | a duration, `"30s"` | how long a claim outlives its process; running handlers renew theirs |
+///
+/// **Durations** are quoted numbers with units `ms`, `s`, `m`, `h`, `d`: `"24h"`, `"1h 30m"`.
+///
+/// **`scope` and `key`** see references to the handler's arguments by the names its patterns bind, and may be quoted
+/// or not: `scope = "tenant"`, `scope = tenant.id`, `scope = (tenant, user.id)`, `key = order.order_id`. Each value is
+/// anything that is `Display`; a tuple nests. An empty value is refused, for a missing tenant must not become a key
+/// space that everybody shares.
+///
+/// # What becomes of the function
+///
+/// It stays an ordinary, possibly generic, `async fn` under its name, whose last argument is wrapped (axum allows a
+/// handler 16 arguments, and this one too) and which returns an `axum::response::Response`. Called directly, as in a
+/// unit test, it takes its last argument as `argument.into()` and runs unguarded.
+///
+/// The arguments are extracted before anything is claimed. The body then runs in a task of its own: it needs to be
+/// `Send` and `'static`, as axum wants it anyway, and it runs to its end even if the client leaves.
+#[proc_macro_attribute]
+pub fn idempotent(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    expand::idempotent(attribute.into(), item.into()).into()
+}

@@ -1,0 +1,209 @@
+//! From options and a handler to tokens.
+//!
+//! Owns names and spans. There is no decision of ours in the tokens: logic is in the functions they call.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens as _, format_ident, quote, quote_spanned};
+use syn::spanned::Spanned as _;
+use syn::visit_mut::VisitMut;
+use syn::{Expr, Ident, PatType, Result, ReturnType, Signature, Type, parse_quote};
+
+use crate::handler::{self, Handler};
+use crate::options::{self, Options, Scope};
+
+/// The whole macro. On error the user's item is emitted as it was, so that nothing else fails because of it.
+pub(crate) fn idempotent(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    match checked(attribute, item.clone()) {
+        Ok((options, handler)) => expand(&options, handler),
+        Err(error) => {
+            let errors = error.into_compile_error();
+            quote!(#errors #item)
+        }
+    }
+}
+
+/// Both halves, or every error of both.
+fn checked(attribute: TokenStream, item: TokenStream) -> Result<(Options, Handler)> {
+    match (options::parse(attribute), syn::parse2::<Handler>(item)) {
+        (Ok(options), Ok(handler)) => {
+            let scope = match &options.scope {
+                Scope::Global => Ok(()),
+                Scope::Of(expr) => handler.check_names("scope", expr),
+            };
+            let key = options
+                .key
+                .as_ref()
+                .map_or(Ok(()), |expr| handler.check_names("key", expr));
+            both(scope, key).map(|((), ())| (options, handler))
+        }
+        (options, handler) => both(options, handler),
+    }
+}
+
+fn both<A, B>(left: Result<A>, right: Result<B>) -> Result<(A, B)> {
+    match (left, right) {
+        (Ok(left), Ok(right)) => Ok((left, right)),
+        (Err(mut error), Err(other)) => {
+            error.combine(other);
+            Err(error)
+        }
+        (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
+    }
+}
+
+fn expand(options: &Options, handler: Handler) -> TokenStream {
+    let private = quote!(::idem_axum::__private);
+    let Handler {
+        attributes,
+        visibility,
+        signature,
+        arguments,
+        body,
+    } = handler;
+    let local = |name: &str| Ident::new(name, Span::mixed_site());
+    let [guard, guarded, last, answer, scope, key] = ["guard", "guarded", "last", "answer", "scope", "key"].map(local);
+    let names = argument_names(arguments.len(), &last);
+    let policy = policy(options);
+    let identity = identity(options, &arguments, &names, &private);
+    let patterns = arguments.iter().map(|argument| &argument.pat);
+    let returned = returned(&signature.output);
+    let run = Ident::new("run", signature.ident.span());
+    let into_response = quote_spanned!(returned.span()=> #private::into_response);
+    let signature = guarded_signature(signature, &arguments, &names, &guarded, &private);
+    quote! {
+        #(#attributes)*
+        #visibility #signature {
+            let (#guard, #last) = #guarded.split();
+            let (#scope, #key) = #identity;
+            #private::#run(#guard, const { &#policy }, #scope, #key, async move {
+                #(let #patterns = #names;)*
+                let #answer: #returned = (async move #body).await;
+                #into_response(#answer)
+            })
+            .await
+        }
+    }
+}
+
+/// What the expansion calls the arguments; the last one comes out of the guard.
+fn argument_names(count: usize, last: &Ident) -> Vec<Ident> {
+    let first = (1..count).map(|index| Ident::new(&format!("argument_{index}"), Span::mixed_site()));
+    first.chain((count > 0).then(|| last.clone())).collect()
+}
+
+/// The user's signature with plain argument names, the last argument guarded, and a response returned.
+fn guarded_signature(
+    mut signature: Signature,
+    arguments: &[PatType],
+    names: &[Ident],
+    guarded: &Ident,
+    private: &TokenStream,
+) -> Signature {
+    let unit: Type = parse_quote!(());
+    let (last, first) = match arguments {
+        [first @ .., last] => (last.ty.as_ref(), first),
+        [] => (&unit, arguments),
+    };
+    let first = first.iter().zip(names).map(|(argument, name)| {
+        let PatType { attrs, ty, .. } = argument;
+        quote!(#(#attrs)* #name: #ty)
+    });
+    let inputs = quote!(#(#first,)* #guarded: #private::Guarded<#last>);
+    signature.inputs = parse_quote!(#inputs);
+    signature.output = parse_quote!(-> #private::Response);
+    signature
+}
+
+/// The user's return type as the type of a binding, where `impl Trait` can only be inferred.
+fn returned(output: &ReturnType) -> Type {
+    struct Inferred;
+    impl VisitMut for Inferred {
+        fn visit_type_mut(&mut self, ty: &mut Type) {
+            if let Type::ImplTrait(_) = ty {
+                let span = ty.span();
+                *ty = Type::Verbatim(quote_spanned!(span=> _));
+            }
+            syn::visit_mut::visit_type_mut(self, ty);
+        }
+    }
+    match output {
+        ReturnType::Default => parse_quote!(()),
+        ReturnType::Type(_, ty) => {
+            let mut ty = ty.as_ref().clone();
+            Inferred.visit_type_mut(&mut ty);
+            ty
+        }
+    }
+}
+
+/// The options as a policy.
+fn policy(options: &Options) -> TokenStream {
+    let duration = |duration: &std::time::Duration| {
+        // Bounded to ten years by the options.
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        quote!(::core::time::Duration::from_millis(#millis))
+    };
+    let ttl = duration(&options.ttl);
+    let setters = [
+        options
+            .lease
+            .as_ref()
+            .map(|lease| (format_ident!("with_lease"), duration(lease))),
+        options
+            .header
+            .as_ref()
+            .map(|header| (format_ident!("with_header"), header.to_token_stream())),
+        options
+            .required
+            .map(|required| (format_ident!("with_required"), required.to_token_stream())),
+        options
+            .name
+            .as_ref()
+            .map(|name| (format_ident!("with_name"), name.to_token_stream())),
+    ];
+    let setters = setters.iter().flatten().map(|(setter, value)| quote!(.#setter(#value)));
+    quote!(::idem_axum::Policy::new(#ttl) #(#setters)*)
+}
+
+/// Scope and natural key, evaluated over references to the arguments they mention.
+fn identity(options: &Options, arguments: &[PatType], names: &[Ident], private: &TokenStream) -> TokenStream {
+    let scope_type = quote!(#private::Scope);
+    let key_type = quote!(#private::IdempotencyKey);
+    let (scope, scope_expr) = match &options.scope {
+        Scope::Global => (quote!(#scope_type::global()), None),
+        Scope::Of(expr) => (parts(expr, &scope_type), Some(expr)),
+    };
+    let key = match &options.key {
+        None => quote!(::core::option::Option::None),
+        Some(expr) => {
+            let key = parts(expr, &key_type);
+            quote!(::core::option::Option::Some(#key))
+        }
+    };
+    let mentioned: Vec<_> = scope_expr
+        .into_iter()
+        .chain(&options.key)
+        .map(handler::mentioned)
+        .collect();
+    let bindings = arguments.iter().zip(names).filter_map(|(argument, name)| {
+        let bound = handler::bound(&argument.pat);
+        mentioned.iter().any(|names| !names.is_disjoint(&bound)).then(|| {
+            let pattern = handler::by_reference(&argument.pat);
+            quote!(#[allow(unused_variables)] let #pattern = &#name;)
+        })
+    });
+    quote!({ #(#bindings)* (#scope, #key) })
+}
+
+/// One value, or a tuple of them, each on its own tokens.
+fn parts(expr: &Expr, ty: &TokenStream) -> TokenStream {
+    match expr {
+        Expr::Tuple(tuple) if !tuple.elems.is_empty() => {
+            let parts = tuple.elems.iter().map(|part| parts(part, ty));
+            quote!(#ty::tuple([#(#parts),*]))
+        }
+        Expr::Paren(paren) => parts(&paren.expr, ty),
+        Expr::Group(group) => parts(&group.expr, ty),
+        expr => quote_spanned!(expr.span()=> #ty::of(&(#expr))),
+    }
+}

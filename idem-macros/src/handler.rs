@@ -1,0 +1,153 @@
+//! The annotated function: its signature taken apart, its body left alone.
+//!
+//! Owns what a handler may look like and which names its arguments bind. The body is never parsed, so that one that
+//! is half typed passes through as it is.
+
+use std::collections::BTreeSet;
+
+use proc_macro2::{Group, TokenStream, TokenTree};
+use syn::ext::IdentExt as _;
+use syn::parse::{Parse, ParseStream};
+use syn::spanned::Spanned as _;
+use syn::visit_mut::VisitMut;
+use syn::{Attribute, Error, Expr, FnArg, Ident, Pat, PatIdent, PatType, Result, Signature, Visibility};
+
+use crate::suggest;
+
+/// An `async fn` without a receiver.
+pub(crate) struct Handler {
+    pub(crate) attributes: Vec<Attribute>,
+    pub(crate) visibility: Visibility,
+    pub(crate) signature: Signature,
+    pub(crate) arguments: Vec<PatType>,
+    pub(crate) body: Group,
+}
+
+impl Parse for Handler {
+    fn parse(input: ParseStream) -> Result<Self> {
+        let attributes = input.call(Attribute::parse_outer)?;
+        let visibility = input.parse()?;
+        let signature: Signature = input
+            .parse()
+            .map_err(|error| Error::new(error.span(), format!("`#[idempotent]` goes on an `async fn`; {error}")))?;
+        let body = match input.parse()? {
+            TokenTree::Group(body) => body,
+            other => {
+                return Err(Error::new(
+                    other.span(),
+                    "`#[idempotent]` goes on an `async fn` with a body",
+                ));
+            }
+        };
+        let mut errors = Vec::new();
+        if signature.asyncness.is_none() {
+            errors.push(Error::new(
+                signature.fn_token.span,
+                "an idempotent handler is async; write `async fn`",
+            ));
+        }
+        let mut arguments = Vec::new();
+        for input in &signature.inputs {
+            match input {
+                FnArg::Typed(argument) => arguments.push(argument.clone()),
+                FnArg::Receiver(receiver) => errors.push(Error::new(
+                    receiver.self_token.span,
+                    "a handler has no `self`; take what it needs as an argument, such as `State(app): State<App>`",
+                )),
+            }
+        }
+        match errors.into_iter().reduce(|mut all, error| {
+            all.combine(error);
+            all
+        }) {
+            Some(error) => Err(error),
+            None => Ok(Self {
+                attributes,
+                visibility,
+                signature,
+                arguments,
+                body,
+            }),
+        }
+    }
+}
+
+impl Handler {
+    /// Checks that `expr`, the value of `option`, is over the arguments.
+    ///
+    /// A scope of no argument would put all callers into one key space, and a key of none all requests into one
+    /// record, without saying so.
+    pub(crate) fn check_names(&self, option: &str, expr: &Expr) -> Result<()> {
+        let used = mentioned(expr);
+        let bound: BTreeSet<_> = self
+            .arguments
+            .iter()
+            .flat_map(|argument| bound(&argument.pat))
+            .collect();
+        if used.iter().any(|name| bound.contains(name)) {
+            return Ok(());
+        }
+        let names = || bound.iter().map(String::as_str);
+        let meant = used.iter().find_map(|name| suggest::closest(name, names()));
+        let help = match (meant, option) {
+            (Some(meant), _) => format!("did you mean `{meant}`?"),
+            (None, "scope") => String::from("write `scope = global` if all callers share one key space"),
+            (None, _) => String::from("every request would have the same key"),
+        };
+        let binds = suggest::list(names());
+        let message = format!("this `{option}` names no argument of the handler, which binds {binds}; {help}");
+        Err(Error::new(expr.span(), message))
+    }
+}
+
+/// The names a pattern binds, sorted.
+pub(crate) fn bound(pattern: &Pat) -> BTreeSet<String> {
+    struct Names(BTreeSet<String>);
+    impl VisitMut for Names {
+        fn visit_pat_ident_mut(&mut self, pattern: &mut PatIdent) {
+            self.0.insert(pattern.ident.unraw().to_string());
+            syn::visit_mut::visit_pat_ident_mut(self, pattern);
+        }
+    }
+    let mut names = Names(BTreeSet::new());
+    names.visit_pat_mut(&mut pattern.clone());
+    names.0
+}
+
+/// Every identifier in `expr`, and every name in its string literals, which may be captured by a format macro.
+pub(crate) fn mentioned(expr: &Expr) -> BTreeSet<String> {
+    fn collect(tokens: TokenStream, names: &mut BTreeSet<String>) {
+        for token in tokens {
+            match token {
+                TokenTree::Ident(ident) => {
+                    names.insert(Ident::unraw(&ident).to_string());
+                }
+                TokenTree::Group(group) => collect(group.stream(), names),
+                TokenTree::Literal(literal) => {
+                    let text = literal.to_string();
+                    let words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
+                    names.extend(words.map(str::to_owned));
+                }
+                TokenTree::Punct(_) => {}
+            }
+        }
+    }
+    let mut names = BTreeSet::new();
+    collect(quote::quote!(#expr), &mut names);
+    names
+}
+
+/// The pattern, binding references when it is matched against one: without `mut` and `ref`.
+pub(crate) fn by_reference(pattern: &Pat) -> Pat {
+    struct Plain;
+    impl VisitMut for Plain {
+        fn visit_pat_ident_mut(&mut self, pattern: &mut PatIdent) {
+            pattern.by_ref = None;
+            pattern.mutability = None;
+            syn::visit_mut::visit_pat_ident_mut(self, pattern);
+        }
+    }
+    let mut pattern = pattern.clone();
+    Plain.visit_pat_mut(&mut pattern);
+    pattern
+}

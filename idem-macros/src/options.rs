@@ -1,0 +1,326 @@
+//! The attribute's options: one table from names to what they take, mean and set.
+//!
+//! Parsing is neutral: `name = expression`, any name, any expression. Validating looks each name up in the table and
+//! collects every error on the token at fault. Does not know the handler; whether an expression names its arguments
+//! is `handler`'s.
+
+use std::time::Duration;
+
+use proc_macro2::{Span, TokenStream, TokenTree};
+use syn::ext::IdentExt as _;
+use syn::parse::{ParseStream, Parser as _};
+use syn::spanned::Spanned as _;
+use syn::{Error, Expr, ExprLit, Ident, Lit, LitStr, Result, Token};
+
+use crate::{durations, suggest};
+
+/// What an author chose, validated.
+#[derive(Default)]
+pub(crate) struct Options {
+    pub(crate) ttl: Duration,
+    pub(crate) scope: Scope,
+    pub(crate) key: Option<Expr>,
+    pub(crate) header: Option<String>,
+    pub(crate) required: Option<bool>,
+    pub(crate) name: Option<String>,
+    pub(crate) lease: Option<Duration>,
+}
+
+/// Who owns the key space.
+#[derive(Default)]
+pub(crate) enum Scope {
+    #[default]
+    Global,
+    Of(Expr),
+}
+
+/// One row of the table.
+struct Spec {
+    name: &'static str,
+    /// Completes "`name` takes …".
+    takes: &'static str,
+    read: fn(&mut Options, &Expr) -> std::result::Result<(), String>,
+    /// For an option that must be there: what it is and how it is written.
+    missing: Option<&'static str>,
+}
+
+const OPTIONS: [Spec; 7] = [
+    Spec {
+        name: "ttl",
+        takes: "a duration, such as \"24h\" or \"1h 30m\"",
+        read: |options, value| set(&mut options.ttl, duration(value, MAX_TTL)),
+        missing: Some("how long a completed answer is replayed: `ttl = \"24h\"`"),
+    },
+    Spec {
+        name: "scope",
+        takes: "an expression over the handler's arguments, or `global`",
+        read: |options, value| {
+            let expr = expression(value)?;
+            let global = matches!(&expr, Expr::Path(path) if path.path.is_ident("global"));
+            options.scope = if global { Scope::Global } else { Scope::Of(expr) };
+            Ok(())
+        },
+        missing: Some("who owns the key space: `scope = \"tenant\"`, or `scope = global` if all callers share it"),
+    },
+    Spec {
+        name: "key",
+        takes: "an expression over the handler's arguments",
+        read: |options, value| set(&mut options.key, expression(value).map(Some)),
+        missing: None,
+    },
+    Spec {
+        name: "header",
+        takes: "the name of a header, such as \"Idempotency-Key\"",
+        read: |options, value| set(&mut options.header, header(value).map(Some)),
+        missing: None,
+    },
+    Spec {
+        name: "required",
+        takes: "`true` or `false`",
+        read: |options, value| set(&mut options.required, boolean(value).map(Some)),
+        missing: None,
+    },
+    Spec {
+        name: "name",
+        takes: "a name for the operation that stays when routes change, such as \"place-order\"",
+        read: |options, value| set(&mut options.name, non_empty(value).map(Some)),
+        missing: None,
+    },
+    Spec {
+        name: "lease",
+        takes: "a duration, such as \"30s\"",
+        read: |options, value| set(&mut options.lease, duration(value, MAX_LEASE).map(Some)),
+        missing: None,
+    },
+];
+
+/// Pairs of options of which only one has a meaning, and why.
+const CONFLICTS: [(&str, &str, &str); 2] = [
+    ("key", "header", "a natural key is not read from a header"),
+    ("key", "required", "a natural key is always there"),
+];
+
+/// As `idem_core::Policy` has them; it checks again where the expansion is compiled.
+const MIN: Duration = Duration::from_millis(100);
+const MAX_TTL: Duration = Duration::from_hours(24 * 3650);
+const MAX_LEASE: Duration = Duration::from_hours(24);
+
+/// `name = value`, before anything is known about it.
+struct Setting {
+    name: Ident,
+    value: Expr,
+}
+
+/// Reads and validates the attribute's tokens; the error combines all that were found.
+pub(crate) fn parse(tokens: TokenStream) -> Result<Options> {
+    let mut errors = Errors::default();
+    let settings = (|input: ParseStream| Ok(settings(input, &mut errors))).parse2(tokens)?;
+    let mut options = Options::default();
+    for (index, setting) in settings.iter().enumerate() {
+        let written = setting.name.unraw().to_string();
+        let Some(spec) = OPTIONS.iter().find(|spec| spec.name == written) else {
+            errors.push(unknown(&setting.name, &written));
+            continue;
+        };
+        if settings[..index].iter().any(|earlier| earlier.name == setting.name) {
+            let message = format!("`{written}` is given twice; remove one of the two");
+            errors.push(Error::new(setting.name.span(), message));
+            continue;
+        }
+        if let Err(why) = (spec.read)(&mut options, &setting.value) {
+            let message = format!("`{written}` takes {}; {why}", spec.takes);
+            errors.push(Error::new(setting.value.span(), message));
+        }
+    }
+    conflicts(&settings, &mut errors);
+    for spec in &OPTIONS {
+        let given = errors.named.contains(&spec.name) || settings.iter().any(|setting| setting.name == spec.name);
+        if let (Some(missing), false) = (spec.missing, given) {
+            let message = format!("`{}` is missing, {missing}", spec.name);
+            errors.push(Error::new(Span::call_site(), message));
+        }
+    }
+    errors.finish(options)
+}
+
+/// Every error of the attribute, and the options whose value was so broken that it could not be kept.
+#[derive(Default)]
+struct Errors {
+    all: Option<Error>,
+    named: Vec<&'static str>,
+}
+
+impl Errors {
+    fn push(&mut self, error: Error) {
+        match &mut self.all {
+            None => self.all = Some(error),
+            Some(all) => all.combine(error),
+        }
+    }
+
+    fn finish<T>(self, value: T) -> Result<T> {
+        match self.all {
+            None => Ok(value),
+            Some(error) => Err(error),
+        }
+    }
+}
+
+/// The settings that could be read; after one that could not, reading goes on behind the next comma.
+fn settings(input: ParseStream, errors: &mut Errors) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    while !input.is_empty() {
+        match setting(input, errors) {
+            Ok(setting) => settings.push(setting),
+            Err(error) => {
+                errors.push(error);
+                while !input.is_empty() && !input.peek(Token![,]) {
+                    let _skipped: Result<TokenTree> = input.parse();
+                }
+            }
+        }
+        if !input.is_empty()
+            && let Err(error) = input.parse::<Token![,]>()
+        {
+            errors.push(Error::new(error.span(), "expected a comma before the next option"));
+            while !input.is_empty() && input.parse::<Token![,]>().is_err() {
+                let _skipped: Result<TokenTree> = input.parse();
+            }
+        }
+    }
+    settings
+}
+
+fn setting(input: ParseStream, errors: &mut Errors) -> Result<Setting> {
+    let name = input
+        .call(Ident::parse_any)
+        .map_err(|error| Error::new(error.span(), "expected an option, such as `ttl = \"24h\"`"))?;
+    let spec = OPTIONS.iter().find(|spec| name == spec.name);
+    // A known option counts as given even if its value cannot be read, so as not to be called missing too.
+    errors.named.extend(spec.map(|spec| spec.name));
+    let takes = spec.map_or_else(|| "a value".into(), |spec| spec.takes.to_owned());
+    if !input.peek(Token![=]) {
+        return match spec {
+            Some(_) => Err(Error::new(
+                name.span(),
+                format!("`{name}` takes {takes}; write `{name} = …`"),
+            )),
+            None => Err(unknown(&name, &name.unraw().to_string())),
+        };
+    }
+    let equals: Token![=] = input.parse()?;
+    if input.is_empty() || input.peek(Token![,]) {
+        return Err(Error::new(
+            equals.span(),
+            format!("`{name}` takes {takes}; there is none after the `=`"),
+        ));
+    }
+    let value = input.parse()?;
+    Ok(Setting { name, value })
+}
+
+fn unknown(name: &Ident, written: &str) -> Error {
+    let known = || OPTIONS.iter().map(|spec| spec.name);
+    let help = match suggest::closest(written, known()) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => format!("the options are {}", suggest::list(known())),
+    };
+    Error::new(name.span(), format!("unknown option `{written}`; {help}"))
+}
+
+/// Reports the second of two options that do not go together.
+fn conflicts(settings: &[Setting], errors: &mut Errors) {
+    for (one, other, why) in CONFLICTS {
+        let given: Vec<_> = [one, other]
+            .into_iter()
+            .filter_map(|name| settings.iter().position(|setting| setting.name == name))
+            .collect();
+        if let [left, right] = given[..] {
+            let (first, second) = (&settings[left.min(right)].name, &settings[left.max(right)].name);
+            let message = format!("`{second}` does not go with `{first}`: {why}; remove one of the two");
+            errors.push(Error::new(second.span(), message));
+        }
+    }
+}
+
+fn set<T>(slot: &mut T, value: std::result::Result<T, String>) -> std::result::Result<(), String> {
+    *slot = value?;
+    Ok(())
+}
+
+fn string(value: &Expr) -> Option<&LitStr> {
+    match value {
+        Expr::Lit(ExprLit {
+            lit: Lit::Str(text), ..
+        }) => Some(text),
+        Expr::Group(group) => string(&group.expr),
+        _ => None,
+    }
+}
+
+/// An expression, quoted or not.
+fn expression(value: &Expr) -> std::result::Result<Expr, String> {
+    match string(value) {
+        None => Ok(value.clone()),
+        Some(text) => text.parse().map_err(|error: Error| match text.value().trim() {
+            "" => "this is empty".to_owned(),
+            _ => format!("this is none: {error}"),
+        }),
+    }
+}
+
+fn duration(value: &Expr, max: Duration) -> std::result::Result<Duration, String> {
+    let text = string(value).ok_or("write it in quotes and with a unit")?.value();
+    let duration =
+        durations::parse(&text).map_err(|why| format!("{why}; the units are `ms`, `s`, `m`, `h` and `d`"))?;
+    match duration {
+        Duration::ZERO => Err("zero is none".into()),
+        short if short < MIN => Err("the shortest is \"100ms\"".into()),
+        long if long > max => Err(format!("the longest is \"{}h\"", max.as_secs() / 3600)),
+        duration => Ok(duration),
+    }
+}
+
+/// A header name, in lower case.
+fn header(value: &Expr) -> std::result::Result<String, String> {
+    let name = non_empty(value)?.to_ascii_lowercase();
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    match name.bytes().find(|byte| !is_token(*byte)) {
+        None => Ok(name),
+        Some(_) => Err(format!("`{name}` has a character that header names cannot have")),
+    }
+}
+
+fn boolean(value: &Expr) -> std::result::Result<bool, String> {
+    match value {
+        Expr::Lit(ExprLit {
+            lit: Lit::Bool(value), ..
+        }) => Ok(value.value),
+        Expr::Group(group) => boolean(&group.expr),
+        _ => Err("write one of the two, without quotes".into()),
+    }
+}
+
+fn non_empty(value: &Expr) -> std::result::Result<String, String> {
+    match string(value).map(LitStr::value) {
+        None => Err("write it in quotes".into()),
+        Some(text) if text.trim().is_empty() => Err("this is empty".into()),
+        Some(text) => Ok(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_of_the_attribute_has_a_row_for_every_option_and_no_other() {
+        let rows: Vec<_> = include_str!("lib.rs")
+            .lines()
+            .filter_map(|line| line.strip_prefix("/// | `")?.split_once('`'))
+            .map(|(name, _)| name)
+            .collect();
+        let names: Vec<_> = OPTIONS.iter().map(|spec| spec.name).collect();
+        assert_eq!(rows, names);
+    }
+}
