@@ -116,6 +116,17 @@ enum Piece {
     Frame(Result<Frame<Bytes>, axum::Error>),
     /// What is left is not copied.
     Rest(Body),
+    End,
+}
+
+/// Keeps the end of the body from the client until it is dropped.
+struct EndOnDrop(mpsc::UnboundedSender<Piece>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        // A failed send means that the client has left.
+        let _ = self.0.send(Piece::End);
+    }
 }
 
 async fn copy(mut body: Body, head: Vec<u8>, client: mpsc::UnboundedSender<Piece>) -> Ending {
@@ -128,7 +139,7 @@ async fn copy(mut body: Body, head: Vec<u8>, client: mpsc::UnboundedSender<Piece
             return Ending {
                 outcome: Outcome::Complete(Completion::Stored(payload.into())),
                 // The client sees the end of the body once a retry would find it.
-                until_recorded: Box::new(client),
+                until_recorded: Box::new(EndOnDrop(client)),
             };
         };
         let data = frame.as_ref().ok().and_then(Frame::data_ref);
@@ -167,7 +178,9 @@ impl http_body::Body for Relay {
             match ready!(self.receiver.poll_recv(context)) {
                 Some(Piece::Frame(frame)) => return Poll::Ready(Some(frame)),
                 Some(Piece::Rest(rest)) => self.rest = Some(rest),
-                None => return Poll::Ready(None),
+                Some(Piece::End) => self.rest = Some(Body::empty()),
+                // The copying side panicked or was shut down: the client must not take this for the end.
+                None => return Poll::Ready(Some(Err(axum::Error::new("the body was cut short")))),
             }
         }
     }

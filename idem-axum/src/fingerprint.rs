@@ -89,7 +89,9 @@ mod tests {
         // printf, with each length as eight bytes, of POST, /o?a=1, application/json, {}; through sha256sum
         let digest = of_post("/o?a=1", "application/json", b"{}").to_bytes();
         assert_eq!(digest[0], 1);
-        let hex: String = digest[1..].iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = digest[1..]
+            .iter()
+            .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         assert_eq!(hex, "b36d02137cdca2f7850c24315eab36db23a7900a3a3788350933242e44e6ce3f");
     }
 

@@ -10,7 +10,8 @@ use axum::http::{HeaderMap, Method, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use http_body_util::BodyExt as _;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
 
 use crate::Idempotency;
 use crate::problem::{Answer, IdempotencyProblem};
@@ -109,7 +110,7 @@ async fn buffer<S: Send + Sync>(body: Body, state: &S) -> Result<Bytes, Response
             Err(cause) => break error = cause,
         }
     }
-    let failing = Body::from_stream(stream::iter([Err::<Bytes, _>(error)]));
+    let failing = Body::new(StreamBody::new(stream::iter([Err::<Frame<Bytes>, _>(error)])));
     Bytes::from_request(Request::new(failing), state)
         .await
         .map_err(IntoResponse::into_response)

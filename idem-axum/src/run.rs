@@ -114,18 +114,16 @@ impl Guarding {
                     .insert("idempotency-stored", HeaderValue::from_static("false"));
                 answer
             }
-            Reply::Replay(payload) => match stored::decode(payload) {
-                Some(mut replay) => {
-                    replay
-                        .headers_mut()
-                        .insert("idempotency-replayed", HeaderValue::from_static("true"));
-                    replay
-                }
-                None => {
+            Reply::Replay(payload) => {
+                let Some(mut stored) = stored::decode(payload) else {
                     let context = "its payload is no response of this version";
-                    self.unavailable(record, &BackendError::new(BackendErrorKind::Unreadable, context))
-                }
-            },
+                    return self.unavailable(record, &BackendError::new(BackendErrorKind::Unreadable, context));
+                };
+                stored
+                    .headers_mut()
+                    .insert("idempotency-replayed", HeaderValue::from_static("true"));
+                stored
+            }
             Reply::NotStored => self.problem(IdempotencyProblem::ResponseNotStored).into_response(),
             Reply::Mismatch => self.problem(IdempotencyProblem::KeyReused).into_response(),
             Reply::InFlight => self.problem(IdempotencyProblem::InFlight).into_response(),

@@ -31,11 +31,13 @@ impl Scope {
     ///
     /// An empty, too long or unprintable value is remembered and refused by [`RecordKey::new`]: a missing tenant
     /// must never become a key space that everybody shares.
+    #[must_use]
     pub fn of<T: Display + ?Sized>(value: &T) -> Self {
         Self(Encoded::of(value, Part::Scope))
     }
 
     /// The scope of several values together; distinct from the scope of any single value.
+    #[must_use]
     pub fn tuple<const N: usize>(parts: [Self; N]) -> Self {
         Self(Encoded::tuple(parts.map(|part| part.0)))
     }
@@ -66,11 +68,13 @@ pub struct IdempotencyKey(Encoded);
 
 impl IdempotencyKey {
     /// The key of one value.
+    #[must_use]
     pub fn of<T: Display + ?Sized>(value: &T) -> Self {
         Self(Encoded::of(value, Part::Key))
     }
 
     /// The key of several values together; distinct from the key of any single value.
+    #[must_use]
     pub fn tuple<const N: usize>(parts: [Self; N]) -> Self {
         Self(Encoded::tuple(parts.map(|part| part.0)))
     }

@@ -2,17 +2,19 @@
 //!
 //! Owns names and spans. There is no decision of ours in the tokens: logic is in the functions they call.
 
+use std::collections::BTreeSet;
+
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens as _, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned as _;
 use syn::visit_mut::VisitMut;
-use syn::{Expr, Ident, PatType, Result, ReturnType, Signature, Type, parse_quote};
+use syn::{Expr, GenericParam, Ident, PatType, Result, ReturnType, Signature, Type, parse_quote};
 
 use crate::handler::{self, Handler};
 use crate::options::{self, Options, Scope};
 
 /// The whole macro. On error the user's item is emitted as it was, so that nothing else fails because of it.
-pub(crate) fn idempotent(attribute: TokenStream, item: TokenStream) -> TokenStream {
+pub(crate) fn idempotent(attribute: &TokenStream, item: &TokenStream) -> TokenStream {
     match checked(attribute, item.clone()) {
         Ok((options, handler)) => expand(&options, handler),
         Err(error) => {
@@ -23,7 +25,7 @@ pub(crate) fn idempotent(attribute: TokenStream, item: TokenStream) -> TokenStre
 }
 
 /// Both halves, or every error of both.
-fn checked(attribute: TokenStream, item: TokenStream) -> Result<(Options, Handler)> {
+fn checked(attribute: &TokenStream, item: TokenStream) -> Result<(Options, Handler)> {
     match (options::parse(attribute), syn::parse2::<Handler>(item)) {
         (Ok(options), Ok(handler)) => {
             let scope = match &options.scope {
@@ -66,16 +68,17 @@ fn expand(options: &Options, handler: Handler) -> TokenStream {
     let policy = policy(options);
     let identity = identity(options, &arguments, &names, &private);
     let patterns = arguments.iter().map(|argument| &argument.pat);
-    let returned = returned(&signature.output);
-    let run = Ident::new("run", signature.ident.span());
-    let into_response = quote_spanned!(returned.span()=> #private::into_response);
+    let (returned, traits) = returned(&signature);
+    let run = quote_spanned!(signature.ident.span()=> ::idem_axum::__private::run);
+    let into_response = quote_spanned!(returned.span()=> ::idem_axum::__private::into_response);
     let signature = guarded_signature(signature, &arguments, &names, &guarded, &private);
     quote! {
         #(#attributes)*
         #visibility #signature {
+            #traits
             let (#guard, #last) = #guarded.split();
             let (#scope, #key) = #identity;
-            #private::#run(#guard, const { &#policy }, #scope, #key, async move {
+            #run(#guard, const { &#policy }, #scope, #key, async move {
                 #(let #patterns = #names;)*
                 let #answer: #returned = (async move #body).await;
                 #into_response(#answer)
@@ -114,25 +117,41 @@ fn guarded_signature(
     signature
 }
 
-/// The user's return type as the type of a binding, where `impl Trait` can only be inferred.
-fn returned(output: &ReturnType) -> Type {
-    struct Inferred;
-    impl VisitMut for Inferred {
-        fn visit_type_mut(&mut self, ty: &mut Type) {
-            if let Type::ImplTrait(_) = ty {
-                let span = ty.span();
-                *ty = Type::Verbatim(quote_spanned!(span=> _));
-            }
-            syn::visit_mut::visit_type_mut(self, ty);
+/// The user's return type as the type of a binding, where `impl Trait` can only be inferred; and an item that names the
+/// traits all the same, without which the user's imports of them would be unused.
+fn returned(signature: &Signature) -> (Type, TokenStream) {
+    let ReturnType::Type(_, ty) = &signature.output else {
+        return (parse_quote!(()), TokenStream::new());
+    };
+    let mut ty = ty.as_ref().clone();
+    let mut traits = InferTraits::default();
+    traits.visit_type_mut(&mut ty);
+    let generic = signature.generics.params.iter().map(|param| match param {
+        GenericParam::Lifetime(param) => param.lifetime.ident.to_string(),
+        GenericParam::Type(param) => param.ident.to_string(),
+        GenericParam::Const(param) => param.ident.to_string(),
+    });
+    // What depends on the function's surroundings cannot be named in an item of its own; nor can `use<..>`.
+    let local: BTreeSet<_> = generic.chain(["Self".into(), "use".into()]).collect();
+    let named = traits
+        .0
+        .into_iter()
+        .filter(|bounds| handler::words(bounds.clone()).is_disjoint(&local));
+    let named = named.map(|bounds| quote!(const _: () = { fn _returned(_: #bounds) {} };));
+    (ty, quote!(#(#named)*))
+}
+
+/// Replaces every `impl Trait` by `_` and keeps it.
+#[derive(Default)]
+struct InferTraits(Vec<TokenStream>);
+
+impl VisitMut for InferTraits {
+    fn visit_type_mut(&mut self, ty: &mut Type) {
+        if let Type::ImplTrait(bounds) = ty {
+            self.0.push(quote!(#bounds));
+            *ty = Type::Verbatim(quote_spanned!(ty.span()=> _));
         }
-    }
-    match output {
-        ReturnType::Default => parse_quote!(()),
-        ReturnType::Type(_, ty) => {
-            let mut ty = ty.as_ref().clone();
-            Inferred.visit_type_mut(&mut ty);
-            ty
-        }
+        syn::visit_mut::visit_type_mut(self, ty);
     }
 }
 

@@ -8,9 +8,8 @@ use std::collections::BTreeSet;
 use proc_macro2::{Group, TokenStream, TokenTree};
 use syn::ext::IdentExt as _;
 use syn::parse::{Parse, ParseStream};
-use syn::spanned::Spanned as _;
 use syn::visit_mut::VisitMut;
-use syn::{Attribute, Error, Expr, FnArg, Ident, Pat, PatIdent, PatType, Result, Signature, Visibility};
+use syn::{Attribute, Error, Expr, FnArg, Pat, PatIdent, PatType, Result, Signature, Visibility};
 
 use crate::suggest;
 
@@ -50,8 +49,8 @@ impl Parse for Handler {
         for input in &signature.inputs {
             match input {
                 FnArg::Typed(argument) => arguments.push(argument.clone()),
-                FnArg::Receiver(receiver) => errors.push(Error::new(
-                    receiver.self_token.span,
+                FnArg::Receiver(receiver) => errors.push(Error::new_spanned(
+                    receiver,
                     "a handler has no `self`; take what it needs as an argument, such as `State(app): State<App>`",
                 )),
             }
@@ -96,7 +95,7 @@ impl Handler {
         };
         let binds = suggest::list(names());
         let message = format!("this `{option}` names no argument of the handler, which binds {binds}; {help}");
-        Err(Error::new(expr.span(), message))
+        Err(Error::new_spanned(expr, message))
     }
 }
 
@@ -114,27 +113,29 @@ pub(crate) fn bound(pattern: &Pat) -> BTreeSet<String> {
     names.0
 }
 
-/// Every identifier in `expr`, and every name in its string literals, which may be captured by a format macro.
+/// Every name in `expr`.
 pub(crate) fn mentioned(expr: &Expr) -> BTreeSet<String> {
-    fn collect(tokens: TokenStream, names: &mut BTreeSet<String>) {
-        for token in tokens {
-            match token {
-                TokenTree::Ident(ident) => {
-                    names.insert(Ident::unraw(&ident).to_string());
-                }
-                TokenTree::Group(group) => collect(group.stream(), names),
-                TokenTree::Literal(literal) => {
-                    let text = literal.to_string();
-                    let words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
-                    names.extend(words.map(str::to_owned));
-                }
-                TokenTree::Punct(_) => {}
+    words(quote::quote!(#expr))
+}
+
+/// Every identifier, and every word in string literals, which a format macro may capture.
+pub(crate) fn words(tokens: TokenStream) -> BTreeSet<String> {
+    let mut words = BTreeSet::new();
+    for token in tokens {
+        match token {
+            TokenTree::Ident(ident) => {
+                words.insert(ident.unraw().to_string());
             }
+            TokenTree::Group(group) => words.extend(self::words(group.stream())),
+            TokenTree::Literal(literal) => {
+                let text = literal.to_string();
+                let split = text.split(|c: char| !c.is_alphanumeric() && c != '_');
+                words.extend(split.map(str::to_owned));
+            }
+            TokenTree::Punct(_) => {}
         }
     }
-    let mut names = BTreeSet::new();
-    collect(quote::quote!(#expr), &mut names);
-    names
+    words
 }
 
 /// The pattern, binding references when it is matched against one: without `mut` and `ref`.

@@ -53,5 +53,5 @@ use proc_macro::TokenStream;
 /// `Send` and `'static`, as axum wants it anyway, and it runs to its end even if the client leaves.
 #[proc_macro_attribute]
 pub fn idempotent(attribute: TokenStream, item: TokenStream) -> TokenStream {
-    expand::idempotent(attribute.into(), item.into()).into()
+    expand::idempotent(&attribute.into(), &item.into()).into()
 }

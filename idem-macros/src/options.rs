@@ -9,7 +9,6 @@ use std::time::Duration;
 use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::ext::IdentExt as _;
 use syn::parse::{ParseStream, Parser as _};
-use syn::spanned::Spanned as _;
 use syn::{Error, Expr, ExprLit, Ident, Lit, LitStr, Result, Token};
 
 use crate::{durations, suggest};
@@ -40,8 +39,8 @@ struct Spec {
     /// Completes "`name` takes …".
     takes: &'static str,
     read: fn(&mut Options, &Expr) -> std::result::Result<(), String>,
-    /// For an option that must be there: what it is and how it is written.
-    missing: Option<&'static str>,
+    /// For an option that must be there: what it says, and what to write.
+    missing: Option<(&'static str, &'static str)>,
 }
 
 const OPTIONS: [Spec; 7] = [
@@ -49,7 +48,7 @@ const OPTIONS: [Spec; 7] = [
         name: "ttl",
         takes: "a duration, such as \"24h\" or \"1h 30m\"",
         read: |options, value| set(&mut options.ttl, duration(value, MAX_TTL)),
-        missing: Some("how long a completed answer is replayed: `ttl = \"24h\"`"),
+        missing: Some(("how long a completed answer is replayed", "`ttl = \"24h\"`")),
     },
     Spec {
         name: "scope",
@@ -60,7 +59,10 @@ const OPTIONS: [Spec; 7] = [
             options.scope = if global { Scope::Global } else { Scope::Of(expr) };
             Ok(())
         },
-        missing: Some("who owns the key space: `scope = \"tenant\"`, or `scope = global` if all callers share it"),
+        missing: Some((
+            "who owns the key space",
+            "`scope = \"tenant\"` over an argument, or `scope = global` if all callers share one",
+        )),
     },
     Spec {
         name: "key",
@@ -112,14 +114,14 @@ struct Setting {
 }
 
 /// Reads and validates the attribute's tokens; the error combines all that were found.
-pub(crate) fn parse(tokens: TokenStream) -> Result<Options> {
+pub(crate) fn parse(all: &TokenStream) -> Result<Options> {
     let mut errors = Errors::default();
-    let settings = (|input: ParseStream| Ok(settings(input, &mut errors))).parse2(tokens)?;
+    let settings = (|input: ParseStream| Ok(settings(input, &mut errors))).parse2(all.clone())?;
     let mut options = Options::default();
     for (index, setting) in settings.iter().enumerate() {
         let written = setting.name.unraw().to_string();
         let Some(spec) = OPTIONS.iter().find(|spec| spec.name == written) else {
-            errors.push(unknown(&setting.name, &written));
+            errors.push_unknown(&setting.name);
             continue;
         };
         if settings[..index].iter().any(|earlier| earlier.name == setting.name) {
@@ -129,25 +131,31 @@ pub(crate) fn parse(tokens: TokenStream) -> Result<Options> {
         }
         if let Err(why) = (spec.read)(&mut options, &setting.value) {
             let message = format!("`{written}` takes {}; {why}", spec.takes);
-            errors.push(Error::new(setting.value.span(), message));
+            errors.push(Error::new_spanned(&setting.value, message));
         }
     }
     conflicts(&settings, &mut errors);
     for spec in &OPTIONS {
-        let given = errors.named.contains(&spec.name) || settings.iter().any(|setting| setting.name == spec.name);
-        if let (Some(missing), false) = (spec.missing, given) {
-            let message = format!("`{}` is missing, {missing}", spec.name);
-            errors.push(Error::new(Span::call_site(), message));
+        if let Some((says, write)) = spec.missing
+            && !errors.meant.contains(&spec.name)
+        {
+            let message = format!("`{}` is missing: it says {says}; write {write}", spec.name);
+            errors.push(if all.is_empty() {
+                Error::new(Span::call_site(), message)
+            } else {
+                Error::new_spanned(all, message)
+            });
         }
     }
     errors.finish(options)
 }
 
-/// Every error of the attribute, and the options whose value was so broken that it could not be kept.
+/// Every error of the attribute, and every option that was named or meant: none of those is called missing as well,
+/// whatever is wrong with it.
 #[derive(Default)]
 struct Errors {
     all: Option<Error>,
-    named: Vec<&'static str>,
+    meant: Vec<&'static str>,
 }
 
 impl Errors {
@@ -156,6 +164,18 @@ impl Errors {
             None => self.all = Some(error),
             Some(all) => all.combine(error),
         }
+    }
+
+    fn push_unknown(&mut self, name: &Ident) {
+        let written = name.unraw().to_string();
+        let known = || OPTIONS.iter().map(|spec| spec.name);
+        let meant = suggest::closest(&written, known());
+        self.meant.extend(meant);
+        let help = match meant {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("the options are {}", suggest::list(known())),
+        };
+        self.push(Error::new(name.span(), format!("unknown option `{written}`; {help}")));
     }
 
     fn finish<T>(self, value: T) -> Result<T> {
@@ -172,8 +192,11 @@ fn settings(input: ParseStream, errors: &mut Errors) -> Vec<Setting> {
     while !input.is_empty() {
         match setting(input, errors) {
             Ok(setting) => settings.push(setting),
-            Err(error) => {
-                errors.push(error);
+            Err(broken) => {
+                match broken {
+                    Broken::Unknown(name) => errors.push_unknown(&name),
+                    Broken::Error(error) => errors.push(error),
+                }
                 while !input.is_empty() && !input.peek(Token![,]) {
                     let _skipped: Result<TokenTree> = input.parse();
                 }
@@ -191,41 +214,34 @@ fn settings(input: ParseStream, errors: &mut Errors) -> Vec<Setting> {
     settings
 }
 
-fn setting(input: ParseStream, errors: &mut Errors) -> Result<Setting> {
-    let name = input
-        .call(Ident::parse_any)
-        .map_err(|error| Error::new(error.span(), "expected an option, such as `ttl = \"24h\"`"))?;
-    let spec = OPTIONS.iter().find(|spec| name == spec.name);
-    // A known option counts as given even if its value cannot be read, so as not to be called missing too.
-    errors.named.extend(spec.map(|spec| spec.name));
-    let takes = spec.map_or_else(|| "a value".into(), |spec| spec.takes.to_owned());
-    if !input.peek(Token![=]) {
-        return match spec {
-            Some(_) => Err(Error::new(
-                name.span(),
-                format!("`{name}` takes {takes}; write `{name} = …`"),
-            )),
-            None => Err(unknown(&name, &name.unraw().to_string())),
-        };
-    }
-    let equals: Token![=] = input.parse()?;
-    if input.is_empty() || input.peek(Token![,]) {
-        return Err(Error::new(
-            equals.span(),
-            format!("`{name}` takes {takes}; there is none after the `=`"),
-        ));
-    }
-    let value = input.parse()?;
-    Ok(Setting { name, value })
+/// Why there is no setting.
+enum Broken {
+    Unknown(Ident),
+    Error(Error),
 }
 
-fn unknown(name: &Ident, written: &str) -> Error {
-    let known = || OPTIONS.iter().map(|spec| spec.name);
-    let help = match suggest::closest(written, known()) {
-        Some(meant) => format!("did you mean `{meant}`?"),
-        None => format!("the options are {}", suggest::list(known())),
+fn setting(input: ParseStream, errors: &mut Errors) -> std::result::Result<Setting, Broken> {
+    let error = |span, message: String| Err(Broken::Error(Error::new(span, message)));
+    let Ok(name) = input.call(Ident::parse_any) else {
+        return error(input.span(), "expected an option, such as `ttl = \"24h\"`".into());
     };
-    Error::new(name.span(), format!("unknown option `{written}`; {help}"))
+    let spec = OPTIONS.iter().find(|spec| name == spec.name);
+    errors.meant.extend(spec.map(|spec| spec.name));
+    let takes = spec.map_or("a value", |spec| spec.takes);
+    let Ok(equals) = input.parse::<Token![=]>() else {
+        return match spec {
+            Some(_) => error(name.span(), format!("`{name}` takes {takes}; write `{name} = …`")),
+            None => Err(Broken::Unknown(name)),
+        };
+    };
+    if input.is_empty() || input.peek(Token![,]) {
+        return error(
+            equals.span,
+            format!("`{name}` takes {takes}; there is none after the `=`"),
+        );
+    }
+    let value = input.parse().map_err(Broken::Error)?;
+    Ok(Setting { name, value })
 }
 
 /// Reports the second of two options that do not go together.

@@ -135,8 +135,8 @@ impl RedisBackend {
                 left => left.unsigned_abs(),
             };
             if let Some(remaining) = left.checked_sub(millis(claim.ttl)) {
-                // Counted from 1, for zero means lapsed.
-                let remaining = Duration::from_millis(remaining.saturating_add(1));
+                // At its last millisecond the lease is still live, and zero would mean lapsed.
+                let remaining = Duration::from_millis(remaining.max(1));
                 return Ok(Some(Record::Claimed { claim, remaining }));
             }
             let now: Option<Vec<u8>> = self

@@ -17,14 +17,13 @@ fn kind(error: &RedisError) -> BackendErrorKind {
         _ if error.is_timeout() => BackendErrorKind::Timeout,
         ErrorKind::InvalidClientConfig | ErrorKind::RESP3NotSupported => BackendErrorKind::Config,
         ErrorKind::Parse | ErrorKind::UnexpectedReturnType => BackendErrorKind::Unreadable,
-        ErrorKind::AuthenticationFailed | ErrorKind::Extension => BackendErrorKind::Refused,
         ErrorKind::Server(
             ServerErrorKind::BusyLoading
             | ServerErrorKind::ClusterDown
             | ServerErrorKind::MasterDown
             | ServerErrorKind::TryAgain,
         ) => BackendErrorKind::Unavailable,
-        ErrorKind::Server(_) => BackendErrorKind::Refused,
+        ErrorKind::AuthenticationFailed | ErrorKind::Extension | ErrorKind::Server(_) => BackendErrorKind::Refused,
         _ => BackendErrorKind::Unavailable,
     }
 }

@@ -1,1 +1,19 @@
-fn main() {}
+//! The promise of `docs/semantics.md`, over real sockets, on every backend. Tests cite its rules.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unused_async,
+    reason = "a test fails by panicking, and a handler is async"
+)]
+
+mod bad_input;
+mod compile_fail;
+mod conformance;
+mod disconnects;
+mod duplicates;
+mod handlers;
+mod leases;
+mod mismatches;
+mod redis;
+mod responses;

@@ -1,1 +1,49 @@
-//! .
+//! What the integration tests share: a service as a user would write it, servers as child processes, a client.
+//!
+//! Owns set-up and tear-down; holds no test. Everything started here is stopped on drop, also when a test panics.
+
+#![allow(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
+    clippy::panic,
+    reason = "what cannot be set up fails the test that asked for it"
+)]
+
+mod app;
+mod client;
+mod process;
+mod redis_server;
+mod service;
+
+pub use app::{App, Order, Tenant, router};
+pub use client::{Answer, Call, Client, OTHER_TENANT, TENANT};
+pub use process::Process;
+pub use redis_server::RedisServer;
+pub use service::Service;
+
+/// Expands to each of the named `async fn(Service)` as a test on every backend, with `routes` beside the usual ones.
+#[macro_export]
+macro_rules! on_every_backend {
+    ($($test:ident)*) => {
+        $crate::on_every_backend! { routes: ::axum::Router::new(); $($test)* }
+    };
+    (routes: $routes:expr; $($test:ident)*) => {
+        mod memory {
+            $(
+                #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    super::$test($crate::Service::memory($routes).await).await;
+                }
+            )*
+        }
+        mod redis {
+            $(
+                #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    super::$test($crate::Service::redis($routes).await).await;
+                }
+            )*
+        }
+    };
+}

@@ -1,1 +1,41 @@
-fn main() {}
+//! The project's own commands: `cargo xtask setup`, `test`, `lint`.
+//!
+//! Owns which commands make up a check, so that a contributor and a machine run the same ones. Needs nothing but
+//! cargo, so that it runs on a fresh clone.
+
+mod commands;
+mod servers;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask <command>
+
+commands:
+  setup   finds the servers that tests start, or installs them by the system's package manager
+  lint    formatting, clippy and documentation, with warnings denied
+  test    setup, then every test of the workspace, documentation included";
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments[..] {
+        ["setup"] => servers::setup(),
+        ["lint"] => commands::lint(),
+        ["test"] => servers::setup().and_then(|()| commands::test()),
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

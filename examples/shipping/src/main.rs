@@ -1,1 +1,105 @@
-fn main() {}
+//! A shipping service whose orders are safe to retry.
+//!
+//! This file owns the command line and the exit codes: 0 when all went well, 1 when something failed, 2 for arguments
+//! it does not know. What the commands do is in [`serve`] and [`demo`].
+
+mod app;
+mod config;
+mod db;
+mod demo;
+mod error;
+mod orders;
+mod serve;
+mod tenant;
+
+use std::error::Error;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::config::Config;
+
+const USAGE: &str = "usage: shipping [demo | --help]";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(|argument| argument.to_str()).collect();
+    let result = match arguments[..] {
+        [] => {
+            log_from(LevelFilter::INFO);
+            serve().await
+        }
+        [Some("demo")] => {
+            // The story is on stdout; the service's own log would run into it.
+            log_from(LevelFilter::ERROR);
+            demo().await
+        }
+        [Some("--help" | "-h")] => {
+            help();
+            Ok(())
+        }
+        _ => {
+            let _ = writeln!(io::stderr(), "{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(error.as_ref());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve() -> Result<(), Box<dyn Error>> {
+    Ok(serve::until_stopped(Config::from_env()?).await?)
+}
+
+async fn demo() -> Result<(), Box<dyn Error>> {
+    Ok(demo::run(Config::from_env()?).await?)
+}
+
+/// Logs to stderr, from `level` on where `RUST_LOG` does not say otherwise.
+fn log_from(level: LevelFilter) {
+    let filter = EnvFilter::builder()
+        .with_default_directive(level.into())
+        .from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .init();
+}
+
+fn help() {
+    let mut out = io::stdout();
+    let _ = writeln!(
+        out,
+        "{USAGE}\n\n  (nothing)  serve until Ctrl-C or SIGTERM\n  demo       tell what retries do, with and without \
+         idempotency\n\nenvironment:"
+    );
+    for variable in config::VARIABLES {
+        let default = variable.default.unwrap_or("not set");
+        let _ = writeln!(out, "  {:<18} {} [{default}]", variable.name, variable.meaning);
+    }
+}
+
+/// Says what failed and why, leaving out causes that the line before has said already.
+fn report(error: &dyn Error) {
+    let mut err = io::stderr();
+    let mut said = error.to_string();
+    let _ = writeln!(err, "error: {said}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !said.ends_with(&text) {
+            let _ = writeln!(err, "  caused by: {text}");
+            said = text;
+        }
+        cause = error.source();
+    }
+}

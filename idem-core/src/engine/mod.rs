@@ -172,7 +172,8 @@ impl Engine {
             key: key.clone(),
             claim,
         };
-        self.running.spawn(run.to_its_end(handler, answer).in_current_span());
+        self.running
+            .spawn(run.run_to_the_end(handler, answer).in_current_span());
         Ok(answered.await.unwrap_or(Reply::Panicked))
     }
 

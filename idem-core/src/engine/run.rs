@@ -26,7 +26,7 @@ pub(super) struct Run {
 
 impl Run {
     /// Runs `handler`, answers and records, renewing the lease all the while.
-    pub(super) async fn to_its_end<A, F>(self, handler: F, answer: oneshot::Sender<Reply<A>>)
+    pub(super) async fn run_to_the_end<A, F>(self, handler: F, answer: oneshot::Sender<Reply<A>>)
     where
         F: Future<Output = Finished<A>> + Send,
     {
@@ -44,37 +44,22 @@ impl Run {
         F: Future<Output = Finished<A>> + Send,
     {
         match AssertUnwindSafe(handler).catch_unwind().await {
-            Ok(Finished::Whole { answer: whole, outcome }) => {
-                self.conclude(outcome, |recorded| {
-                    hand_over(
-                        answer,
-                        Reply::Executed {
-                            answer: whole,
-                            recorded,
-                        },
-                    )
-                })
-                .await
+            Ok(Finished::Whole { answer: ours, outcome }) => {
+                let reply = |recorded| Reply::Executed { answer: ours, recorded };
+                self.conclude(outcome, |recorded| hand_over(answer, reply(recorded)))
+                    .await;
             }
-            Ok(Finished::Streaming {
-                answer: started,
-                ending,
-            }) => {
-                hand_over(
-                    answer,
-                    Reply::Executed {
-                        answer: started,
-                        recorded: true,
-                    },
-                );
+            Ok(Finished::Streaming { answer: ours, ending }) => {
+                let recorded = true;
+                hand_over(answer, Reply::Executed { answer: ours, recorded });
                 match AssertUnwindSafe(ending).catch_unwind().await {
                     Ok(ending) => self.conclude(ending.outcome, |_| drop(ending.until_recorded)).await,
                     Err(_panic) => self.conclude(self.panicked(), |_| {}).await,
                 }
             }
             Err(_panic) => {
-                self.conclude(self.panicked(), |_| hand_over(answer, Reply::Panicked))
-                    .await
+                let outcome = self.panicked();
+                self.conclude(outcome, |_| hand_over(answer, Reply::Panicked)).await;
             }
         }
     }

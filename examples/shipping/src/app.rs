@@ -1,0 +1,32 @@
+//! The router, and the state its handlers share.
+//!
+//! Owns which path leads where and that the idempotency layer is over all of them. What the handlers do is in
+//! [`orders`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{get, post};
+use idem_axum::Idempotency;
+
+use crate::db::Db;
+use crate::orders;
+use crate::tenant::Tokens;
+
+/// What every handler can reach.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) db: Db,
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) delay: Duration,
+}
+
+pub(crate) fn router(app: App, idempotency: Idempotency) -> Router {
+    Router::new()
+        .route("/shipping/order", post(orders::place_order))
+        .route("/naive/shipping/order", post(orders::place_order_naively))
+        .route("/shipping/orders", get(orders::list_orders))
+        .layer(idempotency)
+        .with_state(app)
+}

@@ -1,0 +1,86 @@
+//! The orders table, in `SQLite` or Postgres.
+//!
+//! Owns the pool, the migrations and every query. The SQL is the same for both: `$1` binds in either, so one pool of
+//! the `Any` driver serves them.
+
+use std::time::Duration;
+
+use sqlx::any::{AnyPoolOptions, install_default_drivers};
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{AnyConnection, AnyPool, Connection as _};
+
+use crate::orders::{NewOrder, Order};
+use crate::tenant::Tenant;
+
+static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// The longest a request waits for a free connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why the database could not be made ready.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error("connecting failed")]
+    Connect(#[source] sqlx::Error),
+    #[error("the schema could not be brought up to date")]
+    Migrate(#[from] MigrateError),
+}
+
+/// A pool over an up-to-date schema. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Db(AnyPool);
+
+impl Db {
+    /// Connects and migrates. A single connection does both, for the pool would try for seconds to reach a server
+    /// that is not there, and then not say why it could not.
+    pub(crate) async fn open(url: &str) -> Result<Self, OpenError> {
+        install_default_drivers();
+        let mut connection = AnyConnection::connect(url).await.map_err(OpenError::Connect)?;
+        if url.starts_with("sqlite:") {
+            // The file remembers it. Readers and the writer do not block each other then, and writers queue for up to
+            // the five seconds of busy timeout that every connection has by default.
+            sqlx::raw_sql("PRAGMA journal_mode = WAL")
+                .execute(&mut connection)
+                .await
+                .map_err(OpenError::Connect)?;
+            SQLITE.run(&mut connection).await?;
+        } else {
+            POSTGRES.run(&mut connection).await?;
+        }
+        connection.close().await.map_err(OpenError::Connect)?;
+        let pool = AnyPoolOptions::new()
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy(url)
+            .map_err(OpenError::Connect)?;
+        Ok(Self(pool))
+    }
+
+    /// Writes a row and returns its id.
+    pub(crate) async fn insert(&self, tenant: &Tenant, order: &NewOrder) -> sqlx::Result<i64> {
+        sqlx::query_scalar(
+            "INSERT INTO orders (tenant, order_id, vendor, address) VALUES ($1, $2, $3, $4) RETURNING id",
+        )
+        .bind(tenant.name())
+        .bind(&order.order_id)
+        .bind(&order.vendor)
+        .bind(&order.address)
+        .fetch_one(&self.0)
+        .await
+    }
+
+    /// The tenant's rows, oldest first.
+    pub(crate) async fn orders(&self, tenant: &Tenant) -> sqlx::Result<Vec<Order>> {
+        sqlx::query_as(
+            "SELECT id AS shipping_id, order_id, vendor, address, created_at FROM orders WHERE tenant = $1 ORDER BY id",
+        )
+        .bind(tenant.name())
+        .fetch_all(&self.0)
+        .await
+    }
+
+    /// Ends every connection once it is free.
+    pub(crate) async fn close(&self) {
+        self.0.close().await;
+    }
+}

@@ -1,0 +1,135 @@
+//! The clients of the story, over real HTTP.
+//!
+//! Owns requests and what is read from answers. Whether an answer is the right one is for the story to say.
+
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, HeaderMap, RETRY_AFTER};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use super::DemoError;
+
+/// The longest a step of the story may take beyond what the service is told to take.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// How often a client looks whether a row is there.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// One of the two routes that take orders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Naive,
+    Idempotent,
+}
+
+impl Route {
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Self::Naive => "/naive/shipping/order",
+            Self::Idempotent => "/shipping/order",
+        }
+    }
+}
+
+/// An order on its way.
+#[derive(Clone, Debug)]
+pub(super) struct Post {
+    pub(super) route: Route,
+    pub(super) token: Option<&'static str>,
+    pub(super) key: String,
+    pub(super) order_id: String,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) replayed: bool,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) body: Vec<u8>,
+}
+
+impl Answer {
+    /// The `code` of a problem response.
+    pub(super) fn code(&self) -> Option<String> {
+        let body: Value = serde_json::from_slice(&self.body).ok()?;
+        Some(body.get("code")?.as_str()?.to_owned())
+    }
+
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    url: String,
+    patience: Duration,
+}
+
+impl Client {
+    pub(super) fn new(url: String, delay: Duration) -> Result<Self, DemoError> {
+        let patience = delay + LIMIT;
+        // A proxy would take loopback addresses for its own.
+        let http = reqwest::Client::builder().no_proxy().timeout(patience).build()?;
+        Ok(Self { http, url, patience })
+    }
+
+    pub(super) async fn post(&self, post: &Post) -> Result<Answer, DemoError> {
+        let mut request = self
+            .http
+            .post(format!("{}{}", self.url, post.route.path()))
+            .header("Idempotency-Key", &post.key)
+            .json(&json!({ "order_id": post.order_id, "vendor": "Tiny Parts", "address": "1 Long Way" }));
+        if let Some(token) = post.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let response = request.send().await?;
+        let text = |headers: &HeaderMap, name: &str| Some(headers.get(name)?.to_str().ok()?.to_owned());
+        let retry_after = text(response.headers(), RETRY_AFTER.as_str());
+        Ok(Answer {
+            status: response.status().as_u16(),
+            replayed: text(response.headers(), "Idempotency-Replayed").as_deref() == Some("true"),
+            retry_after: retry_after
+                .and_then(|seconds| seconds.parse().ok())
+                .map(Duration::from_secs),
+            body: response.bytes().await?.to_vec(),
+        })
+    }
+
+    /// The moment by which anything that starts now must have ended.
+    pub(super) fn limit(&self) -> Instant {
+        Instant::now() + self.patience
+    }
+
+    /// Sends a request, and returns while it is running: its row is written, its answer still to come.
+    pub(super) async fn start(&self, post: &Post) -> Result<JoinHandle<Result<Answer, DemoError>>, DemoError> {
+        let (client, sent) = (self.clone(), post.clone());
+        let running = tokio::spawn(async move { client.post(&sent).await });
+        let limit = self.limit();
+        while self.rows(post).await? == 0 {
+            if Instant::now() > limit {
+                return Err(DemoError::TooLong("a row"));
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+        Ok(running)
+    }
+
+    /// How many rows the tenant has for the order.
+    pub(super) async fn rows(&self, post: &Post) -> Result<usize, DemoError> {
+        let token = post.token.unwrap_or_default();
+        let list = self
+            .http
+            .get(format!("{}/shipping/orders", self.url))
+            .header(AUTHORIZATION, format!("Bearer {token}"));
+        let list: Vec<Value> = list.send().await?.error_for_status()?.json().await?;
+        Ok(list
+            .iter()
+            .filter(|row| row["order_id"] == post.order_id.as_str())
+            .count())
+    }
+}

@@ -1,0 +1,86 @@
+//! Orders: their types and the three handlers.
+//!
+//! Owns what the routes do. `place_order` is the one to look at: an ordinary handler, and one line that makes it safe
+//! to retry. The naive one does the same without that line.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use idem_axum::idempotent;
+use serde::{Deserialize, Serialize};
+
+use crate::app::App;
+use crate::error::ApiError;
+use crate::tenant::Tenant;
+
+/// What a client sends.
+#[derive(Debug, Deserialize)]
+pub(crate) struct NewOrder {
+    pub(crate) order_id: String,
+    pub(crate) vendor: String,
+    pub(crate) address: String,
+}
+
+/// What it gets for it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Receipt {
+    ok: bool,
+    shipping_id: i64,
+}
+
+/// A row, as its tenant sees it.
+#[derive(Debug, Serialize, sqlx::FromRow)]
+#[expect(clippy::struct_field_names, reason = "clients know the fields by these names")]
+pub(crate) struct Order {
+    shipping_id: i64,
+    order_id: String,
+    vendor: String,
+    address: String,
+    created_at: String,
+}
+
+#[idempotent(ttl = "24h", scope = "tenant")]
+pub(crate) async fn place_order(
+    State(app): State<App>,
+    tenant: Tenant,
+    Json(order): Json<NewOrder>,
+) -> Result<(StatusCode, Json<Receipt>), ApiError> {
+    place(&app, &tenant, &order).await
+}
+
+pub(crate) async fn place_order_naively(
+    State(app): State<App>,
+    tenant: Tenant,
+    Json(order): Json<NewOrder>,
+) -> Result<(StatusCode, Json<Receipt>), ApiError> {
+    place(&app, &tenant, &order).await
+}
+
+pub(crate) async fn list_orders(State(app): State<App>, tenant: Tenant) -> Result<Json<Vec<Order>>, ApiError> {
+    Ok(Json(app.db.orders(&tenant).await?))
+}
+
+/// Writes the row first and takes its time then: a handler that is dropped half-way has left its effect behind.
+async fn place(app: &App, tenant: &Tenant, order: &NewOrder) -> Result<(StatusCode, Json<Receipt>), ApiError> {
+    order.check()?;
+    let shipping_id = app.db.insert(tenant, order).await?;
+    tracing::info!(%tenant, order_id = ?order.order_id, shipping_id, "row written");
+    tokio::time::sleep(app.delay).await;
+    tracing::info!(%tenant, order_id = ?order.order_id, shipping_id, "shipped");
+    let receipt = Receipt { ok: true, shipping_id };
+    Ok((StatusCode::CREATED, Json(receipt)))
+}
+
+impl NewOrder {
+    fn check(&self) -> Result<(), ApiError> {
+        let fields = [
+            ("order_id", &self.order_id),
+            ("vendor", &self.vendor),
+            ("address", &self.address),
+        ];
+        match fields.iter().find(|(_, value)| value.is_empty()) {
+            Some((name, _)) => Err(ApiError::Empty(name)),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The service's life: backend, listener, serving, and an end that loses nothing.
+//!
+//! Owns the order of those things and the failures of each, by the variable that causes them. What is served is in
+//! [`app`].
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use idem_axum::{BackendError, Idempotency, MemoryBackend, RedisBackend};
+use tokio::net::TcpListener;
+
+use crate::app::{self, App};
+use crate::config::{self, Config};
+use crate::db::{Db, OpenError};
+
+/// Why the service could not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    #[error("{}: Redis cannot be used", config::REDIS_URL.name)]
+    Redis(#[from] BackendError),
+    #[error("{}: the database cannot be used", config::DATABASE_URL.name)]
+    Database(#[from] OpenError),
+    #[error("{}: cannot listen on {addr}", config::ADDR.name)]
+    Listen { addr: SocketAddr, source: io::Error },
+    #[error("cannot receive signals")]
+    Signals(#[source] io::Error),
+    #[error("serving failed")]
+    Serve(#[source] io::Error),
+}
+
+/// A service that accepts connections and is ready to answer them.
+pub(crate) struct Service {
+    listener: TcpListener,
+    addr: SocketAddr,
+    router: Router,
+    idempotency: Idempotency,
+    db: Db,
+}
+
+impl Service {
+    pub(crate) async fn start(config: Config) -> Result<Self, ServeError> {
+        let idempotency = match &config.redis_url {
+            Some(url) => Idempotency::new(RedisBackend::connect(url).await?),
+            None => in_memory(),
+        };
+        let db = Db::open(&config.database_url).await?;
+        let app = App {
+            db: db.clone(),
+            tokens: Arc::new(config.tokens),
+            delay: config.delay,
+        };
+        let cannot_listen = |source| ServeError::Listen {
+            addr: config.addr,
+            source,
+        };
+        let listener = TcpListener::bind(config.addr).await.map_err(cannot_listen)?;
+        Ok(Self {
+            addr: listener.local_addr().map_err(cannot_listen)?,
+            listener,
+            router: app::router(app, idempotency.clone()),
+            idempotency,
+            db,
+        })
+    }
+
+    /// Where it listens, with the port it got where port 0 was asked for.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Serves until `stop` resolves, and then until every request has its answer and every handler its outcome.
+    pub(crate) async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), ServeError> {
+        axum::serve(self.listener, self.router)
+            .with_graceful_shutdown(stop)
+            .await
+            .map_err(ServeError::Serve)?;
+        tracing::info!("every connection is closed; draining handlers whose client has left");
+        self.idempotency.drain().await;
+        self.db.close().await;
+        tracing::info!("drained");
+        Ok(())
+    }
+}
+
+fn in_memory() -> Idempotency {
+    tracing::warn!(
+        "{} is not set: idempotency records are kept in this process only; they are lost when it ends and not shared \
+         with a second one",
+        config::REDIS_URL.name
+    );
+    Idempotency::new(MemoryBackend::new())
+}
+
+/// Serves until Ctrl-C or SIGTERM.
+pub(crate) async fn until_stopped(config: Config) -> Result<(), ServeError> {
+    // Before the line below: a script may send the signal as soon as it has read it.
+    let stop = stop_signal().map_err(ServeError::Signals)?;
+    let service = Service::start(config).await?;
+    // Nobody may be reading, which is no reason not to serve.
+    let _ = writeln!(io::stdout(), "listening on {}", service.url());
+    service
+        .run(async {
+            stop.await;
+            tracing::info!("stopping: no new connections; requests that are running get their answer");
+        })
+        .await
+}
+
+#[cfg(unix)]
+fn stop_signal() -> io::Result<impl Future<Output = ()> + Send> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+#[cfg(not(unix))]
+fn stop_signal() -> io::Result<impl Future<Output = ()> + Send> {
+    Ok(async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // No signal can arrive, which is no reason to stop.
+            std::future::pending::<()>().await;
+        }
+    })
+}

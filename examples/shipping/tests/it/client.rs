@@ -1,0 +1,84 @@
+//! A client of the service, and the answers it gets.
+
+use reqwest::header::HeaderMap;
+use serde_json::{Value, json};
+
+use crate::process::LIMIT;
+
+#[derive(Clone)]
+pub(crate) struct Client {
+    /// `host:port`
+    pub(crate) addr: String,
+    http: reqwest::Client,
+}
+
+impl Client {
+    pub(crate) fn new(addr: String) -> Self {
+        let http = reqwest::Client::builder().no_proxy().timeout(LIMIT).build();
+        let http = http.expect("a client");
+        Self { addr, http }
+    }
+
+    /// Posts an order, with an idempotency key unless it is empty.
+    pub(crate) async fn post(&self, path: &str, token: &str, key: &str, order: &Value) -> Answer {
+        let mut request = self
+            .http
+            .post(format!("http://{}{path}", self.addr))
+            .header("Authorization", format!("Bearer {token}"))
+            .json(order);
+        if !key.is_empty() {
+            request = request.header("Idempotency-Key", key);
+        }
+        Answer::of(request).await
+    }
+
+    /// The `order_id` of every row the tenant is shown.
+    pub(crate) async fn listed(&self, token: &str) -> Vec<String> {
+        let request = self
+            .http
+            .get(format!("http://{}/shipping/orders", self.addr))
+            .header("Authorization", format!("Bearer {token}"));
+        let answer = Answer::of(request).await;
+        assert_eq!(answer.status, 200);
+        let rows: Vec<Value> = serde_json::from_slice(&answer.body).expect("a list");
+        rows.iter()
+            .map(|row| row["order_id"].as_str().expect("a string").to_owned())
+            .collect()
+    }
+
+    /// Gets a path without any header.
+    pub(crate) async fn get_bare(&self, path: &str) -> Answer {
+        Answer::of(self.http.get(format!("http://{}{path}", self.addr))).await
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    async fn of(request: reqwest::RequestBuilder) -> Self {
+        let response = request.send().await.expect("an answer");
+        Self {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            body: response.bytes().await.expect("a whole body").to_vec(),
+        }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("JSON")
+    }
+}
+
+pub(crate) fn order(order_id: &str) -> Value {
+    json!({ "order_id": order_id, "vendor": "Tiny Parts", "address": "1 Long Way" })
+}

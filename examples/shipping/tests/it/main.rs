@@ -1,0 +1,18 @@
+//! The real binary as a child process, over real TCP.
+//!
+//! Every test has a folder and a free port of its own. No test needs a server other than the one it starts.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a failed step is a failed test, in helpers too"
+)]
+
+mod client;
+mod configuration;
+mod demo;
+mod orders;
+mod process;
+mod shutdown;
+mod tenants;

@@ -1,0 +1,256 @@
+//! What the Redis backend costs, stores and needs, on a real server.
+
+use std::error::Error;
+
+use axum::Router;
+use axum::http::StatusCode;
+use idem_axum::{BackendErrorKind, RedisBackend};
+use idem_core::{
+    Acquisition, Backend as _, Claim, Completion, Fenced, Fingerprint, IdempotencyKey, Policy, RecordKey, Scope,
+};
+use idem_tests::{Order, RedisServer, Service};
+use redis::AsyncTypedCommands as _;
+
+const KEY: &str = "idem:{POST%20/orders:acme:k}";
+
+/// Counted by the server. A script's own commands count as well: `evalsha` is one round trip, and the `get`, `set` and
+/// `publish` beside it are inside.
+fn counts(expected: &[(&str, u64)]) -> Vec<(String, u64)> {
+    expected
+        .iter()
+        .map(|(name, calls)| ((*name).to_owned(), *calls))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_request_costs_two_commands_and_a_replay_one() {
+    let service = Service::redis(Router::new()).await;
+    let redis = service.redis.as_ref().expect("it has one");
+    // Loads the script; once in the life of a server.
+    service.client.order("warm", &Order::new("warm")).send().await;
+
+    redis.reset().await;
+    service.client.order("k", &Order::new("o")).send().await;
+    let in_the_script = [("get", 1), ("publish", 1), ("set", 1)];
+    let [get, publish, set] = in_the_script;
+    assert_eq!(
+        redis.commands().await,
+        counts(&[("evalsha", 1), get, publish, ("set", set.1 + 1)])
+    );
+
+    redis.reset().await;
+    assert!(service.client.order("k", &Order::new("o")).send().await.is_replay());
+    assert_eq!(redis.commands().await, counts(&[("set", 1)]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_is_one_string_that_expires_under_a_readable_key() {
+    let service = Service::redis(Router::new()).await;
+    let mut redis = service.redis.as_ref().expect("it has one").connection().await;
+    service.client.order("k", &Order::new("o")).send().await;
+    assert_eq!(redis.keys("*").await.expect("KEYS"), [KEY]);
+    let left = redis::cmd("PTTL")
+        .arg(KEY)
+        .query_async::<u64>(&mut redis)
+        .await
+        .expect("PTTL");
+    let day = 24 * 60 * 60 * 1000;
+    assert!(left <= day && left > day - 60_000, "{left}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idem_15_what_cannot_be_read_is_an_error_and_not_absent() {
+    let service = Service::redis(Router::new()).await;
+    let mut redis = service.redis.as_ref().expect("it has one").connection().await;
+    let order = Order::new("o");
+    let plant_string: &[&[u8]] = &[b"", b"somebody else's", b"\x02\x01", b"\x01\x01cut short"];
+    for planted in plant_string {
+        redis.set(KEY, *planted).await.expect("SET");
+        let answer = service.client.order("k", &order).send().await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.problem(), "backend-unavailable");
+    }
+    redis.del(KEY).await.expect("DEL");
+    redis.lpush(KEY, "a list").await.expect("LPUSH");
+    assert_eq!(
+        service.client.order("k", &order).send().await.problem(),
+        "backend-unavailable"
+    );
+    assert_eq!(service.app.executions("o"), 0);
+
+    let url = service.redis.as_ref().expect("it has one").url();
+    let backend = RedisBackend::connect(&url).await.expect("the server answers");
+    let claim = Claim::first(Fingerprint::NONE, &Policy::new(std::time::Duration::from_mins(1)));
+    let error = backend
+        .claim(&record_key(), &claim)
+        .await
+        .expect_err("a list is no record");
+    assert_eq!(error.kind(), BackendErrorKind::Unreadable);
+}
+
+fn record_key() -> RecordKey {
+    RecordKey::new("POST /orders", &Scope::of("acme"), &IdempotencyKey::of("k")).expect("a valid key")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idem_13_a_server_that_goes_away_is_a_503_and_the_handler_does_not_run() {
+    let mut service = Service::redis(Router::new()).await;
+    service.redis.as_mut().expect("it has one").kill();
+    for _ in 0..3 {
+        let answer = service.client.order("k", &Order::new("o")).send().await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.problem(), "backend-unavailable");
+        assert!(answer.headers.contains_key("retry-after"));
+    }
+    assert_eq!(service.app.executions("o"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idem_13_an_outcome_that_cannot_be_recorded_reaches_the_client_and_says_so() {
+    let mut service = Service::redis(Router::new()).await;
+    let first = tokio::spawn(service.client.order("k", &Order::new("o").held()).send());
+    service.app.wait_until_started(1).await;
+    service.redis.as_mut().expect("it has one").kill();
+    service.app.open_gate();
+    let first = first.await.expect("no panic");
+    assert_eq!(first.status, StatusCode::CREATED);
+    assert_eq!(
+        first.headers.get("idempotency-stored").map(|value| value.as_bytes()),
+        Some(b"false".as_slice())
+    );
+}
+
+/// The permissions in the documentation of `idem-redis` are enough for everything the backend does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_documented_permissions_are_enough() {
+    let server = RedisServer::start().await;
+    let documented = include_str!("../../idem-redis/src/lib.rs")
+        .lines()
+        .find_map(|line| line.strip_prefix("//! ~idem:*"))
+        .expect("the list is there");
+    let rules = format!("on >pw ~idem:*{documented}");
+    let mut admin = server.connection().await;
+    let mut setuser = redis::cmd("ACL");
+    setuser
+        .arg("SETUSER")
+        .arg("app")
+        .arg(rules.split_whitespace().collect::<Vec<_>>());
+    setuser.exec_async(&mut admin).await.expect("every rule is known");
+
+    let backend = RedisBackend::connect(&format!("{}?user=app&pass=pw", server.url()))
+        .await
+        .expect("it may connect");
+    let key = record_key();
+    let short = Policy::new(Policy::MIN).with_lease(Policy::MIN);
+    let dead = Claim::first(Fingerprint::NONE, &Policy::new(Policy::MAX_TTL).with_lease(Policy::MIN));
+    assert_eq!(backend.claim(&key, &dead).await.expect("SET"), Acquisition::Acquired);
+    assert_eq!(backend.renew(&key, &dead).await.expect("PEXPIRE"), Fenced::Applied);
+    let successor = Claim::first(Fingerprint::NONE, &short);
+    while backend
+        .take_over(&key, &dead, &successor)
+        .await
+        .expect("GET, PTTL, SET")
+        != Acquisition::Acquired
+    {}
+    assert_eq!(
+        backend.release(&key, &successor).await.expect("DEL, PUBLISH"),
+        Fenced::Applied
+    );
+    assert_eq!(backend.claim(&key, &dead).await.expect("SET"), Acquisition::Acquired);
+    let completed = backend
+        .complete(&key, &dead, &Completion::NotStored)
+        .await
+        .expect("SET, PUBLISH");
+    assert_eq!(completed, Fenced::Applied);
+    let log: Vec<redis::Value> = redis::cmd("ACL")
+        .arg("LOG")
+        .query_async(&mut admin)
+        .await
+        .expect("ACL LOG");
+    assert!(log.is_empty(), "something was denied: {log:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_server_still_records_what_has_happened() {
+    let service = Service::redis(Router::new()).await;
+    let mut redis = service.redis.as_ref().expect("it has one").connection().await;
+    let order = Order::new("o").held();
+    let first = tokio::spawn(service.client.order("k", &order).send());
+    service.app.wait_until_started(1).await;
+    for (setting, value) in [("maxmemory-policy", "noeviction"), ("maxmemory", "1")] {
+        redis::cmd("CONFIG")
+            .arg("SET")
+            .arg(setting)
+            .arg(value)
+            .exec_async(&mut redis)
+            .await
+            .expect("CONFIG SET");
+    }
+    let refused = service.client.order("other", &Order::new("other")).send().await;
+    assert_eq!(
+        refused.problem(),
+        "backend-unavailable",
+        "a full server takes no new claim"
+    );
+    service.app.open_gate();
+    let first = first.await.expect("no panic");
+    assert_eq!(first.headers.get("idempotency-stored"), None);
+    // SET NX GET counts as a write, so that replaying needs room as well.
+    redis::cmd("CONFIG")
+        .arg("SET")
+        .arg("maxmemory")
+        .arg("0")
+        .exec_async(&mut redis)
+        .await
+        .expect("CONFIG SET");
+    service.client.order("k", &order).send().await.assert_replays(&first);
+    assert_eq!(service.app.executions("o"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prefix_keeps_two_applications_on_one_server_apart() {
+    let server = RedisServer::start().await;
+    let connect = async || RedisBackend::connect(&server.url()).await.expect("the server answers");
+    let ours = Service::start(connect().await.with_prefix("ours"), Router::new(), None).await;
+    let theirs = Service::start(connect().await.with_prefix("theirs"), Router::new(), None).await;
+    assert!(!ours.client.order("k", &Order::new("o")).send().await.is_replay());
+    assert!(!theirs.client.order("k", &Order::new("o")).send().await.is_replay());
+    let mut keys = server.connection().await.keys("*").await.expect("KEYS");
+    keys.sort();
+    assert_eq!(keys, ["ours:{POST%20/orders:acme:k}", "theirs:{POST%20/orders:acme:k}"]);
+}
+
+#[tokio::test]
+async fn a_wrong_url_is_a_clear_error_without_its_password() {
+    for (url, kind) in [
+        ("redis//localhost", BackendErrorKind::Config),
+        ("http://user:hunter2@localhost/", BackendErrorKind::Config),
+        ("redis://user:hunter2@localhost:notaport/", BackendErrorKind::Config),
+        ("redis://user:hunter2@localhost/notadb", BackendErrorKind::Config),
+        (
+            "redis+unix:///nowhere/redis.sock?pass=hunter2",
+            BackendErrorKind::Unavailable,
+        ),
+        ("redis://:hunter2@127.0.0.1:1/", BackendErrorKind::Unavailable),
+    ] {
+        let error = RedisBackend::connect(url).await.expect_err(url);
+        assert_eq!(error.kind(), kind, "{url}: {error:?}");
+        let mut said = format!("{error:?}");
+        let mut cause: Option<&dyn Error> = Some(&error);
+        while let Some(error) = cause {
+            said = format!("{said}\n{error}");
+            cause = error.source();
+        }
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_refused_by_name() {
+    let server = RedisServer::start().await;
+    let error = RedisBackend::connect(&format!("{}?user=nobody&pass=hunter2", server.url()))
+        .await
+        .expect_err("there is no such user");
+    assert_eq!(error.kind(), BackendErrorKind::Refused, "{error:?}");
+    assert!(!format!("{error:?}").contains("hunter2"));
+}

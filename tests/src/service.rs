@@ -1,0 +1,65 @@
+//! The service in this process, on a real socket.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use idem_axum::{Backend, Idempotency, MemoryBackend, RedisBackend};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::{App, Client, RedisServer, router};
+
+/// A running service; it stops when this is dropped.
+#[derive(Debug)]
+pub struct Service {
+    /// To steer its handlers.
+    pub app: App,
+    /// The layer it uses.
+    pub idempotency: Idempotency,
+    /// To call it.
+    pub client: Client,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The server behind it, if it has one.
+    pub redis: Option<RedisServer>,
+    serving: JoinHandle<()>,
+}
+
+impl Service {
+    /// On the memory backend, with `more` routes.
+    pub async fn memory(more: Router<App>) -> Self {
+        Self::start(MemoryBackend::new(), more, None).await
+    }
+
+    /// On a Redis server of its own, with `more` routes.
+    pub async fn redis(more: Router<App>) -> Self {
+        let server = RedisServer::start().await;
+        let backend = RedisBackend::connect(&server.url()).await.expect("the server answers");
+        Self::start(backend, more, Some(server)).await
+    }
+
+    /// On any backend.
+    pub async fn start(backend: impl Backend, more: Router<App>, redis: Option<RedisServer>) -> Self {
+        let idempotency = Idempotency::new(backend);
+        let (router, app) = router(&idempotency, more);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let serving = tokio::spawn(async move {
+            axum::serve(listener, router).await.expect("serving never ends");
+        });
+        Self {
+            app,
+            idempotency,
+            client: Client::new(&format!("http://{address}")),
+            address,
+            redis,
+            serving,
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
