@@ -8,6 +8,8 @@ use std::time::Duration;
 use sqlx::any::{AnyPoolOptions, install_default_drivers};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{AnyConnection, AnyPool, Connection as _};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 
 use crate::orders::{NewOrder, Order};
 use crate::tenant::Tenant;
@@ -15,14 +17,16 @@ use crate::tenant::Tenant;
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 
-/// The longest a request waits for a free connection.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest anything waits for a connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Why the database could not be made ready.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
     #[error("connecting failed")]
     Connect(#[source] sqlx::Error),
+    #[error("there was no connection within {} s", CONNECT_LIMIT.as_secs())]
+    TimedOut(#[from] Elapsed),
     #[error("the schema could not be brought up to date")]
     Migrate(#[from] MigrateError),
 }
@@ -36,7 +40,8 @@ impl Db {
     /// that is not there, and then not say why it could not.
     pub(crate) async fn open(url: &str) -> Result<Self, OpenError> {
         install_default_drivers();
-        let mut connection = AnyConnection::connect(url).await.map_err(OpenError::Connect)?;
+        let connecting = timeout(CONNECT_LIMIT, AnyConnection::connect(url)).await?;
+        let mut connection = connecting.map_err(OpenError::Connect)?;
         if url.starts_with("sqlite:") {
             // The file remembers it. Readers and the writer do not block each other then, and writers queue for up to
             // the five seconds of busy timeout that every connection has by default.
@@ -50,7 +55,7 @@ impl Db {
         }
         connection.close().await.map_err(OpenError::Connect)?;
         let pool = AnyPoolOptions::new()
-            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .acquire_timeout(CONNECT_LIMIT)
             .connect_lazy(url)
             .map_err(OpenError::Connect)?;
         Ok(Self(pool))

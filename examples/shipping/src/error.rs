@@ -15,9 +15,9 @@ pub(crate) enum ApiError {
     /// No token, or none that is known.
     #[error("a known bearer token is needed")]
     Unauthorized,
-    /// A field of the order is empty.
-    #[error("`{0}` must not be empty")]
-    Empty(&'static str),
+    /// A field of the order that cannot be taken as it is.
+    #[error("`{field}` {fault}")]
+    Invalid { field: &'static str, fault: &'static str },
     /// The database failed. The answer is 500, which is not stored, so a retry runs again.
     #[error("the order could not be handled; try again")]
     Database(#[from] sqlx::Error),
@@ -27,7 +27,7 @@ impl ApiError {
     fn status(&self) -> StatusCode {
         match self {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Empty(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Database(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

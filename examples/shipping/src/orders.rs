@@ -78,9 +78,17 @@ impl NewOrder {
             ("vendor", &self.vendor),
             ("address", &self.address),
         ];
-        match fields.iter().find(|(_, value)| value.is_empty()) {
-            Some((name, _)) => Err(ApiError::Empty(name)),
-            None => Ok(()),
+        for (field, value) in fields {
+            if value.is_empty() {
+                let fault = "must not be empty";
+                return Err(ApiError::Invalid { field, fault });
+            }
+            // Postgres has no such character in a text, and no retry would change that.
+            if value.contains('\0') {
+                let fault = "must not contain U+0000";
+                return Err(ApiError::Invalid { field, fault });
+            }
         }
+        Ok(())
     }
 }

@@ -96,8 +96,11 @@ fn in_memory() -> Idempotency {
 /// Serves until Ctrl-C or SIGTERM.
 pub(crate) async fn until_stopped(config: Config) -> Result<(), ServeError> {
     // Before the line below: a script may send the signal as soon as it has read it.
-    let stop = stop_signal().map_err(ServeError::Signals)?;
-    let service = Service::start(config).await?;
+    let mut stop = Box::pin(stop_signal().map_err(ServeError::Signals)?);
+    let service = tokio::select! {
+        started = Service::start(config) => started?,
+        () = &mut stop => return Ok(()),
+    };
     // Nobody may be reading, which is no reason not to serve.
     let _ = writeln!(io::stdout(), "listening on {}", service.url());
     service

@@ -74,6 +74,16 @@ async fn an_order_with_an_empty_field_is_refused_and_the_refusal_replayed() {
 }
 
 #[tokio::test]
+async fn what_no_database_can_keep_is_refused_and_not_tried() {
+    let service = Service::start(0);
+
+    let answer = service.client.post(ORDER, "acme-demo", "k", &order("a\0b")).await;
+
+    assert_eq!(answer.status, 422);
+    assert_eq!(answer.json()["error"], "`order_id` must not contain U+0000");
+}
+
+#[tokio::test]
 async fn many_orders_at_once_are_all_written() {
     let service = Service::start(0);
     let ids: Vec<String> = (0..32).map(|number| format!("{number:02}")).collect();

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::client::Client;
 
 /// How long anything may take before the test fails; far above what it takes.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
 /// The binary with some arguments and variables, in a folder of its own. Dropping it kills it.
 pub(crate) struct Process {
