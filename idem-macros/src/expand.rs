@@ -63,13 +63,15 @@ fn expand(options: &Options, handler: Handler) -> TokenStream {
         body,
     } = handler;
     let local = |name: &str| Ident::new(name, Span::mixed_site());
-    let [guard, guarded, last, answer, scope, key] = ["guard", "guarded", "last", "answer", "scope", "key"].map(local);
+    let [guard, guarded, last, scope, key] = ["guard", "guarded", "last", "scope", "key"].map(local);
     let names = argument_names(arguments.len(), &last);
     let policy = policy(options);
     let identity = identity(options, &arguments, &names, &private);
     let patterns = arguments.iter().map(|argument| &argument.pat);
     let (returned, traits) = returned(&signature);
     let run = quote_spanned!(signature.ident.span()=> ::idem_axum::__private::run);
+    // What is wrong with the answer is wrong with the return type.
+    let answer = Ident::new("answer", Span::mixed_site().located_at(returned.span()));
     let into_response = quote_spanned!(returned.span()=> ::idem_axum::__private::into_response);
     let signature = guarded_signature(signature, &arguments, &names, &guarded, &private);
     quote! {

@@ -30,12 +30,12 @@ async fn main() -> ExitCode {
     let result = match arguments[..] {
         [] => {
             log_from(LevelFilter::INFO);
-            serve().await
+            run_service().await
         }
         [Some("demo")] => {
             // The story is on stdout; the service's own log would run into it.
             log_from(LevelFilter::ERROR);
-            demo().await
+            run_demo().await
         }
         [Some("--help" | "-h")] => {
             help();
@@ -55,11 +55,11 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn serve() -> Result<(), Box<dyn Error>> {
+async fn run_service() -> Result<(), Box<dyn Error>> {
     Ok(serve::until_stopped(Config::from_env()?).await?)
 }
 
-async fn demo() -> Result<(), Box<dyn Error>> {
+async fn run_demo() -> Result<(), Box<dyn Error>> {
     Ok(demo::run(Config::from_env()?).await?)
 }
 

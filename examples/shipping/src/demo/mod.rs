@@ -1,7 +1,7 @@
 //! `shipping demo`: the service, its clients and what retries do to it, told in five acts.
 //!
 //! Owns the stage: a service of its own on a free loopback port, over a temporary database, and its end. The acts are
-//! in [`story`], HTTP in [`client`], the looks in [`print`].
+//! in [`story`], HTTP in [`client`], the looks in [`mod@print`].
 
 mod client;
 mod print;
