@@ -121,7 +121,7 @@ impl Guarding {
                 };
                 stored
                     .headers_mut()
-                    .insert("idempotency-replayed", HeaderValue::from_static("true"));
+                    .insert("idempotent-replayed", HeaderValue::from_static("true"));
                 stored
             }
             Reply::NotStored => self.problem(IdempotencyProblem::ResponseNotStored).into_response(),

@@ -134,7 +134,7 @@ impl Answer {
     /// Whether it says that it is a replay.
     pub fn is_replay(&self) -> bool {
         self.headers
-            .get("idempotency-replayed")
+            .get("idempotent-replayed")
             .is_some_and(|value| value == "true")
     }
 
@@ -161,7 +161,7 @@ impl Answer {
     /// The answer without what may differ between a first one and its replay.
     #[must_use]
     pub fn without_marker(mut self) -> Self {
-        self.headers.remove("idempotency-replayed");
+        self.headers.remove("idempotent-replayed");
         self.headers.remove("date");
         self
     }

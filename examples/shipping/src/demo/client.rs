@@ -92,7 +92,7 @@ impl Client {
         let retry_after = text(response.headers(), RETRY_AFTER.as_str());
         Ok(Answer {
             status: response.status().as_u16(),
-            replayed: text(response.headers(), "Idempotency-Replayed").as_deref() == Some("true"),
+            replayed: text(response.headers(), "Idempotent-Replayed").as_deref() == Some("true"),
             retry_after: retry_after
                 .and_then(|seconds| seconds.parse().ok())
                 .map(Duration::from_secs),

@@ -232,7 +232,7 @@ impl Story {
             text = format!("{text}, Retry-After: {}", wait.as_secs());
         }
         if answer.replayed {
-            text = format!("{text}, Idempotency-Replayed: true");
+            text = format!("{text}, Idempotent-Replayed: true");
         }
         let mark = answer.status.to_string();
         self.check(expected.is_met_by(answer), label, &mark, &text, Tone::Plain);

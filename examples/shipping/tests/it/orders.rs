@@ -19,11 +19,11 @@ async fn a_retry_gets_the_first_answer_and_writes_no_row() {
     assert_eq!(first.status, 201);
     assert_eq!(first.json()["ok"], true);
     assert!(first.json()["shipping_id"].is_i64());
-    assert_eq!(first.header("idempotency-replayed"), None);
+    assert_eq!(first.header("idempotent-replayed"), None);
     assert_eq!(retry.status, 201);
     assert_eq!(retry.body, first.body);
     assert_eq!(retry.header("content-type"), first.header("content-type"));
-    assert_eq!(retry.header("idempotency-replayed"), Some("true"));
+    assert_eq!(retry.header("idempotent-replayed"), Some("true"));
     assert_eq!(service.client.listed("acme-demo").await, ["a"]);
 }
 
@@ -68,7 +68,7 @@ async fn an_order_with_an_empty_field_is_refused_and_the_refusal_replayed() {
         assert_eq!((first.status, retry.status), (422, 422));
         assert_eq!(first.json(), json!({ "error": format!("`{field}` must not be empty") }));
         assert_eq!(retry.body, first.body);
-        assert_eq!(retry.header("idempotency-replayed"), Some("true"));
+        assert_eq!(retry.header("idempotent-replayed"), Some("true"));
     }
     assert!(service.client.listed("acme-demo").await.is_empty());
 }

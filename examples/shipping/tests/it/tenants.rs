@@ -30,7 +30,7 @@ async fn a_request_that_was_refused_for_its_token_claims_no_key() {
     let first = service.client.post(ORDER, "acme-demo", "k", &order("b")).await;
 
     assert_eq!(first.status, 201);
-    assert_eq!(first.header("idempotency-replayed"), None);
+    assert_eq!(first.header("idempotent-replayed"), None);
 }
 
 #[tokio::test]
@@ -41,7 +41,7 @@ async fn tenants_share_neither_keys_nor_rows() {
     let globex = service.client.post(ORDER, "globex-demo", "k", &order("b")).await;
 
     assert_eq!((acme.status, globex.status), (201, 201));
-    assert_eq!(globex.header("idempotency-replayed"), None);
+    assert_eq!(globex.header("idempotent-replayed"), None);
     assert_eq!(service.client.listed("acme-demo").await, ["a"]);
     assert_eq!(service.client.listed("globex-demo").await, ["b"]);
 }
@@ -57,6 +57,6 @@ async fn tokens_come_from_the_environment() {
     let replay = service.client.post(ORDER, "t2", "k", &order("a")).await;
 
     assert_eq!((first.status, replay.status), (201, 201));
-    assert_eq!(replay.header("idempotency-replayed"), Some("true"));
+    assert_eq!(replay.header("idempotent-replayed"), Some("true"));
     assert_refused(&service.client.post(ORDER, "acme-demo", "k", &order("a")).await);
 }
