@@ -1,8 +1,7 @@
 //! The `#[idempotent]` attribute. Use it through `idem-axum`, which its expansion names.
 //!
-//! Three steps, each in its own module: what was written becomes neutral settings and a signature ([`options`],
-//! [`handler`]), these become validated options, and those become tokens ([`expand`]). The macro parses and names; it
-//! decides nothing at run time.
+//! Three steps: what was written becomes neutral settings (`options`) and a signature (`handler`), these are validated,
+//! and what is valid becomes tokens (`expand`). The macro parses and names; it decides nothing at run time.
 
 mod durations;
 mod expand;
@@ -17,11 +16,21 @@ use proc_macro::TokenStream;
 ///
 /// The router needs an `idem_axum::Idempotency` layer.
 ///
-/// ```ignore
-/// #[idempotent(ttl = "24h", scope = "tenant")]
-/// async fn place_order(tenant: Tenant, Json(order): Json<NewOrder>) -> Result<Json<Receipt>, ApiError> {
-///     …
+/// ```
+/// use axum::Json;
+/// use axum::extract::Path;
+/// use idem_axum::idempotent;
+///
+/// #[derive(serde::Deserialize)]
+/// struct NewOrder {
+///     item: String,
 /// }
+///
+/// #[idempotent(ttl = "24h", scope = "tenant")]
+/// async fn place_order(Path(tenant): Path<String>, Json(order): Json<NewOrder>) -> String {
+///     format!("{} for {tenant}", order.item)
+/// }
+/// # let _router: axum::Router = axum::Router::new().route("/{tenant}", axum::routing::post(place_order));
 /// ```
 ///
 /// # Options
