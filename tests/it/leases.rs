@@ -18,8 +18,12 @@ async fn a_handler_that_outlives_its_lease_three_times_over_keeps_its_claim(serv
     service.app.wait_until_started(1).await;
     let since = Instant::now();
     while since.elapsed() < lease * 3 {
-        let duplicate = service.client.order_at("/orders/short-lease", "k", &order).send().await;
-        assert_eq!(duplicate.problem(), "in-flight", "after {:?}", since.elapsed());
+        tokio::select! {
+            duplicate = service.client.order_at("/orders/short-lease", "k", &order).send() => {
+                assert_eq!(duplicate.problem(), "in-flight", "after {:?}", since.elapsed());
+            }
+            () = service.app.wait_until_started(2) => panic!("it ran again after {:?}", since.elapsed()),
+        }
         tokio::time::sleep(lease / 20).await;
     }
     service.app.open_gate();

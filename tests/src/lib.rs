@@ -22,6 +22,14 @@ pub use process::Process;
 pub use redis_server::RedisServer;
 pub use service::Service;
 
+/// How long a test may take before it counts as hanging; far above what any takes.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Runs a test to its end; one that hangs fails.
+pub async fn in_time(test: impl Future<Output = ()>) {
+    tokio::time::timeout(PATIENCE, test).await.expect("the test hangs");
+}
+
 /// Expands to each of the named `async fn(Service)` as a test on every backend, with `routes` beside the usual ones.
 #[macro_export]
 macro_rules! on_every_backend {
@@ -33,7 +41,7 @@ macro_rules! on_every_backend {
             $(
                 #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $test() {
-                    super::$test($crate::Service::memory($routes).await).await;
+                    $crate::in_time(super::$test($crate::Service::memory($routes).await)).await;
                 }
             )*
         }
@@ -41,7 +49,7 @@ macro_rules! on_every_backend {
             $(
                 #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $test() {
-                    super::$test($crate::Service::redis($routes).await).await;
+                    $crate::in_time(super::$test($crate::Service::redis($routes).await)).await;
                 }
             )*
         }
