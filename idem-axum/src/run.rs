@@ -81,7 +81,7 @@ impl Guarding {
             }
         };
         let fingerprint = fingerprint::of(&self.method, &self.uri, &self.headers, &self.body);
-        let handler = async move { answer::finish(handler.await).await };
+        let handler = handler.map(answer::finish);
         let engine = self.idempotency.engine();
         match engine.execute(&record, fingerprint, policy.durations(), handler).await {
             Ok(reply) => self.answer(&record, reply),

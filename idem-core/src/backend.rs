@@ -32,9 +32,10 @@ use crate::{Acquisition, Claim, Completion, Fenced, RecordKey};
 ///    lapsed; of any number of concurrent calls, at most one is acquired. Where nothing is stored any more it claims
 ///    as `claim` does; otherwise it changes nothing and returns what is there.
 /// 6. [`renew`](Backend::renew) starts the lease anew while the claim is in place, lapsed or not.
-/// 7. [`complete`](Backend::complete) replaces the claim by its completion, which stays for the claim's `ttl` from
-///    then on. Reads do not prolong it. Repeating it is [`Fenced::Applied`] and does not prolong it either.
-/// 8. [`release`](Backend::release) removes the claim, as if it had never been made.
+/// 7. [`complete`](Backend::complete) replaces the claim, lapsed or not, by its completion, which stays for the claim's
+///    `ttl` from then on. Reads do not prolong it. Repeating it is [`Fenced::Applied`] and does not prolong it either.
+/// 8. [`release`](Backend::release) removes the claim, lapsed or not, as if it had never been made. Repeating it is
+///    [`Fenced::Superseded`], for nothing is left to tell whose it was.
 /// 9. `renew`, `complete` and `release` by a token that is not the one in place change nothing and return
 ///    [`Fenced::Superseded`].
 /// 10. Completions come back byte for byte, whatever their bytes, and so do fingerprints, attempts and tokens.

@@ -29,7 +29,7 @@ fn checked(attribute: &TokenStream, item: TokenStream) -> Result<(Options, Handl
     match (options::parse(attribute), syn::parse2::<Handler>(item)) {
         (Ok(options), Ok(handler)) => {
             let scope = match &options.scope {
-                Scope::Global => Ok(()),
+                Scope::Global(global) => global.as_ref().map_or(Ok(()), |global| handler.check_global(global)),
                 Scope::Of(expr) => handler.check_names("scope", expr),
             };
             let key = options
@@ -67,27 +67,59 @@ fn expand(options: &Options, handler: Handler) -> TokenStream {
     let names = argument_names(arguments.len(), &last);
     let policy = policy(options);
     let identity = identity(options, &arguments, &names, &private);
-    let patterns = arguments.iter().map(|argument| &argument.pat);
-    let (returned, traits) = returned(&signature);
+    let bindings = bindings(options, &arguments, &names);
+    let Returned { ty, constraint } = returned(&signature);
     let run = quote_spanned!(signature.ident.span()=> ::idem_axum::__private::run);
     // What is wrong with the answer is wrong with the return type.
-    let answer = Ident::new("answer", Span::mixed_site().located_at(returned.span()));
-    let into_response = quote_spanned!(returned.span()=> ::idem_axum::__private::into_response);
+    let answer = Ident::new("answer", Span::mixed_site().located_at(ty.span()));
+    let into_response = quote_spanned!(ty.span()=> ::idem_axum::__private::into_response);
+    let constrain = constraint.map(|ty| quote!({ fn returned(_: &#ty) {} returned(&#answer); }));
     let signature = guarded_signature(signature, &arguments, &names, &guarded, &private);
     quote! {
         #(#attributes)*
         #visibility #signature {
-            #traits
             let (#guard, #last) = #guarded.split();
             let (#scope, #key) = #identity;
             #run(#guard, const { &#policy }, #scope, #key, async move {
-                #(let #patterns = #names;)*
-                let #answer: #returned = (async move #body).await;
+                #bindings
+                let #answer: #ty = (async move #body).await;
+                #constrain
                 #into_response(#answer)
             })
             .await
         }
     }
+}
+
+/// The arguments as the body knows them.
+///
+/// As in any `async fn`, each is moved in whole before its pattern takes it apart, so that what the pattern leaves
+/// out lives as long as the handler runs.
+fn bindings(options: &Options, arguments: &[PatType], names: &[Ident]) -> TokenStream {
+    let mentioned = mentioned(options);
+    let bindings = arguments.iter().zip(names).map(|(PatType { attrs, pat, .. }, name)| {
+        // Used by the scope or the key, it need not be used by the body.
+        let used = !mentioned.is_disjoint(&handler::bound(pat));
+        let allow = used.then(|| quote!(#[allow(unused_variables)]));
+        quote! {
+            let #name = #name;
+            #allow #(#attrs)* let #pat = #name;
+        }
+    });
+    quote!(#(#bindings)*)
+}
+
+/// Every name in the scope and the key.
+fn mentioned(options: &Options) -> BTreeSet<String> {
+    let scope = match &options.scope {
+        Scope::Global(_) => None,
+        Scope::Of(expr) => Some(expr),
+    };
+    scope
+        .into_iter()
+        .chain(&options.key)
+        .flat_map(handler::mentioned)
+        .collect()
 }
 
 /// What the expansion calls the arguments; the last one comes out of the guard.
@@ -109,23 +141,33 @@ fn guarded_signature(
         [first @ .., last] => (last.ty.as_ref(), first),
         [] => (&unit, arguments),
     };
-    let first = first.iter().zip(names).map(|(argument, name)| {
-        let PatType { attrs, ty, .. } = argument;
-        quote!(#(#attrs)* #name: #ty)
-    });
+    let first = first
+        .iter()
+        .zip(names)
+        .map(|(PatType { ty, .. }, name)| quote!(#name: #ty));
     let inputs = quote!(#(#first,)* #guarded: #private::Guarded<#last>);
     signature.inputs = parse_quote!(#inputs);
     signature.output = parse_quote!(-> #private::Response);
     signature
 }
 
-/// The user's return type as the type of a binding, where `impl Trait` can only be inferred; and an item that names the
-/// traits all the same, without which the user's imports of them would be unused.
-fn returned(signature: &Signature) -> (Type, TokenStream) {
-    let ReturnType::Type(_, ty) = &signature.output else {
-        return (parse_quote!(()), TokenStream::new());
+/// The user's return type.
+struct Returned {
+    /// As the type of a binding, where `impl Trait` can only be inferred.
+    ty: Type,
+    /// As it was written, for an argument of that type: what an `impl Trait` in it demands of the answer still takes
+    /// part in inference, and the user's imports of the traits are still used.
+    constraint: Option<Type>,
+}
+
+fn returned(signature: &Signature) -> Returned {
+    let ReturnType::Type(_, written) = &signature.output else {
+        return Returned {
+            ty: parse_quote!(()),
+            constraint: None,
+        };
     };
-    let mut ty = ty.as_ref().clone();
+    let mut ty = written.as_ref().clone();
     let mut traits = InferTraits::default();
     traits.visit_type_mut(&mut ty);
     let generic = signature.generics.params.iter().map(|param| match param {
@@ -135,22 +177,23 @@ fn returned(signature: &Signature) -> (Type, TokenStream) {
     });
     // What depends on the function's surroundings cannot be named in an item of its own; nor can `use<..>`.
     let local: BTreeSet<_> = generic.chain(["Self".into(), "use".into()]).collect();
-    let named = traits
-        .0
-        .into_iter()
-        .filter(|bounds| handler::words(bounds.clone()).is_disjoint(&local));
-    let named = named.map(|bounds| quote!(const _: () = { fn _returned(_: #bounds) {} };));
-    (ty, quote!(#(#named)*))
+    let can_be_named = traits.found && handler::words(quote!(#written)).is_disjoint(&local);
+    Returned {
+        ty,
+        constraint: can_be_named.then(|| written.as_ref().clone()),
+    }
 }
 
-/// Replaces every `impl Trait` by `_` and keeps it.
+/// Replaces every `impl Trait` by `_`.
 #[derive(Default)]
-struct InferTraits(Vec<TokenStream>);
+struct InferTraits {
+    found: bool,
+}
 
 impl VisitMut for InferTraits {
     fn visit_type_mut(&mut self, ty: &mut Type) {
-        if let Type::ImplTrait(bounds) = ty {
-            self.0.push(quote!(#bounds));
+        if let Type::ImplTrait(_) = ty {
+            self.found = true;
             *ty = Type::Verbatim(quote_spanned!(ty.span()=> _));
         }
         syn::visit_mut::visit_type_mut(self, ty);
@@ -190,9 +233,9 @@ fn policy(options: &Options) -> TokenStream {
 fn identity(options: &Options, arguments: &[PatType], names: &[Ident], private: &TokenStream) -> TokenStream {
     let scope_type = quote!(#private::Scope);
     let key_type = quote!(#private::IdempotencyKey);
-    let (scope, scope_expr) = match &options.scope {
-        Scope::Global => (quote!(#scope_type::global()), None),
-        Scope::Of(expr) => (parts(expr, &scope_type), Some(expr)),
+    let scope = match &options.scope {
+        Scope::Global(_) => quote!(#scope_type::global()),
+        Scope::Of(expr) => parts(expr, &scope_type),
     };
     let key = match &options.key {
         None => quote!(::core::option::Option::None),
@@ -201,14 +244,10 @@ fn identity(options: &Options, arguments: &[PatType], names: &[Ident], private: 
             quote!(::core::option::Option::Some(#key))
         }
     };
-    let mentioned: Vec<_> = scope_expr
-        .into_iter()
-        .chain(&options.key)
-        .map(handler::mentioned)
-        .collect();
+    let mentioned = mentioned(options);
     let bindings = arguments.iter().zip(names).filter_map(|(argument, name)| {
-        let bound = handler::bound(&argument.pat);
-        mentioned.iter().any(|names| !names.is_disjoint(&bound)).then(|| {
+        let is_mentioned = !mentioned.is_disjoint(&handler::bound(&argument.pat));
+        is_mentioned.then(|| {
             let pattern = handler::by_reference(&argument.pat);
             quote!(#[allow(unused_variables)] let #pattern = &#name;)
         })

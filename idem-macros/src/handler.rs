@@ -9,7 +9,9 @@ use proc_macro2::{Group, TokenStream, TokenTree};
 use syn::ext::IdentExt as _;
 use syn::parse::{Parse, ParseStream};
 use syn::visit_mut::VisitMut;
-use syn::{Attribute, Error, Expr, FnArg, Pat, PatIdent, PatType, Result, Signature, Visibility};
+use syn::{
+    Attribute, Error, Expr, ExprPath, FnArg, Ident, Macro, Pat, PatIdent, PatType, Result, Signature, Visibility,
+};
 
 use crate::suggest;
 
@@ -48,7 +50,15 @@ impl Parse for Handler {
         let mut arguments = Vec::new();
         for input in &signature.inputs {
             match input {
-                FnArg::Typed(argument) => arguments.push(argument.clone()),
+                FnArg::Typed(argument) => {
+                    let conditional = argument.attrs.iter().find(|attribute| attribute.path().is_ident("cfg"));
+                    errors.extend(conditional.map(|attribute| {
+                        let message = "an argument of an idempotent handler cannot be conditional; put the `cfg` on \
+                                       two handlers";
+                        Error::new_spanned(attribute, message)
+                    }));
+                    arguments.push(argument.clone());
+                }
                 FnArg::Receiver(receiver) => errors.push(Error::new_spanned(
                     receiver,
                     "a handler has no `self`; take what it needs as an argument, such as `State(app): State<App>`",
@@ -72,17 +82,29 @@ impl Parse for Handler {
 }
 
 impl Handler {
+    /// Checks that `global` cannot be an argument, for then it would not be what it seems.
+    pub(crate) fn check_global(&self, global: &Ident) -> Result<()> {
+        if !self.bound().contains("global") {
+            return Ok(());
+        }
+        let message = "this is the key space of all callers, and not the argument `global`; rename the argument";
+        Err(Error::new_spanned(global, message))
+    }
+
+    fn bound(&self) -> BTreeSet<String> {
+        self.arguments
+            .iter()
+            .flat_map(|argument| bound(&argument.pat))
+            .collect()
+    }
+
     /// Checks that `expr`, the value of `option`, is over the arguments.
     ///
     /// A scope of no argument would put all callers into one key space, and a key of none all requests into one
     /// record, without saying so.
     pub(crate) fn check_names(&self, option: &str, expr: &Expr) -> Result<()> {
         let used = mentioned(expr);
-        let bound: BTreeSet<_> = self
-            .arguments
-            .iter()
-            .flat_map(|argument| bound(&argument.pat))
-            .collect();
+        let bound = self.bound();
         if used.iter().any(|name| bound.contains(name)) {
             return Ok(());
         }
@@ -113,9 +135,22 @@ pub(crate) fn bound(pattern: &Pat) -> BTreeSet<String> {
     names.0
 }
 
-/// Every name in `expr`.
+/// Every name in `expr` that may be a local one: paths of a single segment, and whatever is inside a macro.
 pub(crate) fn mentioned(expr: &Expr) -> BTreeSet<String> {
-    words(quote::quote!(#expr))
+    struct Names(BTreeSet<String>);
+    impl VisitMut for Names {
+        fn visit_expr_path_mut(&mut self, path: &mut ExprPath) {
+            self.0
+                .extend(path.path.get_ident().map(|ident| ident.unraw().to_string()));
+        }
+
+        fn visit_macro_mut(&mut self, mac: &mut Macro) {
+            self.0.extend(words(mac.tokens.clone()));
+        }
+    }
+    let mut names = Names(BTreeSet::new());
+    names.visit_expr_mut(&mut expr.clone());
+    names.0
 }
 
 /// Every identifier, and every word in string literals, which a format macro may capture.
@@ -138,10 +173,17 @@ pub(crate) fn words(tokens: TokenStream) -> BTreeSet<String> {
     words
 }
 
-/// The pattern, binding references when it is matched against one: without `mut` and `ref`.
+/// The pattern, binding references when it is matched against one: without `mut`, `ref` and `&`.
 pub(crate) fn by_reference(pattern: &Pat) -> Pat {
     struct Plain;
     impl VisitMut for Plain {
+        fn visit_pat_mut(&mut self, pattern: &mut Pat) {
+            if let Pat::Reference(reference) = pattern {
+                *pattern = reference.pat.as_ref().clone();
+            }
+            syn::visit_mut::visit_pat_mut(self, pattern);
+        }
+
         fn visit_pat_ident_mut(&mut self, pattern: &mut PatIdent) {
             pattern.by_ref = None;
             pattern.mutability = None;

@@ -26,11 +26,16 @@ pub(crate) struct Options {
 }
 
 /// Who owns the key space.
-#[derive(Default)]
 pub(crate) enum Scope {
-    #[default]
-    Global,
+    /// With the word that says so, where there is one.
+    Global(Option<Ident>),
     Of(Expr),
+}
+
+impl Default for Scope {
+    fn default() -> Self {
+        Self::Global(None)
+    }
 }
 
 /// One row of the table.
@@ -55,8 +60,10 @@ const OPTIONS: [Spec; 7] = [
         takes: "an expression over the handler's arguments, or `global`",
         read: |options, value| {
             let expr = expression(value)?;
-            let global = matches!(&expr, Expr::Path(path) if path.path.is_ident("global"));
-            options.scope = if global { Scope::Global } else { Scope::Of(expr) };
+            options.scope = match &expr {
+                Expr::Path(path) if path.path.is_ident("global") => Scope::Global(path.path.get_ident().cloned()),
+                _ => Scope::Of(expr),
+            };
             Ok(())
         },
         missing: Some((
@@ -124,7 +131,10 @@ pub(crate) fn parse(all: &TokenStream) -> Result<Options> {
             errors.push_unknown(&setting.name);
             continue;
         };
-        if settings[..index].iter().any(|earlier| earlier.name == setting.name) {
+        if settings[..index]
+            .iter()
+            .any(|earlier| earlier.name.unraw() == setting.name.unraw())
+        {
             let message = format!("`{written}` is given twice; remove one of the two");
             errors.push(Error::new(setting.name.span(), message));
             continue;
@@ -225,7 +235,7 @@ fn setting(input: ParseStream, errors: &mut Errors) -> std::result::Result<Setti
     let Ok(name) = input.call(Ident::parse_any) else {
         return error(input.span(), "expected an option, such as `ttl = \"24h\"`".into());
     };
-    let spec = OPTIONS.iter().find(|spec| name == spec.name);
+    let spec = OPTIONS.iter().find(|spec| name.unraw() == spec.name);
     errors.meant.extend(spec.map(|spec| spec.name));
     let takes = spec.map_or("a value", |spec| spec.takes);
     let Ok(equals) = input.parse::<Token![=]>() else {
@@ -249,7 +259,7 @@ fn conflicts(settings: &[Setting], errors: &mut Errors) {
     for (one, other, why) in CONFLICTS {
         let given: Vec<_> = [one, other]
             .into_iter()
-            .filter_map(|name| settings.iter().position(|setting| setting.name == name))
+            .filter_map(|name| settings.iter().position(|setting| setting.name.unraw() == name))
             .collect();
         if let [left, right] = given[..] {
             let (first, second) = (&settings[left.min(right)].name, &settings[left.max(right)].name);

@@ -119,7 +119,7 @@ pub enum Acquisition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a superseded owner has to know"]
 pub enum Fenced {
-    /// Done, now or by an earlier try of the same call.
+    /// Done, now or, where the call may be repeated, by an earlier try.
     Applied,
     /// The claim is no longer there under this token; nothing was changed.
     Superseded,

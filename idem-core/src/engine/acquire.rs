@@ -1,22 +1,27 @@
 //! From a request to the right to run it, or to what is in the way.
 
+use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tracing::Instrument as _;
 
 use super::Engine;
-use crate::{Acquisition, BackendError, Claim, Decision, Fingerprint, Policy, RecordKey, decide};
+use crate::{Acquisition, BackendError, BackendErrorKind, Claim, Decision, Fingerprint, Policy, RecordKey, decide};
 
 /// How often a claim may find the record changed under its hands before it settles for "in flight". Every round means
 /// that somebody else got on.
 const ROUNDS: usize = 4;
 
+/// How often a claim that was given up is tried to be released. Its lease ends it otherwise.
+const RELEASES: u32 = 4;
+
 /// What the engine does next.
 pub(super) enum Step {
-    Run(Claim),
+    /// Run, under a claim that was asked for at this moment.
+    Run(Claim, Instant),
     Replay(Bytes),
     NotStored,
     Mismatch,
@@ -31,10 +36,13 @@ impl Engine {
         policy: &Policy,
     ) -> Result<Step, BackendError> {
         let mut pending = Pending::new(self, key, Claim::first(fingerprint, policy));
-        let mut found = self.within_deadline(self.backend.claim(key, pending.claim())).await?;
+        let mut asked = Instant::now();
+        let mut found = self
+            .ask(&pending.claim, || self.backend.claim(key, &pending.claim))
+            .await?;
         for _ in 0..ROUNDS {
             let record = match found {
-                Acquisition::Acquired => return Ok(Step::Run(pending.keep())),
+                Acquisition::Acquired => return Ok(Step::Run(pending.keep(), asked)),
                 Acquisition::Existing(record) => record,
             };
             let lapsed = match decide(record, &fingerprint) {
@@ -47,19 +55,35 @@ impl Engine {
             pending.succeed(&lapsed);
             tracing::warn!(
                 %key,
-                attempt = pending.claim().attempt,
+                attempt = pending.claim.attempt,
                 "the owner of this claim let its lease lapse; running again in its place"
             );
-            let take_over = self.backend.take_over(key, &lapsed, pending.claim());
-            found = self.within_deadline(take_over).await?;
+            asked = Instant::now();
+            let take_over = || self.backend.take_over(key, &lapsed, &pending.claim);
+            found = self.ask(&pending.claim, take_over).await?;
         }
         match found {
-            Acquisition::Acquired => Ok(Step::Run(pending.keep())),
+            Acquisition::Acquired => Ok(Step::Run(pending.keep(), asked)),
             Acquisition::Existing(_) => {
                 pending.forget();
                 Ok(Step::InFlight)
             }
         }
+    }
+
+    /// A claiming call, repeated once if the connection fails it: its token makes that safe, and mostly the connection
+    /// broke while it was idle.
+    async fn ask<F>(&self, claim: &Claim, call: impl Fn() -> F) -> Result<Acquisition, BackendError>
+    where
+        F: Future<Output = Result<Acquisition, BackendError>>,
+    {
+        let calls = async {
+            match call().await {
+                Err(error) if error.kind() == BackendErrorKind::Unavailable => call().await,
+                answered => answered,
+            }
+        };
+        self.within_deadline(claim.lease, calls).await
     }
 }
 
@@ -95,10 +119,6 @@ impl<'a> Pending<'a> {
         }
     }
 
-    fn claim(&self) -> &Claim {
-        &self.claim
-    }
-
     /// Becomes the attempt after `lapsed`.
     fn succeed(&mut self, lapsed: &Claim) {
         self.claim.attempt = lapsed.attempt.saturating_add(1);
@@ -116,26 +136,30 @@ impl<'a> Pending<'a> {
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        // Without a runtime there is nobody to release it; the lease ends it then.
+        // After a crash, a release would make the key forget that there was an attempt before; the lease ends it then,
+        // and where there is no runtime to release it.
         if self.undecided
+            && self.claim.attempt == 1
             && let Ok(runtime) = Handle::try_current()
         {
-            let release = release_until_lapsed(self.engine.clone(), self.key.clone(), self.claim.clone());
+            let release = release(self.engine.clone(), self.key.clone(), self.claim.clone());
             self.engine.running.spawn_on(release.in_current_span(), &runtime);
         }
     }
 }
 
-/// Releases a claim that was given up, again and again until the backend has answered or the lease has lapsed anyway.
-async fn release_until_lapsed(engine: Engine, key: RecordKey, claim: Claim) {
-    let lapses = Instant::now() + claim.lease;
+/// Releases a claim that was given up.
+async fn release(engine: Engine, key: RecordKey, claim: Claim) {
     let mut pause = Duration::from_millis(50);
-    while Instant::now() < lapses {
-        match engine.within_deadline(engine.backend.release(&key, &claim)).await {
+    for _ in 0..RELEASES {
+        match engine
+            .within_deadline(claim.lease, engine.backend.release(&key, &claim))
+            .await
+        {
             Ok(_) => return,
-            Err(error) => tracing::debug!(%key, %error, "could not release a claim that was given up; trying again"),
+            Err(error) => tracing::debug!(%key, %error, "could not release a claim that was given up"),
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(1));
+        sleep(pause).await;
+        pause *= 4;
     }
 }

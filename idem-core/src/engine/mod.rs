@@ -93,8 +93,8 @@ pub enum Reply<A> {
     Executed {
         /// From the handler.
         answer: A,
-        /// Whether the outcome is recorded, as far as is known by now. It is false when the backend failed, and is
-        /// then tried again in the background, or when the claim had been superseded.
+        /// Whether the outcome is recorded, as far as is known by now. It is false when the backend failed, and
+        /// recording is then tried again in the background, or when the claim had been superseded.
         recorded: bool,
     },
     /// The handler did not run; this is what an equal request got (IDEM-2).
@@ -124,7 +124,7 @@ impl Engine {
 
     /// Sets how long a single backend call may take.
     ///
-    /// Keep it well below every lease: two thirds of a lease are what an owner has to get one renewal through.
+    /// No call takes longer than a third of the lease it is about either, however long the deadline.
     #[must_use]
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
@@ -159,8 +159,8 @@ impl Engine {
         A: Send + 'static,
         F: Future<Output = Finished<A>> + Send + 'static,
     {
-        let claim = match self.acquire(key, fingerprint, policy).await? {
-            Step::Run(claim) => claim,
+        let (claim, asked) = match self.acquire(key, fingerprint, policy).await? {
+            Step::Run(claim, asked) => (claim, asked),
             Step::Replay(payload) => return Ok(Reply::Replay(payload)),
             Step::NotStored => return Ok(Reply::NotStored),
             Step::Mismatch => return Ok(Reply::Mismatch),
@@ -171,6 +171,7 @@ impl Engine {
             engine: self.clone(),
             key: key.clone(),
             claim,
+            asked,
         };
         self.running
             .spawn(run.run_to_the_end(handler, answer).in_current_span());
@@ -180,7 +181,8 @@ impl Engine {
     /// Waits until every handler that was started has ended and its outcome is recorded, or given up.
     ///
     /// Call it after the server has stopped accepting requests: handlers whose client has left are still running then
-    /// (IDEM-5), and end with the runtime otherwise.
+    /// (IDEM-5), and end with the runtime otherwise. While the backend is away, it waits for outcomes to be recorded
+    /// for as long as they would be kept, so bound it by a timeout.
     ///
     /// # Cancel safety
     ///
@@ -190,14 +192,19 @@ impl Engine {
         self.running.wait().await;
     }
 
-    /// A backend call, within the deadline.
-    async fn within_deadline<T>(&self, call: impl Future<Output = Result<T, BackendError>>) -> Result<T, BackendError> {
-        tokio::time::timeout(self.deadline, call)
-            .await
-            .unwrap_or_else(|elapsed| {
-                let context = format!("no answer within {:?}", self.deadline);
-                Err(BackendError::new(BackendErrorKind::Timeout, context).with_source(elapsed))
-            })
+    /// A backend call about a claim with this `lease`, within the deadline.
+    ///
+    /// What takes longer than a third of the lease would be answered about a lease that is about to lapse.
+    async fn within_deadline<T>(
+        &self,
+        lease: Duration,
+        call: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, BackendError> {
+        let deadline = self.deadline.min(lease / 3);
+        tokio::time::timeout(deadline, call).await.unwrap_or_else(|elapsed| {
+            let context = format!("no answer within {deadline:?}");
+            Err(BackendError::new(BackendErrorKind::Timeout, context).with_source(elapsed))
+        })
     }
 }
 

@@ -1,19 +1,19 @@
 //! From the right to run to a recorded outcome.
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::{Either, pending, select};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::Instrument as _;
 
 use super::{Engine, Finished, Outcome, Reply};
-use crate::{BackendError, Claim, Fenced, RecordKey};
+use crate::{BackendError, BackendErrorKind, Claim, Completion, Fenced, RecordKey};
 
 /// One acquired claim, whose handler is about to start.
 ///
@@ -22,6 +22,8 @@ pub(super) struct Run {
     pub(super) engine: Engine,
     pub(super) key: RecordKey,
     pub(super) claim: Claim,
+    /// When the claim was asked for. The lease runs from some moment after it.
+    pub(super) asked: Instant,
 }
 
 impl Run {
@@ -30,135 +32,171 @@ impl Run {
     where
         F: Future<Output = Finished<A>> + Send,
     {
-        let work = pin!(self.work(handler, answer));
-        let renewals = pin!(self.renewals());
-        // `select` polls its first future first: once the work is done, no renewal is looked at any more.
-        match select(work, renewals).await {
-            Either::Left(((), _)) => {}
-            Either::Right((never, _)) => match never {},
-        }
-    }
-
-    async fn work<A, F>(&self, handler: F, answer: oneshot::Sender<Reply<A>>)
-    where
-        F: Future<Output = Finished<A>> + Send,
-    {
+        let run = Arc::new(self);
+        let renewals = run.renewing(run.asked);
         match AssertUnwindSafe(handler).catch_unwind().await {
             Ok(Finished::Whole { answer: ours, outcome }) => {
                 let reply = |recorded| Reply::Executed { answer: ours, recorded };
-                self.conclude(outcome, |recorded| hand_over(answer, reply(recorded)))
+                run.conclude(outcome, renewals, |recorded| hand_over(answer, reply(recorded)))
                     .await;
             }
             Ok(Finished::Streaming { answer: ours, ending }) => {
                 let recorded = true;
                 hand_over(answer, Reply::Executed { answer: ours, recorded });
                 match AssertUnwindSafe(ending).catch_unwind().await {
-                    Ok(ending) => self.conclude(ending.outcome, |_| drop(ending.until_recorded)).await,
-                    Err(_panic) => self.conclude(self.panicked(), |_| {}).await,
+                    Ok(ending) => {
+                        let until_recorded = ending.until_recorded;
+                        run.conclude(ending.outcome, renewals, |_| drop(until_recorded)).await;
+                    }
+                    Err(_panic) => {
+                        // The answer is on its way, so the handler has had its effect: it must not run again.
+                        run.log_panic("its answer is not kept");
+                        let outcome = Outcome::Complete(Completion::NotStored);
+                        run.conclude(outcome, renewals, |_| {}).await;
+                    }
                 }
             }
             Err(_panic) => {
-                let outcome = self.panicked();
-                self.conclude(outcome, |_| hand_over(answer, Reply::Panicked)).await;
+                run.log_panic("its claim is released");
+                run.conclude(Outcome::Release, renewals, |_| hand_over(answer, Reply::Panicked))
+                    .await;
             }
         }
     }
 
-    /// Records the outcome, then ends the answer; where the first try fails, ends the answer and goes on trying.
-    async fn conclude(&self, outcome: Outcome, end_answer: impl FnOnce(bool)) {
-        match self.settle(&outcome).await {
-            Ok(fenced) => end_answer(fenced == Fenced::Applied),
+    /// Records the outcome, then ends the answer; where that fails, ends the answer and goes on trying.
+    async fn conclude(self: &Arc<Self>, outcome: Outcome, renewals: Renewals, end_answer: impl FnOnce(bool)) {
+        // A renewal beside the call that ends the claim would find it gone and take it for lost.
+        drop(renewals);
+        let asked = Instant::now();
+        let mut settled = self.settle(&outcome).await;
+        if settled
+            .as_ref()
+            .is_err_and(|error| error.kind() == BackendErrorKind::Unavailable)
+        {
+            // Mostly a connection that broke while it was idle; the next one is there already.
+            settled = self.settle(&outcome).await;
+        }
+        match settled {
+            Ok(fenced) => {
+                if fenced == Fenced::Superseded {
+                    tracing::warn!(
+                        key = %self.key,
+                        attempt = self.claim.attempt,
+                        "the claim was superseded before its handler ended, so its outcome is not recorded; the \
+                         lease is too short for a stall this long, or the backend lost the claim"
+                    );
+                }
+                end_answer(fenced == Fenced::Applied);
+            }
             Err(error) => {
                 end_answer(false);
-                self.settle_eventually(&outcome, error).await;
+                self.settle_eventually(&outcome, asked, error).await;
             }
         }
     }
 
     /// Records the outcome: one call.
     async fn settle(&self, outcome: &Outcome) -> Result<Fenced, BackendError> {
-        let Self { engine, key, claim } = self;
-        let settled = match outcome {
+        let Self { engine, key, claim, .. } = self;
+        match outcome {
             Outcome::Complete(completion) => {
                 engine
-                    .within_deadline(engine.backend.complete(key, claim, completion))
-                    .await?
+                    .within_deadline(claim.lease, engine.backend.complete(key, claim, completion))
+                    .await
             }
-            Outcome::Release => engine.within_deadline(engine.backend.release(key, claim)).await?,
-        };
-        if settled == Fenced::Superseded {
-            tracing::warn!(
-                %key,
-                attempt = claim.attempt,
-                "the claim was superseded before its handler ended, so its outcome is not recorded; the lease is too \
-                 short for a stall this long, or the backend lost the claim"
-            );
+            Outcome::Release => {
+                engine
+                    .within_deadline(claim.lease, engine.backend.release(key, claim))
+                    .await
+            }
         }
-        Ok(settled)
     }
 
-    /// Records the outcome after a first try that ended in `error`, trying for as long as it would be replayed.
-    async fn settle_eventually(&self, outcome: &Outcome, mut error: BackendError) {
-        let Self { key, claim, .. } = self;
-        tracing::warn!(
-            %key,
-            attempt = claim.attempt,
-            error = &error as &dyn Error,
-            "the outcome could not be recorded yet; trying again while the claim is held"
-        );
-        let worthless = Instant::now() + claim.ttl;
+    /// Records the outcome after a first try that ended in `error`.
+    ///
+    /// An outcome that is kept is tried for as long as it would be replayed, and its claim is held meanwhile. A release
+    /// is tried for a lease, after which the claim has lapsed anyway; and so is what the backend refuses, for waiting
+    /// does not change its mind.
+    async fn settle_eventually(self: &Arc<Self>, outcome: &Outcome, asked: Instant, mut error: BackendError) {
+        let Self { key, claim, .. } = self.as_ref();
+        let attempt = claim.attempt;
+        tracing::warn!(%key, attempt, error = &error as &dyn Error, "the outcome could not be recorded yet; trying again");
+        let is_kept = matches!(outcome, Outcome::Complete(_));
+        let _renewals = is_kept.then(|| self.renewing(asked));
         let mut pause = Duration::from_millis(50);
-        while Instant::now() < worthless {
+        loop {
+            let patience = if is_kept && error.is_transient() {
+                claim.ttl
+            } else {
+                claim.lease
+            };
+            if asked.elapsed() >= patience {
+                break;
+            }
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(1));
             match self.settle(outcome).await {
-                Ok(_) => {
-                    tracing::info!(%key, attempt = claim.attempt, "the backend has answered about the outcome");
-                    return;
+                // Superseded, or settled by an earlier try whose answer was lost.
+                Ok(fenced) => {
+                    return tracing::info!(%key, attempt, ?fenced, "the backend has answered about the outcome");
                 }
                 Err(again) => error = again,
             }
         }
         tracing::error!(
             %key,
+            attempt,
             error = &error as &dyn Error,
             "the outcome was never recorded; a retry runs the handler again"
         );
     }
 
-    /// The panic hook has reported the panic itself.
-    fn panicked(&self) -> Outcome {
-        tracing::error!(key = %self.key, attempt = self.claim.attempt, "the handler panicked; its claim is released");
-        Outcome::Release
+    fn log_panic(&self, consequence: &str) {
+        // The panic hook has reported the panic itself.
+        tracing::error!(key = %self.key, attempt = self.claim.attempt, "the handler panicked; {consequence}");
     }
 
-    /// Renews the lease at a third of it, for as long as it is polled.
-    async fn renewals(&self) -> Infallible {
-        let Self { engine, key, claim } = self;
+    /// Starts to renew the lease, in a task of its own: a handler that blocks its thread must not lose its claim.
+    fn renewing(self: &Arc<Self>, since: Instant) -> Renewals {
+        Renewals(tokio::spawn(self.clone().renew_from(since).in_current_span()))
+    }
+
+    /// Renews the lease a third of it after each renewal was asked for.
+    async fn renew_from(self: Arc<Self>, since: Instant) {
+        let Self { engine, key, claim, .. } = self.as_ref();
         let third = claim.lease / 3;
-        let mut pause = third;
+        let mut next = since + third;
         loop {
-            sleep(pause).await;
-            match engine.within_deadline(engine.backend.renew(key, claim)).await {
-                Ok(Fenced::Applied) => pause = third,
+            sleep_until(next).await;
+            let asked = Instant::now();
+            match engine
+                .within_deadline(claim.lease, engine.backend.renew(key, claim))
+                .await
+            {
+                Ok(Fenced::Applied) => next = asked + third,
                 Ok(Fenced::Superseded) => {
-                    tracing::warn!(
+                    return tracing::warn!(
                         %key,
                         attempt = claim.attempt,
                         "the lease was lost while the handler runs; it runs on, but another attempt may run beside it"
                     );
-                    return pending().await;
                 }
                 Err(error) => {
-                    tracing::warn!(
-                        %key,
-                        error = &error as &dyn Error,
-                        "the lease could not be renewed; trying again"
-                    );
-                    pause = third / 4;
+                    tracing::warn!(%key, error = &error as &dyn Error, "the lease could not be renewed; trying again");
+                    next = Instant::now() + third / 4;
                 }
             }
         }
+    }
+}
+
+/// Renewals that end when this is dropped.
+struct Renewals(JoinHandle<()>);
+
+impl Drop for Renewals {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -378,3 +378,34 @@ async fn idem_14_an_outcome_expires_ttl_after_completion_and_replays_do_not_prol
     sleep(Duration::from_secs(1)).await;
     assert_eq!(execute(&engine, async { stored("again") }).await, executed("again"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idem_7_a_handler_that_blocks_its_thread_keeps_its_claim() {
+    let engine = Engine::new(MemoryBackend::new());
+    let lease = Duration::from_millis(600);
+    let policy = POLICY.with_lease(lease);
+    let started = Arc::new(Notify::new());
+    let first = tokio::spawn({
+        let (engine, started) = (engine.clone(), started.clone());
+        let blocking = async move {
+            started.notify_one();
+            std::thread::sleep(lease * 3);
+            stored("201")
+        };
+        async move {
+            engine
+                .execute(&key(), REQUEST, &policy, blocking)
+                .await
+                .map_err(|error| error.kind())
+        }
+    });
+    started.notified().await;
+    while !first.is_finished() {
+        let duplicate = engine
+            .execute(&key(), REQUEST, &policy, async { stored("again") })
+            .await;
+        assert_ne!(duplicate.map_err(|error| error.kind()), executed("again"));
+        sleep(lease / 20).await;
+    }
+    assert_eq!(first.await.expect("no panic"), executed("201"));
+}

@@ -1,0 +1,146 @@
+//! From the handler's response to an answer and its outcome.
+//!
+//! Owns which answers are stored (IDEM-11) and how a body becomes bytes without being kept from the client (IDEM-12):
+//! one that is there at once is collected, any other is relayed while it is copied.
+
+mod relay;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::http::response::Parts;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http_body::{Body as _, Frame};
+use http_body_util::BodyExt as _;
+use idem_core::{Completion, Finished, Outcome};
+
+use self::relay::{End, Relay};
+use crate::stored;
+
+/// The largest body that is stored, in bytes.
+const MAX_RESPONSE: usize = 1024 * 1024;
+
+/// The most frames that are collected: a body that is always ready must not keep the thread for itself.
+const MAX_FRAMES: usize = 256;
+
+const NOT_STORED: Outcome = Outcome::Complete(Completion::NotStored);
+
+type Piece = Result<Frame<Bytes>, axum::Error>;
+
+/// Prepares `response` for the client and for the record.
+pub(crate) fn finish(response: Response) -> Finished<Response> {
+    let (parts, body) = response.into_parts();
+    if !is_final(parts.status) {
+        return whole(parts, body, Outcome::Release);
+    }
+    let (Some(head), false) = (stored::encode_head(&parts), parts.status.is_informational()) else {
+        // Headers beyond any limit of HTTP servers, or a switch of protocols: nothing that could be replayed.
+        return whole(parts, body, NOT_STORED);
+    };
+    let announced = body.size_hint().exact();
+    if announced.is_some_and(|len| len > MAX_RESPONSE as u64) {
+        return whole(parts, body, NOT_STORED);
+    }
+    match collect(body) {
+        (bytes, Then::End) if announced.is_none_or(|len| len == bytes.len() as u64) => {
+            let payload = [&head, &bytes[..]].concat();
+            whole(
+                parts,
+                Body::from(bytes),
+                Outcome::Complete(Completion::Stored(payload.into())),
+            )
+        }
+        (start, Then::Pending(rest)) => {
+            let (relay, ending) = relay::copy(rest, head, &start, announced);
+            Finished::Streaming {
+                answer: Response::from_parts(parts, relay),
+                ending: ending.boxed(),
+            }
+        }
+        // A body that is not what it said it would be, fails, or has trailers: the client gets it as it is.
+        (start, Then::End) => whole(parts, Relay::body(&start, End::Whole, announced), NOT_STORED),
+        (start, Then::Unfit(end)) => whole(parts, Relay::body(&start, end, announced), NOT_STORED),
+    }
+}
+
+/// Whether an answer is the operation's last word. The others say that it could not be carried out this time.
+fn is_final(status: StatusCode) -> bool {
+    let passing = [
+        StatusCode::REQUEST_TIMEOUT,
+        StatusCode::TOO_EARLY,
+        StatusCode::TOO_MANY_REQUESTS,
+    ];
+    !status.is_server_error() && !passing.contains(&status)
+}
+
+fn whole(parts: Parts, body: Body, outcome: Outcome) -> Finished<Response> {
+    Finished::Whole {
+        answer: Response::from_parts(parts, body),
+        outcome,
+    }
+}
+
+/// What comes after the bytes that were there at once.
+enum Then {
+    End,
+    /// More, later.
+    Pending(Body),
+    /// Something that is not stored.
+    Unfit(End),
+}
+
+/// The bytes of a body that are there at once.
+fn collect(mut body: Body) -> (Bytes, Then) {
+    let mut chunks = Vec::new();
+    let mut len = 0;
+    for _ in 0..MAX_FRAMES {
+        // The handler has come to its end, so a panic of its body must not make it run again.
+        let next = catch_unwind(AssertUnwindSafe(|| body.frame().now_or_never()));
+        let frame = match next {
+            Ok(None) => break,
+            Ok(Some(None)) => return (join(chunks, len), Then::End),
+            Ok(Some(Some(frame))) => frame,
+            Err(_panic) => return (join(chunks, len), Then::Unfit(End::CutShort)),
+        };
+        match data(frame) {
+            Ok(data) if len + data.len() <= MAX_RESPONSE => {
+                len += data.len();
+                chunks.push(data);
+            }
+            Ok(data) => {
+                return (
+                    join(chunks, len),
+                    Then::Unfit(End::Rest(Some(Ok(Frame::data(data))), body)),
+                );
+            }
+            Err(unfit) => return (join(chunks, len), Then::Unfit(End::Rest(Some(unfit), body))),
+        }
+    }
+    (join(chunks, len), Then::Pending(body))
+}
+
+/// The data in a piece of a body; or the piece, if it is trailers or an error.
+fn data(piece: Piece) -> Result<Bytes, Piece> {
+    piece.map_err(Err)?.into_data().map_err(Ok)
+}
+
+fn join(chunks: Vec<Bytes>, len: usize) -> Bytes {
+    let mut chunks = chunks.into_iter();
+    match (chunks.next(), chunks.next()) {
+        (None, _) => Bytes::new(),
+        (Some(only), None) => only,
+        (Some(first), Some(second)) => {
+            let mut joined = Vec::with_capacity(len);
+            joined.extend_from_slice(&first);
+            joined.extend_from_slice(&second);
+            chunks.for_each(|chunk| joined.extend_from_slice(&chunk));
+            joined.into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! A body that reaches the client while it is copied.
+//!
+//! Owns both sides: the copying one goes on though the client has left, and gives up when the copy grows too large or
+//! takes too long; the client's side gets every byte as soon as it is there, and what is left when copying has ended.
+//! What waits for a slow client is joined to one buffer, so it is never more than the copy.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use idem_core::{Completion, Ending, Outcome};
+use tokio::time::{Instant, timeout_at};
+
+use super::{MAX_RESPONSE, NOT_STORED, Piece, data};
+
+/// How long a body may take to end if it is to be stored. An endless one must not hold its claim for ever.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The client's side.
+pub(super) struct Relay {
+    shared: Arc<Shared>,
+    rest: Option<(Option<Piece>, Body)>,
+    /// What is left of the length that the handler's body announced.
+    announced: Option<u64>,
+}
+
+/// How a body goes on where its copy ends.
+pub(super) enum End {
+    /// Not at all: it has ended.
+    Whole,
+    /// With this piece, if any, and then as the body says.
+    Rest(Option<Piece>, Body),
+    /// It should have gone on, so the client must not take this for the end.
+    CutShort,
+}
+
+#[derive(Default)]
+struct Shared(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    unsent: BytesMut,
+    end: Option<End>,
+    client: Option<Waker>,
+    client_has_left: bool,
+}
+
+/// The copying side. Dropped without an end, it has been stopped half-way.
+struct Copier(Arc<Shared>);
+
+/// Keeps the end of a whole body from the client until it is dropped.
+struct EndOnDrop(Copier);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics while it is locked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Relays `body`, of which `start` was there at once, to the returned body, and copies it behind `payload`.
+pub(super) fn copy(
+    body: Body,
+    mut payload: Vec<u8>,
+    start: &[u8],
+    announced: Option<u64>,
+) -> (Body, impl Future<Output = Ending> + Send + 'static) {
+    let copier = Copier(Arc::default());
+    copier.send(start);
+    let relay = Body::new(Relay {
+        shared: copier.0.clone(),
+        rest: None,
+        announced,
+    });
+    payload.extend_from_slice(start);
+    (relay, copier.copy(body, payload, start.len(), announced))
+}
+
+impl Copier {
+    async fn copy(self, mut body: Body, mut payload: Vec<u8>, mut len: usize, announced: Option<u64>) -> Ending {
+        let limit = Instant::now() + LIMIT;
+        loop {
+            let piece = match timeout_at(limit, body.frame()).await {
+                Ok(Some(piece)) => piece,
+                Ok(None) if announced.is_none_or(|announced| announced == len as u64) => {
+                    return Ending {
+                        outcome: Outcome::Complete(Completion::Stored(payload.into())),
+                        // A client that has seen the end of the body finds it replayed.
+                        until_recorded: Box::new(EndOnDrop(self)),
+                    };
+                }
+                Ok(None) => return self.give_up(End::Whole),
+                Err(_elapsed) => return self.give_up(End::Rest(None, body)),
+            };
+            match data(piece) {
+                Ok(data) if len + data.len() <= MAX_RESPONSE => {
+                    len += data.len();
+                    payload.extend_from_slice(&data);
+                    self.send(&data);
+                }
+                Ok(data) => return self.give_up(End::Rest(Some(Ok(Frame::data(data))), body)),
+                Err(unfit) => return self.give_up(End::Rest(Some(unfit), body)),
+            }
+            // A body that is always ready reaches neither the time-out nor anybody else on this thread.
+            if Instant::now() >= limit {
+                return self.give_up(End::Rest(None, body));
+            }
+            tokio::task::consume_budget().await;
+        }
+    }
+
+    fn send(&self, bytes: &[u8]) {
+        let mut state = self.0.lock();
+        if !bytes.is_empty() && !state.client_has_left {
+            state.unsent.extend_from_slice(bytes);
+            state.wake();
+        }
+    }
+
+    fn give_up(self, end: End) -> Ending {
+        self.0.lock().finish(end);
+        Ending {
+            outcome: NOT_STORED,
+            until_recorded: Box::new(()),
+        }
+    }
+}
+
+impl Drop for Copier {
+    fn drop(&mut self) {
+        self.0.lock().finish(End::CutShort);
+    }
+}
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.0.lock().finish(End::Whole);
+    }
+}
+
+impl State {
+    /// The first end counts.
+    fn finish(&mut self, end: End) {
+        if self.end.is_none() && !self.client_has_left {
+            self.end = Some(end);
+            self.wake();
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Some(client) = self.client.take() {
+            client.wake();
+        }
+    }
+}
+
+impl Relay {
+    /// A body of `start` and then `end`.
+    pub(super) fn body(start: &[u8], end: End, announced: Option<u64>) -> Body {
+        let state = State {
+            unsent: start.into(),
+            end: Some(end),
+            ..State::default()
+        };
+        Body::new(Self {
+            shared: Arc::new(Shared(Mutex::new(state))),
+            rest: None,
+            announced,
+        })
+    }
+}
+
+impl http_body::Body for Relay {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Piece>> {
+        if let Some((piece, body)) = &mut self.rest {
+            return match piece.take() {
+                Some(piece) => Poll::Ready(Some(piece)),
+                None => Pin::new(body).poll_frame(context),
+            };
+        }
+        let end = {
+            let mut state = self.shared.lock();
+            if !state.unsent.is_empty() {
+                let data = state.unsent.split().freeze();
+                drop(state);
+                self.announced = self.announced.map(|left| left.saturating_sub(data.len() as u64));
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            let Some(end) = state.end.take() else {
+                state.client = Some(context.waker().clone());
+                return Poll::Pending;
+            };
+            end
+        };
+        let (piece, body) = match end {
+            End::Whole => (None, Body::empty()),
+            End::Rest(piece, body) => (piece, body),
+            End::CutShort => (Some(Err(axum::Error::new("the body was cut short"))), Body::empty()),
+        };
+        self.rest = Some((piece, body));
+        self.poll_frame(context)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.announced.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.client_has_left = true;
+        state.unsent = BytesMut::new();
+        let rest = state.end.take();
+        drop(state);
+        drop(rest);
+    }
+}
