@@ -1,11 +1,17 @@
 //! Handlers of every shape: each compiles under the attribute, runs once and is replayed.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use axum::body::Bytes;
 use axum::extract::{Form, FromRef, Multipart, Path, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::IntoResponse;
+use axum::response::sse::{Event, Sse};
 use axum::routing::{MethodRouter, post};
 use axum::{Json, Router};
+use futures_util::{Stream, StreamExt as _, stream};
 use idem_axum::idempotent;
 use idem_tests::{App, Service};
 use reqwest::Method;
@@ -160,6 +166,25 @@ async fn unhygienic(Path(guard): Path<String>, Query(scope): Query<Input>, guard
     format!("{guard} {last} {answer} {policy} {run}")
 }
 
+/// What only the scope and the key use is used.
+#[deny(unused_variables)]
+#[idempotent(ttl = "1m", scope = tenant, key = user)]
+async fn used_by_the_attribute(Path((tenant, user)): Path<(String, u32)>, body: String) -> String {
+    body
+}
+
+#[idempotent(ttl = "1m", scope = global)]
+async fn events() -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    // The error type is known from the return type alone.
+    Sse::new(stream::iter([Event::default().data("one")]).map(Ok))
+}
+
+#[deny(unused_variables)]
+#[idempotent(ttl = "1m", scope = r#type)]
+async fn raw_names(#[allow(unused_variables)] uri: Uri, r#type: String) -> String {
+    r#type
+}
+
 #[axum::debug_handler(state = App)]
 #[idempotent(ttl = "1m", scope = global)]
 async fn debugged_outside(State(_app): State<App>, body: String) -> String {
@@ -232,6 +257,16 @@ fn cases() -> Vec<Case> {
             "four",
             "g true 42 p 4",
         ),
+        (
+            "/used/{tenant}/{user}",
+            post(used_by_the_attribute),
+            "/used/acme/7",
+            "",
+            "x",
+            "x",
+        ),
+        ("/events", post(events), "/events", "", "", "data: one\n\n"),
+        ("/raw", post(raw_names), "/raw", "", "x", "x"),
         ("/debug/outside", post(debugged_outside), "/debug/outside", "", "x", "x"),
         ("/debug/inside", post(debugged_inside), "/debug/inside", "", "x", "x"),
         ("/macro", post(from_a_macro::made), "/macro", "", "x", "x"),
@@ -291,6 +326,32 @@ async fn a_return_and_a_question_mark_end_the_handler_and_not_more() {
     call(0, r#"{"a":"x"}"#).send().await.assert_replays(&returned);
     // A part of a tuple key counts as a key of its own: it must not be empty either.
     assert_eq!(call(7, r#"{"a":""}"#).send().await.problem(), "key-invalid");
+}
+
+/// Counts itself out when it is dropped.
+struct Permit(Arc<AtomicUsize>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[idempotent(ttl = "1m", scope = global)]
+async fn holds_what_it_does_not_name(_: Permit, (_, dropped): (Permit, Arc<AtomicUsize>)) -> String {
+    dropped.load(Ordering::SeqCst).to_string()
+}
+
+#[tokio::test]
+async fn arguments_that_no_pattern_binds_live_as_long_as_the_handler() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let permit = || Permit(dropped.clone());
+    let answer = holds_what_it_does_not_name(permit(), (permit(), dropped.clone()).into()).await;
+    let body = axum::body::to_bytes(answer.into_body(), usize::MAX)
+        .await
+        .expect("in memory");
+    assert_eq!(body, "0");
+    assert_eq!(dropped.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]

@@ -167,14 +167,14 @@ impl Engine {
             Step::InFlight => return Ok(Reply::InFlight),
         };
         let (answer, answered) = oneshot::channel();
-        let run = run::Run {
+        let run = Arc::new(run::Run {
             engine: self.clone(),
             key: key.clone(),
             claim,
-            asked,
-        };
-        self.running
-            .spawn(run.run_to_the_end(handler, answer).in_current_span());
+        });
+        let renewals = run.renewing(asked);
+        let running = run.run_to_the_end(renewals, handler, answer);
+        self.running.spawn(running.in_current_span());
         Ok(answered.await.unwrap_or(Reply::Panicked))
     }
 

@@ -22,22 +22,22 @@ pub(super) struct Run {
     pub(super) engine: Engine,
     pub(super) key: RecordKey,
     pub(super) claim: Claim,
-    /// When the claim was asked for. The lease runs from some moment after it.
-    pub(super) asked: Instant,
 }
 
 impl Run {
     /// Runs `handler`, answers and records, renewing the lease all the while.
-    pub(super) async fn run_to_the_end<A, F>(self, handler: F, answer: oneshot::Sender<Reply<A>>)
-    where
+    pub(super) async fn run_to_the_end<A, F>(
+        self: Arc<Self>,
+        renewals: Renewals,
+        handler: F,
+        answer: oneshot::Sender<Reply<A>>,
+    ) where
         F: Future<Output = Finished<A>> + Send,
     {
-        let run = Arc::new(self);
-        let renewals = run.renewing(run.asked);
         match AssertUnwindSafe(handler).catch_unwind().await {
             Ok(Finished::Whole { answer: ours, outcome }) => {
                 let reply = |recorded| Reply::Executed { answer: ours, recorded };
-                run.conclude(outcome, renewals, |recorded| hand_over(answer, reply(recorded)))
+                self.conclude(outcome, renewals, |recorded| hand_over(answer, reply(recorded)))
                     .await;
             }
             Ok(Finished::Streaming { answer: ours, ending }) => {
@@ -46,19 +46,19 @@ impl Run {
                 match AssertUnwindSafe(ending).catch_unwind().await {
                     Ok(ending) => {
                         let until_recorded = ending.until_recorded;
-                        run.conclude(ending.outcome, renewals, |_| drop(until_recorded)).await;
+                        self.conclude(ending.outcome, renewals, |_| drop(until_recorded)).await;
                     }
                     Err(_panic) => {
                         // The answer is on its way, so the handler has had its effect: it must not run again.
-                        run.log_panic("its answer is not kept");
+                        self.log_panic("its answer is not kept");
                         let outcome = Outcome::Complete(Completion::NotStored);
-                        run.conclude(outcome, renewals, |_| {}).await;
+                        self.conclude(outcome, renewals, |_| {}).await;
                     }
                 }
             }
             Err(_panic) => {
-                run.log_panic("its claim is released");
-                run.conclude(Outcome::Release, renewals, |_| hand_over(answer, Reply::Panicked))
+                self.log_panic("its claim is released");
+                self.conclude(Outcome::Release, renewals, |_| hand_over(answer, Reply::Panicked))
                     .await;
             }
         }
@@ -158,7 +158,10 @@ impl Run {
     }
 
     /// Starts to renew the lease, in a task of its own: a handler that blocks its thread must not lose its claim.
-    fn renewing(self: &Arc<Self>, since: Instant) -> Renewals {
+    ///
+    /// Start it before the task that it guards: of the tasks that a worker of tokio's has just spawned, others can
+    /// take over all but the last.
+    pub(super) fn renewing(self: &Arc<Self>, since: Instant) -> Renewals {
         Renewals(tokio::spawn(self.clone().renew_from(since).in_current_span()))
     }
 
@@ -192,7 +195,7 @@ impl Run {
 }
 
 /// Renewals that end when this is dropped.
-struct Renewals(JoinHandle<()>);
+pub(super) struct Renewals(JoinHandle<()>);
 
 impl Drop for Renewals {
     fn drop(&mut self) {

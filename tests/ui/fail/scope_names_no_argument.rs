@@ -7,13 +7,18 @@ async fn misspelt(Path((tenant, user)): Path<(String, u32)>, body: String) -> St
 }
 
 #[idempotent(ttl = "24h", scope = std::process::id())]
-async fn of_nobody(body: String) -> String {
-    body
+async fn of_nobody(id: String) -> String {
+    id
 }
 
 #[idempotent(ttl = "24h", scope = global, key = 1 + 1)]
 async fn one_key_for_all(body: String) -> String {
     body
+}
+
+#[idempotent(ttl = "24h", scope = "global")]
+async fn of_everybody(global: String) -> String {
+    global
 }
 
 fn main() {}
