@@ -1,4 +1,4 @@
-#![doc = include_str!("../../README.md")]
+#![doc = include_str!("../README.md")]
 
 mod answer;
 mod fingerprint;
@@ -17,7 +17,6 @@ pub use idem_macros::idempotent;
 pub use idem_redis::RedisBackend;
 
 pub use self::layer::Idempotency;
-pub use self::policy::Policy;
 pub use self::problem::IdempotencyProblem;
 
 /// What the expansion of `#[idempotent]` names. Not part of the public interface.
@@ -28,6 +27,7 @@ pub mod __private {
     pub use idem_core::{IdempotencyKey, Scope};
 
     pub use crate::guarded::{Guard, Guarded, ViaGuard};
+    pub use crate::policy::Policy;
     pub use crate::run::run;
 
     /// Spanned on the handler's return type, where a missing implementation is reported.

@@ -5,17 +5,7 @@ use std::time::Duration;
 /// The header that carries the key where nothing else is set, in lower case as HTTP/2 has it.
 const DEFAULT_HEADER: &str = "idempotency-key";
 
-/// The options of one `#[idempotent]` handler, by the names the attribute has for them.
-///
-/// ```
-/// use std::time::Duration;
-/// use idem_axum::Policy;
-///
-/// const ORDERS: Policy = Policy::new(Duration::from_secs(86_400))
-///     .with_lease(Duration::from_secs(60))
-///     .with_name("place-order");
-/// # let _ = ORDERS;
-/// ```
+/// The options of one `#[idempotent]` handler, by the names the attribute has for them, and as it has checked them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     durations: idem_core::Policy,

@@ -15,8 +15,9 @@ use idem_core::key::Part;
 use idem_core::{BackendError, BackendErrorKind, IdempotencyKey, RecordKey, Reply, Scope};
 
 use crate::guarded::{Guard, Guarding};
+use crate::policy::Policy;
 use crate::problem::{self, Answer, IdempotencyProblem};
-use crate::{Policy, answer, fingerprint, key, stored};
+use crate::{answer, fingerprint, key, stored};
 
 /// Runs `handler` once per record, or answers in its place.
 ///
@@ -68,8 +69,8 @@ impl Guarding {
         };
         let record = match RecordKey::new(&self.operation(policy), scope, &key) {
             Ok(record) => record,
-            Err(error) if error.part() == Part::Key => {
-                let detail = format!("The idempotency key cannot be used: {error}.");
+            Err(error) if error.part() == Part::Key || error.is_too_long() => {
+                let detail = format!("The request cannot be identified: {error}.");
                 return self
                     .problem(IdempotencyProblem::KeyInvalid)
                     .with_detail(detail)

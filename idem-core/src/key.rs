@@ -200,6 +200,12 @@ impl KeyError {
     pub fn part(&self) -> Part {
         self.part
     }
+
+    /// Whether the part is longer than [`MAX_PART_LEN`], which a value made of what a client sent may be.
+    #[must_use]
+    pub fn is_too_long(&self) -> bool {
+        self.fault == Fault::TooLong
+    }
 }
 
 impl Display for KeyError {

@@ -226,7 +226,7 @@ fn policy(options: &Options) -> TokenStream {
             .map(|name| (format_ident!("with_name"), name.to_token_stream())),
     ];
     let setters = setters.iter().flatten().map(|(setter, value)| quote!(.#setter(#value)));
-    quote!(::idem_axum::Policy::new(#ttl) #(#setters)*)
+    quote!(::idem_axum::__private::Policy::new(#ttl) #(#setters)*)
 }
 
 /// Scope and natural key, evaluated over references to the arguments they mention.

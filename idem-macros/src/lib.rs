@@ -58,8 +58,12 @@ use proc_macro::TokenStream;
 /// handler 16 arguments, and this one too) and which returns an `axum::response::Response`. Called directly, as in a
 /// unit test, it takes its last argument as `argument.into()` and runs unguarded.
 ///
-/// The arguments are extracted before anything is claimed. The body then runs in a task of its own: it needs to be
-/// `Send` and `'static`, as axum wants it anyway, and it runs to its end even if the client leaves.
+/// The arguments are extracted before anything is claimed, from a request whose body has been read whole, within
+/// axum's `DefaultBodyLimit`. The handler's body then runs in a task of its own: it needs to be `Send` and `'static`, as
+/// axum wants it anyway, task-locals of the request's task are not set in it, and it runs to its end even if the client
+/// leaves.
+///
+/// Attributes that name the arguments, such as `#[tracing::instrument(skip(body))]`, go above this one.
 #[proc_macro_attribute]
 pub fn idempotent(attribute: TokenStream, item: TokenStream) -> TokenStream {
     expand::idempotent(&attribute.into(), &item.into()).into()

@@ -4,11 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use idem_core::{Acquisition, Backend, BackendError, BackendErrorKind, Claim, Completion, Fenced, Record, RecordKey};
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, FromRedisValue, ScriptInvocation};
 
-use crate::error::backend_error;
+use crate::connection::Connection;
 use crate::record::{self, Stored, millis};
 use crate::scripts;
 
@@ -21,7 +20,7 @@ const LOOKS: usize = 8;
 /// deadline is the engine's.
 #[derive(Clone)]
 pub struct RedisBackend {
-    connection: ConnectionManager,
+    connection: Connection,
     prefix: Arc<str>,
 }
 
@@ -29,7 +28,8 @@ impl RedisBackend {
     /// What every key starts with where nothing else is set.
     pub const DEFAULT_PREFIX: &'static str = "idem";
 
-    /// Connects to one server: `redis://[user:password@]host[:port][/db]` or `redis+unix:///path[?db=n]`.
+    /// Connects to one server: `redis://[user:password@]host[:port][/db]` or `redis+unix:///path[?db=n]`, and warns in
+    /// the log where the server is set up so that it loses records.
     ///
     /// # Errors
     ///
@@ -37,25 +37,10 @@ impl RedisBackend {
     /// connection could not be made within about a second. Nothing is retried after that: whether a service starts
     /// without its backend is the service's decision.
     pub async fn connect(url: &str) -> Result<Self, BackendError> {
-        let client = Client::open(url).map_err(|error| {
-            BackendError::new(BackendErrorKind::Config, "the Redis URL cannot be used").with_source(error)
-        })?;
-        let connection = ConnectionManager::new_with_config(client, tuned())
-            .await
-            .map_err(|error| backend_error("connecting to Redis", error))?;
-        Ok(Self::new(connection))
-    }
-
-    /// Uses a connection the application has already.
-    ///
-    /// Reconnecting and response time-outs are as configured there; with the client's defaults, calls may hang for
-    /// seconds in an outage until the engine's deadline ends them.
-    #[must_use]
-    pub fn new(connection: ConnectionManager) -> Self {
-        Self {
-            connection,
+        Ok(Self {
+            connection: Connection::open(url).await?,
             prefix: Self::DEFAULT_PREFIX.into(),
-        }
+        })
     }
 
     /// Sets what every key and channel starts with, up to the first `:`, so that several applications can share a
@@ -85,33 +70,14 @@ impl RedisBackend {
         format!("{}:{{{key}}}:c", self.prefix)
     }
 
-    async fn invoke<T: FromRedisValue>(
-        &self,
-        what: &'static str,
-        script: &mut ScriptInvocation<'_>,
-    ) -> Result<T, BackendError> {
-        let mut connection = self.connection.clone();
-        script
-            .invoke_async(&mut connection)
-            .await
-            .map_err(|error| backend_error(what, error))
-    }
-
-    async fn query<T: FromRedisValue>(&self, what: &'static str, command: &redis::Cmd) -> Result<T, BackendError> {
-        let mut connection = self.connection.clone();
-        command
-            .query_async(&mut connection)
-            .await
-            .map_err(|error| backend_error(what, error))
-    }
-
     /// What stands behind the stored `bytes`, or `None` if the record has gone since they were read.
     ///
     /// A lease is live while at least its claim's ttl is left. Less may also mean that the record was completed in
     /// between, so a claim is called lapsed only if it is still there after its time was asked for.
-    async fn examine(&self, name: &str, mut bytes: Vec<u8>) -> Result<Option<Record>, BackendError> {
+    async fn examine(&self, name: &str, bytes: Vec<u8>) -> Result<Option<Record>, BackendError> {
+        let mut bytes = Bytes::from(bytes);
         for _ in 0..LOOKS {
-            let claim = match record::decode(bytes.clone())? {
+            let claim = match record::decode(&bytes)? {
                 Stored::Claimed(claim) => claim,
                 Stored::Completed {
                     fingerprint,
@@ -124,6 +90,7 @@ impl RedisBackend {
                 }
             };
             let left: i64 = self
+                .connection
                 .query("asking how long a lease has left", redis::cmd("PTTL").arg(name))
                 .await?;
             let left = match left {
@@ -140,6 +107,7 @@ impl RedisBackend {
                 return Ok(Some(Record::Claimed { claim, remaining }));
             }
             let now: Option<Vec<u8>> = self
+                .connection
                 .query("reading a record again", redis::cmd("GET").arg(name))
                 .await?;
             match now {
@@ -148,23 +116,11 @@ impl RedisBackend {
                     let remaining = Duration::ZERO;
                     return Ok(Some(Record::Claimed { claim, remaining }));
                 }
-                Some(changed) => bytes = changed,
+                Some(changed) => bytes = changed.into(),
             }
         }
         Err(busy())
     }
-}
-
-/// Fails fast: 20 to 250 ms of back-off, two retries, 300 ms to connect. With the client's defaults, commands were
-/// measured to hang for 4.3 s in an outage of 3 s; so tuned, for 0.1 s. Responses have no time-out of their own beside
-/// the engine's deadline.
-fn tuned() -> ConnectionManagerConfig {
-    ConnectionManagerConfig::new()
-        .set_min_delay(Duration::from_millis(20))
-        .set_max_delay(Duration::from_millis(250))
-        .set_number_of_retries(2)
-        .set_connection_timeout(Some(Duration::from_millis(300)))
-        .set_response_timeout(None)
 }
 
 fn busy() -> BackendError {
@@ -197,7 +153,7 @@ impl Backend for RedisBackend {
                 .arg("GET")
                 .arg("PX")
                 .arg(lifetime(claim));
-            match self.query::<Option<Vec<u8>>>("claiming", &command).await? {
+            match self.connection.query::<Option<Vec<u8>>>("claiming", &command).await? {
                 None => return Ok(Acquisition::Acquired),
                 // An earlier try of this call, whose answer was lost.
                 Some(held) if held == value => return Ok(Acquisition::Acquired),
@@ -221,7 +177,8 @@ impl Backend for RedisBackend {
                 .arg(millis(lapsed.ttl))
                 .arg(lifetime(claim));
             match self
-                .invoke::<Option<Vec<u8>>>("taking over a lapsed claim", &mut script)
+                .connection
+                .invoke::<Option<Vec<u8>>>("taking over a lapsed claim", &script)
                 .await?
             {
                 None => return Ok(Acquisition::Acquired),
@@ -238,7 +195,7 @@ impl Backend for RedisBackend {
     async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
         let mut script = scripts::RENEW.key(self.key(key));
         script.arg(record::encode_claim(claim)).arg(lifetime(claim));
-        self.invoke("renewing a lease", &mut script).await.map(fenced)
+        self.connection.invoke("renewing a lease", &script).await.map(fenced)
     }
 
     async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
@@ -248,13 +205,13 @@ impl Backend for RedisBackend {
             .arg(record::encode_completion(claim, completion))
             .arg(millis(claim.ttl))
             .arg(self.channel(key));
-        self.invoke("completing", &mut script).await.map(fenced)
+        self.connection.invoke("completing", &script).await.map(fenced)
     }
 
     async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
         let mut script = scripts::RELEASE.key(self.key(key));
         script.arg(record::encode_claim(claim)).arg(self.channel(key));
-        self.invoke("releasing a claim", &mut script).await.map(fenced)
+        self.connection.invoke("releasing a claim", &script).await.map(fenced)
     }
 }
 

@@ -16,7 +16,7 @@ fn kind(error: &RedisError) -> BackendErrorKind {
     match error.kind() {
         _ if error.is_timeout() => BackendErrorKind::Timeout,
         ErrorKind::InvalidClientConfig | ErrorKind::RESP3NotSupported => BackendErrorKind::Config,
-        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => BackendErrorKind::Unreadable,
+        ErrorKind::UnexpectedReturnType => BackendErrorKind::Unreadable,
         ErrorKind::Server(
             ServerErrorKind::BusyLoading
             | ServerErrorKind::ClusterDown

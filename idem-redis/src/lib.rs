@@ -20,9 +20,12 @@
 //! ~idem:* &idem:* -@all +set +get +pttl +pexpire +del +evalsha +script|load +publish
 //! ```
 //!
-//! Commands inside scripts are checked against the same list.
+//! Commands inside scripts are checked against the same list. `+info` lets the check at start see how the server is set
+//! up.
 
 mod backend;
+mod check;
+mod connection;
 mod error;
 mod record;
 mod scripts;

@@ -66,8 +66,8 @@ fn header(state: u8, claim: &Claim, body_len: usize) -> Vec<u8> {
 }
 
 /// Reads a stored value; whatever is not a whole record of this version is an error, never a miss (IDEM-15).
-pub(crate) fn decode(bytes: Vec<u8>) -> Result<Stored, BackendError> {
-    decode_parts(&Bytes::from(bytes)).map_err(|what| BackendError::new(BackendErrorKind::Unreadable, what))
+pub(crate) fn decode(bytes: &Bytes) -> Result<Stored, BackendError> {
+    decode_parts(bytes).map_err(|what| BackendError::new(BackendErrorKind::Unreadable, what))
 }
 
 fn decode_parts(bytes: &Bytes) -> Result<Stored, &'static str> {
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn every_value_comes_back() {
         assert_eq!(
-            decode(encode_claim(&claim())).expect("a record"),
+            decode(&encode_claim(&claim()).into()).expect("a record"),
             Stored::Claimed(claim())
         );
         for completion in [
@@ -152,7 +152,7 @@ mod tests {
                 completion: completion.clone(),
             };
             assert_eq!(
-                decode(encode_completion(&claim(), &completion)).expect("a record"),
+                decode(&encode_completion(&claim(), &completion).into()).expect("a record"),
                 expected
             );
         }
@@ -172,7 +172,7 @@ mod tests {
         wrong.push([whole.as_slice(), b"x"].concat());
         wrong.push([&[2], &whole[1..]].concat());
         for bytes in wrong {
-            let error = decode(bytes.clone()).expect_err("not a record");
+            let error = decode(&bytes.clone().into()).expect_err("not a record");
             assert_eq!(error.kind(), BackendErrorKind::Unreadable, "{bytes:?}");
         }
     }

@@ -132,6 +132,13 @@ async fn an_empty_scope_is_refused_and_never_shared() {
     let service = Service::memory(Router::<App>::new().route("/scoped", post(scoped_by_body))).await;
     let call = |scope: &'static str| service.client.call(Method::POST, "/scoped").key("k").body(scope);
     assert_eq!(call("a").send().await.status, StatusCode::OK);
+    // Of what a client sends, length is the client's fault.
+    let long = service
+        .client
+        .call(Method::POST, "/scoped")
+        .key("k")
+        .body("x".repeat(1025));
+    assert_eq!(long.send().await.problem(), "key-invalid");
     let empty = call(" ").send().await;
     assert_eq!(empty.status, StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(empty.problem(), "not-configured");

@@ -1,6 +1,7 @@
 //! What the Redis backend costs, stores and needs, on a real server.
 
 use std::error::Error;
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -8,7 +9,7 @@ use idem_axum::{BackendErrorKind, RedisBackend};
 use idem_core::{
     Acquisition, Backend as _, Claim, Completion, Fenced, Fingerprint, IdempotencyKey, Policy, RecordKey, Scope,
 };
-use idem_tests::{Order, RedisServer, Service};
+use idem_tests::{Order, Proxy, RedisServer, Service};
 use redis::AsyncTypedCommands as _;
 
 const KEY: &str = "idem:{POST%20/orders:acme:k}";
@@ -139,9 +140,16 @@ async fn the_documented_permissions_are_enough() {
         .arg(rules.split_whitespace().collect::<Vec<_>>());
     setuser.exec_async(&mut admin).await.expect("every rule is known");
 
-    let backend = RedisBackend::connect(&format!("{}?user=app&pass=pw", server.url()))
+    let backend = RedisBackend::connect(&server.url().replace("redis://", "redis://app:pw@"))
         .await
         .expect("it may connect");
+    // Without +info, the check at start is skipped; that is the one denial.
+    redis::cmd("ACL")
+        .arg("LOG")
+        .arg("RESET")
+        .exec_async(&mut admin)
+        .await
+        .expect("ACL LOG");
     let key = record_key();
     let short = Policy::new(Policy::MIN).with_lease(Policy::MIN);
     let dead = Claim::first(Fingerprint::NONE, &Policy::new(Policy::MAX_TTL).with_lease(Policy::MIN));
@@ -175,19 +183,12 @@ async fn the_documented_permissions_are_enough() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_server_still_records_what_has_happened() {
     let service = Service::redis(Router::new()).await;
-    let mut redis = service.redis.as_ref().expect("it has one").connection().await;
+    let server = service.redis.as_ref().expect("it has one");
     let order = Order::new("o").held();
     let first = tokio::spawn(service.client.order("k", &order).send());
     service.app.wait_until_started(1).await;
-    for (setting, value) in [("maxmemory-policy", "noeviction"), ("maxmemory", "1")] {
-        redis::cmd("CONFIG")
-            .arg("SET")
-            .arg(setting)
-            .arg(value)
-            .exec_async(&mut redis)
-            .await
-            .expect("CONFIG SET");
-    }
+    server.set("maxmemory-policy", "noeviction").await;
+    server.set("maxmemory", "1").await;
     let refused = service.client.order("other", &Order::new("other")).send().await;
     assert_eq!(
         refused.problem(),
@@ -198,13 +199,7 @@ async fn a_full_server_still_records_what_has_happened() {
     let first = first.await.expect("no panic");
     assert_eq!(first.headers.get("idempotency-stored"), None);
     // SET NX GET counts as a write, so that replaying needs room as well.
-    redis::cmd("CONFIG")
-        .arg("SET")
-        .arg("maxmemory")
-        .arg("0")
-        .exec_async(&mut redis)
-        .await
-        .expect("CONFIG SET");
+    server.set("maxmemory", "0").await;
     service.client.order("k", &order).send().await.assert_replays(&first);
     assert_eq!(service.app.executions("o"), 1);
 }
@@ -250,9 +245,131 @@ async fn a_wrong_url_is_a_clear_error_without_its_password() {
 #[tokio::test]
 async fn a_wrong_password_is_refused_by_name() {
     let server = RedisServer::start().await;
-    let error = RedisBackend::connect(&format!("{}?user=nobody&pass=hunter2", server.url()))
+    let error = RedisBackend::connect(&server.url().replace("redis://", "redis://nobody:hunter2@"))
         .await
         .expect_err("there is no such user");
     assert_eq!(error.kind(), BackendErrorKind::Refused, "{error:?}");
     assert!(!format!("{error:?}").contains("hunter2"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idem_13_an_outcome_is_recorded_once_the_server_is_back() {
+    let mut service = Service::redis(Router::new()).await;
+    let order = Order::new("o").held();
+    let first = tokio::spawn(service.client.order("k", &order).send());
+    service.app.wait_until_started(1).await;
+    // Frozen, it keeps the claim and answers nobody.
+    let server = service.redis.take().expect("it has one");
+    server.freeze();
+    service.app.open_gate();
+    let first = first.await.expect("no panic");
+    assert_eq!(first.status, StatusCode::CREATED);
+    assert!(
+        first
+            .headers
+            .get("idempotency-stored")
+            .is_some_and(|stored| stored == "false")
+    );
+
+    server.thaw();
+    idem_tests::in_time(service.idempotency.drain()).await;
+
+    let retry = service.client.order("k", &order).send().await;
+    assert!(retry.is_replay(), "{retry:?}");
+    assert_eq!(retry.body, first.body);
+    assert_eq!(service.app.executions("o"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_broke_while_it_was_idle_costs_no_request() {
+    let service = Service::redis(Router::new()).await;
+    let server = service.redis.as_ref().expect("it has one");
+    for key in ["before", "after"] {
+        let answer = service.client.order(key, &Order::new(key)).send().await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+        let mut kill = redis::cmd("CLIENT");
+        kill.arg("KILL").arg("TYPE").arg("normal").arg("SKIPME").arg("yes");
+        kill.exec_async(&mut server.connection().await)
+            .await
+            .expect("CLIENT KILL");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_was_restarted_is_used_again() {
+    let mut service = Service::redis(Router::new()).await;
+    let server = service.redis.as_mut().expect("it has one");
+    server.kill();
+    assert_eq!(
+        service.client.order("k", &Order::new("o")).send().await.problem(),
+        "backend-unavailable"
+    );
+    server.restart().await;
+    let recovered = idem_tests::PATIENCE;
+    let since = std::time::Instant::now();
+    loop {
+        let answer = service.client.order("k", &Order::new("o")).send().await;
+        if answer.status == StatusCode::CREATED {
+            break;
+        }
+        assert_eq!(answer.problem(), "backend-unavailable");
+        assert!(since.elapsed() < recovered, "it never recovers");
+    }
+}
+
+/// What a firewall does to a connection that it has forgotten: nothing comes back, and nothing says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_has_gone_silent_is_replaced() {
+    let server = RedisServer::start().await;
+    let proxy = Proxy::start(server.address()).await;
+    let backend = RedisBackend::connect(&format!("redis://{}/", proxy.address))
+        .await
+        .expect("the server answers");
+    let service = Service::start(backend, Router::new(), None).await;
+    assert_eq!(
+        service.client.order("1", &Order::new("o")).send().await.status,
+        StatusCode::CREATED
+    );
+
+    proxy.silence_connections();
+
+    let mut refused = 0;
+    while service.client.order("2", &Order::new("o")).send().await.status != StatusCode::CREATED {
+        refused += 1;
+        assert!(refused < 10, "it never recovers");
+    }
+    assert!(refused > 0, "the connection was not silent");
+}
+
+#[tokio::test]
+async fn a_server_that_evicts_is_warned_about_at_start() {
+    let server = RedisServer::start().await;
+    server.set("maxmemory", "100mb").await;
+    server.set("maxmemory-policy", "allkeys-lru").await;
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    RedisBackend::connect(&server.url())
+        .await
+        .expect("it warns and goes on");
+    let log = String::from_utf8_lossy(&log.0.lock().expect("no panic")).into_owned();
+    assert!(
+        log.contains("WARN") && log.contains("set maxmemory-policy noeviction"),
+        "{log}"
+    );
+}
+
+/// Collects what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

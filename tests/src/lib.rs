@@ -13,17 +13,19 @@
 mod app;
 mod client;
 mod process;
+mod proxy;
 mod redis_server;
 mod service;
 
 pub use app::{App, Order, Tenant, router};
 pub use client::{Answer, Call, Client, OTHER_TENANT, TENANT};
 pub use process::Process;
+pub use proxy::Proxy;
 pub use redis_server::RedisServer;
 pub use service::Service;
 
 /// How long a test may take before it counts as hanging; far above what any takes.
-pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// Runs a test to its end; one that hangs fails.
 pub async fn in_time(test: impl Future<Output = ()>) {

@@ -1,15 +1,16 @@
 //! A real `redis-server` of its own for a test.
 
-use std::path::PathBuf;
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// A child process on a Unix socket in a temporary folder, without persistence.
+/// A child process on a free loopback port, in a temporary folder, without persistence.
 #[derive(Debug)]
 pub struct RedisServer {
     child: Child,
+    port: u16,
     folder: TempDir,
 }
 
@@ -17,36 +18,51 @@ impl RedisServer {
     /// Starts a server and waits until it answers.
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let child = Command::new("redis-server")
-            .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
-            .arg(folder.path().join("redis.sock"))
-            .arg("--dir")
-            .arg(folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server starts; `cargo xtask setup` installs it");
-        let server = Self { child, folder };
-        server.wait_until_ready().await;
-        server
-    }
-
-    async fn wait_until_ready(&self) {
-        let patience = Instant::now() + Duration::from_secs(30);
-        let client = redis::Client::open(self.url()).expect("a valid URL");
-        while client.get_multiplexed_async_connection().await.is_err() {
-            assert!(Instant::now() < patience, "redis-server does not answer");
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        loop {
+            let port = free_port();
+            let mut child = spawn(port, &folder);
+            // It ends by itself where somebody else was faster to take the port.
+            if answers(&mut child, port).await {
+                return Self { child, port, folder };
+            }
         }
     }
 
-    fn socket(&self) -> PathBuf {
-        self.folder.path().join("redis.sock")
+    /// Starts a server that was killed, on the same port and with nothing in it, and waits until it answers.
+    pub async fn restart(&mut self) {
+        self.kill();
+        self.child = spawn(self.port, &self.folder);
+        assert!(
+            answers(&mut self.child, self.port).await,
+            "the port was taken meanwhile"
+        );
     }
 
     /// Where it listens.
     pub fn url(&self) -> String {
-        format!("redis+unix://{}", self.socket().display())
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    /// The address behind the URL.
+    pub fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
+    /// Stops the server's process where it is, by SIGSTOP; [`thaw`](Self::thaw) lets it go on.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets a frozen server go on.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill")
+            .args([signal, &self.child.id().to_string()])
+            .status();
+        assert!(sent.is_ok_and(|status| status.success()), "no signal could be sent");
     }
 
     /// A connection beside the one under test.
@@ -87,6 +103,18 @@ impl RedisServer {
             .expect("CONFIG is allowed");
     }
 
+    /// Changes a setting.
+    pub async fn set(&self, setting: &str, value: &str) {
+        let mut connection = self.connection().await;
+        redis::cmd("CONFIG")
+            .arg("SET")
+            .arg(setting)
+            .arg(value)
+            .exec_async(&mut connection)
+            .await
+            .expect("CONFIG is allowed");
+    }
+
     /// Kills the server with SIGKILL.
     pub fn kill(&mut self) {
         // It is gone either way.
@@ -98,5 +126,40 @@ impl RedisServer {
 impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("it is bound").port()
+}
+
+fn spawn(port: u16, folder: &TempDir) -> Child {
+    Command::new("redis-server")
+        .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .args(["--port", &port.to_string()])
+        .arg("--dir")
+        .arg(folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server starts; `cargo xtask setup` installs it")
+}
+
+/// Waits until the child answers; false if it ends before.
+async fn answers(child: &mut Child, port: u16) -> bool {
+    let patience = Instant::now() + Duration::from_secs(30);
+    let client = redis::Client::open(("127.0.0.1", port)).expect("a valid address");
+    loop {
+        let connected = client.get_multiplexed_async_connection().await.is_ok();
+        if child.try_wait().expect("it is our child").is_some() {
+            return false;
+        }
+        if connected {
+            return true;
+        }
+        assert!(Instant::now() < patience, "redis-server does not answer");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

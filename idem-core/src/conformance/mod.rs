@@ -185,9 +185,8 @@ impl<S: Subject> Kit<S> {
 /// Runs a clause to its end; one that hangs fails.
 #[doc(hidden)]
 pub async fn in_time(clause: impl Future<Output = ()>) {
-    if tokio::time::timeout(PATIENCE * 4, clause).await.is_err() {
-        panic!("the clause hangs");
-    }
+    let ended = tokio::time::timeout(PATIENCE * 4, clause).await;
+    assert!(ended.is_ok(), "the clause hangs");
 }
 
 fn healthy<T>(result: Result<T, crate::BackendError>) -> T {

@@ -93,8 +93,9 @@ pub enum Reply<A> {
     Executed {
         /// From the handler.
         answer: A,
-        /// Whether the outcome is recorded, as far as is known by now. It is false when the backend failed, and
-        /// recording is then tried again in the background, or when the claim had been superseded.
+        /// False where an outcome that is kept could not be recorded: because the backend failed, and recording is then
+        /// tried again in the background, or because the claim had been superseded. Of a streamed answer it is not
+        /// known yet, and of one that is released it does not matter.
         recorded: bool,
     },
     /// The handler did not run; this is what an equal request got (IDEM-2).

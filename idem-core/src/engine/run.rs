@@ -69,6 +69,7 @@ impl Run {
         // A renewal beside the call that ends the claim would find it gone and take it for lost.
         drop(renewals);
         let asked = Instant::now();
+        let is_kept = matches!(outcome, Outcome::Complete(_));
         let mut settled = self.settle(&outcome).await;
         if settled
             .as_ref()
@@ -87,10 +88,10 @@ impl Run {
                          lease is too short for a stall this long, or the backend lost the claim"
                     );
                 }
-                end_answer(fenced == Fenced::Applied);
+                end_answer(!is_kept || fenced == Fenced::Applied);
             }
             Err(error) => {
-                end_answer(false);
+                end_answer(!is_kept);
                 self.settle_eventually(&outcome, asked, error).await;
             }
         }

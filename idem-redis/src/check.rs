@@ -1,0 +1,75 @@
+//! The check at start: settings of the server under which the promise does not hold.
+//!
+//! Owns what is looked for and how it is said. It warns and never fails: a server that does not let itself be asked
+//! may be set up as it should be.
+
+use std::time::Duration;
+
+use redis::InfoDict;
+
+use crate::connection::Connection;
+
+/// How long the server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Logs a warning for each finding.
+pub(crate) async fn warn_about(connection: &Connection) {
+    let info = redis::cmd("INFO");
+    match tokio::time::timeout(PATIENCE, connection.query("asking for INFO", &info)).await {
+        Ok(Ok(info)) => {
+            for finding in findings(&info) {
+                tracing::warn!("{finding}");
+            }
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "Redis was not checked; the user may lack +info"),
+        Err(_elapsed) => tracing::debug!("Redis was not checked; it took too long to answer"),
+    }
+}
+
+fn findings(info: &InfoDict) -> Vec<String> {
+    let mut findings = Vec::new();
+    let version = info.get::<String>("redis_version").unwrap_or_default();
+    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    if major.is_some_and(|major| major < 7) {
+        findings.push(format!(
+            "Redis is {version}; idempotency needs 7.0 or newer, and every claim will fail"
+        ));
+    }
+    let policy = info.get::<String>("maxmemory_policy").unwrap_or_default();
+    let limit = info.get::<u64>("maxmemory").unwrap_or_default();
+    if limit > 0 && policy != "noeviction" {
+        findings.push(format!(
+            "Redis evicts records when it is full (maxmemory-policy {policy}), and an evicted record lets its request \
+             run again; set maxmemory-policy noeviction"
+        ));
+    }
+    if info.get::<String>("role").is_some_and(|role| role == "slave") {
+        findings.push(String::from(
+            "Redis is a replica, and every claim will fail; connect to the primary",
+        ));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(info: &str) -> Vec<String> {
+        findings(&InfoDict::new(info))
+    }
+
+    #[test]
+    fn a_server_as_it_should_be_gives_no_warning() {
+        assert!(found("redis_version:7.0.15\r\nrole:master\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru").is_empty());
+        assert!(found("redis_version:8.2.3\r\nrole:master\r\nmaxmemory:9\r\nmaxmemory_policy:noeviction").is_empty());
+        assert!(found("").is_empty());
+    }
+
+    #[test]
+    fn each_finding_says_what_to_do() {
+        assert!(found("redis_version:6.2.14")[0].contains("7.0 or newer"));
+        assert!(found("maxmemory:100\r\nmaxmemory_policy:volatile-ttl")[0].contains("set maxmemory-policy noeviction"));
+        assert!(found("role:slave")[0].contains("connect to the primary"));
+    }
+}
