@@ -13,8 +13,8 @@ use futures_util::stream;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 
-use crate::Idempotency;
 use crate::problem::{Answer, IdempotencyProblem};
+use crate::{Execution, Idempotency};
 
 /// A handler's last argument together with what guards the handler.
 ///
@@ -53,6 +53,8 @@ pub(crate) struct Guarding {
     pub(crate) matched_path: Option<MatchedPath>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// To be filled in for an argument that asks for it.
+    pub(crate) execution: Execution,
 }
 
 /// Tells axum's inference through which of its own markers `T` extracts.
@@ -78,6 +80,8 @@ where
         };
         let mut request = request.with_limited_body();
         let body = buffer(std::mem::take(request.body_mut()), state).await?;
+        // The one that an argument has, or the last one will find.
+        let execution = Execution::of(request.extensions_mut());
         let original = request.extensions().get::<OriginalUri>();
         let guarding = Guarding {
             idempotency,
@@ -86,6 +90,7 @@ where
             matched_path: request.extensions().get::<MatchedPath>().cloned(),
             headers: request.headers().clone(),
             body: body.clone(),
+            execution,
         };
         *request.body_mut() = Body::from(body);
         let argument = T::from_request(request, state)

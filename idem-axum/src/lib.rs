@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod answer;
+mod execution;
 mod fingerprint;
 mod guarded;
 mod key;
@@ -16,6 +17,7 @@ pub use idem_macros::idempotent;
 #[cfg(feature = "redis")]
 pub use idem_redis::RedisBackend;
 
+pub use self::execution::{Execution, FencingToken};
 pub use self::layer::Idempotency;
 pub use self::problem::IdempotencyProblem;
 
@@ -24,7 +26,7 @@ pub use self::problem::IdempotencyProblem;
 pub mod __private {
     use axum::response::IntoResponse;
     pub use axum::response::Response;
-    pub use idem_core::{IdempotencyKey, Scope};
+    pub use idem_core::{AfterCrash, IdempotencyKey, Scope};
 
     pub use crate::guarded::{Guard, Guarded, ViaGuard};
     pub use crate::policy::Policy;

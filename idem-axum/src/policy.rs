@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use idem_core::AfterCrash;
+
 /// The header that carries the key where nothing else is set, in lower case as HTTP/2 has it.
 const DEFAULT_HEADER: &str = "idempotency-key";
 
@@ -12,6 +14,8 @@ pub struct Policy {
     header: &'static str,
     required: bool,
     name: Option<&'static str>,
+    accept: bool,
+    run_in_outage: bool,
 }
 
 impl Policy {
@@ -27,7 +31,45 @@ impl Policy {
             header: DEFAULT_HEADER,
             required: true,
             name: None,
+            accept: false,
+            run_in_outage: false,
         }
+    }
+
+    /// Lets a duplicate wait for the first one's answer; where nothing is set it is refused.
+    #[must_use]
+    pub const fn with_wait(mut self, wait: Duration) -> Self {
+        self.durations = self.durations.with_wait(wait);
+        self
+    }
+
+    /// Answers a duplicate in flight with 202 in place of 409.
+    #[must_use]
+    pub const fn with_accept(mut self) -> Self {
+        self.accept = true;
+        self
+    }
+
+    /// Sets what becomes of a request whose owner died.
+    #[must_use]
+    pub const fn with_after_crash(mut self, after_crash: AfterCrash) -> Self {
+        self.durations = self.durations.with_after_crash(after_crash);
+        self
+    }
+
+    /// Lets the handler run unprotected where the backend cannot be asked.
+    #[must_use]
+    pub const fn with_run_in_outage(mut self) -> Self {
+        self.run_in_outage = true;
+        self
+    }
+
+    pub(crate) fn accepts(&self) -> bool {
+        self.accept
+    }
+
+    pub(crate) fn runs_in_outage(&self) -> bool {
+        self.run_in_outage
     }
 
     /// Sets how long a claim holds without being renewed; 30 seconds where nothing is set.

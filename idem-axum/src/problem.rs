@@ -23,6 +23,8 @@ pub enum IdempotencyProblem {
     KeyReused,
     /// 409: an equal request is still running. Try again later.
     InFlight,
+    /// 409: an equal request was run and its process died half-way. Find out what became of it; do not send it again.
+    OutcomeUnknown,
     /// 409: an equal request has run, but its answer was not stored. Look the result up; do not send it again.
     ResponseNotStored,
     /// 503: the backend cannot be asked; the handler did not run. Try again later.
@@ -40,6 +42,7 @@ impl IdempotencyProblem {
             Self::KeyInvalid => "key-invalid",
             Self::KeyReused => "key-reused",
             Self::InFlight => "in-flight",
+            Self::OutcomeUnknown => "outcome-unknown",
             Self::ResponseNotStored => "response-not-stored",
             Self::BackendUnavailable => "backend-unavailable",
             Self::NotConfigured => "not-configured",
@@ -52,7 +55,7 @@ impl IdempotencyProblem {
         match self {
             Self::KeyMissing | Self::KeyInvalid => StatusCode::BAD_REQUEST,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::InFlight | Self::ResponseNotStored => StatusCode::CONFLICT,
+            Self::InFlight | Self::OutcomeUnknown | Self::ResponseNotStored => StatusCode::CONFLICT,
             Self::BackendUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotConfigured => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -64,6 +67,7 @@ impl IdempotencyProblem {
             Self::KeyInvalid => "Idempotency key invalid",
             Self::KeyReused => "Idempotency key reused",
             Self::InFlight => "Request in flight",
+            Self::OutcomeUnknown => "Outcome unknown",
             Self::ResponseNotStored => "Response not stored",
             Self::BackendUnavailable => "Idempotency backend unavailable",
             Self::NotConfigured => "Idempotency not configured",
@@ -76,6 +80,9 @@ impl IdempotencyProblem {
             Self::KeyInvalid => "The idempotency key is not well-formed.",
             Self::KeyReused => "This idempotency key was used for another request; use a new key for a new request.",
             Self::InFlight => "An equal request with this idempotency key is still running; try again later.",
+            Self::OutcomeUnknown => {
+                "An equal request with this idempotency key was started, and what became of it is not known."
+            }
             Self::ResponseNotStored => {
                 "An equal request with this idempotency key has run, but its response was not stored."
             }
@@ -141,6 +148,16 @@ impl<'a> Answer<'a> {
         response.extensions_mut().insert(problem);
         response
     }
+}
+
+/// The 202 that tells a duplicate that the first one is on its way.
+pub(crate) fn accepted() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 /// The 500 that stands for a panic of the handler; not a problem of idempotency, so without a code.

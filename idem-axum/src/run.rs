@@ -12,7 +12,7 @@ use axum::response::Response;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use idem_core::key::Part;
-use idem_core::{BackendError, BackendErrorKind, IdempotencyKey, RecordKey, Reply, Scope};
+use idem_core::{BackendError, BackendErrorKind, Claimed, Duplicate, Executed, IdempotencyKey, RecordKey, Scope};
 
 use crate::guarded::{Guard, Guarding};
 use crate::policy::Policy;
@@ -82,10 +82,22 @@ impl Guarding {
             }
         };
         let fingerprint = fingerprint::of(&self.method, &self.uri, &self.headers, &self.body);
-        let handler = handler.map(answer::finish);
         let engine = self.idempotency.engine();
-        match engine.execute(&record, fingerprint, policy.durations(), handler).await {
-            Ok(reply) => self.answer(&record, reply),
+        match engine.claim(&record, fingerprint, policy.durations()).await {
+            Ok(Claimed::Run(run)) => {
+                self.execution.fill(&record, run.claim());
+                Self::executed(run.run(handler.map(answer::finish)).await)
+            }
+            Ok(Claimed::Duplicate(Duplicate::InFlight)) if policy.accepts() => problem::accepted(),
+            Ok(Claimed::Duplicate(duplicate)) => self.duplicate(&record, duplicate),
+            Err(error) if policy.runs_in_outage() => {
+                tracing::error!(
+                    key = %record,
+                    error = &error as &dyn Error,
+                    "the key cannot be checked; running unprotected, as the handler's `on_outage` says"
+                );
+                not_stored(handler.await)
+            }
             Err(error) => self.unavailable(&record, &error),
         }
     }
@@ -103,19 +115,20 @@ impl Guarding {
         }
     }
 
-    fn answer(&self, record: &RecordKey, reply: Reply<Response>) -> Response {
-        match reply {
-            Reply::Executed { answer, recorded: true } => answer,
-            Reply::Executed {
-                mut answer,
+    fn executed(executed: Executed<Response>) -> Response {
+        match executed {
+            Executed::Answer { answer, recorded: true } => answer,
+            Executed::Answer {
+                answer,
                 recorded: false,
-            } => {
-                answer
-                    .headers_mut()
-                    .insert("idempotency-stored", HeaderValue::from_static("false"));
-                answer
-            }
-            Reply::Replay(payload) => {
+            } => not_stored(answer),
+            Executed::Panicked => problem::panicked(),
+        }
+    }
+
+    fn duplicate(&self, record: &RecordKey, duplicate: Duplicate) -> Response {
+        let problem = match duplicate {
+            Duplicate::Replay(payload) => {
                 let Some(mut stored) = stored::decode(payload) else {
                     let context = "its payload is no response of this version";
                     return self.unavailable(record, &BackendError::new(BackendErrorKind::Unreadable, context));
@@ -123,13 +136,14 @@ impl Guarding {
                 stored
                     .headers_mut()
                     .insert("idempotent-replayed", HeaderValue::from_static("true"));
-                stored
+                return stored;
             }
-            Reply::NotStored => self.problem(IdempotencyProblem::ResponseNotStored).into_response(),
-            Reply::Mismatch => self.problem(IdempotencyProblem::KeyReused).into_response(),
-            Reply::InFlight => self.problem(IdempotencyProblem::InFlight).into_response(),
-            Reply::Panicked => problem::panicked(),
-        }
+            Duplicate::NotStored => IdempotencyProblem::ResponseNotStored,
+            Duplicate::Mismatch => IdempotencyProblem::KeyReused,
+            Duplicate::InFlight => IdempotencyProblem::InFlight,
+            Duplicate::OutcomeUnknown => IdempotencyProblem::OutcomeUnknown,
+        };
+        self.problem(problem).into_response()
     }
 
     fn unavailable(&self, record: &RecordKey, error: &BackendError) -> Response {
@@ -140,4 +154,12 @@ impl Guarding {
     fn problem(&self, problem: IdempotencyProblem) -> Answer<'_> {
         Answer::new(problem, self.idempotency.documentation())
     }
+}
+
+/// Tells the client that its answer could not be stored, so that a retry may run again.
+fn not_stored(mut answer: Response) -> Response {
+    answer
+        .headers_mut()
+        .insert("idempotency-stored", HeaderValue::from_static("false"));
+    answer
 }

@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 
@@ -41,6 +43,9 @@ use crate::{Acquisition, Claim, Completion, Fenced, RecordKey};
 /// 10. Completions come back byte for byte, whatever their bytes, and so do fingerprints, attempts and tokens.
 /// 11. What is stored but cannot be read is [`BackendErrorKind::Unreadable`], never absent (IDEM-15).
 /// 12. Keys do not touch each other.
+/// 13. [`changed`](Backend::changed) resolves once somebody listens: whatever completes or releases the key's claim after
+///     that, from any process, wakes the [`Changed`] it returned. A `Changed` may wake without a change, and may be late
+///     where a message was lost; dropping it leaves nothing behind.
 ///
 /// Calls may be dropped before they resolve; the effect is then unknown but whole. Deadlines are the caller's: a
 /// backend may wait for its store as long as it likes.
@@ -89,6 +94,37 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     ///
     /// When the store cannot be reached or refuses; the call may be repeated.
     fn release(&self, key: &RecordKey, claim: &Claim) -> impl Future<Output = Result<Fenced, BackendError>> + Send;
+
+    /// Listens for the end of the claim on `key` (clause 13).
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached or refuses. The caller goes on without being told.
+    fn changed(&self, key: &RecordKey) -> impl Future<Output = Result<Changed, BackendError>> + Send;
+}
+
+/// Resolves when a record may have changed; what it is then has to be looked up.
+pub struct Changed(BoxFuture<'static, ()>);
+
+impl Changed {
+    /// Wakes when `changed` resolves. What listens goes with the future.
+    pub fn new(changed: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(Box::pin(changed))
+    }
+}
+
+impl Future for Changed {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+impl fmt::Debug for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Changed").finish_non_exhaustive()
+    }
 }
 
 /// The erased twin of [`Backend`], for one `Arc<dyn …>` in the engine.
@@ -112,6 +148,8 @@ pub(crate) trait DynBackend: fmt::Debug + Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Fenced, BackendError>>;
 
     fn release<'a>(&'a self, key: &'a RecordKey, claim: &'a Claim) -> BoxFuture<'a, Result<Fenced, BackendError>>;
+
+    fn changed<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, Result<Changed, BackendError>>;
 }
 
 impl<B: Backend> DynBackend for B {
@@ -143,6 +181,10 @@ impl<B: Backend> DynBackend for B {
 
     fn release<'a>(&'a self, key: &'a RecordKey, claim: &'a Claim) -> BoxFuture<'a, Result<Fenced, BackendError>> {
         Box::pin(Backend::release(self, key, claim))
+    }
+
+    fn changed<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, Result<Changed, BackendError>> {
+        Box::pin(Backend::changed(self, key))
     }
 }
 

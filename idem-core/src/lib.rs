@@ -11,7 +11,7 @@
 //! | [`key`] | the record key: operation, scope and key, encoded injectively | where the parts come from |
 //! | [`fingerprint`] | what tells an equal request from another one | how a request is hashed |
 //! | [`claim`] | tokens, claims, records and the decision over them | time, I/O |
-//! | [`policy`] | how long answers and leases live | HTTP |
+//! | [`policy`] | how long things live, what waits, what a crash means | HTTP |
 //! | [`backend`] | the contract every store keeps, and its errors | any store |
 //! | [`engine`] | claim, run detached, renew, complete, release | what the answer is made of |
 //! | [`memory`] | the backend of one process | other processes |
@@ -28,10 +28,10 @@ pub mod key;
 pub mod memory;
 pub mod policy;
 
-pub use backend::{Backend, BackendError, BackendErrorKind};
+pub use backend::{Backend, BackendError, BackendErrorKind, Changed};
 pub use claim::{Acquisition, Claim, Completion, Decision, Fenced, Record, Token, decide};
-pub use engine::{Ending, Engine, Finished, Outcome, Reply};
+pub use engine::{Claimed, Duplicate, Ending, Engine, Executed, Finished, Outcome, Run};
 pub use fingerprint::Fingerprint;
 pub use key::{IdempotencyKey, KeyError, RecordKey, Scope};
 pub use memory::MemoryBackend;
-pub use policy::Policy;
+pub use policy::{AfterCrash, Policy};

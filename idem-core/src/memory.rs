@@ -8,9 +8,12 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::{Acquisition, Backend, BackendError, Claim, Completion, Fenced, Fingerprint, Record, RecordKey, Token};
+use crate::{
+    Acquisition, Backend, BackendError, Changed, Claim, Completion, Fenced, Fingerprint, Record, RecordKey, Token,
+};
 
 const SHARDS: usize = 64;
 
@@ -39,6 +42,33 @@ struct Shard {
     entries: HashMap<RecordKey, Entry>,
     /// The same keys by the time they expire.
     expiries: BTreeSet<(Instant, RecordKey)>,
+    waiters: HashMap<RecordKey, Waiters>,
+}
+
+/// Those who wait for the end of one claim.
+#[derive(Default)]
+struct Waiters {
+    count: usize,
+    ended: Arc<Notify>,
+}
+
+/// One waiter's share. Dropped, it leaves nothing behind.
+struct Waiter {
+    backend: MemoryBackend,
+    key: RecordKey,
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.backend.at(&self.key, |shard, _| {
+            if let Some(waiters) = shard.waiters.get_mut(&self.key) {
+                waiters.count -= 1;
+                if waiters.count == 0 {
+                    shard.waiters.remove(&self.key);
+                }
+            }
+        });
+    }
 }
 
 struct Entry {
@@ -72,6 +102,13 @@ impl MemoryBackend {
     #[must_use]
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).entries.len()).sum()
+    }
+
+    /// How many requests wait for the end of a claim.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        let waiting = |shard| lock(shard).waiters.values().map(|waiters| waiters.count).sum::<usize>();
+        self.shards.iter().map(waiting).sum()
     }
 
     /// Whether no record is held.
@@ -129,6 +166,13 @@ impl Shard {
             if let Some((_, key)) = self.expiries.pop_first() {
                 self.entries.remove(&key);
             }
+        }
+    }
+
+    /// Wakes those who wait for the end of the claim on `key`.
+    fn wake(&self, key: &RecordKey) {
+        if let Some(waiters) = self.waiters.get(key) {
+            waiters.ended.notify_waiters();
         }
     }
 
@@ -207,6 +251,7 @@ impl Backend for MemoryBackend {
                     completion: completion.clone(),
                 };
                 shard.put(key, state, now + claim.ttl);
+                shard.wake(key);
                 Fenced::Applied
             }
             _ => Fenced::Superseded,
@@ -219,7 +264,25 @@ impl Backend for MemoryBackend {
                 return Fenced::Superseded;
             }
             shard.remove(key);
+            shard.wake(key);
             Fenced::Applied
+        }))
+    }
+
+    async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
+        let ended = self.at(key, |shard, _| {
+            let waiters = shard.waiters.entry(key.clone()).or_default();
+            waiters.count += 1;
+            // From here on it is told, though it is not awaited yet.
+            waiters.ended.clone().notified_owned()
+        });
+        let waiter = Waiter {
+            backend: self.clone(),
+            key: key.clone(),
+        };
+        Ok(Changed::new(async move {
+            ended.await;
+            drop(waiter);
         }))
     }
 }

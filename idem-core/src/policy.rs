@@ -1,15 +1,28 @@
-//! How long answers and leases live.
+//! How long answers and leases live, whether duplicates wait, and what a crash means.
 //!
-//! Owns the durations and their bounds. What is HTTP's (header names, statuses, sizes) belongs to the integration's
+//! Owns the choices of an operation's author and their bounds. What is HTTP's (header names, statuses, sizes) belongs to the integration's
 //! own policy.
 
 use std::time::Duration;
 
-/// The durations the engine works by.
+/// What the engine works by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     ttl: Duration,
     lease: Duration,
+    wait: Option<Duration>,
+    after_crash: AfterCrash,
+}
+
+/// What becomes of a request whose owner died, or stalled beyond its lease (IDEM-7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AfterCrash {
+    /// The next equal request runs it again, as the next attempt: at least once.
+    #[default]
+    Rerun,
+    /// Its outcome stays unknown until `ttl` passes, and nothing runs again: at most once.
+    Refuse,
 }
 
 impl Policy {
@@ -40,6 +53,8 @@ impl Policy {
         Self {
             ttl,
             lease: Self::DEFAULT_LEASE,
+            wait: None,
+            after_crash: AfterCrash::Rerun,
         }
     }
 
@@ -60,6 +75,32 @@ impl Policy {
         );
         self.lease = lease;
         self
+    }
+
+    /// Lets a duplicate wait for the first one's outcome, for `wait` at most (IDEM-4). Where nothing is set it does not.
+    #[must_use]
+    pub const fn with_wait(mut self, wait: Duration) -> Self {
+        self.wait = Some(wait);
+        self
+    }
+
+    /// Sets what becomes of a request whose owner died; it is run again where nothing is set.
+    #[must_use]
+    pub const fn with_after_crash(mut self, after_crash: AfterCrash) -> Self {
+        self.after_crash = after_crash;
+        self
+    }
+
+    /// How long a duplicate waits, if it does.
+    #[must_use]
+    pub const fn wait(&self) -> Option<Duration> {
+        self.wait
+    }
+
+    /// What becomes of a request whose owner died.
+    #[must_use]
+    pub const fn after_crash(&self) -> AfterCrash {
+        self.after_crash
     }
 
     /// How long a completed answer is replayed.

@@ -3,6 +3,7 @@
 //! Owns names and spans. There is no decision of ours in the tokens: logic is in the functions they call.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens as _, format_ident, quote, quote_spanned};
@@ -11,7 +12,10 @@ use syn::visit_mut::VisitMut;
 use syn::{Expr, GenericParam, Ident, PatType, Result, ReturnType, Signature, Type, parse_quote};
 
 use crate::handler::{self, Handler};
-use crate::options::{self, Options, Scope};
+use crate::options::{self, InFlight, Options, Scope};
+
+/// How long a duplicate waits where nothing else is said.
+const DEFAULT_WAIT: Duration = Duration::from_secs(10);
 
 /// The whole macro. On error the user's item is emitted as it was, so that nothing else fails because of it.
 pub(crate) fn idempotent(attribute: &TokenStream, item: &TokenStream) -> TokenStream {
@@ -202,7 +206,7 @@ impl VisitMut for InferTraits {
 
 /// The options as a policy.
 fn policy(options: &Options) -> TokenStream {
-    let duration = |duration: &std::time::Duration| {
+    let duration = |duration: &Duration| {
         // Bounded to ten years by the options.
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         quote!(::core::time::Duration::from_millis(#millis))
@@ -225,8 +229,15 @@ fn policy(options: &Options) -> TokenStream {
             .as_ref()
             .map(|name| (format_ident!("with_name"), name.to_token_stream())),
     ];
+    let wait = options.wait.unwrap_or(DEFAULT_WAIT);
+    let wait = (options.in_flight == InFlight::Wait).then(|| duration(&wait));
+    let wait = wait.map(|wait| quote!(.with_wait(#wait)));
+    let accept = (options.in_flight == InFlight::Accept).then(|| quote!(.with_accept()));
+    let refuse = quote!(.with_after_crash(::idem_axum::__private::AfterCrash::Refuse));
+    let refuse = options.refuse_after_crash.then_some(refuse);
+    let run = options.run_in_outage.then(|| quote!(.with_run_in_outage()));
     let setters = setters.iter().flatten().map(|(setter, value)| quote!(.#setter(#value)));
-    quote!(::idem_axum::__private::Policy::new(#ttl) #(#setters)*)
+    quote!(::idem_axum::__private::Policy::new(#ttl) #(#setters)* #wait #accept #refuse #run)
 }
 
 /// Scope and natural key, evaluated over references to the arguments they mention.

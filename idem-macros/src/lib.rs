@@ -44,6 +44,10 @@ use proc_macro::TokenStream;
 /// | `required` | `true` or `false`, `true` | whether a request without a key is refused or runs unprotected |
 /// | `name` | a string, method and matched route | the operation's identity in stored keys |
 /// | `lease` | a duration, `"30s"` | how long a claim outlives its process; running handlers renew theirs |
+/// | `in_flight` | `"reject"`, `"wait"` or `"accept"`; `"reject"` | what a duplicate gets while the first one runs: 409, its answer, or 202 |
+/// | `wait` | a duration, `"10s"` | the longest a duplicate waits, then 409 |
+/// | `after_crash` | `"rerun"` or `"refuse"`, `"rerun"` | whether a request whose process died is run again |
+/// | `on_outage` | `"refuse"` or `"run"`, `"refuse"` | whether the handler runs unprotected while the backend is away |
 ///
 /// **Durations** are quoted numbers with units `ms`, `s`, `m`, `h`, `d`: `"24h"`, `"1h 30m"`.
 ///

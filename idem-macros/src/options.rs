@@ -23,6 +23,19 @@ pub(crate) struct Options {
     pub(crate) required: Option<bool>,
     pub(crate) name: Option<String>,
     pub(crate) lease: Option<Duration>,
+    pub(crate) in_flight: InFlight,
+    pub(crate) wait: Option<Duration>,
+    pub(crate) refuse_after_crash: bool,
+    pub(crate) run_in_outage: bool,
+}
+
+/// What a duplicate gets while the first one runs.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum InFlight {
+    #[default]
+    Reject,
+    Wait,
+    Accept,
 }
 
 /// Who owns the key space.
@@ -48,7 +61,7 @@ struct Spec {
     missing: Option<(&'static str, &'static str)>,
 }
 
-const OPTIONS: [Spec; 7] = [
+const OPTIONS: [Spec; 11] = [
     Spec {
         name: "ttl",
         takes: "a duration, such as \"24h\" or \"1h 30m\"",
@@ -101,6 +114,47 @@ const OPTIONS: [Spec; 7] = [
         read: |options, value| set(&mut options.lease, duration(value, MAX_LEASE).map(Some)),
         missing: None,
     },
+    Spec {
+        name: "in_flight",
+        takes: "\"reject\", \"wait\" or \"accept\"",
+        read: |options, value| {
+            let words = [
+                ("reject", InFlight::Reject),
+                ("wait", InFlight::Wait),
+                ("accept", InFlight::Accept),
+            ];
+            set(&mut options.in_flight, one_of(value, &words))
+        },
+        missing: None,
+    },
+    Spec {
+        name: "wait",
+        takes: "a duration, such as \"10s\"",
+        read: |options, value| set(&mut options.wait, duration(value, MAX_WAIT).map(Some)),
+        missing: None,
+    },
+    Spec {
+        name: "after_crash",
+        takes: "\"rerun\" or \"refuse\"",
+        read: |options, value| {
+            set(
+                &mut options.refuse_after_crash,
+                one_of(value, &[("rerun", false), ("refuse", true)]),
+            )
+        },
+        missing: None,
+    },
+    Spec {
+        name: "on_outage",
+        takes: "\"refuse\" or \"run\"",
+        read: |options, value| {
+            set(
+                &mut options.run_in_outage,
+                one_of(value, &[("refuse", false), ("run", true)]),
+            )
+        },
+        missing: None,
+    },
 ];
 
 /// Pairs of options of which only one has a meaning, and why.
@@ -113,6 +167,8 @@ const CONFLICTS: [(&str, &str, &str); 2] = [
 const MIN: Duration = Duration::from_millis(100);
 const MAX_TTL: Duration = Duration::from_hours(24 * 3650);
 const MAX_LEASE: Duration = Duration::from_hours(24);
+/// Longer than any client waits for an answer.
+const MAX_WAIT: Duration = Duration::from_hours(1);
 
 /// `name = value`, before anything is known about it.
 struct Setting {
@@ -145,6 +201,12 @@ pub(crate) fn parse(all: &TokenStream) -> Result<Options> {
         }
     }
     conflicts(&settings, &mut errors);
+    if let Some(wait) = settings.iter().find(|setting| setting.name.unraw() == "wait")
+        && options.in_flight != InFlight::Wait
+    {
+        let message = "nobody waits; write `in_flight = \"wait\"` beside it, or remove `wait`";
+        errors.push(Error::new(wait.name.span(), message));
+    }
     for spec in &OPTIONS {
         if let Some((says, write)) = spec.missing
             && !errors.meant.contains(&spec.name)
@@ -324,6 +386,19 @@ fn boolean(value: &Expr) -> std::result::Result<bool, String> {
         }) => Ok(value.value),
         Expr::Group(group) => boolean(&group.expr),
         _ => Err("write one of the two, without quotes".into()),
+    }
+}
+
+/// One of some quoted words.
+fn one_of<T: Copy>(value: &Expr, words: &[(&str, T)]) -> std::result::Result<T, String> {
+    let written = string(value).ok_or("write one of them, in quotes")?.value();
+    let known = || words.iter().map(|(word, _)| *word);
+    match words.iter().find(|(word, _)| *word == written) {
+        Some((_, meaning)) => Ok(*meaning),
+        None => Err(match suggest::closest(&written, known()) {
+            Some(meant) => format!("did you mean \"{meant}\"?"),
+            None => format!("\"{written}\" is none of them"),
+        }),
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use idem_core::{Acquisition, Backend, BackendError, BackendErrorKind, Claim, Completion, Fenced, Record, RecordKey};
+use idem_core::{
+    Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, Record, RecordKey,
+};
 
 use crate::connection::Connection;
 use crate::record::{self, Stored, millis};
@@ -212,6 +214,10 @@ impl Backend for RedisBackend {
         let mut script = scripts::RELEASE.key(self.key(key));
         script.arg(record::encode_claim(claim)).arg(self.channel(key));
         self.connection.invoke("releasing a claim", &script).await.map(fenced)
+    }
+
+    async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
+        self.connection.subscriptions()?.changed(self.channel(key)).await
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use idem_core::{BackendError, BackendErrorKind};
@@ -19,6 +19,7 @@ use redis::{
 
 use crate::check;
 use crate::error::backend_error;
+use crate::subscriptions::Subscriptions;
 
 /// How many calls may be given up unanswered, with no answer in between, before the connection is.
 const UNANSWERED: u32 = 3;
@@ -32,6 +33,8 @@ struct Shared {
     current: RwLock<ConnectionManager>,
     /// Calls that were given up since one was answered.
     unanswered: AtomicU32,
+    /// Started when somebody waits for the first time.
+    subscriptions: OnceLock<Subscriptions>,
 }
 
 impl Connection {
@@ -47,6 +50,7 @@ impl Connection {
             client,
             current: RwLock::new(current),
             unanswered: AtomicU32::new(0),
+            subscriptions: OnceLock::new(),
         }));
         check::warn_about(&connection).await;
         Ok(connection)
@@ -68,6 +72,19 @@ impl Connection {
         answer.map_err(|error| backend_error(what, error))
     }
 
+    /// Those who wait for messages, on a connection of their own.
+    pub(crate) fn subscriptions(&self) -> Result<&Subscriptions, BackendError> {
+        let Shared {
+            client, subscriptions, ..
+        } = self.0.as_ref();
+        if let Some(started) = subscriptions.get() {
+            return Ok(started);
+        }
+        let fresh = Subscriptions::start(client).map_err(|error| backend_error("starting to subscribe", error))?;
+        // One that was started meanwhile is as good.
+        Ok(subscriptions.get_or_init(|| fresh))
+    }
+
     /// Waits for the answer to a call, and notes whether one came.
     async fn answer_to<T>(&self, call: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
         let given_up = CountOnDrop(&self.0.unanswered);
@@ -87,6 +104,7 @@ impl Connection {
             client,
             current,
             unanswered,
+            ..
         } = self.0.as_ref();
         if unanswered.load(Ordering::Relaxed) >= UNANSWERED {
             let mut current = current.write().unwrap_or_else(PoisonError::into_inner);
@@ -126,7 +144,7 @@ fn client(url: &str) -> RedisResult<Client> {
 /// Fails fast: 20 to 250 ms of back-off, two retries, 300 ms to connect. With the client's defaults, commands were
 /// measured to hang for 4.3 s in an outage of 3 s; so tuned, for 0.1 s. Responses have no time-out of their own beside
 /// the engine's deadline.
-fn tuned() -> ConnectionManagerConfig {
+pub(crate) fn tuned() -> ConnectionManagerConfig {
     ConnectionManagerConfig::new()
         .set_min_delay(Duration::from_millis(20))
         .set_max_delay(Duration::from_millis(250))

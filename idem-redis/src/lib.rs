@@ -8,6 +8,7 @@
 //! | claim, replay | `SET key claim NX GET PX ttl+lease` |
 //! | is the claim in the way live? | `PTTL key`: live while at least the claim's `ttl` is left |
 //! | take over, renew, complete, release | a script that compares the whole stored claim |
+//! | wait | `SUBSCRIBE` to one channel a key, on one connection for all waiters of a process |
 //!
 //! A record is one binary string under `idem:{operation:scope:key}`; see [`RecordKey`](idem_core::RecordKey) for the
 //! part in braces, which is also the hash tag. Redis 7.0 or Valkey 8 is needed for `SET … NX GET`.
@@ -17,7 +18,7 @@
 //! The least a Redis user needs, for the default prefix:
 //!
 //! ```text
-//! ~idem:* &idem:* -@all +set +get +pttl +pexpire +del +evalsha +script|load +publish
+//! ~idem:* &idem:* -@all +set +get +pttl +pexpire +del +evalsha +script|load +publish +subscribe +unsubscribe
 //! ```
 //!
 //! Commands inside scripts are checked against the same list. `+info` lets the check at start see how the server is set
@@ -29,5 +30,6 @@ mod connection;
 mod error;
 mod record;
 mod scripts;
+mod subscriptions;
 
 pub use backend::RedisBackend;

@@ -95,11 +95,8 @@ async fn a_body_over_the_limit_is_refused_and_claims_nothing(service: Service) {
     let large = Order::new(&"x".repeat(2 * 1024 * 1024));
     let refused = service.client.order("k", &large).send().await;
     assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE);
-    assert_eq!(
-        service.client.order_at("/orders/naive", "k", &large).send().await,
-        refused,
-        "as axum itself says it"
-    );
+    let by_axum = service.client.order_at("/orders/naive", "k", &large).send().await;
+    assert_eq!(refused.without_marker(), by_axum.without_marker());
     let accepted = service.client.order("k", &Order::new("o")).send().await;
     assert_eq!(accepted.status, StatusCode::CREATED);
     assert!(!accepted.is_replay());

@@ -17,3 +17,4 @@ mod leases;
 mod mismatches;
 mod redis;
 mod responses;
+mod waiting;

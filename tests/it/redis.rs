@@ -162,10 +162,11 @@ async fn the_documented_permissions_are_enough() {
         .expect("GET, PTTL, SET")
         != Acquisition::Acquired
     {}
-    assert_eq!(
-        backend.release(&key, &successor).await.expect("DEL, PUBLISH"),
-        Fenced::Applied
-    );
+    let changed = backend.changed(&key).await.expect("SUBSCRIBE");
+    let released = backend.release(&key, &successor).await.expect("DEL, PUBLISH");
+    assert_eq!(released, Fenced::Applied);
+    changed.await;
+    server.wait_for_calls("unsubscribe", 1).await;
     assert_eq!(backend.claim(&key, &dead).await.expect("SET"), Acquisition::Acquired);
     let completed = backend
         .complete(&key, &dead, &Completion::NotStored)

@@ -12,7 +12,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use idem_axum::{Idempotency, idempotent};
+use idem_axum::{Execution, Idempotency, idempotent};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -169,6 +169,46 @@ async fn short_ttl(State(app): State<App>, tenant: Tenant, Json(order): Json<Ord
     app.execute(&tenant, &order).await
 }
 
+#[idempotent(ttl = "24h", scope = tenant, in_flight = "wait", wait = "50s", lease = "2s")]
+async fn waiting(
+    State(app): State<App>,
+    tenant: Tenant,
+    execution: Execution,
+    Json(order): Json<Order>,
+) -> (StatusCode, Json<Value>) {
+    let (status, Json(mut body)) = app.execute(&tenant, &order).await;
+    body["attempt"] = execution.attempt().into();
+    body["downstream"] = execution.downstream_key("charge").into();
+    (status, Json(body))
+}
+
+#[idempotent(ttl = "24h", scope = tenant, in_flight = "wait", wait = "50s")]
+async fn waiting_long(State(app): State<App>, tenant: Tenant, Json(order): Json<Order>) -> (StatusCode, Json<Value>) {
+    app.execute(&tenant, &order).await
+}
+
+#[idempotent(ttl = "24h", scope = tenant, in_flight = "accept")]
+async fn accepting(State(app): State<App>, tenant: Tenant, Json(order): Json<Order>) -> (StatusCode, Json<Value>) {
+    app.execute(&tenant, &order).await
+}
+
+#[idempotent(ttl = "24h", scope = tenant, in_flight = "wait", wait = "50s", lease = "2s", after_crash = "refuse")]
+async fn refusing(State(app): State<App>, tenant: Tenant, Json(order): Json<Order>) -> (StatusCode, Json<Value>) {
+    app.execute(&tenant, &order).await
+}
+
+#[idempotent(ttl = "24h", scope = tenant, on_outage = "run")]
+async fn run_in_outage(
+    State(app): State<App>,
+    tenant: Tenant,
+    execution: Execution,
+    Json(order): Json<Order>,
+) -> (StatusCode, Json<Value>) {
+    let (status, Json(mut body)) = app.execute(&tenant, &order).await;
+    body["protected"] = execution.record_key().is_some().into();
+    (status, Json(body))
+}
+
 async fn naive(State(app): State<App>, tenant: Tenant, Json(order): Json<Order>) -> (StatusCode, Json<Value>) {
     app.execute(&tenant, &order).await
 }
@@ -206,6 +246,11 @@ pub fn router(idempotency: &Idempotency, more: Router<App>) -> (Router, App) {
         .route("/orders/optional", post(optional_key))
         .route("/orders/natural", post(natural_key))
         .route("/orders/short-ttl", post(short_ttl))
+        .route("/orders/waiting", post(waiting))
+        .route("/orders/waiting-long", post(waiting_long))
+        .route("/orders/accepting", post(accepting))
+        .route("/orders/refusing", post(refusing))
+        .route("/orders/run-in-outage", post(run_in_outage))
         .route("/orders/naive", post(naive))
         .merge(more)
         .layer(idempotency.clone())

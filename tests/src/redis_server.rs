@@ -87,10 +87,51 @@ impl RedisServer {
             let calls = stats.strip_prefix("calls=")?.split_once(',')?.0.parse().ok()?;
             Some((name.to_owned(), calls))
         };
-        let own = |name: &str| name.starts_with("client|") || ["info", "hello", "config|resetstat"].contains(&name);
+        let own = |name: &str| {
+            name.starts_with("client|") || ["info", "hello", "config|resetstat", "pubsub|channels"].contains(&name)
+        };
         let mut commands: Vec<_> = info.lines().filter_map(calls).filter(|(name, _)| !own(name)).collect();
         commands.sort();
         commands
+    }
+
+    /// Waits until a command was called so many times since the last [`reset`](Self::reset).
+    pub async fn wait_for_calls(&self, command: &str, calls: u64) {
+        let patience = Instant::now() + Duration::from_secs(30);
+        loop {
+            let commands = self.commands().await;
+            if commands
+                .iter()
+                .any(|(name, called)| name == command && *called >= calls)
+            {
+                return;
+            }
+            assert!(
+                Instant::now() < patience,
+                "{command} was not called {calls} times: {commands:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// How many channels somebody listens to.
+    pub async fn channels(&self) -> usize {
+        let mut pubsub = redis::cmd("PUBSUB");
+        let channels: Vec<String> = pubsub
+            .arg("CHANNELS")
+            .query_async(&mut self.connection().await)
+            .await
+            .expect("PUBSUB is allowed");
+        channels.len()
+    }
+
+    /// Closes every connection that listens to a channel.
+    pub async fn kill_subscribers(&self) {
+        let mut kill = redis::cmd("CLIENT");
+        kill.arg("KILL").arg("TYPE").arg("pubsub");
+        kill.exec_async(&mut self.connection().await)
+            .await
+            .expect("CLIENT is allowed");
     }
 
     /// Forgets what was counted.

@@ -1,8 +1,11 @@
 //! The decision over an existing record, as a pure function.
 
-use super::{Claim, Completion, Record};
-use crate::Fingerprint;
+use std::time::Duration;
+
 use bytes::Bytes;
+
+use super::{Claim, Completion, Record};
+use crate::{AfterCrash, Fingerprint};
 
 /// What a request gets that found a record in its way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,10 +16,12 @@ pub enum Decision {
     NotStored,
     /// Another request used this key (IDEM-3).
     Mismatch,
-    /// The first one is still running (IDEM-4).
-    InFlight,
+    /// The first one is still running, under a lease of which this much is left (IDEM-4).
+    InFlight(Duration),
     /// The owner died; run again in place of this claim (IDEM-7).
     TakeOver(Claim),
+    /// The owner died, and nobody may run again (IDEM-7).
+    OutcomeUnknown,
 }
 
 /// Decides what a request with `fingerprint` gets from the `record` in its way.
@@ -24,7 +29,7 @@ pub enum Decision {
 /// A mismatch comes before everything else, in flight or completed: it must not depend on how far the other request
 /// has come.
 #[must_use]
-pub fn decide(record: Record, fingerprint: &Fingerprint) -> Decision {
+pub fn decide(record: Record, fingerprint: &Fingerprint, after_crash: AfterCrash) -> Decision {
     let stored = match &record {
         Record::Claimed { claim, .. } => &claim.fingerprint,
         Record::Completed { fingerprint, .. } => fingerprint,
@@ -37,15 +42,16 @@ pub fn decide(record: Record, fingerprint: &Fingerprint) -> Decision {
             Completion::Stored(payload) => Decision::Replay(payload),
             Completion::NotStored => Decision::NotStored,
         },
-        Record::Claimed { claim, remaining } if remaining.is_zero() => Decision::TakeOver(claim),
-        Record::Claimed { .. } => Decision::InFlight,
+        Record::Claimed { claim, remaining } if remaining.is_zero() => match after_crash {
+            AfterCrash::Rerun => Decision::TakeOver(claim),
+            AfterCrash::Refuse => Decision::OutcomeUnknown,
+        },
+        Record::Claimed { remaining, .. } => Decision::InFlight(remaining),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{Policy, Token};
 
@@ -86,11 +92,12 @@ mod tests {
         let payload = Bytes::from_static(b"201 Created");
         let stored = || Completion::Stored(payload.clone());
         let replay = || Decision::Replay(payload.clone());
+        let in_flight = || Decision::InFlight(Duration::from_millis(1));
         let table = [
-            (held(MINE), Decision::InFlight),
+            (held(MINE), in_flight()),
             (held(OTHER), Decision::Mismatch),
-            (held(Fingerprint::NONE), Decision::InFlight),
-            (held(OTHER_SCHEME), Decision::InFlight),
+            (held(Fingerprint::NONE), in_flight()),
+            (held(OTHER_SCHEME), in_flight()),
             (lapsed(MINE), Decision::TakeOver(claim(MINE))),
             (lapsed(OTHER), Decision::Mismatch),
             (lapsed(Fingerprint::NONE), Decision::TakeOver(claim(Fingerprint::NONE))),
@@ -105,14 +112,22 @@ mod tests {
             (done(OTHER_SCHEME, Completion::NotStored), Decision::NotStored),
         ];
         for (record, expected) in table {
-            assert_eq!(decide(record.clone(), &MINE), expected, "{record:?}");
+            assert_eq!(decide(record.clone(), &MINE, AfterCrash::Rerun), expected, "{record:?}");
+            let refused = match expected {
+                Decision::TakeOver(_) => Decision::OutcomeUnknown,
+                expected => expected,
+            };
+            assert_eq!(decide(record.clone(), &MINE, AfterCrash::Refuse), refused, "{record:?}");
         }
     }
 
     #[test]
     fn a_request_that_is_not_compared_never_mismatches() {
         for record in [held(OTHER), lapsed(OTHER), done(OTHER, Completion::NotStored)] {
-            assert_ne!(decide(record, &Fingerprint::NONE), Decision::Mismatch);
+            assert_ne!(
+                decide(record, &Fingerprint::NONE, AfterCrash::Rerun),
+                Decision::Mismatch
+            );
         }
     }
 }

@@ -351,6 +351,34 @@ pub async fn clause_12_keys_do_not_touch_each_other<S: Subject>(subject: S) {
     assert!(matches!(kit.read(&left).await, Record::Completed { .. }));
 }
 
+/// Clause 13.
+pub async fn clause_13_whoever_listens_is_told_of_a_completion_and_of_a_release<S: Subject>(subject: S) {
+    let kit = Kit::new(subject);
+    let (completed, released, untouched) = (fresh_key(), fresh_key(), fresh_key());
+    let mine = claim(LONG, LONG);
+    for key in [&completed, &released, &untouched] {
+        assert_eq!(kit.claim(key, &mine).await, Acquisition::Acquired);
+    }
+    // Several on one key, one of which leaves before it is told.
+    let mut listeners = Vec::new();
+    for key in [&completed, &completed, &released, &completed] {
+        listeners.push(kit.changed(key).await);
+    }
+    drop(listeners.pop());
+    let unmoved = kit.changed(&untouched).await;
+    assert_eq!(kit.complete(&completed, &mine, b"done").await, Fenced::Applied);
+    assert_eq!(kit.release(&released, &mine).await, Fenced::Applied);
+    for listener in listeners {
+        listener.await;
+    }
+    drop(unmoved);
+    // And again, after everybody has left.
+    assert_eq!(kit.claim(&released, &mine).await, Acquisition::Acquired);
+    let again = kit.changed(&released).await;
+    assert_eq!(kit.release(&released, &mine).await, Fenced::Applied);
+    again.await;
+}
+
 /// The least that has to have passed of `duration`, by a store that counts in milliseconds.
 fn at_least(duration: Duration) -> Duration {
     duration.saturating_sub(Duration::from_millis(2))

@@ -28,7 +28,8 @@ pub use clauses::*;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    Acquisition, Backend, Claim, Completion, Fenced, Fingerprint, IdempotencyKey, Record, RecordKey, Scope, Token,
+    Acquisition, Backend, Changed, Claim, Completion, Fenced, Fingerprint, IdempotencyKey, Record, RecordKey, Scope,
+    Token,
 };
 
 /// What the kit runs on: a backend, or something that holds one and keeps its server alive.
@@ -67,6 +68,7 @@ macro_rules! conformance {
             clause_09_a_superseded_owner_changes_nothing
             clause_10_payloads_come_back_byte_for_byte
             clause_12_keys_do_not_touch_each_other
+            clause_13_whoever_listens_is_told_of_a_completion_and_of_a_release
         );
     };
     (@each $subject:expr; $($clause:ident)*) => {
@@ -145,6 +147,10 @@ impl<S: Subject> Kit<S> {
 
     async fn release(&self, key: &RecordKey, claim: &Claim) -> Fenced {
         healthy(self.0.backend().release(key, claim).await)
+    }
+
+    async fn changed(&self, key: &RecordKey) -> Changed {
+        healthy(self.0.backend().changed(key).await)
     }
 
     /// What is stored under `key`, which must be something.

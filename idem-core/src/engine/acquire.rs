@@ -1,15 +1,16 @@
-//! From a request to the right to run it, or to what is in the way.
+//! From a request to the right to run it, or to what a duplicate gets.
 
 use std::future::Future;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::Instrument as _;
 
-use super::Engine;
-use crate::{Acquisition, BackendError, BackendErrorKind, Claim, Decision, Fingerprint, Policy, RecordKey, decide};
+use super::{Claimed, Duplicate, Engine, Run};
+use crate::{
+    Acquisition, BackendError, BackendErrorKind, Changed, Claim, Decision, Fingerprint, Policy, RecordKey, decide,
+};
 
 /// How often a claim may find the record changed under its hands before it settles for "in flight". Every round means
 /// that somebody else got on.
@@ -18,55 +19,65 @@ const ROUNDS: usize = 4;
 /// How often a claim that was given up is tried to be released. Its lease ends it otherwise.
 const RELEASES: u32 = 4;
 
-/// What the engine does next.
-pub(super) enum Step {
-    /// Run, under a claim that was asked for at this moment.
-    Run(Claim, Instant),
-    Replay(Bytes),
-    NotStored,
-    Mismatch,
-    InFlight,
+/// How long a waiter that cannot be told looks away.
+const BLIND: Duration = Duration::from_secs(1);
+
+/// What one look at the record came to.
+enum Look {
+    Claimed(Instant),
+    Duplicate(Duplicate),
+    /// In flight, and the lease lapses in so long if it is not renewed.
+    InFlight(Duration),
 }
 
 impl Engine {
-    pub(super) async fn acquire(
+    /// Claims `key` for a request, or says what is in the way; where the policy says so, after having waited for it.
+    ///
+    /// # Errors
+    ///
+    /// When the backend failed before the claim was decided.
+    ///
+    /// # Cancel safety
+    ///
+    /// A claim whose future is dropped is released in the background.
+    pub async fn claim(
         &self,
         key: &RecordKey,
         fingerprint: Fingerprint,
         policy: &Policy,
-    ) -> Result<Step, BackendError> {
+    ) -> Result<Claimed, BackendError> {
         let mut pending = Pending::new(self, key, Claim::first(fingerprint, policy));
-        let mut asked = Instant::now();
-        let mut found = self
-            .ask(&pending.claim, || self.backend.claim(key, &pending.claim))
-            .await?;
-        for _ in 0..ROUNDS {
-            let record = match found {
-                Acquisition::Acquired => return Ok(Step::Run(pending.keep(), asked)),
-                Acquisition::Existing(record) => record,
-            };
-            let lapsed = match decide(record, &fingerprint) {
-                Decision::TakeOver(lapsed) => lapsed,
-                decided => {
-                    pending.forget();
-                    return Ok(decided.into());
-                }
-            };
-            pending.succeed(&lapsed);
-            tracing::warn!(
-                %key,
-                attempt = pending.claim.attempt,
-                "the owner of this claim let its lease lapse; running again in its place"
-            );
-            asked = Instant::now();
-            let take_over = || self.backend.take_over(key, &lapsed, &pending.claim);
-            found = self.ask(&pending.claim, take_over).await?;
+        let give_up = policy.wait().map(|wait| Instant::now() + wait);
+        let mut look = pending.look(policy).await?;
+        while let (Look::InFlight(_), Some(give_up)) = (&look, give_up.filter(|give_up| *give_up > Instant::now())) {
+            // Whoever looked before listening would miss what happens in between.
+            let changed = self.listen(key, policy).await;
+            look = pending.look(policy).await?;
+            if let Look::InFlight(remaining) = look {
+                let lapses = Instant::now() + remaining;
+                // Told, too late, or about a lease that should have been renewed by now: the next look will say.
+                let _woken = timeout_at(give_up.min(lapses), changed).await;
+                look = pending.look(policy).await?;
+            }
         }
-        match found {
-            Acquisition::Acquired => Ok(Step::Run(pending.keep(), asked)),
-            Acquisition::Existing(_) => {
-                pending.forget();
-                Ok(Step::InFlight)
+        Ok(match look {
+            Look::Claimed(asked) => Claimed::Run(Run {
+                after_crash: policy.after_crash(),
+                pending,
+                asked,
+            }),
+            Look::Duplicate(duplicate) => Claimed::Duplicate(duplicate),
+            Look::InFlight(_) => Claimed::Duplicate(Duplicate::InFlight),
+        })
+    }
+
+    /// Listens for a change; where the backend cannot, for some time.
+    async fn listen(&self, key: &RecordKey, policy: &Policy) -> Changed {
+        match self.within_deadline(policy.lease(), self.backend.changed(key)).await {
+            Ok(changed) => changed,
+            Err(error) => {
+                tracing::debug!(%key, %error, "a waiter cannot be told; it looks again by itself");
+                Changed::new(sleep(BLIND))
             }
         }
     }
@@ -87,58 +98,87 @@ impl Engine {
     }
 }
 
-impl From<Decision> for Step {
-    fn from(decision: Decision) -> Self {
-        match decision {
-            Decision::Replay(payload) => Self::Replay(payload),
-            Decision::NotStored => Self::NotStored,
-            Decision::Mismatch => Self::Mismatch,
-            Decision::InFlight | Decision::TakeOver(_) => Self::InFlight,
-        }
-    }
-}
-
 /// A claim that may or may not have been written yet.
 ///
 /// Dropped undecided, because the client left or the backend failed, it is released in the background: its handler
 /// never started, so nobody else would end it before its lease (IDEM-6 is about started handlers).
-struct Pending<'a> {
-    engine: &'a Engine,
-    key: &'a RecordKey,
+#[derive(Debug)]
+pub(super) struct Pending {
+    engine: Engine,
+    key: RecordKey,
     claim: Claim,
-    undecided: bool,
+    may_be_written: bool,
 }
 
-impl<'a> Pending<'a> {
-    fn new(engine: &'a Engine, key: &'a RecordKey, claim: Claim) -> Self {
+impl Pending {
+    fn new(engine: &Engine, key: &RecordKey, claim: Claim) -> Self {
         Self {
-            engine,
-            key,
+            engine: engine.clone(),
+            key: key.clone(),
             claim,
-            undecided: true,
+            may_be_written: false,
         }
     }
 
-    /// Becomes the attempt after `lapsed`.
-    fn succeed(&mut self, lapsed: &Claim) {
-        self.claim.attempt = lapsed.attempt.saturating_add(1);
+    pub(super) fn claim(&self) -> &Claim {
+        &self.claim
     }
 
-    fn keep(mut self) -> Claim {
-        self.undecided = false;
-        self.claim.clone()
+    /// The claim is about to be run under, and ends as a run does.
+    pub(super) fn start(mut self) -> (Engine, RecordKey, Claim) {
+        self.may_be_written = false;
+        (self.engine.clone(), self.key.clone(), self.claim.clone())
     }
 
-    fn forget(mut self) {
-        self.undecided = false;
+    /// Claims the key, or takes a lapsed claim over, or says what is there.
+    async fn look(&mut self, policy: &Policy) -> Result<Look, BackendError> {
+        self.claim.attempt = 1;
+        self.may_be_written = true;
+        let mut asked = Instant::now();
+        let Self { engine, key, .. } = self;
+        let mut found = engine
+            .ask(&self.claim, || engine.backend.claim(key, &self.claim))
+            .await?;
+        for _ in 0..ROUNDS {
+            let record = match found {
+                Acquisition::Acquired => return Ok(Look::Claimed(asked)),
+                Acquisition::Existing(record) => record,
+            };
+            self.may_be_written = false;
+            let lapsed = match decide(record, &self.claim.fingerprint, policy.after_crash()) {
+                Decision::TakeOver(lapsed) => lapsed,
+                Decision::InFlight(remaining) => return Ok(Look::InFlight(remaining)),
+                Decision::Replay(payload) => return Ok(Look::Duplicate(Duplicate::Replay(payload))),
+                Decision::NotStored => return Ok(Look::Duplicate(Duplicate::NotStored)),
+                Decision::Mismatch => return Ok(Look::Duplicate(Duplicate::Mismatch)),
+                Decision::OutcomeUnknown => return Ok(Look::Duplicate(Duplicate::OutcomeUnknown)),
+            };
+            self.claim.attempt = lapsed.attempt.saturating_add(1);
+            self.may_be_written = true;
+            tracing::warn!(
+                %key,
+                attempt = self.claim.attempt,
+                "the owner of this claim let its lease lapse; running again in its place"
+            );
+            asked = Instant::now();
+            let take_over = || engine.backend.take_over(key, &lapsed, &self.claim);
+            found = engine.ask(&self.claim, take_over).await?;
+        }
+        match found {
+            Acquisition::Acquired => Ok(Look::Claimed(asked)),
+            Acquisition::Existing(_) => {
+                self.may_be_written = false;
+                Ok(Look::InFlight(BLIND))
+            }
+        }
     }
 }
 
-impl Drop for Pending<'_> {
+impl Drop for Pending {
     fn drop(&mut self) {
         // After a crash, a release would make the key forget that there was an attempt before; the lease ends it then,
         // and where there is no runtime to release it.
-        if self.undecided
+        if self.may_be_written
             && self.claim.attempt == 1
             && let Ok(runtime) = Handle::try_current()
         {

@@ -15,12 +15,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use self::acquire::Step;
+use self::acquire::Pending;
+use self::run::Work;
 use crate::backend::DynBackend;
-use crate::{Backend, BackendError, BackendErrorKind, Completion, Fingerprint, Policy, RecordKey};
+use crate::{AfterCrash, Backend, BackendError, BackendErrorKind, Claim, Completion};
 
 /// Runs each request once; clones share backend and running handlers.
 #[derive(Clone, Debug)]
@@ -86,11 +88,45 @@ impl<A> std::fmt::Debug for Finished<A> {
     }
 }
 
-/// What a request gets from the engine.
+/// What became of a request's claim.
+#[derive(Debug)]
+pub enum Claimed {
+    /// It is acquired: run.
+    Run(Run),
+    /// An equal request, or another one under the key, was first.
+    Duplicate(Duplicate),
+}
+
+/// What a request gets whose handler does not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply<A> {
-    /// The handler ran; this is its answer.
-    Executed {
+pub enum Duplicate {
+    /// What an equal request got (IDEM-2).
+    Replay(Bytes),
+    /// The handler ran for an equal request, whose answer was not kept (IDEM-12).
+    NotStored,
+    /// The key belongs to another request (IDEM-3).
+    Mismatch,
+    /// An equal request is still running, also after the policy's wait (IDEM-4).
+    InFlight,
+    /// An equal request was run and its process died; by the policy, nobody runs it again (IDEM-7).
+    OutcomeUnknown,
+}
+
+/// The right to run a request once. Dropped before it is used, its claim is released in the background.
+#[derive(Debug)]
+#[must_use = "nobody else can run the request while it is held"]
+pub struct Run {
+    pending: Pending,
+    after_crash: AfterCrash,
+    /// When the claim was asked for. The lease runs from some moment after it.
+    asked: Instant,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Executed<A> {
+    /// The handler's answer.
+    Answer {
         /// From the handler.
         answer: A,
         /// False where an outcome that is kept could not be recorded: because the backend failed, and recording is then
@@ -98,15 +134,7 @@ pub enum Reply<A> {
         /// known yet, and of one that is released it does not matter.
         recorded: bool,
     },
-    /// The handler did not run; this is what an equal request got (IDEM-2).
-    Replay(Bytes),
-    /// The handler ran for an equal request, whose answer was not kept (IDEM-12).
-    NotStored,
-    /// The key belongs to another request (IDEM-3).
-    Mismatch,
-    /// An equal request is still running (IDEM-4).
-    InFlight,
-    /// The handler ran and came to no end: it panicked and its claim is released, or its runtime was shut down.
+    /// The handler came to no end: it panicked, or its runtime was shut down.
     Panicked,
 }
 
@@ -130,53 +158,6 @@ impl Engine {
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
-    }
-
-    /// Runs `handler` under a claim on `key`, or says what is in the way.
-    ///
-    /// The handler's future is polled in a task of its own, with the current tracing span, and never before the claim
-    /// is acquired.
-    ///
-    /// # Errors
-    ///
-    /// When the backend failed before the claim was decided. The handler has not run and will not.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future before the handler has started releases the claim in the background; dropping it later
-    /// changes nothing: the handler runs to its end and its outcome is recorded.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime.
-    pub async fn execute<A, F>(
-        &self,
-        key: &RecordKey,
-        fingerprint: Fingerprint,
-        policy: &Policy,
-        handler: F,
-    ) -> Result<Reply<A>, BackendError>
-    where
-        A: Send + 'static,
-        F: Future<Output = Finished<A>> + Send + 'static,
-    {
-        let (claim, asked) = match self.acquire(key, fingerprint, policy).await? {
-            Step::Run(claim, asked) => (claim, asked),
-            Step::Replay(payload) => return Ok(Reply::Replay(payload)),
-            Step::NotStored => return Ok(Reply::NotStored),
-            Step::Mismatch => return Ok(Reply::Mismatch),
-            Step::InFlight => return Ok(Reply::InFlight),
-        };
-        let (answer, answered) = oneshot::channel();
-        let run = Arc::new(run::Run {
-            engine: self.clone(),
-            key: key.clone(),
-            claim,
-        });
-        let renewals = run.renewing(asked);
-        let running = run.run_to_the_end(renewals, handler, answer);
-        self.running.spawn(running.in_current_span());
-        Ok(answered.await.unwrap_or(Reply::Panicked))
     }
 
     /// Waits until every handler that was started has ended and its outcome is recorded, or given up.
@@ -206,6 +187,43 @@ impl Engine {
             let context = format!("no answer within {deadline:?}");
             Err(BackendError::new(BackendErrorKind::Timeout, context).with_source(elapsed))
         })
+    }
+}
+
+impl Run {
+    /// The claim that it is run under.
+    #[must_use]
+    pub fn claim(&self) -> &Claim {
+        self.pending.claim()
+    }
+
+    /// Runs `handler` to its end and records its outcome, in a task of its own, with the current tracing span.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before it was polled releases the claim in the background; dropping it later changes
+    /// nothing: the handler runs to its end and its outcome is recorded.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub async fn run<A, F>(self, handler: F) -> Executed<A>
+    where
+        A: Send + 'static,
+        F: Future<Output = Finished<A>> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let (engine, key, claim) = self.pending.start();
+        let running = engine.running.clone();
+        let work = Arc::new(Work {
+            engine,
+            key,
+            claim,
+            after_crash: self.after_crash,
+        });
+        let renewals = work.renewing(self.asked);
+        running.spawn(work.run_to_the_end(renewals, handler, answer).in_current_span());
+        answered.await.unwrap_or(Executed::Panicked)
     }
 }
 

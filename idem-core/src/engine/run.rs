@@ -12,37 +12,38 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::Instrument as _;
 
-use super::{Engine, Finished, Outcome, Reply};
-use crate::{BackendError, BackendErrorKind, Claim, Completion, Fenced, RecordKey};
+use super::{Engine, Executed, Finished, Outcome};
+use crate::{AfterCrash, BackendError, BackendErrorKind, Claim, Completion, Fenced, RecordKey};
 
 /// One acquired claim, whose handler is about to start.
 ///
 /// It has no `Drop`: a started handler's claim ends by its outcome or by its lease (IDEM-6).
-pub(super) struct Run {
+pub(super) struct Work {
     pub(super) engine: Engine,
     pub(super) key: RecordKey,
     pub(super) claim: Claim,
+    pub(super) after_crash: AfterCrash,
 }
 
-impl Run {
+impl Work {
     /// Runs `handler`, answers and records, renewing the lease all the while.
     pub(super) async fn run_to_the_end<A, F>(
         self: Arc<Self>,
         renewals: Renewals,
         handler: F,
-        answer: oneshot::Sender<Reply<A>>,
+        answer: oneshot::Sender<Executed<A>>,
     ) where
         F: Future<Output = Finished<A>> + Send,
     {
         match AssertUnwindSafe(handler).catch_unwind().await {
             Ok(Finished::Whole { answer: ours, outcome }) => {
-                let reply = |recorded| Reply::Executed { answer: ours, recorded };
+                let reply = |recorded| Executed::Answer { answer: ours, recorded };
                 self.conclude(outcome, renewals, |recorded| hand_over(answer, reply(recorded)))
                     .await;
             }
             Ok(Finished::Streaming { answer: ours, ending }) => {
                 let recorded = true;
-                hand_over(answer, Reply::Executed { answer: ours, recorded });
+                hand_over(answer, Executed::Answer { answer: ours, recorded });
                 match AssertUnwindSafe(ending).catch_unwind().await {
                     Ok(ending) => {
                         let until_recorded = ending.until_recorded;
@@ -56,10 +57,16 @@ impl Run {
                     }
                 }
             }
+            Err(_panic) if self.after_crash == AfterCrash::Refuse => {
+                // Nobody knows how far it came. The claim lapses, and then says so.
+                drop(renewals);
+                self.log_panic("its outcome is unknown");
+                hand_over(answer, Executed::Panicked);
+            }
             Err(_panic) => {
                 self.log_panic("its claim is released");
-                self.conclude(Outcome::Release, renewals, |_| hand_over(answer, Reply::Panicked))
-                    .await;
+                let end_answer = |_| hand_over(answer, Executed::Panicked);
+                self.conclude(Outcome::Release, renewals, end_answer).await;
             }
         }
     }
@@ -205,6 +212,6 @@ impl Drop for Renewals {
 }
 
 /// Answers the request; its client may have left, and then the record is for its retry.
-fn hand_over<A>(answer: oneshot::Sender<Reply<A>>, reply: Reply<A>) {
-    let _ = answer.send(reply);
+fn hand_over<A>(answer: oneshot::Sender<Executed<A>>, executed: Executed<A>) {
+    let _ = answer.send(executed);
 }

@@ -11,10 +11,10 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::Notify;
 use tokio::time::{advance, sleep};
 
-use super::{Ending, Engine, Finished, Outcome, Reply};
+use super::{Claimed, Duplicate, Ending, Engine, Executed, Finished, Outcome};
 use crate::{
-    Acquisition, Backend, BackendError, BackendErrorKind, Claim, Completion, Fenced, Fingerprint, IdempotencyKey,
-    MemoryBackend, Policy, Record, RecordKey, Scope,
+    Acquisition, AfterCrash, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, Fingerprint,
+    IdempotencyKey, MemoryBackend, Policy, Record, RecordKey, Scope,
 };
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -39,28 +39,48 @@ fn released(answer: &'static str) -> Finished<&'static str> {
     }
 }
 
-type Got = Result<Reply<&'static str>, BackendErrorKind>;
+/// What a request gets, in one.
+#[derive(Debug, PartialEq, Eq)]
+enum Got {
+    Executed(Executed<&'static str>),
+    Duplicate(Duplicate),
+    Failed(BackendErrorKind),
+}
 
 async fn execute(engine: &Engine, handler: impl Future<Output = Finished<&'static str>> + Send + 'static) -> Got {
-    engine
-        .execute(&key(), REQUEST, &POLICY, handler)
-        .await
-        .map_err(|error| error.kind())
+    execute_as(engine, REQUEST, &POLICY, handler).await
 }
+
+async fn execute_as(
+    engine: &Engine,
+    request: Fingerprint,
+    policy: &Policy,
+    handler: impl Future<Output = Finished<&'static str>> + Send + 'static,
+) -> Got {
+    match engine.claim(&key(), request, policy).await {
+        Ok(Claimed::Run(run)) => Got::Executed(run.run(handler).await),
+        Ok(Claimed::Duplicate(duplicate)) => Got::Duplicate(duplicate),
+        Err(error) => Got::Failed(error.kind()),
+    }
+}
+
+const IN_FLIGHT: Got = Got::Duplicate(Duplicate::InFlight);
 
 /// A handler that must not run.
 fn never() -> impl Future<Output = Finished<&'static str>> + Send + 'static {
     std::future::poll_fn(|_| unreachable!("the handler ran"))
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "compared with what the engine returns")]
-fn executed(answer: &'static str) -> Got {
-    Got::Ok(Reply::Executed { answer, recorded: true })
+fn answered(answer: &'static str, recorded: bool) -> Got {
+    Got::Executed(Executed::Answer { answer, recorded })
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "compared with what the engine returns")]
+fn executed(answer: &'static str) -> Got {
+    answered(answer, true)
+}
+
 fn replay(answer: &'static str) -> Got {
-    Got::Ok(Reply::Replay(Bytes::from_static(answer.as_bytes())))
+    Got::Duplicate(Duplicate::Replay(Bytes::from_static(answer.as_bytes())))
 }
 
 /// The memory backend behind switches.
@@ -78,6 +98,8 @@ struct Switches {
     renewals_fail: AtomicBool,
     /// Completions and releases fail.
     settling_fails: AtomicBool,
+    /// Nobody can listen for changes.
+    deaf: AtomicBool,
 }
 
 impl Faulty {
@@ -119,6 +141,11 @@ impl Backend for Faulty {
         Self::fails(&self.fault.settling_fails)?;
         self.answer(self.inner.release(key, claim).await?).await
     }
+
+    async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
+        Self::fails(&self.fault.deaf)?;
+        self.answer(self.inner.changed(key).await?).await
+    }
 }
 
 #[tokio::test]
@@ -145,7 +172,7 @@ async fn idem_1_and_2_one_of_many_runs_and_the_others_are_in_flight_then_replaye
     while let Some(reply) = requests.next().await {
         replies.push(reply.expect("no panic"));
         if replies.len() == 99 {
-            assert!(replies.iter().all(|reply| *reply == Ok(Reply::InFlight)), "{replies:?}");
+            assert!(replies.iter().all(|reply| *reply == IN_FLIGHT), "{replies:?}");
             finish.notify_one();
         }
     }
@@ -167,7 +194,7 @@ async fn idem_7_a_handler_that_outlives_its_lease_three_times_over_keeps_its_cla
     });
     for _ in 0..8 {
         sleep(LEASE / 3 + Duration::from_secs(1)).await;
-        assert_eq!(execute(&engine, never()).await, Ok(Reply::InFlight));
+        assert_eq!(execute(&engine, never()).await, IN_FLIGHT);
     }
     assert_eq!(first.await.expect("no panic"), executed("201"));
     assert_eq!(execute(&engine, never()).await, replay("201"));
@@ -192,7 +219,7 @@ async fn idem_5_a_handler_whose_client_left_runs_to_its_end_and_drain_waits_for_
     started.notified().await;
     request.abort();
     assert!(request.await.is_err_and(|error| error.is_cancelled()));
-    assert_eq!(execute(&engine, never()).await, Ok(Reply::InFlight));
+    assert_eq!(execute(&engine, never()).await, IN_FLIGHT);
 
     engine.drain().await;
 
@@ -204,7 +231,7 @@ async fn idem_11_a_released_outcome_and_a_panic_let_the_next_request_run() {
     let engine = Engine::new(MemoryBackend::new());
     assert_eq!(execute(&engine, async { released("500") }).await, executed("500"));
     let panics = async { panic!("in the handler, on purpose") };
-    assert_eq!(execute(&engine, panics).await, Ok(Reply::Panicked));
+    assert_eq!(execute(&engine, panics).await, Got::Executed(Executed::Panicked));
     assert_eq!(execute(&engine, async { stored("201") }).await, executed("201"));
     assert_eq!(execute(&engine, never()).await, replay("201"));
 }
@@ -229,10 +256,10 @@ async fn idem_12_a_streamed_answer_is_handed_out_before_its_outcome_is_known() {
         }
     };
     assert_eq!(execute(&engine, handler).await, executed("200"));
-    assert_eq!(execute(&engine, never()).await, Ok(Reply::InFlight));
+    assert_eq!(execute(&engine, never()).await, IN_FLIGHT);
     ended.notify_one();
     engine.drain().await;
-    assert_eq!(execute(&engine, never()).await, Ok(Reply::NotStored));
+    assert_eq!(execute(&engine, never()).await, Got::Duplicate(Duplicate::NotStored));
 }
 
 #[tokio::test(start_paused = true)]
@@ -254,14 +281,7 @@ async fn idem_7_and_8_after_a_lost_lease_the_next_request_runs_and_the_first_cha
 
     assert_eq!(second, executed("second"));
     let superseded = stalled.await.expect("no panic");
-    assert_eq!(
-        superseded,
-        Ok(Reply::Executed {
-            answer: "first",
-            recorded: false
-        }),
-        "its client gets its answer"
-    );
+    assert_eq!(superseded, answered("first", false), "its client gets its answer");
     assert_eq!(execute(&engine, never()).await, replay("second"));
 }
 
@@ -274,7 +294,7 @@ async fn idem_7_a_dead_owner_is_succeeded_by_attempt_two() {
         Acquisition::Acquired
     );
     let engine = Engine::new(backend.clone());
-    assert_eq!(execute(&engine, never()).await, Ok(Reply::InFlight));
+    assert_eq!(execute(&engine, never()).await, IN_FLIGHT);
     advance(LEASE).await;
     let handler = async move {
         let witness = Claim::first(REQUEST, &POLICY);
@@ -294,7 +314,7 @@ async fn idem_13_a_hanging_backend_is_an_error_within_the_deadline_and_the_handl
     backend.fault.hangs.store(true, Ordering::SeqCst);
     let before = tokio::time::Instant::now();
 
-    assert_eq!(execute(&engine, never()).await, Err(BackendErrorKind::Timeout));
+    assert_eq!(execute(&engine, never()).await, Got::Failed(BackendErrorKind::Timeout));
 
     assert!(before.elapsed() <= Engine::DEFAULT_DEADLINE + Duration::from_millis(1));
     // The claim was written before the backend hung; given up, it is released behind the request's back.
@@ -325,19 +345,9 @@ async fn idem_13_an_outcome_that_cannot_be_recorded_is_answered_at_once_and_reco
 
     let first = execute(&engine, async { stored("201") }).await;
 
-    assert_eq!(
-        first,
-        Ok(Reply::Executed {
-            answer: "201",
-            recorded: false
-        })
-    );
+    assert_eq!(first, answered("201", false));
     sleep(LEASE * 3).await;
-    assert_eq!(
-        execute(&engine, never()).await,
-        Ok(Reply::InFlight),
-        "the claim is kept alive"
-    );
+    assert_eq!(execute(&engine, never()).await, IN_FLIGHT, "the claim is kept alive");
     backend.fault.settling_fails.store(false, Ordering::SeqCst);
     engine.drain().await;
     assert_eq!(execute(&engine, never()).await, replay("201"));
@@ -357,12 +367,12 @@ async fn idem_3_another_request_under_the_key_is_refused_in_flight_and_after() {
     };
     let mut first = std::pin::pin!(execute(&engine, handler));
     assert!((&mut first).now_or_never().is_none());
-    let refused = engine.execute(&key(), other, &POLICY, never()).await;
-    assert_eq!(refused.map_err(|error| error.kind()), Ok(Reply::Mismatch));
+    let refused = execute_as(&engine, other, &POLICY, never()).await;
+    assert_eq!(refused, Got::Duplicate(Duplicate::Mismatch));
     finish.notify_one();
     assert_eq!(first.await, executed("201"));
-    let refused = engine.execute(&key(), other, &POLICY, never()).await;
-    assert_eq!(refused.map_err(|error| error.kind()), Ok(Reply::Mismatch));
+    let refused = execute_as(&engine, other, &POLICY, never()).await;
+    assert_eq!(refused, Got::Duplicate(Duplicate::Mismatch));
 }
 
 #[tokio::test(start_paused = true)]
@@ -392,20 +402,148 @@ async fn idem_7_a_handler_that_blocks_its_thread_keeps_its_claim() {
             std::thread::sleep(lease * 3);
             stored("201")
         };
-        async move {
-            engine
-                .execute(&key(), REQUEST, &policy, blocking)
-                .await
-                .map_err(|error| error.kind())
-        }
+        async move { execute_as(&engine, REQUEST, &policy, blocking).await }
     });
     started.notified().await;
     while !first.is_finished() {
-        let duplicate = engine
-            .execute(&key(), REQUEST, &policy, async { stored("again") })
-            .await;
-        assert_ne!(duplicate.map_err(|error| error.kind()), executed("again"));
+        let duplicate = execute_as(&engine, REQUEST, &policy, async { stored("again") }).await;
+        assert_ne!(duplicate, executed("again"));
         sleep(lease / 20).await;
     }
     assert_eq!(first.await.expect("no panic"), executed("201"));
+}
+
+const WAITING: Policy = POLICY.with_wait(Duration::from_secs(10));
+
+/// A first request whose handler waits for a permit, and its duplicates.
+async fn first_and_waiters(
+    engine: &Engine,
+    outcome: fn() -> Finished<&'static str>,
+    waiters: usize,
+) -> (
+    tokio::task::JoinHandle<Got>,
+    Vec<tokio::task::JoinHandle<Got>>,
+    Arc<Notify>,
+) {
+    let (started, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let handler = {
+        let (started, finish) = (started.clone(), finish.clone());
+        async move {
+            started.notify_one();
+            finish.notified().await;
+            outcome()
+        }
+    };
+    let request = |handler: futures_util::future::BoxFuture<'static, Finished<&'static str>>| {
+        let engine = engine.clone();
+        tokio::spawn(async move { execute_as(&engine, REQUEST, &WAITING, handler).await })
+    };
+    let first = request(handler.boxed());
+    started.notified().await;
+    let waiters = (0..waiters)
+        .map(|_| request(async { stored("second") }.boxed()))
+        .collect();
+    (first, waiters, finish)
+}
+
+#[tokio::test(start_paused = true)]
+async fn idem_4_duplicates_that_wait_get_the_first_ones_answer_as_soon_as_it_is_there() {
+    for deaf in [false, true] {
+        let backend = Faulty::default();
+        backend.fault.deaf.store(deaf, Ordering::SeqCst);
+        let engine = Engine::new(backend.clone());
+        let (first, waiters, finish) = first_and_waiters(&engine, || stored("201"), 50).await;
+        sleep(Duration::from_secs(5)).await;
+        assert!(waiters.iter().all(|waiter| !waiter.is_finished()));
+        let before = tokio::time::Instant::now();
+        finish.notify_one();
+        assert_eq!(first.await.expect("no panic"), executed("201"));
+        for waiter in waiters {
+            assert_eq!(waiter.await.expect("no panic"), replay("201"));
+        }
+        // On the paused clock, time passes only while everybody sleeps.
+        let late = if deaf { Duration::from_secs(1) } else { Duration::ZERO };
+        assert!(before.elapsed() <= late, "{:?}", before.elapsed());
+        assert_eq!(backend.inner.waiting(), 0, "nothing is left behind");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn idem_4_a_wait_ends_and_leaves_the_first_one_running() {
+    let engine = Engine::new(MemoryBackend::new());
+    let (first, waiters, finish) = first_and_waiters(&engine, || stored("201"), 3).await;
+    for waiter in waiters {
+        assert_eq!(waiter.await.expect("no panic"), IN_FLIGHT);
+    }
+    finish.notify_one();
+    assert_eq!(first.await.expect("no panic"), executed("201"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn idem_4_of_those_who_waited_for_a_release_one_runs_and_the_others_get_its_answer() {
+    let engine = Engine::new(MemoryBackend::new());
+    let (first, waiters, finish) = first_and_waiters(&engine, || released("500"), 5).await;
+    sleep(Duration::from_secs(1)).await;
+    finish.notify_one();
+    assert_eq!(first.await.expect("no panic"), executed("500"));
+    let mut got = Vec::new();
+    for waiter in waiters {
+        got.push(waiter.await.expect("no panic"));
+    }
+    assert_eq!(
+        got.iter().filter(|got| **got == executed("second")).count(),
+        1,
+        "{got:?}"
+    );
+    assert_eq!(got.iter().filter(|got| **got == replay("second")).count(), 4, "{got:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn idem_7_a_waiter_whose_owner_died_inherits_the_claim() {
+    let backend = MemoryBackend::new();
+    let dead = Claim::first(REQUEST, &POLICY.with_lease(Duration::from_secs(3)));
+    assert_eq!(
+        backend.claim(&key(), &dead).await.expect("no I/O"),
+        Acquisition::Acquired
+    );
+    let engine = Engine::new(backend);
+    let before = tokio::time::Instant::now();
+    let Ok(Claimed::Run(run)) = engine.claim(&key(), REQUEST, &WAITING).await else {
+        panic!("nobody else runs");
+    };
+    assert_eq!(run.claim().attempt, 2);
+    assert_eq!(
+        before.elapsed().as_secs(),
+        3,
+        "when the lease has lapsed, and not later"
+    );
+    assert_eq!(
+        run.run(async { stored("201") }).await,
+        Executed::Answer {
+            answer: "201",
+            recorded: true
+        }
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn idem_7_where_a_crash_refuses_nothing_runs_again_until_ttl() {
+    let refusing = WAITING.with_after_crash(AfterCrash::Refuse);
+    let unknown = || Got::Duplicate(Duplicate::OutcomeUnknown);
+    let engine = Engine::new(MemoryBackend::new());
+    let panics = async { panic!("in the handler, on purpose") };
+    assert_eq!(
+        execute_as(&engine, REQUEST, &refusing, panics).await,
+        Got::Executed(Executed::Panicked)
+    );
+    assert_eq!(execute(&engine, never()).await, IN_FLIGHT, "the lease has not lapsed");
+    sleep(LEASE).await;
+    assert_eq!(execute_as(&engine, REQUEST, &refusing, never()).await, unknown());
+    sleep(POLICY.ttl().saturating_sub(Duration::from_secs(1))).await;
+    assert_eq!(execute_as(&engine, REQUEST, &refusing, never()).await, unknown());
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(
+        execute_as(&engine, REQUEST, &refusing, async { stored("201") }).await,
+        executed("201")
+    );
 }

@@ -1,0 +1,166 @@
+//! What a handler may know of its own run.
+//!
+//! Owns the extractor and the keys derived for calls that the handler makes itself. It is extracted before the claim,
+//! as every argument is, and filled in when the claim is acquired.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::FromRequestParts;
+use axum::http::Extensions;
+use axum::http::request::Parts;
+use idem_core::{Claim, RecordKey, Token};
+use sha2::{Digest as _, Sha256};
+
+/// An extractor that tells a handler under `#[idempotent]` which run it is.
+///
+/// ```
+/// use idem_axum::{Execution, idempotent};
+///
+/// #[idempotent(ttl = "24h", scope = global)]
+/// async fn charge(execution: Execution, body: String) -> String {
+///     let key = execution.downstream_key("charge");
+///     // Every attempt of this request calls the provider with the same key, and no other request does.
+///     format!("charging {body} under {key}, attempt {}", execution.attempt())
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Execution(Arc<OnceLock<Filled>>);
+
+#[derive(Debug)]
+struct Filled {
+    record: RecordKey,
+    attempt: u32,
+    token: Token,
+}
+
+impl Execution {
+    /// The record's key: operation, scope and idempotency key. `None` where the handler runs unprotected: for a request
+    /// without a key, in an outage, or called directly.
+    #[must_use]
+    pub fn record_key(&self) -> Option<&str> {
+        self.0.get().map(|filled| filled.record.as_str())
+    }
+
+    /// Which run of this request it is: 1, and one more each time after a process died, or stalled beyond its lease.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.0.get().map_or(1, |filled| filled.attempt)
+    }
+
+    /// What tells this run's claim from any other one, for storing beside an effect; `None` where the handler runs
+    /// unprotected. Tokens are not ordered; within one record, attempts are.
+    #[must_use]
+    pub fn token(&self) -> Option<FencingToken> {
+        self.0.get().map(|filled| FencingToken(filled.token))
+    }
+
+    /// A key for a call that the handler makes itself, in the form of a UUID (version 8 of RFC 9562).
+    ///
+    /// It is the same for every attempt of this request, and different for each label and each record. A call that the
+    /// other side has already carried out for an earlier attempt is then not carried out again. Where the handler runs
+    /// unprotected it is new each time, for there is nothing to tell a retry by.
+    #[must_use]
+    pub fn downstream_key(&self, label: &str) -> String {
+        let mut hash = Sha256::new();
+        hash.update(b"idem downstream key 1");
+        match self.0.get() {
+            Some(filled) => hash.update(filled.record.as_str()),
+            None => hash.update(Token::random().to_bytes()),
+        }
+        // No record key contains a NUL.
+        hash.update([0]);
+        hash.update(label);
+        let digest: [u8; 32] = hash.finalize().into();
+        uuid(digest)
+    }
+
+    /// The one of a request, for all its arguments and its guard.
+    pub(crate) fn of(extensions: &mut Extensions) -> Self {
+        extensions.get_or_insert_with(|| Self(Arc::default())).clone()
+    }
+
+    pub(crate) fn fill(&self, record: &RecordKey, claim: &Claim) {
+        let Claim { attempt, token, .. } = *claim;
+        let record = record.clone();
+        // An execution belongs to one request, which runs at most once.
+        let _ = self.0.set(Filled { record, attempt, token });
+    }
+}
+
+/// The first 16 bytes, marked as a UUID of version 8.
+fn uuid(digest: [u8; 32]) -> String {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    bytes[6] = bytes[6] & 0x0F | 0x80;
+    bytes[8] = bytes[8] & 0x3F | 0x80;
+    let hex = format!("{:032x}", u128::from_be_bytes(bytes));
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+impl<S: Sync> FromRequestParts<S> for Execution {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::of(&mut parts.extensions))
+    }
+}
+
+/// What tells the claim of one run from any other; shown as 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FencingToken(Token);
+
+impl fmt::Display for FencingToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0.to_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use idem_core::{Fingerprint, IdempotencyKey, Policy, Scope};
+
+    use super::*;
+
+    fn execution(key: &str) -> Execution {
+        let record = RecordKey::new("o", &Scope::global(), &IdempotencyKey::of(key)).expect("a valid key");
+        let claim = Claim::first(Fingerprint::NONE, &Policy::new(Duration::from_mins(1)));
+        let execution = Execution(Arc::default());
+        execution.fill(&record, &claim);
+        execution
+    }
+
+    #[test]
+    fn a_downstream_key_is_stable_across_attempts_and_frozen() {
+        assert_eq!(
+            execution("k").downstream_key("charge"),
+            execution("k").downstream_key("charge")
+        );
+        assert_eq!(
+            execution("k").downstream_key("charge"),
+            "812cba4b-6bb4-810a-8151-5af91df71456"
+        );
+        assert_ne!(execution("k").token(), execution("k").token());
+    }
+
+    #[test]
+    fn it_differs_by_label_and_by_record() {
+        let (one, other) = (execution("k"), execution("l"));
+        assert_ne!(one.downstream_key("charge"), one.downstream_key("mail"));
+        assert_ne!(one.downstream_key("charge"), other.downstream_key("charge"));
+    }
+
+    #[test]
+    fn unprotected_there_is_no_key_to_repeat() {
+        let unprotected = Execution(Arc::default());
+        assert_ne!(
+            unprotected.downstream_key("charge"),
+            unprotected.downstream_key("charge")
+        );
+        assert_eq!((unprotected.record_key(), unprotected.attempt()), (None, 1));
+        assert!(unprotected.token().is_none());
+    }
+}
