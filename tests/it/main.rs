@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod broken_backends;
 mod compile_fail;
 mod conformance;
 mod disconnects;

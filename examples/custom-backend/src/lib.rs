@@ -1,0 +1,143 @@
+//! A backend of one's own: every record in one table behind one lock.
+//!
+//! It owns a table and what the contract of [`Backend`] asks of it, and nothing more. A real one would send each of
+//! these operations to a store that makes it atomic; here a lock does. The test at the end holds it to the contract.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use idem_core::{Acquisition, Backend, BackendError, Changed, Claim, Completion, Fenced, Record, RecordKey};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Records in a table.
+#[derive(Debug, Default)]
+pub struct TableBackend {
+    rows: Mutex<HashMap<RecordKey, Row>>,
+    /// Wakes whoever waits, for whichever record; they look for themselves.
+    ended: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct Row {
+    claim: Claim,
+    /// When the lease lapses; or, once completed, when the row expires.
+    until: Instant,
+    completion: Option<Completion>,
+}
+
+impl Row {
+    fn claimed(claim: &Claim) -> Self {
+        Self {
+            claim: claim.clone(),
+            until: Instant::now() + claim.lease,
+            completion: None,
+        }
+    }
+
+    fn is_expired(&self) -> bool {
+        let kept = if self.completion.is_some() {
+            self.until
+        } else {
+            self.until + self.claim.ttl
+        };
+        kept <= Instant::now()
+    }
+
+    fn record(&self) -> Record {
+        match &self.completion {
+            Some(completion) => Record::Completed {
+                fingerprint: self.claim.fingerprint,
+                completion: completion.clone(),
+            },
+            None => Record::Claimed {
+                claim: self.claim.clone(),
+                remaining: self.until.saturating_duration_since(Instant::now()),
+            },
+        }
+    }
+
+    fn is_claimed_by(&self, claim: &Claim) -> bool {
+        self.claim.token == claim.token && self.completion.is_none()
+    }
+}
+
+impl TableBackend {
+    /// The table, without `key` if that has expired.
+    fn rows(&self, key: &RecordKey) -> MutexGuard<'_, HashMap<RecordKey, Row>> {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        if rows.get(key).is_some_and(Row::is_expired) {
+            rows.remove(key);
+        }
+        rows
+    }
+}
+
+impl Backend for TableBackend {
+    async fn claim(&self, key: &RecordKey, claim: &Claim) -> Result<Acquisition, BackendError> {
+        let mut rows = self.rows(key);
+        if let Some(row) = rows.get(key).filter(|row| !row.is_claimed_by(claim)) {
+            return Ok(Acquisition::Existing(row.record()));
+        }
+        rows.insert(key.clone(), Row::claimed(claim));
+        Ok(Acquisition::Acquired)
+    }
+
+    async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
+        let mut rows = self.rows(key);
+        let in_the_way = |row: &&Row| {
+            let is_lapsed = row.is_claimed_by(lapsed) && row.until <= Instant::now();
+            !is_lapsed && !row.is_claimed_by(claim)
+        };
+        if let Some(row) = rows.get(key).filter(in_the_way) {
+            return Ok(Acquisition::Existing(row.record()));
+        }
+        rows.insert(key.clone(), Row::claimed(claim));
+        Ok(Acquisition::Acquired)
+    }
+
+    async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        Ok(match self.rows(key).get_mut(key) {
+            Some(row) if row.is_claimed_by(claim) => {
+                row.until = Instant::now() + claim.lease;
+                Fenced::Applied
+            }
+            _ => Fenced::Superseded,
+        })
+    }
+
+    async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
+        match self.rows(key).get_mut(key) {
+            Some(row) if row.is_claimed_by(claim) => {
+                row.until = Instant::now() + claim.ttl;
+                row.completion = Some(completion.clone());
+            }
+            // Repeated: its answer may have been lost.
+            Some(row) if row.claim.token == claim.token => return Ok(Fenced::Applied),
+            _ => return Ok(Fenced::Superseded),
+        }
+        self.ended.notify_waiters();
+        Ok(Fenced::Applied)
+    }
+
+    async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        let mut rows = self.rows(key);
+        if !rows.get(key).is_some_and(|row| row.is_claimed_by(claim)) {
+            return Ok(Fenced::Superseded);
+        }
+        rows.remove(key);
+        self.ended.notify_waiters();
+        Ok(Fenced::Applied)
+    }
+
+    async fn changed(&self, _key: &RecordKey) -> Result<Changed, BackendError> {
+        Ok(Changed::new(self.ended.clone().notified_owned()))
+    }
+}
+
+#[cfg(test)]
+mod contract {
+    use super::TableBackend;
+
+    idem_core::conformance!(async { TableBackend::default() });
+}

@@ -1,0 +1,238 @@
+//! Each clause of the conformance kit can fail: on a backend that breaks just that clause.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use idem_core::conformance as kit;
+use idem_core::{
+    Acquisition, Backend, BackendError, Changed, Claim, Completion, Fenced, IdempotencyKey, MemoryBackend, Record,
+    RecordKey, Scope,
+};
+use tokio::time::Instant;
+
+/// What is wrong with a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Defect {
+    EverybodyWins,
+    AttemptsAreForgotten,
+    ARepeatedClaimIsInItsOwnWay,
+    LeasesNeverLapse,
+    LapsedClaimsVanish,
+    AnyClaimIsTakenOver,
+    TakingOverNothingWritesNothing,
+    RenewingDoesNothing,
+    CompletionsExpireEarly,
+    ARepeatedCompletionProlongs,
+    ALapsedOwnerIsSuperseded,
+    ReleasingDoesNothing,
+    TokensAreIgnored,
+    PayloadsEndAtNul,
+    ScopesAreIgnored,
+    NobodyIsTold,
+}
+
+/// The memory backend with a defect.
+#[derive(Debug)]
+struct Broken {
+    inner: MemoryBackend,
+    defect: Defect,
+    /// Completions, from when they were last written.
+    prolonged: Mutex<HashMap<RecordKey, (Record, Instant)>>,
+}
+
+impl Broken {
+    fn has(&self, defect: Defect) -> bool {
+        self.defect == defect
+    }
+
+    fn prolonged(&self) -> MutexGuard<'_, HashMap<RecordKey, (Record, Instant)>> {
+        self.prolonged.lock().expect("nothing panics")
+    }
+
+    fn key(&self, key: &RecordKey) -> RecordKey {
+        if !self.has(Defect::ScopesAreIgnored) {
+            return key.clone();
+        }
+        RecordKey::new("o", &Scope::global(), &IdempotencyKey::of("everybody's")).expect("a valid key")
+    }
+
+    /// The claim in place, whoever asks.
+    async fn owner(&self, key: &RecordKey, asks: &Claim) -> Result<Claim, BackendError> {
+        let witness = Claim {
+            token: idem_core::Token::random(),
+            ..asks.clone()
+        };
+        Ok(match self.inner.claim(key, &witness).await? {
+            Acquisition::Existing(Record::Claimed { claim, .. }) => claim,
+            Acquisition::Existing(Record::Completed { .. }) => asks.clone(),
+            Acquisition::Acquired => {
+                let _ = self.inner.release(key, &witness).await?;
+                asks.clone()
+            }
+        })
+    }
+
+    async fn is_lapsed(&self, key: &RecordKey, claim: &Claim) -> Result<bool, BackendError> {
+        let witness = Claim {
+            token: idem_core::Token::random(),
+            ..claim.clone()
+        };
+        Ok(match self.inner.claim(key, &witness).await? {
+            Acquisition::Existing(Record::Claimed { remaining, .. }) => remaining.is_zero(),
+            Acquisition::Existing(Record::Completed { .. }) => false,
+            Acquisition::Acquired => {
+                let _ = self.inner.release(key, &witness).await?;
+                false
+            }
+        })
+    }
+
+    fn seen(&self, mut record: Record) -> Record {
+        if let Record::Claimed { claim, remaining } = &mut record {
+            if self.has(Defect::AttemptsAreForgotten) {
+                claim.attempt = 1;
+            }
+            if self.has(Defect::LeasesNeverLapse) {
+                *remaining = (*remaining).max(Duration::from_millis(1));
+            }
+        }
+        record
+    }
+}
+
+impl Backend for Broken {
+    async fn claim(&self, key: &RecordKey, claim: &Claim) -> Result<Acquisition, BackendError> {
+        let key = &self.key(key);
+        if let Some((record, until)) = self.prolonged().get(key)
+            && *until > Instant::now()
+        {
+            return Ok(Acquisition::Existing(record.clone()));
+        }
+        if self.has(Defect::LapsedClaimsVanish) && self.is_lapsed(key, claim).await? {
+            let owner = self.owner(key, claim).await?;
+            let _ = self.inner.release(key, &owner).await?;
+        }
+        if self.has(Defect::ARepeatedClaimIsInItsOwnWay) && self.owner(key, claim).await? == *claim {
+            let again = Claim {
+                token: idem_core::Token::random(),
+                ..claim.clone()
+            };
+            if let Acquisition::Existing(record) = self.inner.claim(key, &again).await? {
+                return Ok(Acquisition::Existing(record));
+            }
+            let _ = self.inner.release(key, &again).await?;
+        }
+        Ok(match self.inner.claim(key, claim).await? {
+            Acquisition::Existing(_) if self.has(Defect::EverybodyWins) => Acquisition::Acquired,
+            Acquisition::Existing(record) => Acquisition::Existing(self.seen(record)),
+            Acquisition::Acquired => Acquisition::Acquired,
+        })
+    }
+
+    async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
+        if self.has(Defect::TakingOverNothingWritesNothing) {
+            return Ok(Acquisition::Acquired);
+        }
+        if self.has(Defect::AnyClaimIsTakenOver) {
+            let owner = self.owner(key, lapsed).await?;
+            return self.inner.take_over(key, &owner, claim).await;
+        }
+        self.inner.take_over(key, lapsed, claim).await
+    }
+
+    async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        if self.has(Defect::RenewingDoesNothing) {
+            return Ok(Fenced::Applied);
+        }
+        self.inner.renew(key, claim).await
+    }
+
+    async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
+        let key = &self.key(key);
+        if self.has(Defect::ALapsedOwnerIsSuperseded) && self.is_lapsed(key, claim).await? {
+            return Ok(Fenced::Superseded);
+        }
+        let mut claim = claim.clone();
+        if self.has(Defect::TokensAreIgnored) {
+            claim = self.owner(key, &claim).await?;
+        }
+        if self.has(Defect::CompletionsExpireEarly) {
+            claim.ttl /= 4;
+        }
+        let mut completion = completion.clone();
+        if let (Completion::Stored(payload), true) = (&mut completion, self.has(Defect::PayloadsEndAtNul)) {
+            let end = payload.iter().position(|byte| *byte == 0);
+            payload.truncate(end.unwrap_or(payload.len()));
+        }
+        let settled = self.inner.complete(key, &claim, &completion).await?;
+        if self.has(Defect::ARepeatedCompletionProlongs) && settled == Fenced::Applied {
+            let fingerprint = claim.fingerprint;
+            let record = Record::Completed {
+                fingerprint,
+                completion,
+            };
+            self.prolonged()
+                .insert(key.clone(), (record, Instant::now() + claim.ttl));
+        }
+        Ok(settled)
+    }
+
+    async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        if self.has(Defect::ReleasingDoesNothing) {
+            return Ok(Fenced::Applied);
+        }
+        self.inner.release(&self.key(key), claim).await
+    }
+
+    async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
+        if self.has(Defect::NobodyIsTold) {
+            return Ok(Changed::new(std::future::pending()));
+        }
+        self.inner.changed(key).await
+    }
+}
+
+/// Each clause, on the backend that breaks it, as a test that passes if the clause fails.
+macro_rules! clauses_fail {
+    ($($clause:ident on $defect:ident)*) => {
+        $(
+            #[tokio::test(start_paused = true)]
+            async fn $clause() {
+                let broken = Broken {
+                    inner: MemoryBackend::new(),
+                    defect: Defect::$defect,
+                    prolonged: Mutex::default(),
+                };
+                let clause = tokio::spawn(kit::in_time(kit::$clause(broken)));
+                assert!(clause.await.is_err_and(|error| error.is_panic()), "it holds though {:?}", Defect::$defect);
+            }
+        )*
+    };
+}
+
+clauses_fail! {
+    clause_01_an_absent_key_is_claimed_and_one_of_many_claims_wins on EverybodyWins
+    clause_02_a_present_key_is_reported_and_not_changed on AttemptsAreForgotten
+    clause_03_a_claim_repeated_by_its_token_is_acquired_again on ARepeatedClaimIsInItsOwnWay
+    clause_04_a_lease_lapses_and_the_claim_stays_in_place_until_its_ttl on LeasesNeverLapse
+    clause_05_only_exactly_the_lapsed_claim_is_taken_over_and_by_one on AnyClaimIsTakenOver
+    clause_05_taking_over_what_is_gone_claims on TakingOverNothingWritesNothing
+    clause_06_renewing_starts_the_lease_anew on RenewingDoesNothing
+    clause_07_a_completion_stays_for_its_ttl on CompletionsExpireEarly
+    clause_07_and_08_a_lapsed_owner_that_was_not_superseded_completes_and_releases on ALapsedOwnerIsSuperseded
+    clause_08_a_release_makes_the_key_absent on ReleasingDoesNothing
+    clause_09_a_superseded_owner_changes_nothing on TokensAreIgnored
+    clause_10_payloads_come_back_byte_for_byte on PayloadsEndAtNul
+    clause_12_keys_do_not_touch_each_other on ScopesAreIgnored
+    clause_13_whoever_listens_is_told_of_a_completion_and_of_a_release on NobodyIsTold
+}
+
+mod also {
+    use super::*;
+
+    clauses_fail! {
+        clause_04_a_lease_lapses_and_the_claim_stays_in_place_until_its_ttl on LapsedClaimsVanish
+        clause_07_neither_reading_nor_repeating_prolongs_a_completion on ARepeatedCompletionProlongs
+    }
+}
