@@ -8,6 +8,7 @@ mod expand;
 mod handler;
 mod options;
 mod suggest;
+mod values;
 
 use proc_macro::TokenStream;
 

@@ -9,9 +9,10 @@ use std::time::Duration;
 use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::ext::IdentExt as _;
 use syn::parse::{ParseStream, Parser as _};
-use syn::{Error, Expr, ExprLit, Ident, Lit, LitStr, Result, Token};
+use syn::{Error, Expr, Ident, Result, Token};
 
-use crate::{durations, suggest};
+use crate::suggest;
+use crate::values::{boolean, duration, expression, header, non_empty, one_of};
 
 /// What an author chose, validated.
 #[derive(Default)]
@@ -164,7 +165,6 @@ const CONFLICTS: [(&str, &str, &str); 2] = [
 ];
 
 /// As `idem_core::Policy` has them; it checks again where the expansion is compiled.
-const MIN: Duration = Duration::from_millis(100);
 const MAX_TTL: Duration = Duration::from_hours(24 * 3650);
 const MAX_LEASE: Duration = Duration::from_hours(24);
 /// Longer than any client waits for an answer.
@@ -334,80 +334,6 @@ fn conflicts(settings: &[Setting], errors: &mut Errors) {
 fn set<T>(slot: &mut T, value: std::result::Result<T, String>) -> std::result::Result<(), String> {
     *slot = value?;
     Ok(())
-}
-
-fn string(value: &Expr) -> Option<&LitStr> {
-    match value {
-        Expr::Lit(ExprLit {
-            lit: Lit::Str(text), ..
-        }) => Some(text),
-        Expr::Group(group) => string(&group.expr),
-        _ => None,
-    }
-}
-
-/// An expression, quoted or not.
-fn expression(value: &Expr) -> std::result::Result<Expr, String> {
-    match string(value) {
-        None => Ok(value.clone()),
-        Some(text) => text.parse().map_err(|error: Error| match text.value().trim() {
-            "" => "this is empty".to_owned(),
-            _ => format!("this is none: {error}"),
-        }),
-    }
-}
-
-fn duration(value: &Expr, max: Duration) -> std::result::Result<Duration, String> {
-    let text = string(value).ok_or("write it in quotes and with a unit")?.value();
-    let duration =
-        durations::parse(&text).map_err(|why| format!("{why}; the units are `ms`, `s`, `m`, `h` and `d`"))?;
-    match duration {
-        Duration::ZERO => Err("zero is none".into()),
-        short if short < MIN => Err("the shortest is \"100ms\"".into()),
-        long if long > max => Err(format!("the longest is \"{}h\"", max.as_secs() / 3600)),
-        duration => Ok(duration),
-    }
-}
-
-/// A header name, in lower case.
-fn header(value: &Expr) -> std::result::Result<String, String> {
-    let name = non_empty(value)?.to_ascii_lowercase();
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    match name.bytes().find(|byte| !is_token(*byte)) {
-        None => Ok(name),
-        Some(_) => Err(format!("`{name}` has a character that header names cannot have")),
-    }
-}
-
-fn boolean(value: &Expr) -> std::result::Result<bool, String> {
-    match value {
-        Expr::Lit(ExprLit {
-            lit: Lit::Bool(value), ..
-        }) => Ok(value.value),
-        Expr::Group(group) => boolean(&group.expr),
-        _ => Err("write one of the two, without quotes".into()),
-    }
-}
-
-/// One of some quoted words.
-fn one_of<T: Copy>(value: &Expr, words: &[(&str, T)]) -> std::result::Result<T, String> {
-    let written = string(value).ok_or("write one of them, in quotes")?.value();
-    let known = || words.iter().map(|(word, _)| *word);
-    match words.iter().find(|(word, _)| *word == written) {
-        Some((_, meaning)) => Ok(*meaning),
-        None => Err(match suggest::closest(&written, known()) {
-            Some(meant) => format!("did you mean \"{meant}\"?"),
-            None => format!("\"{written}\" is none of them"),
-        }),
-    }
-}
-
-fn non_empty(value: &Expr) -> std::result::Result<String, String> {
-    match string(value).map(LitStr::value) {
-        None => Err("write it in quotes".into()),
-        Some(text) if text.trim().is_empty() => Err("this is empty".into()),
-        Some(text) => Ok(text),
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,73 @@
+//! The memory backend behind switches, one for each way in which a store can fail.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::{
+    Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, MemoryBackend, RecordKey,
+};
+
+/// The memory backend behind switches.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Faulty {
+    pub(super) inner: MemoryBackend,
+    pub(super) fault: Arc<Switches>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Switches {
+    /// Every call takes effect and then hangs.
+    pub(super) hangs: AtomicBool,
+    /// Renewals fail.
+    pub(super) renewals_fail: AtomicBool,
+    /// Completions and releases fail.
+    pub(super) settling_fails: AtomicBool,
+    /// Nobody can listen for changes.
+    pub(super) deaf: AtomicBool,
+}
+
+impl Faulty {
+    async fn answer<T>(&self, answer: T) -> Result<T, BackendError> {
+        if self.fault.hangs.load(Ordering::SeqCst) {
+            futures_util::future::pending::<()>().await;
+        }
+        Ok(answer)
+    }
+
+    fn fails(switch: &AtomicBool) -> Result<(), BackendError> {
+        if switch.load(Ordering::SeqCst) {
+            return Err(BackendError::new(BackendErrorKind::Unavailable, "switched off"));
+        }
+        Ok(())
+    }
+}
+
+impl Backend for Faulty {
+    async fn claim(&self, key: &RecordKey, claim: &Claim) -> Result<Acquisition, BackendError> {
+        self.answer(self.inner.claim(key, claim).await?).await
+    }
+
+    async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
+        self.answer(self.inner.take_over(key, lapsed, claim).await?).await
+    }
+
+    async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        Self::fails(&self.fault.renewals_fail)?;
+        self.answer(self.inner.renew(key, claim).await?).await
+    }
+
+    async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
+        Self::fails(&self.fault.settling_fails)?;
+        self.answer(self.inner.complete(key, claim, completion).await?).await
+    }
+
+    async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        Self::fails(&self.fault.settling_fails)?;
+        self.answer(self.inner.release(key, claim).await?).await
+    }
+
+    async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
+        Self::fails(&self.fault.deaf)?;
+        self.answer(self.inner.changed(key).await?).await
+    }
+}

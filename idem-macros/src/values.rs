@@ -1,0 +1,86 @@
+//! From the expressions behind an option's `=` to values.
+//!
+//! Owns what a value may look like and what is said where it does not. Which option takes which is `options`'.
+
+use std::time::Duration;
+
+use syn::{Error, Expr, ExprLit, Lit, LitStr};
+
+use crate::{durations, suggest};
+
+/// As `idem_core::Policy` has it; backends count in milliseconds.
+const MIN: Duration = Duration::from_millis(100);
+
+fn string(value: &Expr) -> Option<&LitStr> {
+    match value {
+        Expr::Lit(ExprLit {
+            lit: Lit::Str(text), ..
+        }) => Some(text),
+        Expr::Group(group) => string(&group.expr),
+        _ => None,
+    }
+}
+
+/// An expression, quoted or not.
+pub(crate) fn expression(value: &Expr) -> Result<Expr, String> {
+    match string(value) {
+        None => Ok(value.clone()),
+        Some(text) => text.parse().map_err(|error: Error| match text.value().trim() {
+            "" => "this is empty".to_owned(),
+            _ => format!("this is none: {error}"),
+        }),
+    }
+}
+
+pub(crate) fn duration(value: &Expr, max: Duration) -> Result<Duration, String> {
+    let text = string(value).ok_or("write it in quotes and with a unit")?.value();
+    let duration =
+        durations::parse(&text).map_err(|why| format!("{why}; the units are `ms`, `s`, `m`, `h` and `d`"))?;
+    match duration {
+        Duration::ZERO => Err("zero is none".into()),
+        short if short < MIN => Err("the shortest is \"100ms\"".into()),
+        long if long > max => Err(format!("the longest is \"{}h\"", max.as_secs() / 3600)),
+        duration => Ok(duration),
+    }
+}
+
+/// A header name, in lower case.
+pub(crate) fn header(value: &Expr) -> Result<String, String> {
+    let name = non_empty(value)?.to_ascii_lowercase();
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    match name.bytes().find(|byte| !is_token(*byte)) {
+        None => Ok(name),
+        Some(_) => Err(format!("`{name}` has a character that header names cannot have")),
+    }
+}
+
+pub(crate) fn boolean(value: &Expr) -> Result<bool, String> {
+    match value {
+        Expr::Lit(ExprLit {
+            lit: Lit::Bool(value), ..
+        }) => Ok(value.value),
+        Expr::Group(group) => boolean(&group.expr),
+        _ => Err("write one of the two, without quotes".into()),
+    }
+}
+
+/// One of some quoted words.
+pub(crate) fn one_of<T: Copy>(value: &Expr, words: &[(&str, T)]) -> Result<T, String> {
+    let written = string(value).ok_or("write one of them, in quotes")?.value();
+    let known = || words.iter().map(|(word, _)| *word);
+    match words.iter().find(|(word, _)| *word == written) {
+        Some((_, meaning)) => Ok(*meaning),
+        None => Err(match suggest::closest(&written, known()) {
+            Some(meant) => format!("did you mean \"{meant}\"?"),
+            None => format!("\"{written}\" is none of them"),
+        }),
+    }
+}
+
+pub(crate) fn non_empty(value: &Expr) -> Result<String, String> {
+    match string(value).map(LitStr::value) {
+        None => Err("write it in quotes".into()),
+        Some(text) if text.trim().is_empty() => Err("this is empty".into()),
+        Some(text) => Ok(text),
+    }
+}
