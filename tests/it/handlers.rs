@@ -311,6 +311,23 @@ async fn a_multipart_form_encoded_again_is_replayed() {
     assert_eq!(call("one", "y").send().await.problem(), "key-reused");
 }
 
+/// Whatever reads it later, the body is read whole before, and within the limit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_whole_request_is_read_within_the_limit() {
+    let service = Service::redis(routes()).await;
+    let call = |len: usize| {
+        let call = service
+            .client
+            .call(Method::POST, "/request")
+            .key("k")
+            .body(vec![b'x'; len]);
+        call.send()
+    };
+    let limit = 2 * 1024 * 1024;
+    assert_eq!(call(limit + 1).await.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(call(limit).await.body, format!("Some({limit})"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_return_and_a_question_mark_end_the_handler_and_not_more() {
     let service = Service::redis(routes()).await;

@@ -87,7 +87,8 @@ impl Work {
         }
         match settled {
             Ok(fenced) => {
-                if fenced == Fenced::Superseded {
+                // A release has nothing to lose; and repeated, it finds nothing.
+                if is_kept && fenced == Fenced::Superseded {
                     tracing::warn!(
                         key = %self.key,
                         attempt = self.claim.attempt,
