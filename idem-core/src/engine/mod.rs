@@ -228,4 +228,6 @@ impl Run {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

@@ -1,0 +1,272 @@
+//! One process's way to the shared store, where everything goes wrong that a network can do.
+//!
+//! Owns which call gets through, when, and whether its answer does. Does not judge; it tells the oracle what took
+//! effect.
+
+use std::panic::resume_unwind;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::pending;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::oracle::Oracle;
+use super::{Random, key_at};
+use crate::{
+    Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, MemoryBackend, RecordKey,
+};
+
+/// What one process's calls meet.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Weather {
+    Clear,
+    Flaky,
+    /// Every call hangs until then.
+    Stalled(Instant),
+}
+
+/// What the test and all processes share. Locked for a moment, never while anybody waits.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) random: Random,
+    pub(super) oracle: Oracle,
+    pub(super) weather: Vec<Weather>,
+    /// How many calls of a process went wrong so far.
+    pub(super) faults: Vec<u64>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Shared(pub(super) Arc<Mutex<World>>);
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call, owned, so that it can arrive after its caller has given up.
+#[derive(Clone, Debug)]
+pub(super) enum Call {
+    Claim(Claim),
+    TakeOver(Claim, Claim),
+    Renew(Claim),
+    Complete(Claim, Completion),
+    Release(Claim),
+}
+
+impl Call {
+    pub(super) fn claim(&self) -> &Claim {
+        match self {
+            Self::Claim(claim)
+            | Self::TakeOver(_, claim)
+            | Self::Renew(claim)
+            | Self::Complete(claim, _)
+            | Self::Release(claim) => claim,
+        }
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Claim(_) => "claim",
+            Self::TakeOver(..) => "take-over",
+            Self::Renew(_) => "renewal",
+            Self::Complete(..) => "completion",
+            Self::Release(_) => "release",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Reply {
+    Acquisition(Acquisition),
+    Fenced(Fenced),
+}
+
+impl Reply {
+    pub(super) fn took_effect(&self) -> bool {
+        matches!(
+            self,
+            Self::Acquisition(Acquisition::Acquired) | Self::Fenced(Fenced::Applied)
+        )
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    None,
+    Slow(Duration),
+    ErrorBefore,
+    ErrorAfter,
+    HangBefore,
+    HangAfter,
+    /// Takes effect when its caller may have given up long ago.
+    Late(Duration),
+    Stall(Instant),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Door {
+    pub(super) process: usize,
+    pub(super) store: MemoryBackend,
+    pub(super) shared: Shared,
+}
+
+impl Door {
+    /// Ends the calling task silently if its process is dead: the dead make no calls.
+    fn lives(&self) {
+        let is_dead = self.shared.lock().oracle.is_dead(self.process);
+        if is_dead {
+            resume_unwind(Box::new("the process is dead"));
+        }
+    }
+
+    fn draw(&self, call: Option<&Call>) -> Fault {
+        self.lives();
+        let world = &mut *self.shared.lock();
+        let fault = match world.weather[self.process] {
+            Weather::Stalled(until) if until > Instant::now() => Fault::Stall(until),
+            // What it takes over may have come back to life meanwhile.
+            _ if matches!(call, Some(Call::TakeOver(..))) && world.random.below(3) == 0 => {
+                match world.random.below(2) {
+                    0 => Fault::Late(Duration::from_millis(world.random.below(4_000))),
+                    _ => Fault::Slow(Duration::from_millis(world.random.below(1_000))),
+                }
+            }
+            Weather::Flaky => match world.random.below(16) {
+                0..=1 => Fault::ErrorBefore,
+                2..=3 => Fault::ErrorAfter,
+                4 => Fault::HangBefore,
+                5 => Fault::HangAfter,
+                6..=7 => Fault::Late(Duration::from_millis(world.random.below(4_000))),
+                8..=9 => Fault::Slow(Duration::from_millis(world.random.below(1_200))),
+                _ => Fault::None,
+            },
+            _ => Fault::None,
+        };
+        if !matches!(fault, Fault::None) {
+            world.faults[self.process] += 1;
+        }
+        fault
+    }
+
+    /// Nothing waits between the effect and the oracle's learning of it.
+    async fn take_effect(&self, key: &RecordKey, call: &Call) -> Result<Reply, BackendError> {
+        let Self { process, store, shared } = self;
+        let reply = match call {
+            Call::Claim(claim) => Reply::Acquisition(store.claim(key, claim).await?),
+            Call::TakeOver(lapsed, claim) => Reply::Acquisition(store.take_over(key, lapsed, claim).await?),
+            Call::Renew(claim) => Reply::Fenced(store.renew(key, claim).await?),
+            Call::Complete(claim, completion) => Reply::Fenced(store.complete(key, claim, completion).await?),
+            Call::Release(claim) => Reply::Fenced(store.release(key, claim).await?),
+        };
+        shared.lock().oracle.observed(*process, key_at(key), call, &reply);
+        Ok(reply)
+    }
+
+    async fn pass(&self, key: &RecordKey, call: Call) -> Result<Reply, BackendError> {
+        let fault = self.draw(Some(&call));
+        if matches!(fault, Fault::None) {
+            return self.take_effect(key, &call).await;
+        }
+        self.note(key, &call, fault);
+        let reply = match fault {
+            Fault::None | Fault::ErrorBefore | Fault::HangBefore => None,
+            Fault::Slow(time) => {
+                sleep(time).await;
+                self.lives();
+                return self.take_effect(key, &call).await;
+            }
+            Fault::Stall(until) => {
+                sleep_until(until).await;
+                self.lives();
+                return self.take_effect(key, &call).await;
+            }
+            Fault::ErrorAfter | Fault::HangAfter => Some(self.take_effect(key, &call).await?),
+            Fault::Late(time) => {
+                let (door, key) = (self.clone(), key.clone());
+                tokio::spawn(async move {
+                    sleep(time).await;
+                    door.take_effect(&key, &call).await
+                });
+                return pending().await;
+            }
+        };
+        if reply.is_some() {
+            self.disturb(key, call.claim());
+        }
+        match fault {
+            Fault::HangBefore | Fault::HangAfter => pending().await,
+            _ => Err(BackendError::new(
+                BackendErrorKind::Unavailable,
+                "a fault of the model's",
+            )),
+        }
+    }
+
+    fn note(&self, key: &RecordKey, call: &Call, fault: Fault) {
+        let world = &mut *self.shared.lock();
+        let fault = match fault {
+            // An instant is not the same in two runs.
+            Fault::Stall(_) => "Stall".to_owned(),
+            fault => format!("{fault:?}"),
+        };
+        let event = format!("p{} k{} {} meets {fault}", self.process, key_at(key), call.name());
+        world.oracle.note(&event);
+        world.oracle.disturbed(key_at(key), call.claim().token);
+    }
+
+    fn disturb(&self, key: &RecordKey, claim: &Claim) {
+        self.shared.lock().oracle.disturbed(key_at(key), claim.token);
+    }
+
+    async fn acquire(&self, key: &RecordKey, call: Call) -> Result<Acquisition, BackendError> {
+        match self.pass(key, call).await? {
+            Reply::Acquisition(acquisition) => Ok(acquisition),
+            Reply::Fenced(_) => unreachable!("claims are acquired"),
+        }
+    }
+
+    async fn fenced(&self, key: &RecordKey, call: Call) -> Result<Fenced, BackendError> {
+        match self.pass(key, call).await? {
+            Reply::Fenced(fenced) => Ok(fenced),
+            Reply::Acquisition(_) => unreachable!("owners' calls are fenced"),
+        }
+    }
+}
+
+impl Backend for Door {
+    async fn claim(&self, key: &RecordKey, claim: &Claim) -> Result<Acquisition, BackendError> {
+        self.acquire(key, Call::Claim(claim.clone())).await
+    }
+
+    async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
+        self.acquire(key, Call::TakeOver(lapsed.clone(), claim.clone())).await
+    }
+
+    async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        self.fenced(key, Call::Renew(claim.clone())).await
+    }
+
+    async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
+        self.fenced(key, Call::Complete(claim.clone(), completion.clone()))
+            .await
+    }
+
+    async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        self.fenced(key, Call::Release(claim.clone())).await
+    }
+
+    async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
+        match self.draw(None) {
+            Fault::None => {}
+            Fault::ErrorBefore | Fault::ErrorAfter => {
+                return Err(BackendError::new(
+                    BackendErrorKind::Unavailable,
+                    "a fault of the model's",
+                ));
+            }
+            _ => return pending().await,
+        }
+        self.store.changed(key).await
+    }
+}

@@ -1,0 +1,81 @@
+//! Handlers that end when, and how, the test says.
+//!
+//! Owns a handler's life from its grant on: it must start, and must not be dropped before its end (IDEM-5).
+
+use std::panic::resume_unwind;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::door::Shared;
+use super::seen::End;
+use crate::engine::{Duplicate, Executed, Finished, Outcome};
+use crate::{BackendErrorKind, Completion, Token};
+
+/// What a request got.
+#[derive(Debug)]
+pub(super) enum Got {
+    Executed(Executed<u64>),
+    Duplicate(Duplicate),
+    Failed(BackendErrorKind),
+}
+
+/// A handler that waits for its end, and where it runs.
+pub(super) struct Gate {
+    pub(super) process: usize,
+    pub(super) end: oneshot::Sender<End>,
+}
+
+pub(super) type Gates = Arc<Mutex<Vec<Gate>>>;
+
+/// A handler that was granted the right to run, and must not be dropped before its end (IDEM-5).
+pub(super) struct Granted {
+    pub(super) shared: Shared,
+    pub(super) process: usize,
+    pub(super) key: usize,
+    pub(super) token: Token,
+    pub(super) ended: bool,
+}
+
+impl Granted {
+    fn end(&mut self, end: &End) {
+        self.ended = true;
+        self.shared.lock().oracle.ended(self.key, self.token, end.clone());
+    }
+
+    pub(super) async fn run(mut self, gates: Gates) -> Finished<u64> {
+        let number = self.shared.lock().oracle.started(self.key, self.token);
+        let (end, told) = oneshot::channel();
+        let process = self.process;
+        gates.lock().expect("not poisoned").push(Gate { process, end });
+        let end = match told.await {
+            Ok(End::With(Outcome::Complete(Completion::Stored(_)))) => {
+                End::With(Outcome::Complete(Completion::Stored(payload(number))))
+            }
+            Ok(end) => end,
+            Err(_) => resume_unwind(Box::new("the process is dead")),
+        };
+        self.end(&end);
+        match end {
+            End::With(outcome) => Finished::Whole {
+                answer: number,
+                outcome,
+            },
+            // Not `panic!`, which would fill the output with what is on purpose.
+            End::Panicked | End::Killed => resume_unwind(Box::new("in the handler, on purpose")),
+        }
+    }
+}
+
+impl Drop for Granted {
+    fn drop(&mut self) {
+        let oracle = &mut self.shared.lock().oracle;
+        let may_end = self.ended || oracle.is_dead(self.process);
+        oracle.check(may_end, "IDEM-5", "a handler was dropped before its end");
+    }
+}
+
+fn payload(number: u64) -> Bytes {
+    Bytes::copy_from_slice(&number.to_be_bytes())
+}

@@ -1,0 +1,410 @@
+//! What may be observed, judged rule by rule.
+//!
+//! Owns a record of its own of every claim, start, end and answer, kept from what took effect at the store and at what
+//! time. Does not ask the engine or the store what they believe.
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash as _};
+
+use tokio::time::Instant;
+
+use super::door::{Call, Reply};
+use super::handler::Got;
+use super::seen::{Counts, End, Held, Seen, Slot, beside};
+use super::{KEYS, LEASE, REFUSING, TTL};
+use crate::engine::{Duplicate, Executed, Outcome};
+use crate::{Completion, Fingerprint, Token};
+
+const REMEMBERED: usize = 30;
+
+#[derive(Debug)]
+pub(super) struct Oracle {
+    slots: [Slot; KEYS],
+    dead: Vec<bool>,
+    numbers: u64,
+    begun: Instant,
+    events: VecDeque<String>,
+    pub(super) trace: DefaultHasher,
+    pub(super) counts: Counts,
+    pub(super) violation: Option<String>,
+}
+
+impl Oracle {
+    pub(super) fn new() -> Self {
+        let begun = Instant::now();
+        let slot = |_| Slot {
+            held: None,
+            changed: begun,
+            seen: Vec::new(),
+        };
+        Self {
+            slots: std::array::from_fn(slot),
+            dead: Vec::new(),
+            numbers: 0,
+            begun,
+            events: VecDeque::new(),
+            trace: DefaultHasher::new(),
+            counts: Counts::default(),
+            violation: None,
+        }
+    }
+
+    pub(super) fn note(&mut self, event: &str) {
+        let event = format!("{:>9} ms  {event}", self.begun.elapsed().as_millis());
+        event.hash(&mut self.trace);
+        if self.events.len() == REMEMBERED {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+
+    /// Keeps the first violation, with what led to it.
+    pub(super) fn violated(&mut self, rule: &str, what: &str) {
+        if self.violation.is_none() {
+            let events = self.events.make_contiguous().join("\n");
+            self.violation = Some(format!("{rule}: {what}\nthe last events:\n{events}"));
+        }
+    }
+
+    pub(super) fn check(&mut self, holds: bool, rule: &str, what: &str) {
+        if !holds {
+            self.violated(rule, what);
+        }
+    }
+
+    pub(super) fn died(&mut self, process: usize) {
+        self.dead.resize(self.dead.len().max(process + 1), false);
+        self.dead[process] = true;
+        let seen = self.slots.iter_mut().flat_map(|slot| &mut slot.seen);
+        for seen in seen.filter(|seen| seen.process == process && seen.started && seen.end.is_none()) {
+            seen.end = Some(End::Killed);
+        }
+    }
+
+    pub(super) fn is_dead(&self, process: usize) -> bool {
+        self.dead.get(process).copied().unwrap_or_default()
+    }
+
+    /// A call about this claim is about to go wrong.
+    pub(super) fn disturbed(&mut self, key: usize, token: Token) {
+        if let Some(seen) = self.slots[key].find(token) {
+            seen.disturbed = true;
+        }
+    }
+
+    /// Nobody's timers were on time.
+    pub(super) fn all_disturbed(&mut self) {
+        for seen in self.slots.iter_mut().flat_map(|slot| &mut slot.seen) {
+            seen.disturbed = true;
+        }
+    }
+
+    fn number(&mut self, key: usize, token: Token) -> String {
+        let seen = self.slots[key].find(token);
+        seen.map_or_else(|| "a claim never made".to_owned(), |seen| format!("#{}", seen.number))
+    }
+
+    /// `call` has reached the store, which answered `reply`.
+    pub(super) fn observed(&mut self, process: usize, key: usize, call: &Call, reply: &Reply) {
+        let now = Instant::now();
+        self.slots[key].expire(now);
+        let token = call.claim().token;
+        let held = self.slots[key].held.as_ref();
+        let is_mine = held.is_some_and(|held| held.is_claim_of(token));
+        let expected = match call {
+            Call::Claim(_) => held.is_none() || is_mine,
+            Call::TakeOver(lapsed, _) => {
+                held.is_none_or(|held| is_mine || held.is_claim_of(lapsed.token) && held.has_lapsed(now))
+            }
+            Call::Renew(_) | Call::Release(_) => is_mine,
+            Call::Complete(..) => held.is_some_and(|held| held.token == token),
+        };
+        self.may_settle(key, call);
+        let took_effect = reply.took_effect();
+        let rule = match call {
+            Call::Claim(_) | Call::TakeOver(..) => "IDEM-1",
+            _ => "IDEM-8",
+        };
+        if took_effect {
+            self.take_effect(process, key, call, now);
+        } else if matches!(call, Call::Complete(..)) {
+            self.counts.superseded += 1;
+        }
+        let number = self.number(key, token);
+        let effect = if took_effect { "took effect" } else { "changed nothing" };
+        self.note(&format!("p{process} k{key} {} of {number} {effect}", call.name()));
+        if super::CHECKS_THE_STORE {
+            self.check(took_effect == expected, rule, "the store should have done otherwise");
+        }
+    }
+
+    /// A started handler's claim ends by its own outcome (IDEM-6).
+    fn may_settle(&mut self, key: usize, call: &Call) {
+        let ends_by = match call {
+            Call::Complete(_, completion) => Outcome::Complete(completion.clone()),
+            Call::Release(_) => Outcome::Release,
+            _ => return,
+        };
+        let Some(seen) = self.slots[key].find(call.claim().token) else {
+            return;
+        };
+        let is_its_own = match &seen.end {
+            // Given up before it started. Of a second attempt that would hide that there was a first one (IDEM-7).
+            None => !seen.started && ends_by == Outcome::Release && seen.claim.attempt == 1,
+            Some(End::With(outcome)) => *outcome == ends_by,
+            Some(End::Killed) => false,
+            Some(End::Panicked) => ends_by == Outcome::Release && !REFUSING[key],
+        };
+        self.check(
+            is_its_own,
+            "IDEM-6",
+            "a claim was ended by what is not its handler's outcome",
+        );
+    }
+
+    fn take_effect(&mut self, process: usize, key: usize, call: &Call, now: Instant) {
+        let claim = call.claim();
+        let ends_by = match call {
+            Call::Claim(_) | Call::TakeOver(..) => return self.claimed(process, key, call, now),
+            Call::Renew(_) => None,
+            Call::Complete(_, completion) => Some(Outcome::Complete(completion.clone())),
+            Call::Release(_) => Some(Outcome::Release),
+        };
+        let slot = &mut self.slots[key];
+        // A store that lets a superseded owner through must not be believed here.
+        let Some(held) = slot.held.as_mut().filter(|held| held.is_claim_of(claim.token)) else {
+            return;
+        };
+        slot.changed = now;
+        match &ends_by {
+            None => held.expires = now + LEASE + TTL,
+            Some(Outcome::Release) => slot.held = None,
+            Some(Outcome::Complete(completion)) => {
+                held.completion = Some(completion.clone());
+                held.expires = now + TTL;
+            }
+        }
+        if let Some(seen) = slot.find(claim.token) {
+            match ends_by {
+                None => (seen.leased, seen.disturbed) = (now, false),
+                Some(outcome) => seen.settled = Some((now, outcome)),
+            }
+        }
+    }
+
+    fn claimed(&mut self, process: usize, key: usize, call: &Call, now: Instant) {
+        let claim = call.claim();
+        let attempt = match call {
+            Call::TakeOver(lapsed, _) => lapsed.attempt + 1,
+            _ => 1,
+        };
+        self.check(claim.attempt == attempt, "IDEM-7", "the attempt is not one more");
+        let previous = self.slots[key].held.take().filter(|held| held.token != claim.token);
+        if let Some(held) = previous {
+            self.counts.take_overs += 1;
+            self.check(held.attempt + 1 == claim.attempt, "IDEM-7", "an attempt was skipped");
+            self.check(
+                !REFUSING[key],
+                "IDEM-7",
+                "a claim was taken over though a crash refuses",
+            );
+            let is_equal = held.fingerprint == claim.fingerprint;
+            self.check(is_equal, "IDEM-3", "another request has taken a claim over");
+            self.replaced(key, held.token);
+        }
+        self.slots[key].changed = now;
+        self.slots[key].held = Some(Held {
+            token: claim.token,
+            attempt: claim.attempt,
+            fingerprint: claim.fingerprint,
+            completion: None,
+            expires: now + LEASE + TTL,
+        });
+        if let Some(seen) = self.slots[key].find(claim.token) {
+            (seen.leased, seen.disturbed) = (now, false);
+            return;
+        }
+        self.numbers += 1;
+        self.slots[key].seen.push(Seen {
+            number: self.numbers,
+            claim: claim.clone(),
+            process,
+            leased: now,
+            disturbed: false,
+            replaced: false,
+            started: false,
+            end: None,
+            ended: now,
+            settled: None,
+        });
+    }
+
+    fn replaced(&mut self, key: usize, token: Token) {
+        let Some(seen) = self.slots[key].find(token) else {
+            return;
+        };
+        seen.replaced = true;
+        let is_given_up = match &seen.end {
+            // An outcome is given up that could not be recorded for as long as it would have been kept.
+            Some(End::With(Outcome::Complete(_))) => seen.ended.elapsed() >= TTL,
+            // Once there is nothing to lose, nothing is renewed.
+            Some(End::With(Outcome::Release) | End::Panicked | End::Killed) => true,
+            None => false,
+        };
+        let may_lapse = !seen.started || seen.disturbed || is_given_up;
+        let process = seen.process;
+        let may_lapse = may_lapse || self.is_dead(process);
+        let what = "a lease lapsed though nothing was in the way of its renewal";
+        self.check(may_lapse, "IDEM-7", what);
+    }
+
+    /// The handler of a claim has started; the number of its run.
+    pub(super) fn started(&mut self, key: usize, token: Token) -> u64 {
+        let now = Instant::now();
+        let slot = &mut self.slots[key];
+        slot.expire(now);
+        let holds = slot
+            .held
+            .as_ref()
+            .is_some_and(|held| held.is_claim_of(token) && !held.has_lapsed(now));
+        let Some(at) = slot.seen.iter().position(|seen| seen.claim.token == token) else {
+            self.violated("IDEM-1", "a handler started without a claim");
+            return 0;
+        };
+        let seen = &mut slot.seen[at];
+        let (number, fingerprint, again) = (seen.number, seen.claim.fingerprint, seen.started);
+        seen.started = true;
+        let verdicts = slot.seen.iter().filter(|other| other.number != number && other.started);
+        let verdicts: Vec<_> = verdicts.map(|other| beside(other, key, fingerprint, now)).collect();
+        let overlaps = |other: &&Seen| other.number != number && other.started && other.end.is_none();
+        let overlapping = slot.seen.iter().filter(overlaps).count();
+        self.counts.starts += 1;
+        self.counts.overlaps += u64::from(overlapping > 0);
+        self.note(&format!("k{key} the handler of #{number} starts"));
+        self.check(holds, "IDEM-1", "a handler started under a claim that does not hold");
+        self.check(!again, "IDEM-1", "a handler started twice under one claim");
+        for (rule, what) in verdicts.into_iter().flatten() {
+            self.violated(rule, what);
+        }
+        number
+    }
+
+    pub(super) fn ended(&mut self, key: usize, token: Token, end: End) {
+        let number = self.number(key, token);
+        self.note(&format!("k{key} the handler of {number} ends: {end:?}"));
+        if let Some(seen) = self.slots[key].find(token) {
+            (seen.end, seen.ended) = (Some(end), Instant::now());
+        }
+    }
+
+    /// A request has its answer; `token` where it ran.
+    pub(super) fn answered(&mut self, key: usize, mine: Fingerprint, token: Option<Token>, got: &Got) {
+        let now = Instant::now();
+        self.note(&format!("k{key} a request is answered: {got:?}"));
+        self.slots[key].expire(now);
+        match got {
+            Got::Executed(executed) => self.executed(key, token, executed),
+            Got::Duplicate(duplicate) => self.duplicate(key, mine, duplicate, now),
+            Got::Failed(_) => self.counts.failed += 1,
+        }
+    }
+
+    fn executed(&mut self, key: usize, token: Option<Token>, executed: &Executed<u64>) {
+        let seen = token.and_then(|token| self.slots[key].find(token));
+        let Some(seen) = seen else {
+            return self.violated("IDEM-1", "an answer without a claim");
+        };
+        let is_its_own = match (&seen.end, executed) {
+            (Some(End::Panicked), Executed::Panicked) => true,
+            (Some(End::With(outcome)), Executed::Answer { answer, recorded }) => {
+                let is_kept = matches!(outcome, Outcome::Complete(_));
+                let may_say_so = if is_kept {
+                    seen.settled.is_some() || !recorded
+                } else {
+                    *recorded
+                };
+                *answer == seen.number && may_say_so
+            }
+            _ => false,
+        };
+        self.check(
+            is_its_own,
+            "IDEM-5",
+            "the client's answer is not its handler's, or wrongly said to be recorded",
+        );
+    }
+
+    fn duplicate(&mut self, key: usize, mine: Fingerprint, duplicate: &Duplicate, now: Instant) {
+        let slot = &self.slots[key];
+        // What is in the way may end in the same instant, before the answer is seen; a completion cannot.
+        let just_changed = slot.changed == now;
+        let held = slot.held.as_ref();
+        let equal = held.filter(|held| held.fingerprint == mine);
+        let (holds, rule) = match duplicate {
+            Duplicate::Replay(payload) => {
+                let expected = Some(Completion::Stored(payload.clone()));
+                (
+                    equal.is_some_and(|held| held.completion == expected),
+                    self.wrong_replay(key, mine, payload),
+                )
+            }
+            Duplicate::NotStored => {
+                let expected = Some(Completion::NotStored);
+                (equal.is_some_and(|held| held.completion == expected), "IDEM-12")
+            }
+            Duplicate::Mismatch => (just_changed || held.is_some() && equal.is_none(), "IDEM-3"),
+            Duplicate::InFlight => {
+                let in_flight = equal.is_some_and(|held| held.completion.is_none() && !held.has_lapsed(now));
+                (just_changed || in_flight, "IDEM-4")
+            }
+            Duplicate::OutcomeUnknown => (
+                REFUSING[key] && (just_changed || equal.is_some_and(|held| held.has_lapsed(now))),
+                "IDEM-7",
+            ),
+        };
+        match duplicate {
+            Duplicate::Replay(_) => self.counts.replays += 1,
+            Duplicate::Mismatch => self.counts.mismatches += 1,
+            Duplicate::OutcomeUnknown => self.counts.unknown += 1,
+            _ => {}
+        }
+        self.check(holds, rule, "a duplicate got what it must not get");
+    }
+
+    /// Which rule a replay of `payload` would break if it is not what has to be stored.
+    fn wrong_replay(&self, key: usize, mine: Fingerprint, payload: &[u8]) -> &'static str {
+        let of = |seen: &&Seen| seen.number.to_be_bytes() == payload;
+        match self.slots[key].seen.iter().find(of) {
+            Some(seen) if seen.claim.fingerprint != mine => "IDEM-3",
+            Some(seen) if seen.settled.is_some() => "IDEM-14",
+            Some(_) => "IDEM-8",
+            None => "IDEM-2",
+        }
+    }
+
+    /// The runs whose outcome is kept and that have time left to record it, but have not.
+    pub(super) fn unrecorded(&self, since: Instant) -> Vec<u64> {
+        let now = Instant::now();
+        let is_open = |slot: &&Slot, seen: &Seen| {
+            matches!(seen.end, Some(End::With(Outcome::Complete(_))))
+                && seen.ended >= since
+                && !self.is_dead(seen.process)
+                && slot
+                    .held
+                    .as_ref()
+                    .is_some_and(|held| held.is_claim_of(seen.claim.token) && held.expires > now + LEASE)
+        };
+        let of = |slot: &Slot| {
+            let seen = slot.seen.iter().filter(|seen| is_open(&slot, seen));
+            seen.map(|seen| seen.number).collect::<Vec<_>>()
+        };
+        self.slots.iter().flat_map(of).collect()
+    }
+
+    /// Whether the outcome of this run was recorded, or somebody has taken its claim over.
+    pub(super) fn is_over(&self, number: u64) -> bool {
+        let mut seen = self.slots.iter().flat_map(|slot| &slot.seen);
+        seen.find(|seen| seen.number == number)
+            .is_none_or(|seen| seen.settled.is_some() || seen.replaced)
+    }
+}

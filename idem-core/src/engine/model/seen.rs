@@ -1,0 +1,143 @@
+//! What was seen of the claims of a key.
+//!
+//! Owns what the oracle remembers: each claim and its run, what has to be stored by now, and how often things happened.
+
+use tokio::time::Instant;
+
+use super::{LEASE, REFUSING, TTL};
+use crate::engine::Outcome;
+use crate::{Claim, Completion, Fingerprint, Token};
+
+/// How a handler ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    With(Outcome),
+    Panicked,
+    /// Its process died.
+    Killed,
+}
+
+/// One claim that took effect, and its run.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) number: u64,
+    pub(super) claim: Claim,
+    pub(super) process: usize,
+    /// When its lease last began.
+    pub(super) leased: Instant,
+    /// Whether anything has been in the way of its calls since.
+    pub(super) disturbed: bool,
+    pub(super) replaced: bool,
+    pub(super) started: bool,
+    pub(super) end: Option<End>,
+    pub(super) ended: Instant,
+    pub(super) settled: Option<(Instant, Outcome)>,
+}
+
+/// What has to be stored under a key.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) token: Token,
+    pub(super) attempt: u32,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) completion: Option<Completion>,
+    pub(super) expires: Instant,
+}
+
+impl Held {
+    pub(super) fn is_claim_of(&self, token: Token) -> bool {
+        self.completion.is_none() && self.token == token
+    }
+
+    pub(super) fn has_lapsed(&self, now: Instant) -> bool {
+        self.completion.is_none() && self.expires - TTL <= now
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) held: Option<Held>,
+    pub(super) changed: Instant,
+    pub(super) seen: Vec<Seen>,
+}
+
+impl Slot {
+    pub(super) fn find(&mut self, token: Token) -> Option<&mut Seen> {
+        self.seen.iter_mut().find(|seen| seen.claim.token == token)
+    }
+
+    pub(super) fn expire(&mut self, now: Instant) {
+        if self.held.as_ref().is_some_and(|held| held.expires <= now) {
+            self.held = None;
+        }
+        if self.seen.len() > 100 {
+            self.seen
+                .retain(|seen| seen.leased + LEASE + TTL * 4 > now || (seen.started && seen.end.is_none()));
+        }
+    }
+}
+
+/// How often what the rules are about has happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) starts: u64,
+    pub(super) overlaps: u64,
+    pub(super) replays: u64,
+    pub(super) mismatches: u64,
+    pub(super) take_overs: u64,
+    pub(super) superseded: u64,
+    pub(super) unknown: u64,
+    pub(super) failed: u64,
+}
+
+impl Counts {
+    fn all(&mut self) -> [&mut u64; 8] {
+        [
+            &mut self.starts,
+            &mut self.overlaps,
+            &mut self.replays,
+            &mut self.mismatches,
+            &mut self.take_overs,
+            &mut self.superseded,
+            &mut self.unknown,
+            &mut self.failed,
+        ]
+    }
+
+    pub(super) fn add(&mut self, mut other: Self) {
+        for (sum, count) in self.all().into_iter().zip(other.all()) {
+            *sum += *count;
+        }
+    }
+
+    /// Whether everything happened that the rules are about, and more than by chance.
+    pub(super) fn is_telling(mut self) -> bool {
+        self.all().into_iter().all(|count| *count >= 100)
+    }
+}
+
+/// What is wrong with a start beside, or after, an `other` run of the key.
+pub(super) fn beside(
+    other: &Seen,
+    key: usize,
+    mine: Fingerprint,
+    now: Instant,
+) -> Option<(&'static str, &'static str)> {
+    let lapses = other.leased + LEASE;
+    match &other.settled {
+        Some((at, Outcome::Complete(_))) if now < *at + TTL => {
+            Some(("IDEM-2", "a handler started though one completed"))
+        }
+        Some(_) => None,
+        None if now < lapses && other.end.is_none() => Some(("IDEM-1", "two handlers run under leases that hold")),
+        None if now < lapses => Some((
+            "IDEM-6",
+            "a handler started before an outcome was recorded or a lease lapsed",
+        )),
+        None if now >= lapses + TTL || other.replaced => None,
+        None if REFUSING[key] => Some(("IDEM-7", "a handler started after an unknown outcome")),
+        None => {
+            (other.claim.fingerprint != mine).then_some(("IDEM-3", "another request runs in place of a lapsed one"))
+        }
+    }
+}
