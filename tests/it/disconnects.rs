@@ -14,6 +14,7 @@ on_every_backend! {
     a_reset_connection_does_not_stop_the_handler
     a_cancelled_http2_stream_does_not_stop_the_handler
     drain_waits_for_a_handler_whose_client_has_gone
+    what_a_handler_holds_without_a_name_is_held_to_its_end
 }
 
 /// Sends a whole request over HTTP/1.1 and leaves the answer unread.
@@ -94,6 +95,17 @@ async fn drain_waits_for_a_handler_whose_client_has_gone(service: Service) {
 
     let retry = service.client.order("k", &Order::new("o").held()).send().await;
     assert!(retry.is_replay(), "{retry:?}");
+}
+
+async fn what_a_handler_holds_without_a_name_is_held_to_its_end(service: Service) {
+    let stream = send_http1(&service, "/orders/holding").await;
+    service.app.wait_until_started(1).await;
+    drop(stream);
+    service.app.wait_until_departed(1).await;
+    assert_eq!(service.app.returned_permits(), 0);
+    service.app.open_gate();
+    service.idempotency.drain().await;
+    assert_eq!(service.app.returned_permits(), 1);
 }
 
 /// The difference that the attribute makes: this is what happens without it.

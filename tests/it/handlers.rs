@@ -1,8 +1,6 @@
 //! Handlers of every shape: each compiles under the attribute, runs once and is replayed.
 
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::Bytes;
 use axum::extract::{Form, FromRef, Multipart, Path, Query, Request, State};
@@ -343,32 +341,6 @@ async fn a_return_and_a_question_mark_end_the_handler_and_not_more() {
     call(0, r#"{"a":"x"}"#).send().await.assert_replays(&returned);
     // A part of a tuple key counts as a key of its own: it must not be empty either.
     assert_eq!(call(7, r#"{"a":""}"#).send().await.problem(), "key-invalid");
-}
-
-/// Counts itself out when it is dropped.
-struct Permit(Arc<AtomicUsize>);
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-#[idempotent(ttl = "1m", scope = global)]
-async fn holds_what_it_does_not_name(_: Permit, (_, dropped): (Permit, Arc<AtomicUsize>)) -> String {
-    dropped.load(Ordering::SeqCst).to_string()
-}
-
-#[tokio::test]
-async fn arguments_that_no_pattern_binds_live_as_long_as_the_handler() {
-    let dropped = Arc::new(AtomicUsize::new(0));
-    let permit = || Permit(dropped.clone());
-    let answer = holds_what_it_does_not_name(permit(), (permit(), dropped.clone()).into()).await;
-    let body = axum::body::to_bytes(answer.into_body(), usize::MAX)
-        .await
-        .expect("in memory");
-    assert_eq!(body, "0");
-    assert_eq!(dropped.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]

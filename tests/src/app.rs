@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::{self, Display};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{FromRequestParts, Path, Request, State};
@@ -23,6 +24,7 @@ pub struct App {
     executions: Arc<Mutex<HashMap<String, u32>>>,
     started: Arc<watch::Sender<u32>>,
     departed: Arc<watch::Sender<u32>>,
+    returned: Arc<AtomicU32>,
     gate: Arc<watch::Sender<bool>>,
 }
 
@@ -70,6 +72,7 @@ impl App {
             executions: Arc::default(),
             started: Arc::new(watch::Sender::new(0)),
             departed: Arc::new(watch::Sender::new(0)),
+            returned: Arc::default(),
             gate: Arc::new(watch::Sender::new(false)),
         }
     }
@@ -83,6 +86,11 @@ impl App {
     /// Lets all held handlers, now and later, go on.
     pub fn open_gate(&self) {
         self.gate.send_replace(true);
+    }
+
+    /// How many permits handlers have held and given back.
+    pub fn returned_permits(&self) -> u32 {
+        self.returned.load(Ordering::SeqCst)
     }
 
     /// Waits until `count` handlers have started.
@@ -142,6 +150,33 @@ impl<S: Sync> FromRequestParts<S> for Tenant {
             .map(|token| Self(token.to_owned()))
             .ok_or(StatusCode::UNAUTHORIZED)
     }
+}
+
+/// What a handler may hold for as long as it runs, given back when it is dropped.
+struct Permit(App);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.returned.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl FromRequestParts<App> for Permit {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(_: &mut Parts, app: &App) -> Result<Self, StatusCode> {
+        Ok(Self(app.clone()))
+    }
+}
+
+#[idempotent(ttl = "24h", scope = "tenant")]
+async fn holding(
+    State(app): State<App>,
+    _: Permit,
+    tenant: Tenant,
+    Json(order): Json<Order>,
+) -> (StatusCode, Json<Value>) {
+    app.execute(&tenant, &order).await
 }
 
 #[idempotent(ttl = "24h", scope = "tenant")]
@@ -251,6 +286,7 @@ pub fn router(idempotency: &Idempotency, more: Router<App>) -> (Router, App) {
         .route("/orders/accepting", post(accepting))
         .route("/orders/refusing", post(refusing))
         .route("/orders/run-in-outage", post(run_in_outage))
+        .route("/orders/holding", post(holding))
         .route("/orders/naive", post(naive))
         .merge(more)
         .layer(idempotency.clone())
