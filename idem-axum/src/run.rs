@@ -90,7 +90,8 @@ impl Guarding {
             }
             Ok(Claimed::Duplicate(Duplicate::InFlight)) if policy.accepts() => problem::accepted(),
             Ok(Claimed::Duplicate(duplicate)) => self.duplicate(&record, duplicate),
-            Err(error) if policy.runs_in_outage() => {
+            // A record that cannot be read is there all the same (IDEM-15).
+            Err(error) if policy.runs_in_outage() && error.kind() != BackendErrorKind::Unreadable => {
                 tracing::error!(
                     key = %record,
                     error = &error as &dyn Error,

@@ -30,11 +30,38 @@ pub(crate) struct Connection(Arc<Shared>);
 
 struct Shared {
     client: Client,
-    current: RwLock<ConnectionManager>,
-    /// Calls that were given up since one was answered.
-    unanswered: AtomicU32,
+    current: RwLock<Arc<Current>>,
     /// Started when somebody waits for the first time.
     subscriptions: OnceLock<Subscriptions>,
+}
+
+struct Current {
+    manager: ConnectionManager,
+    /// Calls that were given up on this connection since one was answered.
+    unanswered: AtomicU32,
+}
+
+impl Current {
+    fn new(manager: ConnectionManager) -> Arc<Self> {
+        let unanswered = AtomicU32::new(0);
+        Arc::new(Self { manager, unanswered })
+    }
+
+    /// Waits for the answer to a call, and notes whether one came.
+    async fn answer_to<T>(&self, call: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+        let given_up = CountOnDrop(&self.unanswered);
+        let answer = call.await;
+        std::mem::forget(given_up);
+        // A primary that has become a replica stays one, and the name may lead elsewhere by now.
+        let is_useless = answer.as_ref().is_err_and(is_read_only);
+        self.unanswered
+            .store(if is_useless { UNANSWERED } else { 0 }, Ordering::Relaxed);
+        answer
+    }
+
+    fn is_useless(&self) -> bool {
+        self.unanswered.load(Ordering::Relaxed) >= UNANSWERED
+    }
 }
 
 impl Connection {
@@ -48,8 +75,7 @@ impl Connection {
             .map_err(|error| backend_error("connecting to Redis", error))?;
         let connection = Self(Arc::new(Shared {
             client,
-            current: RwLock::new(current),
-            unanswered: AtomicU32::new(0),
+            current: RwLock::new(Current::new(current)),
             subscriptions: OnceLock::new(),
         }));
         check::warn_about(&connection).await;
@@ -57,8 +83,10 @@ impl Connection {
     }
 
     pub(crate) async fn query<T: FromRedisValue>(&self, what: &'static str, command: &Cmd) -> Result<T, BackendError> {
-        let mut connection = self.current();
-        let answer = self.answer_to(command.query_async(&mut connection)).await;
+        let current = self.current();
+        let answer = current
+            .answer_to(command.query_async(&mut current.manager.clone()))
+            .await;
         answer.map_err(|error| backend_error(what, error))
     }
 
@@ -67,8 +95,10 @@ impl Connection {
         what: &'static str,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, BackendError> {
-        let mut connection = self.current();
-        let answer = self.answer_to(script.invoke_async(&mut connection)).await;
+        let current = self.current();
+        let answer = current
+            .answer_to(script.invoke_async(&mut current.manager.clone()))
+            .await;
         answer.map_err(|error| backend_error(what, error))
     }
 
@@ -85,38 +115,22 @@ impl Connection {
         Ok(subscriptions.get_or_init(|| fresh))
     }
 
-    /// Waits for the answer to a call, and notes whether one came.
-    async fn answer_to<T>(&self, call: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
-        let given_up = CountOnDrop(&self.0.unanswered);
-        let answer = call.await;
-        std::mem::forget(given_up);
-        // A primary that has become a replica stays one, and the name may lead elsewhere by now.
-        let is_useless = answer.as_ref().is_err_and(is_read_only);
-        self.0
-            .unanswered
-            .store(if is_useless { UNANSWERED } else { 0 }, Ordering::Relaxed);
-        answer
-    }
-
     /// The connection to use now: another one if the last has been silent.
-    fn current(&self) -> ConnectionManager {
-        let Shared {
-            client,
-            current,
-            unanswered,
-            ..
-        } = self.0.as_ref();
-        if unanswered.load(Ordering::Relaxed) >= UNANSWERED {
-            let mut current = current.write().unwrap_or_else(PoisonError::into_inner);
-            // Whoever held the lock before may have done it.
-            if unanswered.swap(0, Ordering::Relaxed) >= UNANSWERED
-                && let Ok(fresh) = ConnectionManager::new_lazy_with_config(client.clone(), tuned())
-            {
-                tracing::warn!("Redis does not answer, or takes no writes, on this connection; opening another one");
-                *current = fresh;
-            }
+    fn current(&self) -> Arc<Current> {
+        let Shared { client, current, .. } = self.0.as_ref();
+        let now = current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if !now.is_useless() {
+            return now;
         }
-        current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut current = current.write().unwrap_or_else(PoisonError::into_inner);
+        // Whoever held the lock before may have replaced it.
+        if current.is_useless()
+            && let Ok(fresh) = ConnectionManager::new_lazy_with_config(client.clone(), tuned())
+        {
+            tracing::warn!("Redis does not answer, or takes no writes, on this connection; opening another one");
+            *current = Current::new(fresh);
+        }
+        current.clone()
     }
 }
 

@@ -21,6 +21,7 @@ fn kind(error: &RedisError) -> BackendErrorKind {
             ServerErrorKind::BusyLoading
             | ServerErrorKind::ClusterDown
             | ServerErrorKind::MasterDown
+            | ServerErrorKind::ReadOnly
             | ServerErrorKind::TryAgain,
         ) => BackendErrorKind::Unavailable,
         ErrorKind::AuthenticationFailed | ErrorKind::Extension | ErrorKind::Server(_) => BackendErrorKind::Refused,

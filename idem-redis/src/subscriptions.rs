@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use idem_core::{BackendError, BackendErrorKind, Changed};
 use redis::aio::ConnectionManager;
-use redis::{Client, FromRedisValue as _, ProtocolVersion, PushInfo, PushKind, RedisError, RedisResult};
+use redis::{Client, ErrorKind, FromRedisValue as _, ProtocolVersion, PushInfo, PushKind, RedisError, RedisResult};
 use tokio::sync::futures::OwnedNotified;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -94,8 +94,14 @@ impl Subscriptions {
                 changed: Arc::default(),
                 confirmed: watch::Sender::new(None),
             });
-            // A failed send means that the task has ended: nobody will confirm, and the waiter is told so.
-            let _ = self.orders.send(Order::Subscribe(name.clone(), channel.clone()));
+            if self
+                .orders
+                .send(Order::Subscribe(name.clone(), channel.clone()))
+                .is_err()
+            {
+                let ended = RedisError::from((ErrorKind::Client, "the runtime of the subscribing task has ended"));
+                channel.confirmed.send_replace(Some(Err(ended)));
+            }
             Waiters { count: 0, channel }
         });
         waiters.count += 1;

@@ -71,6 +71,15 @@ async fn idem_15_what_cannot_be_read_is_an_error_and_not_absent() {
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(answer.problem(), "backend-unavailable");
     }
+    // An outage is one thing, a record that is there another.
+    let in_outage = "idem:{POST%20/orders/run-in-outage:acme:k}";
+    redis.set(in_outage, "somebody else's").await.expect("SET");
+    let answer = service
+        .client
+        .order_at("/orders/run-in-outage", "k", &order)
+        .send()
+        .await;
+    assert_eq!(answer.problem(), "backend-unavailable");
     redis.del(KEY).await.expect("DEL");
     redis.lpush(KEY, "a list").await.expect("LPUSH");
     assert_eq!(

@@ -9,7 +9,8 @@ use tracing::Instrument as _;
 
 use super::{Claimed, Duplicate, Engine, Run};
 use crate::{
-    Acquisition, BackendError, BackendErrorKind, Changed, Claim, Decision, Fingerprint, Policy, RecordKey, decide,
+    Acquisition, BackendError, BackendErrorKind, Changed, Claim, Decision, Fenced, Fingerprint, Policy, RecordKey,
+    decide,
 };
 
 /// How often a claim may find the record changed under its hands before it settles for "in flight". Every round means
@@ -52,12 +53,12 @@ impl Engine {
         while let (Look::InFlight(_), Some(give_up)) = (&look, give_up.filter(|give_up| *give_up > Instant::now())) {
             // Whoever looked before listening would miss what happens in between.
             let changed = self.listen(key, policy).await;
-            look = pending.look(policy).await?;
+            look = pending.look_again(policy).await?;
             if let Look::InFlight(remaining) = look {
                 let lapses = Instant::now() + remaining;
                 // Told, too late, or about a lease that should have been renewed by now: the next look will say.
                 let _woken = timeout_at(give_up.min(lapses), changed).await;
-                look = pending.look(policy).await?;
+                look = pending.look_again(policy).await?;
             }
         }
         Ok(match look {
@@ -130,6 +131,20 @@ impl Pending {
         (self.engine.clone(), self.key.clone(), self.claim.clone())
     }
 
+    /// Looks at what was in flight. While the backend cannot say otherwise it still is: an equal request is known to
+    /// have been first.
+    async fn look_again(&mut self, policy: &Policy) -> Result<Look, BackendError> {
+        match self.look(policy).await {
+            Err(error) if error.is_transient() => {
+                tracing::debug!(key = %self.key, %error, "a waiter could not look; it waits on");
+                // What was asked for may have been written, so this claim is given up and the next look asks anew.
+                *self = Self::new(&self.engine, &self.key, Claim::first(self.claim.fingerprint, policy));
+                Ok(Look::InFlight(BLIND))
+            }
+            looked => looked,
+        }
+    }
+
     /// Claims the key, or takes a lapsed claim over, or says what is there.
     async fn look(&mut self, policy: &Policy) -> Result<Look, BackendError> {
         self.claim.attempt = 1;
@@ -196,7 +211,9 @@ async fn release(engine: Engine, key: RecordKey, claim: Claim) {
             .within_deadline(claim.lease, engine.backend.release(&key, &claim))
             .await
         {
-            Ok(_) => return,
+            Ok(Fenced::Applied) => return,
+            // The claim may still be on its way, and arrive after this.
+            Ok(Fenced::Superseded) => {}
             Err(error) => tracing::debug!(%key, %error, "could not release a claim that was given up"),
         }
         sleep(pause).await;

@@ -220,6 +220,7 @@ impl Run {
             key,
             claim,
             after_crash: self.after_crash,
+            settling: false.into(),
         });
         let renewals = work.renewing(self.asked);
         running.spawn(work.run_to_the_end(renewals, handler, answer).in_current_span());

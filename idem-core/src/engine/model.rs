@@ -202,11 +202,10 @@ impl Model {
             };
             let world = &mut *shared.lock();
             if !world.oracle.is_dead(number) {
-                world.oracle.answered(key, fingerprint, ran, &got);
+                let was_hit = world.faults[number] > faults;
+                world.oracle.answered(key, fingerprint, ran, &got, was_hit);
                 let may_fail = match got {
-                    Got::Failed(BackendErrorKind::Unavailable | BackendErrorKind::Timeout) => {
-                        world.faults[number] > faults
-                    }
+                    Got::Failed(BackendErrorKind::Unavailable | BackendErrorKind::Timeout) => was_hit,
                     Got::Failed(_) => false,
                     _ => true,
                 };

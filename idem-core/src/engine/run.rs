@@ -4,6 +4,7 @@ use std::error::Error;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -23,6 +24,8 @@ pub(super) struct Work {
     pub(super) key: RecordKey,
     pub(super) claim: Claim,
     pub(super) after_crash: AfterCrash,
+    /// The handler has ended, and its claim is being ended.
+    pub(super) settling: AtomicBool,
 }
 
 impl Work {
@@ -72,9 +75,8 @@ impl Work {
     }
 
     /// Records the outcome, then ends the answer; where that fails, ends the answer and goes on trying.
-    async fn conclude(self: &Arc<Self>, outcome: Outcome, renewals: Renewals, end_answer: impl FnOnce(bool)) {
-        // A renewal beside the call that ends the claim would find it gone and take it for lost.
-        drop(renewals);
+    async fn conclude(&self, outcome: Outcome, renewals: Renewals, end_answer: impl FnOnce(bool)) {
+        self.settling.store(true, Ordering::Relaxed);
         let asked = Instant::now();
         let is_kept = matches!(outcome, Outcome::Complete(_));
         let mut settled = self.settle(&outcome).await;
@@ -89,18 +91,15 @@ impl Work {
             Ok(fenced) => {
                 // A release has nothing to lose; and repeated, it finds nothing.
                 if is_kept && fenced == Fenced::Superseded {
-                    tracing::warn!(
-                        key = %self.key,
-                        attempt = self.claim.attempt,
-                        "the claim was superseded before its handler ended, so its outcome is not recorded; the \
-                         lease is too short for a stall this long, or the backend lost the claim"
-                    );
+                    self.log_superseded();
                 }
                 end_answer(!is_kept || fenced == Fenced::Applied);
             }
             Err(error) => {
                 end_answer(!is_kept);
-                self.settle_eventually(&outcome, asked, error).await;
+                // What is not kept lapses by itself.
+                let renewals = is_kept.then_some(renewals);
+                self.settle_eventually(&outcome, asked, renewals, error).await;
             }
         }
     }
@@ -127,12 +126,17 @@ impl Work {
     /// An outcome that is kept is tried for as long as it would be replayed, and its claim is held meanwhile. A release
     /// is tried for a lease, after which the claim has lapsed anyway; and so is what the backend refuses, for waiting
     /// does not change its mind.
-    async fn settle_eventually(self: &Arc<Self>, outcome: &Outcome, asked: Instant, mut error: BackendError) {
-        let Self { key, claim, .. } = self.as_ref();
+    async fn settle_eventually(
+        &self,
+        outcome: &Outcome,
+        asked: Instant,
+        renewals: Option<Renewals>,
+        mut error: BackendError,
+    ) {
+        let Self { key, claim, .. } = self;
         let attempt = claim.attempt;
         tracing::warn!(%key, attempt, error = &error as &dyn Error, "the outcome could not be recorded yet; trying again");
-        let is_kept = matches!(outcome, Outcome::Complete(_));
-        let _renewals = is_kept.then(|| self.renewing(asked));
+        let is_kept = renewals.is_some();
         let mut pause = Duration::from_millis(50);
         loop {
             let patience = if is_kept && error.is_transient() {
@@ -146,10 +150,8 @@ impl Work {
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(1));
             match self.settle(outcome).await {
-                // Superseded, or settled by an earlier try whose answer was lost.
-                Ok(fenced) => {
-                    return tracing::info!(%key, attempt, ?fenced, "the backend has answered about the outcome");
-                }
+                Ok(Fenced::Superseded) if is_kept => return self.log_superseded(),
+                Ok(_) => return tracing::info!(%key, attempt, "the outcome is recorded at last"),
                 Err(again) => error = again,
             }
         }
@@ -158,6 +160,15 @@ impl Work {
             attempt,
             error = &error as &dyn Error,
             "the outcome was never recorded; a retry runs the handler again"
+        );
+    }
+
+    fn log_superseded(&self) {
+        tracing::warn!(
+            key = %self.key,
+            attempt = self.claim.attempt,
+            "the claim was superseded before its handler ended, so its outcome is not recorded; the lease is too short \
+             for a stall this long, or the backend lost the claim"
         );
     }
 
@@ -187,6 +198,8 @@ impl Work {
                 .await
             {
                 Ok(Fenced::Applied) => next = asked + third,
+                // It ends the claim itself, beside this.
+                Ok(Fenced::Superseded) if self.settling.load(Ordering::Relaxed) => return,
                 Ok(Fenced::Superseded) => {
                     return tracing::warn!(
                         %key,

@@ -297,13 +297,15 @@ impl Oracle {
         }
     }
 
-    /// A request has its answer; `token` where it ran.
-    pub(super) fn answered(&mut self, key: usize, mine: Fingerprint, token: Option<Token>, got: &Got) {
+    /// A request has its answer; `token` where it ran, `was_hit` where a fault hit its process meanwhile.
+    pub(super) fn answered(&mut self, key: usize, mine: Fingerprint, token: Option<Token>, got: &Got, was_hit: bool) {
         let now = Instant::now();
         self.note(&format!("k{key} a request is answered: {got:?}"));
         self.slots[key].expire(now);
         match got {
             Got::Executed(executed) => self.executed(key, token, executed),
+            // Who waited and could not look in the end knows only what was in flight before.
+            Got::Duplicate(Duplicate::InFlight) if was_hit => {}
             Got::Duplicate(duplicate) => self.duplicate(key, mine, duplicate, now),
             Got::Failed(_) => self.counts.failed += 1,
         }

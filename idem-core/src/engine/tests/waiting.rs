@@ -136,3 +136,20 @@ async fn idem_7_where_a_crash_refuses_nothing_runs_again_until_ttl() {
         executed("201")
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn idem_4_a_backend_that_fails_meanwhile_does_not_end_the_wait() {
+    let backend = Faulty::default();
+    let engine = Engine::new(backend.clone());
+    let (first, waiters, finish) = first_and_waiters(&engine, || stored("201"), 3).await;
+    sleep(Duration::from_secs(1)).await;
+    backend.fault.hangs.store(true, Ordering::SeqCst);
+    finish.notify_one();
+    sleep(Duration::from_secs(4)).await;
+    assert!(waiters.iter().all(|waiter| !waiter.is_finished()));
+    backend.fault.hangs.store(false, Ordering::SeqCst);
+    for waiter in waiters {
+        assert_eq!(waiter.await.expect("no panic"), replay("201"));
+    }
+    assert_eq!(first.await.expect("no panic"), answered("201", false));
+}
