@@ -179,8 +179,12 @@ async fn carry_out(
 ) {
     let mut next = None;
     loop {
-        let Some(first) = next.take().or(orders.recv().await) else {
-            return;
+        let first = match next.take() {
+            Some(first) => first,
+            None => match orders.recv().await {
+                Some(first) => first,
+                None => return,
+            },
         };
         match first {
             Order::Subscribe(name, channel) => {
