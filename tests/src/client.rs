@@ -138,6 +138,13 @@ impl Answer {
             .is_some_and(|value| value == "true")
     }
 
+    /// Whether it says that it could not be stored.
+    pub fn says_not_stored(&self) -> bool {
+        self.headers
+            .get("idempotency-stored")
+            .is_some_and(|value| value == "false")
+    }
+
     /// The body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body.escape_ascii()))
