@@ -15,7 +15,7 @@ pub use idem_core::{Backend, BackendError, BackendErrorKind, MemoryBackend};
 #[cfg(feature = "macros")]
 pub use idem_macros::idempotent;
 #[cfg(feature = "redis")]
-pub use idem_redis::RedisBackend;
+pub use idem_redis::{RedisBackend, RedisClient, redis};
 
 pub use self::execution::{Execution, FencingToken};
 pub use self::layer::Idempotency;

@@ -9,17 +9,20 @@ use idem_core::{
     Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, Record, RecordKey,
 };
 
+use redis::Cmd;
+
+use crate::client::RedisClient;
 use crate::connection::Connection;
 use crate::record::{self, Stored, millis};
-use crate::scripts;
+use crate::scripts::{self, Script};
 
 /// How often a look at a record that keeps changing is repeated before the call is given up as unavailable.
 const LOOKS: usize = 8;
 
-/// Records in a Redis or Valkey server, shared by every process that connects to it.
+/// Records in Redis or Valkey, shared by every process that connects to it.
 ///
-/// Clones share one multiplexed connection, which reconnects by itself. Calls fail fast while the server is away; their
-/// deadline is the engine's.
+/// Clones share one multiplexed connection, which is replaced when it fails. Calls fail fast while the server is away;
+/// their deadline is the engine's.
 #[derive(Clone)]
 pub struct RedisBackend {
     connection: Connection,
@@ -30,8 +33,18 @@ impl RedisBackend {
     /// What every key starts with where nothing else is set.
     pub const DEFAULT_PREFIX: &'static str = "idem";
 
-    /// Connects to one server: `redis://[user:password@]host[:port][/db]` or `redis+unix:///path[?db=n]`, and warns in
-    /// the log where the server is set up so that it loses records.
+    /// Connects, and warns in the log where a server is set up so that it loses records.
+    ///
+    /// | URL | leads to |
+    /// |---|---|
+    /// | `redis://[user:password@]host[:port][/db]` | one server |
+    /// | `redis+unix:///path[?db=n]` | one server, over a socket of this machine |
+    /// | `redis+cluster://[user:password@]host[:port],host[:port]…` | the cluster of these nodes |
+    /// | `redis+sentinel://[user:password@]host[:port],…/name[/db]` | whichever server these sentinels call the primary of `name` |
+    ///
+    /// With `rediss` in place of `redis` over TLS (feature `rustls` or `native-tls`), and with `valkey` and `valkeys`
+    /// the same. Sentinels that want a password of their own, certificates of a client and the like need
+    /// [`connect_with`](Self::connect_with).
     ///
     /// # Errors
     ///
@@ -39,8 +52,33 @@ impl RedisBackend {
     /// connection could not be made within about a second. Nothing is retried after that: whether a service starts
     /// without its backend is the service's decision.
     pub async fn connect(url: &str) -> Result<Self, BackendError> {
+        let client = RedisClient::for_url(url).map_err(|error| {
+            BackendError::new(BackendErrorKind::Config, "the Redis URL cannot be used").with_source(error)
+        })?;
+        Self::connect_with(client).await
+    }
+
+    /// Connects as a client does that the application already has: a [`redis::Client`], a
+    /// [`redis::cluster::ClusterClient`] or a [`redis::sentinel::SentinelClient`].
+    ///
+    /// The backend opens connections of its own; it shares none with the application.
+    ///
+    /// ```no_run
+    /// use idem_redis::{RedisBackend, redis};
+    ///
+    /// # async fn connect() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = redis::Client::open("redis://127.0.0.1/")?;
+    /// let backend = RedisBackend::connect_with(client).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn connect_with(client: impl Into<RedisClient>) -> Result<Self, BackendError> {
         Ok(Self {
-            connection: Connection::open(url).await?,
+            connection: Connection::open(client.into()).await?,
             prefix: Self::DEFAULT_PREFIX.into(),
         })
     }
@@ -93,7 +131,7 @@ impl RedisBackend {
             };
             let left: i64 = self
                 .connection
-                .query("asking how long a lease has left", redis::cmd("PTTL").arg(name))
+                .query("asking how long a lease has left", name, redis::cmd("PTTL").arg(name))
                 .await?;
             let left = match left {
                 -2 => return Ok(None),
@@ -110,7 +148,7 @@ impl RedisBackend {
             }
             let now: Option<Vec<u8>> = self
                 .connection
-                .query("reading a record again", redis::cmd("GET").arg(name))
+                .query("reading a record again", name, redis::cmd("GET").arg(name))
                 .await?;
             match now {
                 None => return Ok(None),
@@ -123,6 +161,22 @@ impl RedisBackend {
         }
         Err(busy())
     }
+
+    /// Runs a script that says whether the claim was still in place.
+    async fn fenced(
+        &self,
+        what: &'static str,
+        name: &str,
+        script: &Script,
+        command: &Cmd,
+    ) -> Result<Fenced, BackendError> {
+        let applied: i64 = self.connection.invoke(what, name, script, command).await?;
+        Ok(if applied == 1 {
+            Fenced::Applied
+        } else {
+            Fenced::Superseded
+        })
+    }
 }
 
 fn busy() -> BackendError {
@@ -132,14 +186,6 @@ fn busy() -> BackendError {
 /// How long a claim stays in Redis: its lease, and then as long as its outcome would.
 fn lifetime(claim: &Claim) -> u64 {
     millis(claim.ttl).saturating_add(millis(claim.lease))
-}
-
-fn fenced(applied: i64) -> Fenced {
-    if applied == 1 {
-        Fenced::Applied
-    } else {
-        Fenced::Superseded
-    }
 }
 
 impl Backend for RedisBackend {
@@ -155,7 +201,11 @@ impl Backend for RedisBackend {
                 .arg("GET")
                 .arg("PX")
                 .arg(lifetime(claim));
-            match self.connection.query::<Option<Vec<u8>>>("claiming", &command).await? {
+            match self
+                .connection
+                .query::<Option<Vec<u8>>>("claiming", &name, &command)
+                .await?
+            {
                 None => return Ok(Acquisition::Acquired),
                 // An earlier try of this call, whose answer was lost.
                 Some(held) if held == value => return Ok(Acquisition::Acquired),
@@ -172,15 +222,15 @@ impl Backend for RedisBackend {
     async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
         let name = self.key(key);
         for _ in 0..LOOKS {
-            let mut script = scripts::TAKE_OVER.key(&name);
-            script
+            let mut command = scripts::TAKE_OVER.on(&name);
+            command
                 .arg(record::encode_claim(lapsed))
                 .arg(record::encode_claim(claim))
                 .arg(millis(lapsed.ttl))
                 .arg(lifetime(claim));
             match self
                 .connection
-                .invoke::<Option<Vec<u8>>>("taking over a lapsed claim", &script)
+                .invoke::<Option<Vec<u8>>>("taking over a lapsed claim", &name, &scripts::TAKE_OVER, &command)
                 .await?
             {
                 None => return Ok(Acquisition::Acquired),
@@ -195,29 +245,37 @@ impl Backend for RedisBackend {
     }
 
     async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
-        let mut script = scripts::RENEW.key(self.key(key));
-        script.arg(record::encode_claim(claim)).arg(lifetime(claim));
-        self.connection.invoke("renewing a lease", &script).await.map(fenced)
+        let name = self.key(key);
+        let mut command = scripts::RENEW.on(&name);
+        command.arg(record::encode_claim(claim)).arg(lifetime(claim));
+        self.fenced("renewing a lease", &name, &scripts::RENEW, &command).await
     }
 
     async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
-        let mut script = scripts::COMPLETE.key(self.key(key));
-        script
+        let name = self.key(key);
+        let mut command = scripts::COMPLETE.on(&name);
+        command
             .arg(record::encode_claim(claim))
             .arg(record::encode_completion(claim, completion))
             .arg(millis(claim.ttl))
+            .arg(self.connection.publish())
             .arg(self.channel(key));
-        self.connection.invoke("completing", &script).await.map(fenced)
+        self.fenced("completing", &name, &scripts::COMPLETE, &command).await
     }
 
     async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
-        let mut script = scripts::RELEASE.key(self.key(key));
-        script.arg(record::encode_claim(claim)).arg(self.channel(key));
-        self.connection.invoke("releasing a claim", &script).await.map(fenced)
+        let name = self.key(key);
+        let mut command = scripts::RELEASE.on(&name);
+        command
+            .arg(record::encode_claim(claim))
+            .arg(self.connection.publish())
+            .arg(self.channel(key));
+        self.fenced("releasing a claim", &name, &scripts::RELEASE, &command)
+            .await
     }
 
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
-        self.connection.subscriptions()?.changed(self.channel(key)).await
+        self.connection.subscriptions().changed(self.channel(key)).await
     }
 }
 

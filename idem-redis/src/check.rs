@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use redis::InfoDict;
+use redis::{FromRedisValue as _, InfoDict, Value};
 
 use crate::connection::Connection;
 
@@ -15,10 +15,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Logs a warning for each finding.
 pub(crate) async fn warn_about(connection: &Connection) {
     let info = redis::cmd("INFO");
-    match tokio::time::timeout(PATIENCE, connection.query("asking for INFO", &info)).await {
-        Ok(Ok(info)) => {
-            for finding in findings(&info) {
-                tracing::warn!("{finding}");
+    match tokio::time::timeout(PATIENCE, connection.query_all("asking for INFO", &info)).await {
+        Ok(Ok(answer)) => {
+            for info in each(answer) {
+                for finding in findings(&info, connection.is_cluster()) {
+                    tracing::warn!("{finding}");
+                }
             }
         }
         Ok(Err(error)) => tracing::debug!(%error, "Redis was not checked; the user may lack +info"),
@@ -26,7 +28,17 @@ pub(crate) async fn warn_about(connection: &Connection) {
     }
 }
 
-fn findings(info: &InfoDict) -> Vec<String> {
+/// One answer a server; a cluster gives them by address.
+fn each(answer: Value) -> Vec<InfoDict> {
+    let answers = match answer {
+        Value::Map(nodes) => nodes.into_iter().map(|(_, info)| info).collect(),
+        one => vec![one],
+    };
+    let readable = |answer| InfoDict::from_redis_value(answer).ok();
+    answers.into_iter().filter_map(readable).collect()
+}
+
+fn findings(info: &InfoDict, expects_cluster: bool) -> Vec<String> {
     let mut findings = Vec::new();
     let version = info.get::<String>("redis_version").unwrap_or_default();
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
@@ -48,6 +60,11 @@ fn findings(info: &InfoDict) -> Vec<String> {
             "Redis is a replica, and every claim will fail; connect to the primary",
         ));
     }
+    if !expects_cluster && info.get::<u8>("cluster_enabled") == Some(1) {
+        findings.push(String::from(
+            "Redis is a node of a cluster, and claims of other nodes' keys will fail; connect to redis+cluster://…",
+        ));
+    }
     findings
 }
 
@@ -56,7 +73,7 @@ mod tests {
     use super::*;
 
     fn found(info: &str) -> Vec<String> {
-        findings(&InfoDict::new(info))
+        findings(&InfoDict::new(info), false)
     }
 
     #[test]
@@ -71,5 +88,6 @@ mod tests {
         assert!(found("redis_version:6.2.14")[0].contains("7.0 or newer"));
         assert!(found("maxmemory:100\r\nmaxmemory_policy:volatile-ttl")[0].contains("set maxmemory-policy noeviction"));
         assert!(found("role:slave")[0].contains("connect to the primary"));
+        assert!(found("cluster_enabled:1")[0].contains("redis+cluster://"));
     }
 }

@@ -26,10 +26,16 @@
 
 mod backend;
 mod check;
+mod client;
 mod connection;
 mod error;
+mod link;
 mod record;
 mod scripts;
+mod subscriber;
 mod subscriptions;
 
 pub use backend::RedisBackend;
+pub use client::RedisClient;
+/// The Redis client whose types [`RedisClient`] is made from.
+pub use redis;

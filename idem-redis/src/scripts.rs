@@ -5,7 +5,34 @@
 
 use std::sync::LazyLock;
 
-use redis::Script;
+use redis::Cmd;
+
+/// A script and the name Redis has for it.
+pub(crate) struct Script {
+    source: &'static str,
+    hash: String,
+}
+
+impl Script {
+    fn new(source: &'static str) -> Self {
+        let hash = redis::Script::new(source).get_hash().to_owned();
+        Self { source, hash }
+    }
+
+    /// The command that runs it on the record under `key`; arguments follow.
+    pub(crate) fn on(&self, key: &str) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&self.hash).arg(1).arg(key);
+        command
+    }
+
+    /// The command that makes it known to a server.
+    pub(crate) fn load(&self) -> Cmd {
+        let mut command = redis::cmd("SCRIPT");
+        command.arg("LOAD").arg(self.source);
+        command
+    }
+}
 
 /// `KEYS` record; `ARGV` lapsed claim, new claim, ttl of the lapsed claim, lifetime of the new one. Returns what is in
 /// the way, or nil.
@@ -36,16 +63,16 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
     )
 });
 
-/// `KEYS` record; `ARGV` claim, completed record, lifetime, channel. Returns 1 where the completion is in place.
+/// `KEYS` record; `ARGV` claim, completed record, lifetime, how to publish, channel. Returns 1 where the completion is in place.
 ///
-/// A failing `PUBLISH` would not undo the `SET`, so its error is swallowed: it costs a waiter time, not the answer.
+/// Failing to publish would not undo the `SET`, so its error is swallowed: it costs a waiter time, not the answer.
 pub(crate) static COMPLETE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"#!lua flags=allow-oom
 local held = redis.call('GET', KEYS[1])
 if held == ARGV[1] then
   redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-  redis.pcall('PUBLISH', ARGV[4], '')
+  redis.pcall(ARGV[4], ARGV[5], '')
   return 1
 end
 if held == ARGV[2] then
@@ -56,7 +83,7 @@ return 0
     )
 });
 
-/// `KEYS` record; `ARGV` claim, channel. Returns 1 where the claim was in place.
+/// `KEYS` record; `ARGV` claim, how to publish, channel. Returns 1 where the claim was in place.
 pub(crate) static RELEASE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"#!lua flags=allow-oom
@@ -64,7 +91,7 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
 end
 redis.call('DEL', KEYS[1])
-redis.pcall('PUBLISH', ARGV[2], '')
+redis.pcall(ARGV[2], ARGV[3], '')
 return 1
 ",
     )

@@ -1,27 +1,21 @@
-//! Who waits for the end of which claim: many waiters on one connection.
+//! Who waits for the end of which claim.
 //!
-//! Owns a connection of its own that Redis pushes to, one channel a key, and the count of those who wait on it. A
-//! message says only that a record has changed; what it is now, waiters look up themselves. So a message that is lost
-//! costs them time and never the answer: when the connection breaks, all are told to look again.
+//! Owns the channels that somebody waits on, one a key, and who is told when. A message says only that a record has
+//! changed; what it is now, waiters look up themselves. So a message that is lost costs them time and never the
+//! answer: when the link that messages come over fails, all are told to look again. The link is the
+//! [subscriber](crate::subscriber)'s.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use idem_core::{BackendError, BackendErrorKind, Changed};
-use redis::aio::ConnectionManager;
-use redis::{Client, ErrorKind, FromRedisValue as _, ProtocolVersion, PushInfo, PushKind, RedisError, RedisResult};
+use idem_core::{BackendError, Changed};
+use redis::{ErrorKind, FromRedisValue as _, PushInfo, PushKind, RedisError, RedisResult};
 use tokio::sync::futures::OwnedNotified;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, SetOnce, mpsc};
 
-use crate::connection::tuned;
+use crate::client::RedisClient;
 use crate::error::backend_error;
-
-/// How long the server may take to confirm a subscription.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// How many channels one command subscribes to or leaves.
-const BATCH: usize = 256;
+use crate::subscriber;
 
 /// The waiters of one backend.
 pub(crate) struct Subscriptions {
@@ -29,78 +23,83 @@ pub(crate) struct Subscriptions {
     orders: mpsc::UnboundedSender<Order>,
 }
 
-/// One entry a channel that somebody waits on.
+/// The channels that somebody waits on.
 #[derive(Default)]
-struct Channels(Mutex<HashMap<String, Waiters>>);
+pub(crate) struct Channels(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    waiters: HashMap<String, Waiters>,
+    /// How many links have been lost. Whoever waits does so on the link of this number.
+    generation: u64,
+}
 
 struct Waiters {
     count: usize,
     channel: Arc<Channel>,
 }
 
-struct Channel {
+#[derive(Default)]
+pub(crate) struct Channel {
     changed: Arc<Notify>,
     /// What the server said to the subscription, once it has.
-    confirmed: watch::Sender<Option<Result<(), RedisError>>>,
+    confirmed: SetOnce<RedisResult<()>>,
 }
 
-/// What the connection has to do next. Orders are given under the lock of the channels, so they are carried out in the
+impl Channel {
+    /// Says how its subscription went. It may be said more than once; the first time counts.
+    pub(crate) fn confirm(&self, said: RedisResult<()>) {
+        let _ = self.confirmed.set(said);
+    }
+}
+
+/// What the subscriber has to do next. Orders are given under the lock of the channels, so they are carried out in the
 /// order of what they are for.
-enum Order {
-    Subscribe(String, Arc<Channel>),
-    Unsubscribe(String),
+pub(crate) struct Order {
+    pub(crate) name: String,
+    /// Whose subscription it is; `None` to leave the channel.
+    pub(crate) joins: Option<Arc<Channel>>,
 }
 
 impl Subscriptions {
-    /// Starts the task that owns the connection. It connects when somebody waits for the first time, and ends when
-    /// this and all who wait are gone.
-    pub(crate) fn start(client: &Client) -> RedisResult<Self> {
-        let settings = client.get_connection_info().clone();
-        let redis = settings.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let client = Client::open(settings.set_redis_settings(redis))?;
+    /// Starts the task that owns the link. It connects when somebody waits for the first time, and ends when this and
+    /// all who wait are gone.
+    pub(crate) fn start(client: RedisClient) -> Self {
         let channels = Arc::<Channels>::default();
-        let pushed = Arc::downgrade(&channels);
-        let receive = move |info: PushInfo| pushed.upgrade().ok_or(()).map(|channels| channels.receive(&info));
-        // A subscription that is not confirmed in time fails, so that those behind it get their turn.
-        let config = tuned().set_response_timeout(Some(PATIENCE)).set_push_sender(receive);
-        let connection = ConnectionManager::new_lazy_with_config(client, config)?;
         let (orders, receiver) = mpsc::unbounded_channel();
-        tokio::spawn(carry_out(receiver, connection, Arc::downgrade(&channels)));
-        Ok(Self { channels, orders })
+        tokio::spawn(subscriber::run(
+            client,
+            receiver,
+            orders.downgrade(),
+            Arc::downgrade(&channels),
+        ));
+        Self { channels, orders }
     }
 
     /// Waits for the next message on `channel`, from a moment on that lies before this returns.
     pub(crate) async fn changed(&self, channel: String) -> Result<Changed, BackendError> {
         let (subscription, changed) = self.join(channel);
-        let mut confirmed = subscription.channel.confirmed.subscribe();
-        let unconfirmed = |_| BackendError::new(BackendErrorKind::Unavailable, "the subscribing task has ended");
-        let confirmed = confirmed.wait_for(Option::is_some).await.map_err(unconfirmed)?.clone();
-        match confirmed {
-            Some(Err(error)) => Err(backend_error("subscribing to a record", error)),
-            _ => Ok(Changed::new(async move {
+        match subscription.channel.confirmed.wait().await {
+            Err(error) => Err(backend_error("subscribing to a record", error.clone())),
+            Ok(()) => Ok(Changed::new(async move {
                 changed.await;
                 drop(subscription);
             })),
         }
     }
-}
 
-impl Subscriptions {
     /// Becomes one of the waiters on a channel, which may not be confirmed yet.
     fn join(&self, name: String) -> (Subscription, OwnedNotified) {
-        let mut channels = self.channels.lock();
-        let waiters = channels.entry(name.clone()).or_insert_with(|| {
-            let channel = Arc::new(Channel {
-                changed: Arc::default(),
-                confirmed: watch::Sender::new(None),
-            });
-            if self
-                .orders
-                .send(Order::Subscribe(name.clone(), channel.clone()))
-                .is_err()
-            {
+        let mut state = self.channels.lock();
+        let waiters = state.waiters.entry(name.clone()).or_insert_with(|| {
+            let channel = Arc::<Channel>::default();
+            let order = Order {
+                name: name.clone(),
+                joins: Some(channel.clone()),
+            };
+            if self.orders.send(order).is_err() {
                 let ended = RedisError::from((ErrorKind::Client, "the runtime of the subscribing task has ended"));
-                channel.confirmed.send_replace(Some(Err(ended)));
+                channel.confirm(Err(ended));
             }
             Waiters { count: 0, channel }
         });
@@ -118,32 +117,90 @@ impl Subscriptions {
 }
 
 impl Channels {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Waiters>> {
-        // Every change of the map is a single call.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No change of the state can be seen half-done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what the server, or the client about its connection, has pushed.
-    fn receive(&self, info: &PushInfo) {
+    /// The number of the link that those who wait now rely on.
+    pub(crate) fn generation(&self) -> u64 {
+        self.lock().generation
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().waiters.is_empty()
+    }
+
+    /// Which of `orders` somebody still waits for, where the link is still the one of this `generation`.
+    pub(crate) fn wanted(&self, generation: u64, orders: Vec<Order>) -> Result<Wanted, Vec<Order>> {
+        let state = self.lock();
+        if state.generation != generation {
+            return Err(orders);
+        }
+        let mut wanted = Vec::new();
+        for Order { name, joins } in orders {
+            let Some(channel) = joins else { continue };
+            match state.waiters.get(&name) {
+                Some(waiters) if Arc::ptr_eq(&waiters.channel, &channel) => wanted.push((name, channel)),
+                // Told to look again meanwhile, when a link was lost; or gone.
+                _ => channel.confirm(Ok(())),
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Tells all who wait to look again: no subscription over the link of this `generation` is left.
+    pub(crate) fn lose(&self, generation: u64) {
+        let mut state = self.lock();
+        if state.generation == generation {
+            state.generation += 1;
+            for (_, waiters) in state.waiters.drain() {
+                waiters.channel.changed.notify_waiters();
+            }
+        }
+    }
+
+    /// Takes what the server, or the client about its connection, has pushed over the link of this `generation`.
+    pub(crate) fn receive(&self, generation: u64, info: &PushInfo, orders: &mpsc::WeakUnboundedSender<Order>) {
+        let name = || String::from_redis_value(info.data.first()?.clone()).ok();
         match info.kind {
             PushKind::Message | PushKind::SMessage => {
-                let name = info.data.first().cloned().map(String::from_redis_value);
-                if let Some(Ok(name)) = name
-                    && let Some(waiters) = self.lock().get(&name)
+                if let Some(name) = name()
+                    && let Some(waiters) = self.lock().waiters.get(&name)
                 {
                     waiters.channel.changed.notify_waiters();
                 }
             }
-            PushKind::Disconnection => {
-                // No subscription has survived; whoever still waits subscribes anew.
-                for (_, waiters) in self.lock().drain() {
-                    waiters.channel.changed.notify_waiters();
+            // A cluster ends a subscription when its slot moves to another node; whoever waits subscribes there.
+            PushKind::SUnsubscribe => {
+                if let Some(name) = name() {
+                    self.moved(name, orders);
                 }
             }
+            PushKind::Disconnection => self.lose(generation),
             _ => {}
         }
     }
+
+    fn moved(&self, name: String, orders: &mpsc::WeakUnboundedSender<Order>) {
+        let mut state = self.lock();
+        // One that is not confirmed yet was joined after somebody else had left, and that is what this is about.
+        let is_confirmed = |waiters: &Waiters| matches!(waiters.channel.confirmed.get(), Some(Ok(())));
+        if !state.waiters.get(&name).is_some_and(is_confirmed) {
+            return;
+        }
+        if let Some(waiters) = state.waiters.remove(&name) {
+            waiters.channel.changed.notify_waiters();
+            // The client may have subscribed at the other node by itself.
+            if let Some(orders) = orders.upgrade() {
+                let _ = orders.send(Order { name, joins: None });
+            }
+        }
+    }
 }
+
+/// Names of channels, and whose they are.
+pub(crate) type Wanted = Vec<(String, Arc<Channel>)>;
 
 /// One waiter's share in a channel.
 struct Subscription {
@@ -155,9 +212,10 @@ struct Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let mut channels = self.channels.lock();
-        // After a broken connection there may be none, or another one by that name.
-        let Some(waiters) = channels
+        let mut state = self.channels.lock();
+        // After a link was lost there may be none, or another one by that name.
+        let Some(waiters) = state
+            .waiters
             .get_mut(&self.name)
             .filter(|waiters| Arc::ptr_eq(&waiters.channel, &self.channel))
         else {
@@ -165,85 +223,9 @@ impl Drop for Subscription {
         };
         waiters.count -= 1;
         if waiters.count == 0 {
-            channels.remove(&self.name);
-            let _ = self.orders.send(Order::Unsubscribe(std::mem::take(&mut self.name)));
+            state.waiters.remove(&self.name);
+            let name = std::mem::take(&mut self.name);
+            let _ = self.orders.send(Order { name, joins: None });
         }
-    }
-}
-
-/// Carries out orders until nobody can give any more, as many at once as are alike.
-async fn carry_out(
-    mut orders: mpsc::UnboundedReceiver<Order>,
-    mut connection: ConnectionManager,
-    channels: Weak<Channels>,
-) {
-    let mut next = None;
-    loop {
-        let first = match next.take() {
-            Some(first) => first,
-            None => match orders.recv().await {
-                Some(first) => first,
-                None => return,
-            },
-        };
-        match first {
-            Order::Subscribe(name, channel) => {
-                let mut batch = vec![(name, channel)];
-                while batch.len() < BATCH {
-                    match orders.try_recv() {
-                        Ok(Order::Subscribe(name, channel)) => batch.push((name, channel)),
-                        other => {
-                            next = other.ok();
-                            break;
-                        }
-                    }
-                }
-                subscribe(&mut connection, &channels, &batch).await;
-            }
-            Order::Unsubscribe(name) => {
-                let mut batch = vec![name];
-                while batch.len() < BATCH {
-                    match orders.try_recv() {
-                        Ok(Order::Unsubscribe(name)) => batch.push(name),
-                        other => {
-                            next = other.ok();
-                            break;
-                        }
-                    }
-                }
-                unsubscribe(&mut connection, &batch).await;
-            }
-        }
-    }
-}
-
-async fn subscribe(connection: &mut ConnectionManager, channels: &Weak<Channels>, batch: &[(String, Arc<Channel>)]) {
-    let names: Vec<_> = batch.iter().map(|(name, _)| name.as_str()).collect();
-    let said = connection.subscribe(names).await;
-    // Whoever waited on it may have left with the connection before this one.
-    let abandoned: Vec<_> = {
-        let Some(channels) = channels.upgrade() else { return };
-        let held = channels.lock();
-        batch
-            .iter()
-            .filter(|(name, _)| !held.contains_key(name))
-            .map(|(name, _)| name.clone())
-            .collect()
-    };
-    for (_, channel) in batch {
-        channel.confirmed.send_replace(Some(said.clone()));
-    }
-    if !abandoned.is_empty() {
-        unsubscribe(connection, &abandoned).await;
-    }
-}
-
-async fn unsubscribe(connection: &mut ConnectionManager, names: &[String]) {
-    // A connection that has failed has no subscriptions left.
-    if let Err(error) = connection.unsubscribe(names).await {
-        tracing::debug!(
-            error = &error as &dyn std::error::Error,
-            "unsubscribing from records failed"
-        );
     }
 }

@@ -1,0 +1,143 @@
+//! An open connection: to one server, or to the nodes of a cluster.
+//!
+//! Owns what differs between the two: where a command goes, how a channel is subscribed to, and which failures end the
+//! connection. Keeps nothing of its own; a clone is the same connection.
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use redis::aio::MultiplexedConnection;
+use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind};
+
+use tokio::time::timeout;
+
+use crate::scripts::Script;
+
+/// How long the server may take to confirm a subscription, or to give a sign of life.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+#[derive(Clone)]
+pub(crate) enum Link {
+    Server(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Link {
+    /// Sends a command about the record under `key`.
+    pub(crate) async fn query<T: FromRedisValue>(&mut self, key: &str, command: &Cmd) -> RedisResult<T> {
+        match self {
+            Self::Server(connection) => command.query_async(connection).await,
+            Self::Cluster(connection) => {
+                // What a replica knows may be old, and the application's client may be set up to read from them.
+                let answer = connection.route_command(command.clone(), to_primary_of(key)).await?;
+                Ok(T::from_redis_value(answer.extract_error()?)?)
+            }
+        }
+    }
+
+    /// Sends a command that is about no record; to every primary, where there are several.
+    pub(crate) async fn query_all<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
+        match self {
+            Self::Server(connection) => command.query_async(connection).await,
+            Self::Cluster(connection) => command.query_async(connection).await,
+        }
+    }
+
+    /// Runs a script on the record under `key`, after having loaded it where the server does not know it yet.
+    pub(crate) async fn invoke<T: FromRedisValue>(
+        &mut self,
+        key: &str,
+        script: &Script,
+        command: &Cmd,
+    ) -> RedisResult<T> {
+        match self.query(key, command).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                self.load(key, script).await?;
+                self.query(key, command).await
+            }
+            answered => answered,
+        }
+    }
+
+    async fn load(&mut self, key: &str, script: &Script) -> RedisResult<()> {
+        let load = script.load();
+        match self {
+            Self::Server(_) => self.query_all(&load).await,
+            // The slot may be on its way to another node, so all of them; and the one that is asked again, since one
+            // that is down must not stand in its way.
+            Self::Cluster(_) => match self.query_all(&load).await {
+                Ok(()) => Ok(()),
+                Err(_) => self.query(key, &load).await,
+            },
+        }
+    }
+
+    /// Subscribes to each of the channels, and says how that went.
+    pub(crate) async fn subscribe(&mut self, channels: &[&str]) -> Vec<RedisResult<()>> {
+        match self {
+            Self::Server(connection) => {
+                let said = in_time(connection.subscribe(channels)).await;
+                channels.iter().map(|_| said.clone()).collect()
+            }
+            Self::Cluster(connection) => {
+                // Each is on the node of its record, and one command names the channels of one slot.
+                let each = channels.iter().map(|channel| {
+                    let mut connection = connection.clone();
+                    async move { in_time(connection.ssubscribe(*channel)).await }
+                });
+                join_all(each).await
+            }
+        }
+    }
+
+    /// Leaves each of the channels, and says how that went.
+    pub(crate) async fn unsubscribe(&mut self, channels: &[&str]) -> Vec<RedisResult<()>> {
+        match self {
+            Self::Server(connection) => {
+                let said = in_time(connection.unsubscribe(channels)).await;
+                channels.iter().map(|_| said.clone()).collect()
+            }
+            Self::Cluster(connection) => {
+                let each = channels.iter().map(|channel| {
+                    let mut connection = connection.clone();
+                    async move { in_time(connection.sunsubscribe(*channel)).await }
+                });
+                join_all(each).await
+            }
+        }
+    }
+
+    /// Asks for a sign of life. A refusal is one.
+    pub(crate) async fn ping(&mut self) -> RedisResult<()> {
+        in_time(self.query_all(&redis::cmd("PING"))).await
+    }
+
+    /// Whether this connection is of no use any more after `error`.
+    pub(crate) fn is_ended_by(&self, error: &RedisError) -> bool {
+        match self {
+            // A primary that has become a replica stays one, and the name may lead elsewhere by now.
+            Self::Server(_) => {
+                error.is_unrecoverable_error()
+                    || error.is_timeout()
+                    || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+            }
+            // It replaces the connections to its nodes by itself.
+            Self::Cluster(_) => false,
+        }
+    }
+}
+
+/// Bounds what no deadline of the engine's bounds.
+async fn in_time<T>(call: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    let answer = timeout(PATIENCE, call).await;
+    answer.unwrap_or_else(|elapsed| Err(io::Error::from(elapsed).into()))
+}
+
+fn to_primary_of(key: &str) -> RoutingInfo {
+    let route = Route::with_key(key, SlotAddr::Master);
+    RoutingInfo::SingleNode(SingleNodeRoutingInfo::SpecificNode(route))
+}

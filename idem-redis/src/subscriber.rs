@@ -1,0 +1,216 @@
+//! The link that messages come over: subscribing and leaving, as waiters come and go.
+//!
+//! Owns a [`Link`] of its own and the order in which channels are joined and left. A link that fails, or falls silent
+//! while somebody waits, is dropped with all its subscriptions, so that none is left behind on a server.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use redis::aio::SendError;
+use redis::{PushInfo, RedisResult};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::client::RedisClient;
+use crate::link::Link;
+use crate::subscriptions::{Channels, Order};
+
+/// How many orders are carried out at once.
+const BATCH: usize = 256;
+
+/// After how long without an order a link that somebody waits on is asked for a sign of life.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// Carries out orders until nobody can give any more.
+pub(crate) async fn run(
+    client: RedisClient,
+    orders: mpsc::UnboundedReceiver<Order>,
+    sender: mpsc::WeakUnboundedSender<Order>,
+    channels: Weak<Channels>,
+) {
+    let mut subscriber = Subscriber {
+        client,
+        orders,
+        held_back: None,
+        sender,
+        channels,
+        link: None,
+        leaving: HashSet::new(),
+    };
+    while let Some(batch) = subscriber.next().await {
+        if batch.first().is_some_and(|order| order.joins.is_some()) {
+            subscriber.subscribe(batch).await;
+        } else {
+            subscriber.leaving.extend(batch.into_iter().map(|order| order.name));
+            subscriber.leave().await;
+        }
+    }
+}
+
+struct Subscriber {
+    client: RedisClient,
+    orders: mpsc::UnboundedReceiver<Order>,
+    /// The first order that did not fit into the last batch.
+    held_back: Option<Order>,
+    sender: mpsc::WeakUnboundedSender<Order>,
+    channels: Weak<Channels>,
+    link: Option<(u64, Link)>,
+    /// Channels to be left. Some stay in here where a node of a cluster cannot be asked.
+    leaving: HashSet<String>,
+}
+
+impl Subscriber {
+    /// The next orders, as many as are alike; none of them if there is something else to do first.
+    async fn next(&mut self) -> Option<Vec<Order>> {
+        let first = match self.held_back.take() {
+            Some(first) => first,
+            None => match timeout(self.quiet(), self.orders.recv()).await {
+                Ok(first) => first?,
+                Err(_elapsed) => {
+                    self.ask_for_a_sign().await;
+                    return Some(Vec::new());
+                }
+            },
+        };
+        let mut batch = vec![first];
+        while batch.len() < BATCH {
+            match self.orders.try_recv() {
+                Ok(order) if order.joins.is_some() == batch[0].joins.is_some() => batch.push(order),
+                other => {
+                    self.held_back = other.ok();
+                    break;
+                }
+            }
+        }
+        Some(batch)
+    }
+
+    /// How long the link may be left alone: for ever if nobody relies on it.
+    fn quiet(&self) -> Duration {
+        let is_in_use = self.link.is_some()
+            && (!self.leaving.is_empty() || self.channels.upgrade().is_some_and(|channels| !channels.is_empty()));
+        if is_in_use { QUIET } else { Duration::MAX }
+    }
+
+    async fn subscribe(&mut self, mut orders: Vec<Order>) {
+        let Some(channels) = self.channels.upgrade() else {
+            return;
+        };
+        let wanted = loop {
+            let generation = match self.open(&channels).await {
+                Ok(generation) => generation,
+                Err(error) => return self.refuse(orders, &error),
+            };
+            match channels.wanted(generation, orders) {
+                Ok(wanted) => break wanted,
+                Err(again) => orders = again,
+            }
+        };
+        let Some((_, link)) = &mut self.link else { return };
+        let names: Vec<_> = wanted.iter().map(|(name, _)| name.as_str()).collect();
+        let said = link.subscribe(&names).await;
+        for ((name, channel), said) in wanted.into_iter().zip(said) {
+            self.leaving.remove(&name);
+            self.note(&said);
+            channel.confirm(said);
+        }
+    }
+
+    /// Leaves the channels that are to be left.
+    async fn leave(&mut self) {
+        self.drop_lost_link();
+        // Without a link there is no subscription either.
+        let Some((_, link)) = &mut self.link else {
+            self.leaving.clear();
+            return;
+        };
+        let names: Vec<_> = self.leaving.iter().map(String::as_str).collect();
+        let said = link.unsubscribe(&names).await;
+        let is_cluster = self.client.is_cluster();
+        let mut said = said.into_iter();
+        let mut failed = Vec::new();
+        // In the order of the names above: the set has not changed in between.
+        self.leaving.retain(|_| match said.next() {
+            Some(Err(error)) => {
+                failed.push(error);
+                is_cluster
+            }
+            _ => false,
+        });
+        for error in failed {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "unsubscribing from a record failed"
+            );
+            self.note(&Err(error));
+        }
+    }
+
+    /// The generation of the link, which is opened where there is none.
+    async fn open(&mut self, channels: &Arc<Channels>) -> RedisResult<u64> {
+        self.drop_lost_link();
+        if let Some((generation, _)) = self.link {
+            return Ok(generation);
+        }
+        let generation = channels.generation();
+        let (channels, sender) = (self.channels.clone(), self.sender.clone());
+        let receive = move |info: PushInfo| {
+            let channels = channels.upgrade().ok_or(SendError)?;
+            channels.receive(generation, &info, &sender);
+            Ok::<_, SendError>(())
+        };
+        self.link = Some((generation, self.client.open(Some(Arc::new(receive))).await?));
+        Ok(generation)
+    }
+
+    /// Fails these orders and all behind them: without a link, each would wait as long as the one before.
+    fn refuse(&mut self, orders: Vec<Order>, error: &redis::RedisError) {
+        let mut orders: Vec<_> = orders.into_iter().chain(self.held_back.take()).collect();
+        while let Ok(order) = self.orders.try_recv() {
+            orders.push(order);
+        }
+        for channel in orders.into_iter().filter_map(|order| order.joins) {
+            channel.confirm(Err(error.clone()));
+        }
+    }
+
+    /// Finds out whether a link that has been quiet is still there.
+    async fn ask_for_a_sign(&mut self) {
+        if !self.leaving.is_empty() {
+            self.leave().await;
+        }
+        if let Some((_, link)) = &mut self.link {
+            let said = link.ping().await;
+            self.note(&said);
+        }
+    }
+
+    /// Gives the link up if that is what an answer means.
+    fn note(&mut self, said: &RedisResult<()>) {
+        if let (Err(error), Some((generation, link))) = (said, &self.link)
+            && link.is_ended_by(error)
+            && let Some(channels) = self.channels.upgrade()
+        {
+            tracing::debug!(
+                error = error as &dyn std::error::Error,
+                "the connection that waiters rely on has failed; they look again and subscribe anew"
+            );
+            channels.lose(*generation);
+            self.drop_lost_link();
+        }
+    }
+
+    /// Drops a link that others have found to be lost, and its subscriptions with it.
+    fn drop_lost_link(&mut self) {
+        let current = self.channels.upgrade().map(|channels| channels.generation());
+        if self
+            .link
+            .as_ref()
+            .is_some_and(|(generation, _)| Some(*generation) != current)
+        {
+            self.link = None;
+            self.leaving.clear();
+        }
+    }
+}
