@@ -42,7 +42,7 @@ impl RedisBackend {
     /// | `redis+cluster://[user:password@]host[:port],host[:port]…` | the cluster of these nodes |
     /// | `redis+sentinel://[user:password@]host[:port],…/name[/db]` | whichever server these sentinels call the primary of `name` |
     ///
-    /// With `rediss` in place of `redis` over TLS (feature `rustls` or `native-tls`), and with `valkey` and `valkeys`
+    /// With `rediss` in place of `redis` over TLS (feature `rustls`), and with `valkey` and `valkeys`
     /// the same. Sentinels that want a password of their own, certificates of a client and the like need
     /// [`connect_with`](Self::connect_with).
     ///

@@ -12,7 +12,6 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use idem_core::BackendError;
-use redis::aio::SendError;
 use redis::{Cmd, FromRedisValue, RedisError, RedisResult};
 
 use crate::check;
@@ -89,13 +88,8 @@ impl Connection {
     /// Connects once, and fails if that fails.
     pub(crate) async fn open(client: RedisClient) -> Result<Self, BackendError> {
         let current = Current::open(&client);
-        let opened = current.link.clone().await;
+        let opened = current.call(async |mut link: Link| link.can_be_told().await).await;
         opened.map_err(|error| backend_error("connecting to Redis", error))?;
-        if client.is_cluster() {
-            // The protocol of the application's client shows only in use.
-            let push = client.open(Some(Arc::new(|_| Ok::<_, SendError>(())))).await;
-            push.map_err(|error| backend_error("connecting to Redis to be told of changes", error))?;
-        }
         let connection = Self(Arc::new(Inner {
             client,
             current: RwLock::new(current),

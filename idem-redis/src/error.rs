@@ -9,18 +9,23 @@ pub(crate) fn backend_error(what: &'static str, error: RedisError) -> BackendErr
 }
 
 fn kind(error: &RedisError) -> BackendErrorKind {
-    // The key holds a list, a hash, …: somebody else's, and not to be taken for absent.
-    if error.code() == Some("WRONGTYPE") {
-        return BackendErrorKind::Unreadable;
+    match error.code() {
+        // The key holds a list, a hash, …: somebody else's, and not to be taken for absent.
+        Some("WRONGTYPE") => return BackendErrorKind::Unreadable,
+        // What passes by itself: a slow script, a disk or memory that is full, replicas that lag.
+        Some("BUSY" | "MISCONF" | "NOREPLICAS" | "OOM") => return BackendErrorKind::Unavailable,
+        _ => {}
     }
     match error.kind() {
         _ if error.is_timeout() => BackendErrorKind::Timeout,
         ErrorKind::InvalidClientConfig | ErrorKind::RESP3NotSupported => BackendErrorKind::Config,
         ErrorKind::UnexpectedReturnType => BackendErrorKind::Unreadable,
         ErrorKind::Server(
-            ServerErrorKind::BusyLoading
+            ServerErrorKind::Ask
+            | ServerErrorKind::BusyLoading
             | ServerErrorKind::ClusterDown
             | ServerErrorKind::MasterDown
+            | ServerErrorKind::Moved
             | ServerErrorKind::ReadOnly
             | ServerErrorKind::TryAgain,
         ) => BackendErrorKind::Unavailable,

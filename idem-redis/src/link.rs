@@ -111,6 +111,18 @@ impl Link {
         }
     }
 
+    /// Whether it can ever be told of a message. A cluster's link has the protocol of the application's client, which
+    /// shows only in use.
+    pub(crate) async fn can_be_told(&mut self) -> RedisResult<()> {
+        match self {
+            Self::Server(_) => Ok(()),
+            Self::Cluster(connection) => match in_time(connection.sunsubscribe("idem")).await {
+                Err(error) if error.kind() == ErrorKind::InvalidClientConfig => Err(error),
+                _ => Ok(()),
+            },
+        }
+    }
+
     /// Asks for a sign of life. A refusal is one.
     pub(crate) async fn ping(&mut self) -> RedisResult<()> {
         in_time(self.query_all(&redis::cmd("PING"))).await

@@ -1,8 +1,11 @@
-//! The contract of `Backend`, on both backends.
+//! The contract of `Backend`, on every backend.
+
+use std::sync::{Arc, Weak};
 
 use idem_axum::RedisBackend;
 use idem_core::conformance::Subject;
-use idem_tests::RedisServer;
+use idem_tests::{RedisCluster, RedisServer};
+use tokio::sync::Mutex;
 
 mod memory {
     idem_core::conformance!(async { idem_core::MemoryBackend::new() });
@@ -10,6 +13,10 @@ mod memory {
 
 mod redis {
     idem_core::conformance!(super::OnRedis::start());
+}
+
+mod cluster {
+    idem_core::conformance!(super::OnCluster::start());
 }
 
 /// The backend, and the server that has to live as long.
@@ -30,6 +37,40 @@ impl OnRedis {
 }
 
 impl Subject for OnRedis {
+    type Backend = RedisBackend;
+
+    fn backend(&self) -> &RedisBackend {
+        &self.backend
+    }
+}
+
+/// The backend, and the cluster that has to live as long: one for all tests that run at a time, since nodes take
+/// seconds to agree.
+struct OnCluster {
+    backend: RedisBackend,
+    _cluster: Arc<RedisCluster>,
+}
+
+impl OnCluster {
+    async fn start() -> Self {
+        static RUNNING: Mutex<Weak<RedisCluster>> = Mutex::const_new(Weak::new());
+        let mut running = RUNNING.lock().await;
+        let cluster = match running.upgrade() {
+            Some(cluster) => cluster,
+            None => Arc::new(RedisCluster::start().await),
+        };
+        *running = Arc::downgrade(&cluster);
+        let backend = RedisBackend::connect(&cluster.url())
+            .await
+            .expect("the cluster answers");
+        Self {
+            backend,
+            _cluster: cluster,
+        }
+    }
+}
+
+impl Subject for OnCluster {
     type Backend = RedisBackend;
 
     fn backend(&self) -> &RedisBackend {

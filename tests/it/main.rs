@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod broken_backends;
+mod cluster;
 mod compile_fail;
 mod conformance;
 mod disconnects;
@@ -18,4 +19,6 @@ mod leases;
 mod mismatches;
 mod redis;
 mod responses;
+mod sentinels;
+mod tls;
 mod waiting;

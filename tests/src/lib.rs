@@ -14,14 +14,18 @@ mod app;
 mod client;
 mod process;
 mod proxy;
+mod redis_cluster;
 mod redis_server;
+mod sentinels;
 mod service;
 
 pub use app::{App, Order, Tenant, router};
 pub use client::{Answer, Call, Client, OTHER_TENANT, TENANT};
 pub use process::Process;
 pub use proxy::Proxy;
-pub use redis_server::RedisServer;
+pub use redis_cluster::{RedisCluster, until};
+pub use redis_server::{RedisServer, free_port};
+pub use sentinels::Sentinels;
 pub use service::Service;
 
 /// How long a test may take before it counts as hanging; far above what any takes.

@@ -6,24 +6,38 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::until;
+
 /// A child process on a free loopback port, in a temporary folder, without persistence.
 #[derive(Debug)]
 pub struct RedisServer {
     child: Child,
     port: u16,
     folder: TempDir,
+    arguments: Vec<String>,
 }
 
 impl RedisServer {
     /// Starts a server and waits until it answers.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with `arguments` for `redis-server`, which come last and so win over the usual ones.
+    pub async fn start_with(arguments: &[&str]) -> Self {
+        let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let folder = tempfile::tempdir().expect("a temporary folder");
         loop {
             let port = free_port();
-            let mut child = spawn(port, &folder);
+            let mut child = spawn(port, &folder, &arguments);
             // It ends by itself where somebody else was faster to take the port.
             if answers(&mut child, port).await {
-                return Self { child, port, folder };
+                return Self {
+                    child,
+                    port,
+                    folder,
+                    arguments,
+                };
             }
         }
     }
@@ -31,7 +45,7 @@ impl RedisServer {
     /// Starts a server that was killed, on the same port and with nothing in it, and waits until it answers.
     pub async fn restart(&mut self) {
         self.kill();
-        self.child = spawn(self.port, &self.folder);
+        self.child = spawn(self.port, &self.folder, &self.arguments);
         assert!(
             answers(&mut self.child, self.port).await,
             "the port was taken meanwhile"
@@ -114,6 +128,18 @@ impl RedisServer {
         }
     }
 
+    /// Waits until there are so many keys.
+    pub async fn wait_for_keys(&self, count: u64) {
+        until("there are the keys", async || {
+            let keys: u64 = redis::cmd("DBSIZE")
+                .query_async(&mut self.connection().await)
+                .await
+                .expect("DBSIZE is allowed");
+            keys == count
+        })
+        .await;
+    }
+
     /// How many channels somebody listens to.
     pub async fn channels(&self) -> usize {
         let mut pubsub = redis::cmd("PUBSUB");
@@ -171,17 +197,18 @@ impl Drop for RedisServer {
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("it is bound").port()
 }
 
-fn spawn(port: u16, folder: &TempDir) -> Child {
+fn spawn(port: u16, folder: &TempDir, arguments: &[String]) -> Child {
     Command::new("redis-server")
         .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .args(["--port", &port.to_string()])
         .arg("--dir")
         .arg(folder.path())
+        .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()

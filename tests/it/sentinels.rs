@@ -1,0 +1,100 @@
+//! The promise where sentinels say which server is the primary, and what a failover breaks.
+
+use axum::Router;
+use axum::http::StatusCode;
+use idem_axum::{BackendErrorKind, RedisBackend};
+use idem_tests::{Order, Proxy, RedisServer, Sentinels, Service, in_time, until};
+
+const PATH: &str = "/orders/waiting-long";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_was_in_step_takes_over_records_claims_and_waiters() {
+    in_time(async {
+        let mut redis = Sentinels::start().await;
+        let backend = RedisBackend::connect(&redis.url()).await.expect("there is a primary");
+        let service = Service::start(backend, Router::new(), None).await;
+        let call = |key: &str, order: &Order| service.client.order_at(PATH, key, order).send();
+        let first = call("done", &Order::new("done")).await;
+        let order = Order::new("held").held();
+        let running = tokio::spawn(call("held", &order));
+        service.app.wait_until_started(2).await;
+        let waiting = tokio::spawn(call("held", &order));
+        redis.primary.wait_for_calls("subscribe", 1).await;
+        redis.replicate().await;
+
+        redis.fail_over().await;
+
+        until("the replica is used", async || {
+            call("new", &Order::new("new")).await.status == StatusCode::CREATED
+        })
+        .await;
+        call("done", &Order::new("done")).await.assert_replays(&first);
+        redis.replica.wait_for_calls("subscribe", 1).await;
+        service.app.open_gate();
+        let first = running.await.expect("no panic");
+        assert!(!first.says_not_stored(), "{first:?}");
+        waiting.await.expect("no panic").assert_replays(&first);
+        assert_eq!(service.app.executions("held"), 1);
+    })
+    .await;
+}
+
+/// IDEM-1 ends where the primary's last writes do: no Redis can promise more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_that_loses_a_claim_lets_its_handler_run_twice() {
+    in_time(async {
+        let primary = RedisServer::start().await;
+        let link = Proxy::start(primary.address()).await;
+        let port = link.address.port().to_string();
+        let follow = ["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"];
+        let replica = RedisServer::start_with(&follow).await;
+        let before = Service::start(
+            RedisBackend::connect(&primary.url()).await.expect("it answers"),
+            Router::new(),
+            None,
+        )
+        .await;
+        let kept = before.client.order("kept", &Order::new("kept")).send().await;
+        replica.wait_for_keys(1).await;
+        link.silence_connections();
+        let lost = before.client.order("lost", &Order::new("lost")).send().await;
+        assert!(!lost.says_not_stored(), "the primary has it");
+
+        let mut promote = redis::cmd("REPLICAOF");
+        promote.arg("NO").arg("ONE");
+        promote
+            .exec_async(&mut replica.connection().await)
+            .await
+            .expect("it obeys");
+        drop(primary);
+        let after = Service::start(
+            RedisBackend::connect(&replica.url()).await.expect("it answers"),
+            Router::new(),
+            None,
+        )
+        .await;
+
+        after
+            .client
+            .order("kept", &Order::new("kept"))
+            .send()
+            .await
+            .assert_replays(&kept);
+        let again = after.client.order("lost", &Order::new("lost")).send().await;
+        assert!(!again.is_replay());
+        assert_eq!((before.app.executions("lost"), after.app.executions("lost")), (1, 1));
+        assert_eq!((before.app.executions("kept"), after.app.executions("kept")), (1, 0));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_no_sentinel_knows_is_a_clear_error() {
+    let redis = Sentinels::start().await;
+    let unknown = redis.url().replace("/orders", "/invoices");
+    let error = RedisBackend::connect(&unknown).await.expect_err("nobody watches it");
+    assert_eq!(error.kind(), BackendErrorKind::Unavailable, "{error:?}");
+    let nameless = redis.url().replace("/orders", "");
+    let error = RedisBackend::connect(&nameless).await.expect_err("which primary?");
+    assert_eq!(error.kind(), BackendErrorKind::Config, "{error:?}");
+}
