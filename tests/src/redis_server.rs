@@ -202,8 +202,13 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("it is bound").port()
 }
 
+/// The program behind every server of the tests: `redis-server`, or what `IDEM_REDIS_SERVER` names, such as a Valkey.
+pub(crate) fn redis_server() -> Command {
+    Command::new(std::env::var_os("IDEM_REDIS_SERVER").unwrap_or_else(|| "redis-server".into()))
+}
+
 fn spawn(port: u16, folder: &TempDir, arguments: &[String]) -> Child {
-    Command::new("redis-server")
+    redis_server()
         .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .args(["--port", &port.to_string()])
         .arg("--dir")

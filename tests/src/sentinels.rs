@@ -1,13 +1,13 @@
 //! A real primary, its replica, and the sentinels that watch them.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use tempfile::TempDir;
 
 use crate::RedisServer;
 use crate::redis_cluster::until;
-use crate::redis_server::free_port;
+use crate::redis_server::{free_port, redis_server};
 
 /// What the sentinels call the primary.
 const NAME: &str = "orders";
@@ -103,7 +103,7 @@ impl Sentinel {
             folder.path().display()
         );
         fs::write(&path, settings).expect("the folder is ours");
-        let child = Command::new("redis-server")
+        let child = redis_server()
             .arg(&path)
             .arg("--sentinel")
             .stdin(Stdio::null())
