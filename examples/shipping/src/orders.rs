@@ -39,7 +39,9 @@ pub(crate) struct Order {
     created_at: String,
 }
 
-#[idempotent(ttl = "24h", scope = "tenant")]
+// Whoever sends an order again while it is placed wants its receipt, which is seconds away, and not a refusal. The wait is
+// longer than a lease: where the process of the first one dies, the one that waits is still there to run in its place.
+#[idempotent(ttl = "24h", scope = "tenant", in_flight = "wait", wait = "45s")]
 pub(crate) async fn place_order(
     State(app): State<App>,
     tenant: Tenant,

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderMap, RETRY_AFTER};
+use reqwest::header::AUTHORIZATION;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -47,8 +47,8 @@ pub(super) struct Post {
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) replayed: bool,
-    pub(super) retry_after: Option<Duration>,
     pub(super) body: Vec<u8>,
+    pub(super) took: Duration,
 }
 
 impl Answer {
@@ -87,16 +87,14 @@ impl Client {
         if let Some(token) = post.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
+        let sent = Instant::now();
         let response = request.send().await?;
-        let text = |headers: &HeaderMap, name: &str| Some(headers.get(name)?.to_str().ok()?.to_owned());
-        let retry_after = text(response.headers(), RETRY_AFTER.as_str());
+        let replayed = response.headers().get("Idempotent-Replayed");
         Ok(Answer {
             status: response.status().as_u16(),
-            replayed: text(response.headers(), "Idempotent-Replayed").as_deref() == Some("true"),
-            retry_after: retry_after
-                .and_then(|seconds| seconds.parse().ok())
-                .map(Duration::from_secs),
+            replayed: replayed.is_some_and(|value| value == "true"),
             body: response.bytes().await?.to_vec(),
+            took: sent.elapsed(),
         })
     }
 

@@ -23,6 +23,9 @@ use crate::tenant::Tokens;
 /// When the impatient client hangs up.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// The longest an order may take here: its duplicate waits for it, and not for longer than `orders::place_order` says.
+const LONGEST: Duration = Duration::from_secs(30);
+
 /// The tenants of the story, by their tokens.
 const ACME: &str = "acme-demo";
 const GLOBEX: &str = "globex-demo";
@@ -48,8 +51,9 @@ pub(crate) enum DemoError {
 
 /// Tells the story to stdout, over a service that is started for it.
 pub(crate) async fn run(config: Config) -> Result<(), DemoError> {
-    if config.delay <= PATIENCE {
-        let reason = format!("the demo needs more than {} ms", PATIENCE.as_millis());
+    if config.delay <= PATIENCE || config.delay > LONGEST {
+        let (least, most) = (PATIENCE.as_millis(), LONGEST.as_millis());
+        let reason = format!("the demo needs more than {least} ms and at most {most} ms");
         return Err(config::DELAY.invalid(reason).into());
     }
     let delay = config.delay;

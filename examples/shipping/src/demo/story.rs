@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::client::{Answer, Client, Post, Route};
 use super::print::{Printer, Tone};
@@ -28,11 +28,6 @@ const REPLAYED: Expected = Expected {
     replayed: true,
     ..CREATED
 };
-const IN_FLIGHT: Expected = Expected {
-    status: 409,
-    code: Some("in-flight"),
-    replayed: false,
-};
 const KEY_REUSED: Expected = Expected {
     status: 422,
     code: Some("key-reused"),
@@ -42,10 +37,7 @@ const UNAUTHORIZED: Expected = Expected { status: 401, ..CREATED };
 
 impl Expected {
     fn is_met_by(self, answer: &Answer) -> bool {
-        answer.status == self.status
-            && answer.code().as_deref() == self.code
-            && answer.replayed == self.replayed
-            && (self.status != 409 || answer.retry_after.is_some())
+        answer.status == self.status && answer.code().as_deref() == self.code && answer.replayed == self.replayed
     }
 }
 
@@ -120,20 +112,27 @@ impl Story {
         let order = self.act(3, Route::Idempotent, "the client gives up after 500 ms, and retries");
         self.give_up(&order).await?;
         let retry = self.client.post(&order).await?;
-        self.line("retry", &retry, IN_FLIGHT);
-        self.retry_until_replayed(&order, retry).await?;
+        self.line("retry", &retry, REPLAYED);
         self.rows(&order, 1).await
     }
 
     async fn idempotent_duplicate(&mut self) -> Result<Post, DemoError> {
         let order = self.act(4, Route::Idempotent, "a duplicate arrives while the first one runs");
         let running = self.client.start(&order).await?;
+        let unanswered = !running.is_finished();
+        let text = if unanswered {
+            "no answer yet, and here comes the duplicate"
+        } else {
+            "answered before the duplicate came"
+        };
+        self.check(unanswered, "first call", "", text, Tone::Plain);
         let duplicate = self.client.post(&order).await?;
-        self.line("duplicate", &duplicate, IN_FLIGHT);
         let first = running.await??;
         self.line("first call", &first, CREATED);
-        let replay = self.retry_until_replayed(&order, duplicate).await?;
-        let same = replay.body == first.body;
+        self.line("duplicate", &duplicate, REPLAYED);
+        let retry = self.client.post(&order).await?;
+        self.line("retry", &retry, REPLAYED);
+        let same = [&duplicate, &retry].iter().all(|answer| answer.body == first.body);
         let text = if same {
             "identical, byte by byte"
         } else {
@@ -196,22 +195,6 @@ impl Story {
         Ok(())
     }
 
-    /// Retries a refused request, each time as late as the answer before asked for, and returns the last answer.
-    async fn retry_until_replayed(&mut self, order: &Post, refused: Answer) -> Result<Answer, DemoError> {
-        let limit = self.client.limit();
-        let mut last = refused;
-        while let (409, Some(wait)) = (last.status, last.retry_after) {
-            if Instant::now() + wait > limit {
-                return Err(DemoError::TooLong("the answer to a retry"));
-            }
-            sleep(wait).await;
-            last = self.client.post(order).await?;
-            let expected = if last.status == 409 { IN_FLIGHT } else { REPLAYED };
-            self.line(&format!("{} s later", wait.as_secs()), &last, expected);
-        }
-        Ok(last)
-    }
-
     /// Tells how many rows the order has by now.
     async fn rows(&mut self, order: &Post, expected: usize) -> Result<(), DemoError> {
         let rows = self.client.rows(order).await?;
@@ -228,12 +211,10 @@ impl Story {
     /// Tells an answer, and whether it is the one that was promised.
     fn line(&mut self, label: &str, answer: &Answer, expected: Expected) {
         let mut text = answer.code().unwrap_or_else(|| answer.text());
-        if let Some(wait) = answer.retry_after {
-            text = format!("{text}, Retry-After: {}", wait.as_secs());
-        }
         if answer.replayed {
             text = format!("{text}, Idempotent-Replayed: true");
         }
+        text = format!("{text}, after {} ms", answer.took.as_millis());
         let mark = answer.status.to_string();
         self.check(expected.is_met_by(answer), label, &mark, &text, Tone::Plain);
     }

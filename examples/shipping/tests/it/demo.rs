@@ -20,9 +20,11 @@ fn the_demo_comes_out_as_told() {
 }
 
 #[test]
-fn a_delay_the_client_would_not_notice_is_refused() {
-    let ended = Process::start(&["demo"], &[("SHIPPING_DELAY_MS", "500")]).ended();
+fn a_delay_that_a_client_would_not_notice_or_a_duplicate_would_not_wait_for_is_refused() {
+    for delay in ["500", "30001"] {
+        let ended = Process::start(&["demo"], &[("SHIPPING_DELAY_MS", delay)]).ended();
 
-    assert_eq!(ended.status.code(), Some(1));
-    assert!(ended.stderr.contains("SHIPPING_DELAY_MS"), "{ended:#?}");
+        assert_eq!(ended.status.code(), Some(1));
+        assert!(ended.stderr.contains("SHIPPING_DELAY_MS"), "{ended:#?}");
+    }
 }

@@ -53,6 +53,11 @@ impl Process {
         }
     }
 
+    /// Waits for a line that contains `part` on stdout.
+    pub(crate) fn wait_for_line(&mut self, part: &str) -> String {
+        self.stdout.wait_for(part)
+    }
+
     /// Waits for a line that contains `part` on stderr.
     pub(crate) fn wait_for_log(&mut self, part: &str) {
         self.stderr.wait_for(part);
@@ -167,7 +172,7 @@ impl Service {
     pub(crate) fn start_with(variables: &[(&str, &str)]) -> Self {
         let variables = [&[("SHIPPING_ADDR", "127.0.0.1:0")], variables].concat();
         let mut process = Process::start(&[], &variables);
-        let line = process.stdout.wait_for("listening on");
+        let line = process.wait_for_line("listening on");
         let addr = line
             .strip_prefix("listening on http://")
             .expect("an address")

@@ -1,0 +1,39 @@
+//! Duplicates that arrive while the first one's order is placed.
+
+use std::panic::resume_unwind;
+
+use tokio::task::JoinHandle;
+
+use crate::client::{Answer, Client, order};
+use crate::process::Service;
+
+/// Sends an order on its way.
+fn send(client: &Client) -> JoinHandle<Answer> {
+    let client = client.clone();
+    tokio::spawn(async move { client.post("/shipping/order", "acme-demo", "k", &order("a")).await })
+}
+
+async fn answer(call: JoinHandle<Answer>) -> Answer {
+    call.await.unwrap_or_else(|error| resume_unwind(error.into_panic()))
+}
+
+/// The duplicate has what the first one has, and says that it is a replay.
+fn assert_replays(duplicate: &Answer, first: &Answer) {
+    assert_eq!((first.status, duplicate.status), (201, 201), "{first:?} {duplicate:?}");
+    assert_eq!(duplicate.body, first.body);
+    assert_eq!(duplicate.header("content-type"), first.header("content-type"));
+    assert_eq!(first.header("idempotent-replayed"), None);
+    assert_eq!(duplicate.header("idempotent-replayed"), Some("true"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_duplicate_during_the_delay_gets_the_first_ones_answer() {
+    let mut service = Service::start(3000);
+
+    let first = send(&service.client);
+    service.process.wait_for_log("row written");
+    let duplicate = send(&service.client);
+
+    assert_replays(&answer(duplicate).await, &answer(first).await);
+    assert_eq!(service.client.listed("acme-demo").await, ["a"]);
+}
