@@ -37,6 +37,11 @@ async fn main() -> ExitCode {
             log_from(LevelFilter::ERROR);
             run_demo().await
         }
+        // Not for people, so the usage is silent about it.
+        [Some("demo"), Some(demo::SECOND)] => {
+            log_from(LevelFilter::ERROR);
+            run_second().await
+        }
         [Some("--help" | "-h")] => {
             help();
             Ok(())
@@ -63,6 +68,10 @@ async fn run_demo() -> Result<(), Box<dyn Error>> {
     Ok(demo::run(Config::from_env()?).await?)
 }
 
+async fn run_second() -> Result<(), Box<dyn Error>> {
+    Ok(demo::serve_second(Config::from_env()?).await?)
+}
+
 /// Logs to stderr, from `level` on where `RUST_LOG` does not say otherwise.
 fn log_from(level: LevelFilter) {
     let filter = EnvFilter::builder()
@@ -80,7 +89,8 @@ fn help() {
     let _ = writeln!(
         out,
         "{USAGE}\n\n  (nothing)  serve until Ctrl-C or SIGTERM\n  demo       tell what retries do, with and without \
-         idempotency\n\nenvironment:"
+         idempotency; with {}, across two processes\n\nenvironment:",
+        config::REDIS_URL.name
     );
     for variable in config::VARIABLES {
         let default = variable.default.unwrap_or("not set");

@@ -20,6 +20,9 @@ use crate::db::{Db, OpenError};
 /// How long handlers and outcomes may take once every connection is closed.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
+/// What the line on stdout begins with, before the URL.
+pub(crate) const LISTENING: &str = "listening on ";
+
 /// Why the service could not start, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
@@ -103,14 +106,20 @@ fn in_memory() -> Idempotency {
 
 /// Serves until Ctrl-C or SIGTERM.
 pub(crate) async fn until_stopped(config: Config) -> Result<(), ServeError> {
-    // Before the line below: a script may send the signal as soon as it has read it.
-    let mut stop = Box::pin(stop_signal().map_err(ServeError::Signals)?);
+    // Before anything is said: a script may send the signal as soon as it has read that the service listens.
+    let stop = stop_signal().map_err(ServeError::Signals)?;
+    until(config, stop).await
+}
+
+/// Serves until `stop` resolves, and says on stdout where.
+pub(crate) async fn until(config: Config, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), ServeError> {
+    let mut stop = Box::pin(stop);
     let service = tokio::select! {
         started = Service::start(config) => started?,
         () = &mut stop => return Ok(()),
     };
     // Nobody may be reading, which is no reason not to serve.
-    let _ = writeln!(io::stdout(), "listening on {}", service.url());
+    let _ = writeln!(io::stdout(), "{LISTENING}{}", service.url());
     service
         .run(async {
             stop.await;

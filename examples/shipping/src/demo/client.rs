@@ -2,6 +2,7 @@
 //!
 //! Owns requests and what is read from answers. Whether an answer is the right one is for the story to say.
 
+use std::fmt;
 use std::time::Duration;
 
 use reqwest::header::AUTHORIZATION;
@@ -48,6 +49,8 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) replayed: bool,
     pub(super) body: Vec<u8>,
+    /// Who answered.
+    pub(super) process: u32,
     pub(super) took: Duration,
 }
 
@@ -63,19 +66,32 @@ impl Answer {
     }
 }
 
+/// A client of one process.
 #[derive(Clone, Debug)]
 pub(super) struct Client {
     http: reqwest::Client,
     url: String,
+    pub(super) process: u32,
     patience: Duration,
 }
 
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} at {}", self.process, self.url)
+    }
+}
+
 impl Client {
-    pub(super) fn new(url: String, delay: Duration) -> Result<Self, DemoError> {
+    pub(super) fn new(url: String, process: u32, delay: Duration) -> Result<Self, DemoError> {
         let patience = delay + LIMIT;
         // A proxy would take loopback addresses for its own.
         let http = reqwest::Client::builder().no_proxy().timeout(patience).build()?;
-        Ok(Self { http, url, patience })
+        Ok(Self {
+            http,
+            url,
+            process,
+            patience,
+        })
     }
 
     pub(super) async fn post(&self, post: &Post) -> Result<Answer, DemoError> {
@@ -94,6 +110,7 @@ impl Client {
             status: response.status().as_u16(),
             replayed: replayed.is_some_and(|value| value == "true"),
             body: response.bytes().await?.to_vec(),
+            process: self.process,
             took: sent.elapsed(),
         })
     }

@@ -46,6 +46,10 @@ impl Printer {
         );
     }
 
+    pub(super) fn cast(&self, text: &str) {
+        self.print(text, Tone::Plain);
+    }
+
     pub(super) fn act(&self, number: usize, path: &str, plot: &str) {
         self.blank();
         self.print(&format!("{number}  POST {path:<22} {plot}"), Tone::Strong);

@@ -61,7 +61,10 @@ impl fmt::Display for Tally {
 }
 
 pub(super) struct Story {
-    client: Client,
+    /// Sends first calls.
+    first: Client,
+    /// Sends everything else: to the second process, where there are two.
+    others: Client,
     printer: Printer,
     /// Keeps the keys of one run apart from those of another in the same Redis.
     run: u64,
@@ -71,9 +74,10 @@ pub(super) struct Story {
 }
 
 impl Story {
-    pub(super) fn new(client: Client, printer: Printer) -> Self {
+    pub(super) fn new(first: Client, others: Client, printer: Printer) -> Self {
         Self {
-            client,
+            first,
+            others,
             printer,
             run: rand::random(),
             naive: Tally::default(),
@@ -94,15 +98,15 @@ impl Story {
     async fn naive_retry(&mut self) -> Result<(), DemoError> {
         let order = self.act(1, Route::Naive, "the client gives up after 500 ms, and retries");
         self.give_up(&order).await?;
-        let retry = self.client.post(&order).await?;
+        let retry = self.others.post(&order).await?;
         self.line("retry", &retry, CREATED);
         self.rows(&order, 2).await
     }
 
     async fn naive_duplicate(&mut self) -> Result<(), DemoError> {
         let order = self.act(2, Route::Naive, "a duplicate arrives while the first one runs");
-        let first = self.client.start(&order).await?;
-        let duplicate = self.client.post(&order).await?;
+        let first = self.first.start(&order).await?;
+        let duplicate = self.others.post(&order).await?;
         self.line("first call", &first.await??, CREATED);
         self.line("duplicate", &duplicate, CREATED);
         self.rows(&order, 2).await
@@ -111,14 +115,14 @@ impl Story {
     async fn idempotent_retry(&mut self) -> Result<(), DemoError> {
         let order = self.act(3, Route::Idempotent, "the client gives up after 500 ms, and retries");
         self.give_up(&order).await?;
-        let retry = self.client.post(&order).await?;
+        let retry = self.others.post(&order).await?;
         self.line("retry", &retry, REPLAYED);
         self.rows(&order, 1).await
     }
 
     async fn idempotent_duplicate(&mut self) -> Result<Post, DemoError> {
         let order = self.act(4, Route::Idempotent, "a duplicate arrives while the first one runs");
-        let running = self.client.start(&order).await?;
+        let running = self.first.start(&order).await?;
         let unanswered = !running.is_finished();
         let text = if unanswered {
             "no answer yet, and here comes the duplicate"
@@ -126,11 +130,11 @@ impl Story {
             "answered before the duplicate came"
         };
         self.check(unanswered, "first call", "", text, Tone::Plain);
-        let duplicate = self.client.post(&order).await?;
+        let duplicate = self.others.post(&order).await?;
         let first = running.await??;
         self.line("first call", &first, CREATED);
         self.line("duplicate", &duplicate, REPLAYED);
-        let retry = self.client.post(&order).await?;
+        let retry = self.others.post(&order).await?;
         self.line("retry", &retry, REPLAYED);
         let same = [&duplicate, &retry].iter().all(|answer| answer.body == first.body);
         let text = if same {
@@ -154,15 +158,15 @@ impl Story {
             order_id: format!("{}-b", first.order_id),
             ..first.clone()
         };
-        let answer = self.client.post(&other_body).await?;
+        let answer = self.others.post(&other_body).await?;
         self.line("other body", &answer, KEY_REUSED);
         let nobody = Post {
             token: None,
             ..first.clone()
         };
-        let answer = self.client.post(&nobody).await?;
+        let answer = self.others.post(&nobody).await?;
         self.line("no token", &answer, UNAUTHORIZED);
-        let answer = self.client.post(&globex).await?;
+        let answer = self.others.post(&globex).await?;
         self.idempotent.orders += 1;
         self.line("other tenant", &answer, CREATED);
         self.rows(&globex, 1).await
@@ -182,7 +186,7 @@ impl Story {
     /// Sends an order and hangs up before it is answered, but not before it has begun.
     async fn give_up(&mut self, order: &Post) -> Result<(), DemoError> {
         let patience = sleep(PATIENCE);
-        let running = self.client.start(order).await?;
+        let running = self.first.start(order).await?;
         patience.await;
         running.abort();
         let gone = running.await.is_err_and(|error| error.is_cancelled());
@@ -197,7 +201,7 @@ impl Story {
 
     /// Tells how many rows the order has by now.
     async fn rows(&mut self, order: &Post, expected: usize) -> Result<(), DemoError> {
-        let rows = self.client.rows(order).await?;
+        let rows = self.first.rows(order).await?;
         self.tally(order.route).rows += rows;
         let (text, tone) = match rows {
             1 => ("shipped once", Tone::Good),
@@ -214,7 +218,8 @@ impl Story {
         if answer.replayed {
             text = format!("{text}, Idempotent-Replayed: true");
         }
-        text = format!("{text}, after {} ms", answer.took.as_millis());
+        let (process, millis) = (answer.process, answer.took.as_millis());
+        let text = format!("{text} (process {process}, {millis} ms)");
         let mark = answer.status.to_string();
         self.check(expected.is_met_by(answer), label, &mark, &text, Tone::Plain);
     }

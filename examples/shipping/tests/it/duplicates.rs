@@ -2,6 +2,7 @@
 
 use std::panic::resume_unwind;
 
+use idem_tests::RedisServer;
 use tokio::task::JoinHandle;
 
 use crate::client::{Answer, Client, order};
@@ -36,4 +37,27 @@ async fn a_duplicate_during_the_delay_gets_the_first_ones_answer() {
 
     assert_replays(&answer(duplicate).await, &answer(first).await);
     assert_eq!(service.client.listed("acme-demo").await, ["a"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_duplicate_during_the_delay_gets_the_first_ones_answer_from_another_process() {
+    let redis = RedisServer::start().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let database = format!("sqlite:{}?mode=rwc", folder.path().join("shared.db").display());
+    let variables = [
+        ("SHIPPING_DELAY_MS", "3000"),
+        ("DATABASE_URL", &database),
+        ("REDIS_URL", &redis.url()),
+    ];
+    let mut service = Service::start_with(&variables);
+    let other = Service::start_with(&variables);
+
+    let first = send(&service.client);
+    service.process.wait_for_log("row written");
+    let duplicate = send(&other.client);
+    // Only who waits for an answer listens for it.
+    redis.wait_for_calls("subscribe", 1).await;
+
+    assert_replays(&answer(duplicate).await, &answer(first).await);
+    assert_eq!(other.client.listed("acme-demo").await, ["a"]);
 }

@@ -1,6 +1,6 @@
 //! The real binary as a child process, over real TCP.
 //!
-//! Every test has a folder and a free port of its own. No test needs a server other than the one it starts.
+//! Every test has a folder and a free port of its own. No test needs a server other than those it starts.
 
 #![allow(
     clippy::expect_used,
