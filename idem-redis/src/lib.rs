@@ -8,10 +8,14 @@
 //! | claim, replay | `SET key claim NX GET PX ttl+lease` |
 //! | is the claim in the way live? | `PTTL key`: live while at least the claim's `ttl` is left |
 //! | take over, renew, complete, release | a script that compares the whole stored claim |
-//! | wait | `SUBSCRIBE` to one channel a key, on one connection for all waiters of a process |
+//! | wait | `SUBSCRIBE` (in a cluster `SSUBSCRIBE`) to one channel a key, on one connection for all waiters of a process |
 //!
 //! A record is one binary string under `idem:{operation:scope:key}`; see [`RecordKey`](idem_core::RecordKey) for the
-//! part in braces, which is also the hash tag. Redis 7.0 or Valkey 8 is needed for `SET … NX GET`.
+//! part in braces, which is also the hash tag: in a cluster, all of a record is in one slot. Redis 7.0 or Valkey 8 is
+//! needed for `SET … NX GET`.
+//!
+//! One server, a cluster and sentinels are all reached by a URL or a client of the application's own; see
+//! [`RedisBackend::connect`] and [`RedisBackend::connect_with`].
 //!
 //! # Permissions
 //!
@@ -21,8 +25,14 @@
 //! ~idem:* &idem:* -@all +set +get +pttl +pexpire +del +evalsha +script|load +publish +subscribe +unsubscribe
 //! ```
 //!
+//! In a cluster, besides:
+//!
+//! ```text
+//! +cluster|slots +asking +ping +spublish +ssubscribe +sunsubscribe
+//! ```
+//!
 //! Commands inside scripts are checked against the same list. `+info` lets the check at start see how the server is set
-//! up.
+//! up; with `+ping` the server's log of denials stays free of the signs of life that waiters ask for.
 
 mod backend;
 mod check;

@@ -214,3 +214,66 @@ async fn a_cluster_client_that_cannot_be_told_of_changes_is_refused_at_start() {
     let refused = RedisBackend::connect_with(client).await.expect_err("it speaks RESP2");
     assert_eq!(refused.kind(), BackendErrorKind::Config, "{refused:?}");
 }
+
+/// The permissions that the documentation of `idem-redis` adds for a cluster are enough.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_documented_permissions_are_enough() {
+    in_time(async {
+        let cluster = RedisCluster::start().await;
+        let documented = |start: &str| {
+            let mut lines = include_str!("../../idem-redis/src/lib.rs").lines();
+            let line = lines.find(|line| line.starts_with(&format!("//! {start}")));
+            line.expect("the list is there").trim_start_matches("//! ").to_owned()
+        };
+        let rules = format!(
+            "ACL SETUSER app on >pw {} {}",
+            documented("~idem:*"),
+            documented("+cluster")
+        );
+        for node in 0..3 {
+            cluster.query::<()>(node, &rules).await;
+        }
+        let url = cluster.url().replace("//", "//app:pw@");
+        let backend = RedisBackend::connect(&url).await.expect("it may connect");
+        for node in 0..3 {
+            // Without +info, the check at start is skipped.
+            cluster.query::<()>(node, "ACL LOG RESET").await;
+        }
+        let service = Service::start(backend, Router::new(), None).await;
+        // One record of each kind of place: on every primary, and in a slot that is on its way.
+        let mut calls = Vec::new();
+        for number in 0..12 {
+            let key = format!("k{number}");
+            calls.push(send(&service, &key, &Order::new(&key).held(), 2));
+        }
+        until("all wait", async || {
+            cluster.channels().await.iter().sum::<usize>() == 12
+        })
+        .await;
+        service.app.open_gate();
+        for calls in calls {
+            assert_one_answer(calls).await;
+        }
+        until("all have left", async || {
+            cluster.channels().await.iter().sum::<usize>() == 0
+        })
+        .await;
+        let moving = record("moving");
+        let from = cluster.owner(&moving).await;
+        cluster.start_moving(&moving, from, (from + 1) % 3).await;
+        let answer = service
+            .client
+            .order_at(PATH, "moving", &Order::new("moving"))
+            .send()
+            .await;
+        assert_eq!(answer.status, StatusCode::CREATED);
+        assert!(!answer.says_not_stored());
+        for node in 0..3 {
+            let log: Vec<redis::Value> = cluster.query(node, "ACL LOG").await;
+            let denied = |entry: &&redis::Value| !format!("{entry:?}").contains("client|setinfo");
+            let denied: Vec<_> = log.iter().filter(denied).collect();
+            assert!(denied.is_empty(), "something was denied: {denied:?}");
+        }
+    })
+    .await;
+}

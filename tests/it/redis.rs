@@ -182,7 +182,10 @@ async fn the_documented_permissions_are_enough() {
         .query_async(&mut admin)
         .await
         .expect("ACL LOG");
-    assert!(log.is_empty(), "something was denied: {log:?}");
+    // How the client introduces itself, which no server has to hear.
+    let denied = |entry: &&redis::Value| !format!("{entry:?}").contains("client|setinfo");
+    let denied: Vec<_> = log.iter().filter(denied).collect();
+    assert!(denied.is_empty(), "something was denied: {denied:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,8 @@
 
 use axum::Router;
 use axum::http::StatusCode;
-use idem_tests::{Answer, Client, Order, Process, RedisServer, Service, in_time, on_every_backend};
+use idem_axum::RedisBackend;
+use idem_tests::{Answer, Client, Order, Process, Proxy, RedisServer, Service, in_time, on_every_backend};
 use reqwest::Method;
 use tokio::task::JoinSet;
 
@@ -214,9 +215,7 @@ async fn idem_7_one_of_those_who_wait_inherits_a_dead_owners_claim_as_attempt_tw
         assert_eq!(executions(std::slice::from_ref(&other.client), "o").await, 1);
         // The calls that the handler makes itself carry the key that attempt one gave them.
         let here = Service::start(
-            idem_axum::RedisBackend::connect(&redis.url())
-                .await
-                .expect("the server answers"),
+            RedisBackend::connect(&redis.url()).await.expect("the server answers"),
             Router::new(),
             None,
         )
@@ -283,6 +282,31 @@ async fn waiters_whose_connection_breaks_subscribe_anew() {
             redis.kill_subscribers().await;
             redis.wait_for_calls("subscribe", 1).await;
         }
+        service.app.open_gate();
+        assert_one_answer(calls).await;
+        assert_eq!(service.app.executions("o"), 1);
+    })
+    .await;
+}
+
+/// The same where nothing says that it is broken: somebody asks the connection for a sign of life.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiters_whose_connection_has_gone_silent_subscribe_anew() {
+    in_time(async {
+        let redis = RedisServer::start().await;
+        let proxy = Proxy::start(redis.address()).await;
+        let backend = RedisBackend::connect(&format!("redis://{}/", proxy.address))
+            .await
+            .expect("the server answers");
+        let service = Service::start(backend, Router::new(), None).await;
+        let order = Order::new("o").held();
+        let calls = send(std::slice::from_ref(&service.client), "/orders/waiting-long", &order, 4);
+        redis.wait_for_calls("pttl", 2 * 3).await;
+
+        redis.reset().await;
+        proxy.silence_connections();
+
+        redis.wait_for_calls("subscribe", 1).await;
         service.app.open_gate();
         assert_one_answer(calls).await;
         assert_eq!(service.app.executions("o"), 1);
