@@ -112,6 +112,15 @@ impl RedisCluster {
         channels
     }
 
+    /// How many channels of shards somebody listens to, on all replicas. They hear what their primaries do.
+    pub async fn channels_of_replicas(&self) -> usize {
+        let mut channels = 0;
+        for replica in &self.replicas {
+            channels += ask::<Vec<String>>(replica, "PUBSUB SHARDCHANNELS").await.len();
+        }
+        channels
+    }
+
     /// How many reads of single records the replicas have served.
     pub async fn reads_of_replicas(&self) -> u64 {
         let mut reads = 0;

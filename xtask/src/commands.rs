@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use crate::servers;
+
 /// What is checked without running it.
 pub(crate) fn lint() -> Result<(), String> {
     cargo(&["fmt", "--all", "--check"], &[])?;
@@ -18,7 +20,7 @@ pub(crate) fn lint() -> Result<(), String> {
         &[],
     )?;
     // Each feature of what users add has to compile alone.
-    for features in ["", "macros", "redis"] {
+    for features in ["", "macros", "redis", "redis-rustls"] {
         let arguments = [
             "clippy",
             "--package",
@@ -42,9 +44,28 @@ pub(crate) fn lint() -> Result<(), String> {
     )
 }
 
-/// Every test of the workspace. A documentation test is a test like any other, so one call runs all of them.
+/// What of the integration tests needs a server.
+const ON_SERVERS: [&str; 5] = ["cluster", "conformance::redis", "redis", "sentinels", "waiting"];
+
+/// Every test of the workspace. A documentation test is a test like any other, so one call runs all of them; those that
+/// need a server then run on another one.
 pub(crate) fn test() -> Result<(), String> {
-    cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"], &[])
+    cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"], &[])?;
+    let valkey = servers::valkey()?;
+    let valkey = valkey.display().to_string();
+    let integration = [
+        "test",
+        "--package",
+        "idem-tests",
+        "--all-features",
+        "--test",
+        "it",
+        "--",
+    ];
+    cargo(
+        &[&integration[..], &ON_SERVERS].concat(),
+        &[("IDEM_REDIS_SERVER", &valkey)],
+    )
 }
 
 fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<(), String> {

