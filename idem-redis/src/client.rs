@@ -48,14 +48,14 @@ pub struct RedisClient(Deployment);
 
 #[derive(Clone)]
 enum Deployment {
-    Server(Client),
+    Server(Box<Client>),
     Cluster(Box<ClusterClient>),
     Sentinel(Arc<tokio::sync::Mutex<SentinelClient>>),
 }
 
 impl From<Client> for RedisClient {
     fn from(client: Client) -> Self {
-        Self(Deployment::Server(client))
+        Self(Deployment::Server(client.into()))
     }
 }
 
@@ -135,7 +135,7 @@ impl RedisClient {
             sentinels.push(info.set_redis_settings(redis::RedisConnectionInfo::default()));
         }
         let kind = SentinelServerType::Master;
-        SentinelClient::build(sentinels, service.to_owned(), Some(server), kind).map(Self::from)
+        SentinelClient::build(sentinels, String::from(service), Some(server), kind).map(Self::from)
     }
 
     /// Whether the server is one of several that share the keys among them.

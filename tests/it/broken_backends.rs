@@ -1,13 +1,13 @@
 //! Each clause of the conformance kit can fail: on a backend that breaks just that clause.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use idem_core::conformance as kit;
 use idem_core::{
-    Acquisition, Backend, BackendError, Changed, Claim, Completion, Fenced, IdempotencyKey, MemoryBackend, Record,
-    RecordKey, Scope,
+    Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, IdempotencyKey,
+    MemoryBackend, Record, RecordKey, Scope,
 };
 use tokio::time::Instant;
 
@@ -30,20 +30,43 @@ enum Defect {
     PayloadsEndAtNul,
     ScopesAreIgnored,
     NobodyIsTold,
+    TheUnreadableIsAbsent,
 }
 
 /// The memory backend with a defect.
 #[derive(Debug)]
 struct Broken {
     inner: MemoryBackend,
-    defect: Defect,
+    defect: Option<Defect>,
+    /// What can no longer be read.
+    spoiled: Mutex<HashSet<RecordKey>>,
     /// Completions, from when they were last written.
     prolonged: Mutex<HashMap<RecordKey, (Record, Instant)>>,
 }
 
 impl Broken {
+    fn new(defect: Option<Defect>) -> Self {
+        Self {
+            inner: MemoryBackend::new(),
+            defect,
+            spoiled: Mutex::default(),
+            prolonged: Mutex::default(),
+        }
+    }
+
     fn has(&self, defect: Defect) -> bool {
-        self.defect == defect
+        self.defect == Some(defect)
+    }
+
+    /// What comes of reading a record that was spoiled; `None` where it was not.
+    fn spoiled(&self, key: &RecordKey) -> Option<Result<Acquisition, BackendError>> {
+        let is_spoiled = self.spoiled.lock().expect("nothing panics").contains(key);
+        is_spoiled.then(|| {
+            if self.has(Defect::TheUnreadableIsAbsent) {
+                return Ok(Acquisition::Acquired);
+            }
+            Err(BackendError::new(BackendErrorKind::Unreadable, "it was spoiled"))
+        })
     }
 
     fn prolonged(&self) -> MutexGuard<'_, HashMap<RecordKey, (Record, Instant)>> {
@@ -104,6 +127,9 @@ impl Broken {
 impl Backend for Broken {
     async fn claim(&self, key: &RecordKey, claim: &Claim) -> Result<Acquisition, BackendError> {
         let key = &self.key(key);
+        if let Some(read) = self.spoiled(key) {
+            return read;
+        }
         if let Some((record, until)) = self.prolonged().get(key)
             && *until > Instant::now()
         {
@@ -131,6 +157,9 @@ impl Backend for Broken {
     }
 
     async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
+        if let Some(read) = self.spoiled(key) {
+            return read;
+        }
         if self.has(Defect::TakingOverNothingWritesNothing) {
             return Ok(Acquisition::Acquired);
         }
@@ -142,6 +171,9 @@ impl Backend for Broken {
     }
 
     async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        if self.spoiled(key).is_some() {
+            return Ok(Fenced::Superseded);
+        }
         if self.has(Defect::RenewingDoesNothing) {
             return Ok(Fenced::Applied);
         }
@@ -149,6 +181,9 @@ impl Backend for Broken {
     }
 
     async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
+        if self.spoiled(key).is_some() {
+            return Ok(Fenced::Superseded);
+        }
         let key = &self.key(key);
         if self.has(Defect::ALapsedOwnerIsSuperseded) && self.is_lapsed(key, claim).await? {
             return Ok(Fenced::Superseded);
@@ -179,6 +214,9 @@ impl Backend for Broken {
     }
 
     async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        if self.spoiled(key).is_some() {
+            return Ok(Fenced::Superseded);
+        }
         if self.has(Defect::ReleasingDoesNothing) {
             return Ok(Fenced::Applied);
         }
@@ -199,11 +237,7 @@ macro_rules! clauses_fail {
         $(
             #[tokio::test(start_paused = true)]
             async fn $clause() {
-                let broken = Broken {
-                    inner: MemoryBackend::new(),
-                    defect: Defect::$defect,
-                    prolonged: Mutex::default(),
-                };
+                let broken = Broken::new(Some(Defect::$defect));
                 let clause = tokio::spawn(kit::in_time(kit::$clause(broken)));
                 assert!(clause.await.is_err_and(|error| error.is_panic()), "it holds though {:?}", Defect::$defect);
             }
@@ -235,4 +269,34 @@ mod also {
         clause_04_a_lease_lapses_and_the_claim_stays_in_place_until_its_ttl on LapsedClaimsVanish
         clause_07_neither_reading_nor_repeating_prolongs_a_completion on ARepeatedCompletionProlongs
     }
+}
+
+/// The memory backend, with records that read as spoiled, or with the defect as absent.
+struct Spoilable {
+    broken: Broken,
+}
+
+impl kit::Subject for Spoilable {
+    type Backend = Broken;
+
+    fn backend(&self) -> &Broken {
+        &self.broken
+    }
+
+    async fn spoil(&self, key: &RecordKey) -> bool {
+        self.broken.spoiled.lock().expect("nothing panics").insert(key.clone())
+    }
+}
+
+async fn clause_11_on(defect: Option<Defect>) -> Result<(), tokio::task::JoinError> {
+    let broken = Broken::new(defect);
+    let clause = kit::clause_11_what_cannot_be_read_is_an_error_and_not_absent(Spoilable { broken });
+    tokio::spawn(kit::in_time(clause)).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn clause_11_what_cannot_be_read_is_an_error_and_not_absent() {
+    let failed = clause_11_on(Some(Defect::TheUnreadableIsAbsent)).await;
+    assert!(failed.is_err_and(|error| error.is_panic()));
+    clause_11_on(None).await.expect("without the defect it holds");
 }

@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Weak};
 
+use ::redis::aio::ConnectionLike;
+use ::redis::cluster::ClusterClient;
 use idem_axum::RedisBackend;
+use idem_core::RecordKey;
 use idem_core::conformance::Subject;
 use idem_tests::{RedisCluster, RedisServer};
 use tokio::sync::Mutex;
@@ -22,17 +25,14 @@ mod cluster {
 /// The backend, and the server that has to live as long.
 struct OnRedis {
     backend: RedisBackend,
-    _server: RedisServer,
+    server: RedisServer,
 }
 
 impl OnRedis {
     async fn start() -> Self {
         let server = RedisServer::start().await;
         let backend = RedisBackend::connect(&server.url()).await.expect("the server answers");
-        Self {
-            backend,
-            _server: server,
-        }
+        Self { backend, server }
     }
 }
 
@@ -42,13 +42,25 @@ impl Subject for OnRedis {
     fn backend(&self) -> &RedisBackend {
         &self.backend
     }
+
+    async fn spoil(&self, key: &RecordKey) -> bool {
+        spoiled(&mut self.server.connection().await, key).await
+    }
+}
+
+/// Writes over a record past the backend.
+async fn spoiled(connection: &mut (impl ConnectionLike + Send), key: &RecordKey) -> bool {
+    let mut set = ::redis::cmd("SET");
+    set.arg(format!("idem:{{{key}}}")).arg("somebody else's").arg("XX");
+    let said: String = set.query_async(connection).await.expect("the record is there");
+    said == "OK"
 }
 
 /// The backend, and the cluster that has to live as long: one for all tests that run at a time, since nodes take
 /// seconds to agree.
 struct OnCluster {
     backend: RedisBackend,
-    _cluster: Arc<RedisCluster>,
+    cluster: Arc<RedisCluster>,
 }
 
 impl OnCluster {
@@ -63,10 +75,7 @@ impl OnCluster {
         let backend = RedisBackend::connect(&cluster.url())
             .await
             .expect("the cluster answers");
-        Self {
-            backend,
-            _cluster: cluster,
-        }
+        Self { backend, cluster }
     }
 }
 
@@ -75,5 +84,11 @@ impl Subject for OnCluster {
 
     fn backend(&self) -> &RedisBackend {
         &self.backend
+    }
+
+    async fn spoil(&self, key: &RecordKey) -> bool {
+        let client = ClusterClient::new(self.cluster.urls().to_vec()).expect("a client");
+        let mut connection = client.get_async_connection().await.expect("the cluster answers");
+        spoiled(&mut connection, key).await
     }
 }

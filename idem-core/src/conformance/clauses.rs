@@ -4,6 +4,7 @@ use super::{
     Acquisition, Claim, Completion, Duration, Fenced, Fingerprint, Instant, Kit, LONG, PATIENCE, REQUEST, Record,
     SHORT, Subject, Token, claim, fresh_key, sleep,
 };
+use crate::{Backend, BackendError, BackendErrorKind};
 
 /// Clause 1.
 pub async fn clause_01_an_absent_key_is_claimed_and_one_of_many_claims_wins<S: Subject>(subject: S) {
@@ -335,6 +336,36 @@ pub async fn clause_10_payloads_come_back_byte_for_byte<S: Subject>(subject: S) 
         completion: Completion::NotStored,
     };
     assert_eq!(kit.read(&key).await, expected);
+}
+
+/// Clause 11.
+pub async fn clause_11_what_cannot_be_read_is_an_error_and_not_absent<S: Subject>(subject: S) {
+    let kit = Kit::new(subject);
+    let key = fresh_key();
+    let (mine, other) = (claim(LONG, LONG), claim(LONG, LONG));
+    assert_eq!(kit.claim(&key, &mine).await, Acquisition::Acquired);
+    if !kit.0.spoil(&key).await {
+        return;
+    }
+    let backend = kit.0.backend();
+    // Twice: finding it must not have mended it.
+    for _ in 0..2 {
+        for found in [
+            backend.claim(&key, &other).await,
+            backend.claim(&key, &mine).await,
+            backend.take_over(&key, &mine, &other).await,
+        ] {
+            let kind = found.as_ref().map_err(BackendError::kind);
+            assert_eq!(kind, Err(BackendErrorKind::Unreadable), "{found:?}");
+        }
+        for settled in [
+            backend.renew(&key, &mine).await,
+            backend.complete(&key, &mine, &Completion::NotStored).await,
+            backend.release(&key, &mine).await,
+        ] {
+            assert!(!matches!(settled, Ok(Fenced::Applied)), "{settled:?}");
+        }
+    }
 }
 
 /// Clause 12.

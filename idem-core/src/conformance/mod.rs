@@ -1,7 +1,7 @@
 //! The contract of [`Backend`] as tests: one clause, one test, on any backend.
 //!
 //! Owns what the contract means in terms of calls. Does not own servers: the caller makes a backend for each test.
-//! Clause 11 (unreadable is not absent) needs hands in the store and is left to each backend's own tests.
+//! Clause 11 (unreadable is not absent) needs hands in the store: [`Subject::spoil`].
 //!
 //! ```no_run
 //! mod memory {
@@ -39,6 +39,15 @@ pub trait Subject: Send + Sync + 'static {
 
     /// The backend under test.
     fn backend(&self) -> &Self::Backend;
+
+    /// Puts something that the backend cannot have written in the place of the record under `key`, past the backend.
+    ///
+    /// `false` where that is impossible, as it is for values in the memory of one process; clause 11 then has nothing
+    /// to show.
+    fn spoil(&self, key: &RecordKey) -> impl Future<Output = bool> + Send {
+        let _ = key;
+        std::future::ready(false)
+    }
 }
 
 impl<B: Backend> Subject for B {
@@ -67,6 +76,7 @@ macro_rules! conformance {
             clause_08_a_release_makes_the_key_absent
             clause_09_a_superseded_owner_changes_nothing
             clause_10_payloads_come_back_byte_for_byte
+            clause_11_what_cannot_be_read_is_an_error_and_not_absent
             clause_12_keys_do_not_touch_each_other
             clause_13_whoever_listens_is_told_of_a_completion_and_of_a_release
         );

@@ -52,10 +52,10 @@ impl Engine {
         let mut look = pending.look(policy).await?;
         while let (Look::InFlight(_), Some(give_up)) = (&look, give_up.filter(|give_up| *give_up > Instant::now())) {
             // Whoever looked before listening would miss what happens in between.
-            let changed = self.listen(key, policy).await;
+            let changed = timeout_at(give_up, self.listen(key, policy)).await;
             look = pending.look_again(policy).await?;
-            if let Look::InFlight(remaining) = look {
-                let lapses = Instant::now() + remaining;
+            if let (Look::InFlight(remaining), Ok(changed)) = (&look, changed) {
+                let lapses = Instant::now() + *remaining;
                 // Told, too late, or about a lease that should have been renewed by now: the next look will say.
                 let _woken = timeout_at(give_up.min(lapses), changed).await;
                 look = pending.look_again(policy).await?;

@@ -24,6 +24,8 @@ pub(super) struct Switches {
     pub(super) settling_fails: AtomicBool,
     /// Nobody can listen for changes.
     pub(super) deaf: AtomicBool,
+    /// Whoever listens is never confirmed to.
+    pub(super) listening_hangs: AtomicBool,
 }
 
 impl Faulty {
@@ -68,6 +70,9 @@ impl Backend for Faulty {
 
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
         Self::fails(&self.fault.deaf)?;
+        if self.fault.listening_hangs.load(Ordering::SeqCst) {
+            futures_util::future::pending::<()>().await;
+        }
         self.answer(self.inner.changed(key).await?).await
     }
 }

@@ -36,6 +36,19 @@ async fn first_and_waiters(
 }
 
 #[tokio::test(start_paused = true)]
+async fn idem_4_a_duplicate_waits_no_longer_than_it_may_also_where_listening_hangs() {
+    let backend = Faulty::default();
+    backend.fault.listening_hangs.store(true, Ordering::SeqCst);
+    let engine = Engine::new(backend.clone());
+    let claim = crate::Claim::first(REQUEST, &WAITING);
+    let _ = crate::Backend::claim(&backend, &key(), &claim).await.expect("memory");
+    let short = POLICY.with_wait(Duration::from_millis(300));
+    let before = tokio::time::Instant::now();
+    assert_eq!(execute_as(&engine, REQUEST, &short, never()).await, IN_FLIGHT);
+    assert_eq!(before.elapsed(), Duration::from_millis(300));
+}
+
+#[tokio::test(start_paused = true)]
 async fn idem_4_duplicates_that_wait_get_the_first_ones_answer_as_soon_as_it_is_there() {
     for deaf in [false, true] {
         let backend = Faulty::default();
