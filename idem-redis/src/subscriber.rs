@@ -61,17 +61,16 @@ struct Subscriber {
 }
 
 impl Subscriber {
-    /// The next orders, as many as are alike; none of them if there is something else to do first.
+    /// The next orders, as many as are alike.
     async fn next(&mut self) -> Option<Vec<Order>> {
-        let first = match self.held_back.take() {
-            Some(first) => first,
-            None => match timeout(self.quiet(), self.orders.recv()).await {
-                Ok(first) => first?,
-                Err(_elapsed) => {
-                    self.ask_for_a_sign().await;
-                    return Some(Vec::new());
-                }
-            },
+        let first = loop {
+            if let Some(first) = self.held_back.take() {
+                break first;
+            }
+            match timeout(self.quiet(), self.orders.recv()).await {
+                Ok(first) => break first?,
+                Err(_elapsed) => self.ask_for_a_sign().await,
+            }
         };
         let mut batch = vec![first];
         while batch.len() < BATCH {
@@ -126,6 +125,10 @@ impl Subscriber {
             return;
         };
         let names: Vec<_> = self.leaving.iter().map(String::as_str).collect();
+        if names.is_empty() {
+            // Without a name, Redis takes it for all of them.
+            return;
+        }
         let said = link.unsubscribe(&names).await;
         let is_cluster = self.client.is_cluster();
         let mut said = said.into_iter();
@@ -177,9 +180,7 @@ impl Subscriber {
 
     /// Finds out whether a link that has been quiet is still there.
     async fn ask_for_a_sign(&mut self) {
-        if !self.leaving.is_empty() {
-            self.leave().await;
-        }
+        self.leave().await;
         if let Some((_, link)) = &mut self.link {
             let said = link.ping().await;
             self.note(&said);

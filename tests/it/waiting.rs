@@ -289,6 +289,23 @@ async fn waiters_whose_connection_breaks_subscribe_anew() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sign_of_life_leaves_waiters_subscribed() {
+    in_time(async {
+        let service = Service::redis(Router::new()).await;
+        let redis = service.redis.as_ref().expect("it has one");
+        let order = Order::new("o").held();
+        let calls = send(std::slice::from_ref(&service.client), "/orders/waiting-long", &order, 4);
+        redis.wait_for_calls("pttl", 2 * 3).await;
+        // Twice, so that what belongs to the first one has been done.
+        redis.wait_for_calls("ping", 2).await;
+        assert_eq!(redis.channels().await, 1);
+        service.app.open_gate();
+        assert_one_answer(calls).await;
+    })
+    .await;
+}
+
 /// The same where nothing says that it is broken: somebody asks the connection for a sign of life.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn waiters_whose_connection_has_gone_silent_subscribe_anew() {
