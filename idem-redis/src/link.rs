@@ -83,14 +83,7 @@ impl Link {
                 let said = in_time(connection.subscribe(channels)).await;
                 channels.iter().map(|_| said.clone()).collect()
             }
-            Self::Cluster(connection) => {
-                // Each is on the node of its record, and one command names the channels of one slot.
-                let each = channels.iter().map(|channel| {
-                    let mut connection = connection.clone();
-                    async move { in_time(connection.ssubscribe(*channel)).await }
-                });
-                join_all(each).await
-            }
+            Self::Cluster(connection) => each_at_its_primary(connection, "SSUBSCRIBE", channels).await,
         }
     }
 
@@ -101,13 +94,7 @@ impl Link {
                 let said = in_time(connection.unsubscribe(channels)).await;
                 channels.iter().map(|_| said.clone()).collect()
             }
-            Self::Cluster(connection) => {
-                let each = channels.iter().map(|channel| {
-                    let mut connection = connection.clone();
-                    async move { in_time(connection.sunsubscribe(*channel)).await }
-                });
-                join_all(each).await
-            }
+            Self::Cluster(connection) => each_at_its_primary(connection, "SUNSUBSCRIBE", channels).await,
         }
     }
 
@@ -147,6 +134,26 @@ impl Link {
 async fn in_time<T>(call: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
     let answer = timeout(PATIENCE, call).await;
     answer.unwrap_or_else(|elapsed| Err(io::Error::from(elapsed).into()))
+}
+
+/// Sends the command for each of the channels to the node of its record: one command names the channels of one slot.
+///
+/// The client's own method may choose another node of the shard each time, and so leave where it never joined.
+async fn each_at_its_primary(
+    connection: &ClusterConnection,
+    command: &'static str,
+    channels: &[&str],
+) -> Vec<RedisResult<()>> {
+    let each = channels.iter().map(|channel| {
+        let mut connection = connection.clone();
+        let mut subscription = redis::cmd(command);
+        subscription.arg(*channel);
+        in_time(async move {
+            let said = connection.route_command(subscription, to_primary_of(channel)).await?;
+            said.extract_error().map(|_confirmation| ())
+        })
+    });
+    join_all(each).await
 }
 
 fn to_primary_of(key: &str) -> RoutingInfo {

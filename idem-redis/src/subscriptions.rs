@@ -229,3 +229,92 @@ impl Drop for Subscription {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use redis::Value;
+
+    use super::*;
+
+    /// Subscriptions without a task: orders pile up.
+    fn idle() -> (Subscriptions, mpsc::UnboundedReceiver<Order>) {
+        let (orders, receiver) = mpsc::unbounded_channel();
+        let channels = Arc::default();
+        (Subscriptions { channels, orders }, receiver)
+    }
+
+    fn given(orders: &mut mpsc::UnboundedReceiver<Order>) -> Vec<Order> {
+        std::iter::from_fn(|| orders.try_recv().ok()).collect()
+    }
+
+    fn push(kind: PushKind) -> PushInfo {
+        let data = vec![Value::BulkString(b"c".to_vec())];
+        PushInfo { kind, data }
+    }
+
+    #[tokio::test]
+    async fn many_waiters_are_one_subscription_and_the_last_one_ends_it() {
+        let (subscriptions, mut orders) = idle();
+        let waiting: Vec<_> = (0..3).map(|_| subscriptions.join("c".into())).collect();
+        let joined = given(&mut orders);
+        assert!(matches!(&joined[..], [Order { joins: Some(_), .. }]));
+        for (subscription, changed) in waiting {
+            assert!(given(&mut orders).is_empty());
+            drop((subscription, changed));
+        }
+        assert!(matches!(&given(&mut orders)[..], [Order { joins: None, .. }]));
+        assert!(subscriptions.channels.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_order_from_before_a_link_was_lost_is_not_carried_out_on_the_next_one() {
+        let (subscriptions, mut orders) = idle();
+        let (before, changed) = subscriptions.join("c".into());
+        let of_before = given(&mut orders);
+
+        subscriptions.channels.lose(0);
+        subscriptions.channels.lose(0);
+
+        assert!(changed.now_or_never().is_some(), "its waiter is told to look again");
+        let (_after, _changed) = subscriptions.join("c".into());
+        let of_after = given(&mut orders);
+        let Err(of_before) = subscriptions.channels.wanted(0, of_before) else {
+            panic!("that link is gone");
+        };
+        let all: Vec<_> = of_before.into_iter().chain(of_after).collect();
+        let wanted = subscriptions.channels.wanted(1, all).unwrap_or_default();
+        assert_eq!(wanted.len(), 1, "the second waiter's alone");
+        assert!(!Arc::ptr_eq(&wanted[0].1, &before.channel));
+        assert!(matches!(before.channel.confirmed.get(), Some(Ok(()))));
+        drop(before);
+        assert!(
+            given(&mut orders).is_empty(),
+            "nothing of the lost link is left to leave"
+        );
+    }
+
+    #[tokio::test]
+    async fn waiters_of_a_slot_that_has_moved_look_again_and_those_who_join_after_a_leave_do_not() {
+        let (subscriptions, mut orders) = idle();
+        let sender = subscriptions.orders.downgrade();
+        let (subscription, changed) = subscriptions.join("c".into());
+        subscriptions
+            .channels
+            .receive(0, &push(PushKind::SUnsubscribe), &sender);
+        assert!(
+            !subscriptions.channels.is_empty(),
+            "not confirmed yet: somebody else has left"
+        );
+        subscription.channel.confirm(Ok(()));
+        given(&mut orders);
+
+        subscriptions
+            .channels
+            .receive(0, &push(PushKind::SUnsubscribe), &sender);
+
+        assert!(changed.now_or_never().is_some());
+        assert!(subscriptions.channels.is_empty());
+        assert!(matches!(&given(&mut orders)[..], [Order { joins: None, .. }]));
+    }
+}

@@ -217,7 +217,7 @@ async fn waiting(
     (status, Json(body))
 }
 
-#[idempotent(ttl = "24h", scope = tenant, in_flight = "wait", wait = "50s")]
+#[idempotent(ttl = "24h", scope = tenant, in_flight = "wait", wait = "50s", lease = "5m")]
 async fn waiting_long(State(app): State<App>, tenant: Tenant, Json(order): Json<Order>) -> (StatusCode, Json<Value>) {
     app.execute(&tenant, &order).await
 }

@@ -57,6 +57,17 @@ impl RedisCluster {
             })
             .await;
         }
+        for node in nodes.iter().chain(&replicas) {
+            // A replica is told of only once it has said how far it is.
+            until("everybody knows the replicas", async || {
+                let slots: redis::Value = ask(node, "CLUSTER SLOTS").await;
+                let ranges = slots.as_sequence().expect("a list");
+                ranges
+                    .iter()
+                    .all(|range| range.as_sequence().is_some_and(|range| range.len() == 4))
+            })
+            .await;
+        }
         Self::of(nodes, replicas)
     }
 
@@ -213,6 +224,8 @@ async fn start_node() -> RedisServer {
         "no",
         "--repl-diskless-sync-delay",
         "0",
+        "--repl-ping-replica-period",
+        "1",
     ];
     RedisServer::start_with(&arguments).await
 }
