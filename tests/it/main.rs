@@ -15,6 +15,7 @@ mod conformance;
 mod disconnects;
 mod duplicates;
 mod handlers;
+mod lab;
 mod leases;
 mod mismatches;
 mod redis;

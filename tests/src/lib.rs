@@ -12,6 +12,7 @@
 
 mod app;
 mod client;
+pub mod lab;
 mod process;
 mod proxy;
 mod redis_cluster;
@@ -21,7 +22,7 @@ mod service;
 
 pub use app::{App, Order, Tenant, router};
 pub use client::{Answer, Call, Client, OTHER_TENANT, TENANT};
-pub use process::Process;
+pub use process::{Process, Program};
 pub use proxy::Proxy;
 pub use redis_cluster::{RedisCluster, until};
 pub use redis_server::{RedisServer, free_port};

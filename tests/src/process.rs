@@ -1,10 +1,19 @@
 //! The service as a process of its own.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::Client;
+
+/// How to start a `server` process.
+#[derive(Clone, Debug)]
+pub struct Program {
+    binary: PathBuf,
+    redis_url: String,
+    journal: Option<PathBuf>,
+    is_quiet: bool,
+}
 
 /// A running `server` process; it is killed when this is dropped.
 #[derive(Debug)]
@@ -14,34 +23,94 @@ pub struct Process {
     child: Child,
 }
 
-impl Process {
-    /// Starts `program`, the binary `server` of this package, on the Redis server at `redis_url`, and waits until it
-    /// listens.
-    pub fn start(program: impl AsRef<Path>, redis_url: &str) -> Self {
-        let mut child = Command::new(program.as_ref())
-            .env("REDIS_URL", redis_url)
+impl Program {
+    /// The binary `server` of this package, on the Redis server at `redis_url`.
+    pub fn new(binary: impl AsRef<Path>, redis_url: &str) -> Self {
+        Self {
+            binary: binary.as_ref().to_owned(),
+            redis_url: redis_url.to_owned(),
+            journal: None,
+            is_quiet: false,
+        }
+    }
+
+    /// The same with the handlers that keep a [`Journal`](crate::lab::Journal) in the file at `journal`.
+    #[must_use]
+    pub fn journaled(mut self, journal: &Path) -> Self {
+        self.journal = Some(journal.to_owned());
+        self
+    }
+
+    /// The same without what it says when it cannot start.
+    #[must_use]
+    pub fn quiet(mut self) -> Self {
+        self.is_quiet = true;
+        self
+    }
+
+    /// Starts it and waits until it listens; `None` if it ends before, as it does where Redis is away.
+    pub fn try_start(&self) -> Option<Process> {
+        let mut command = Command::new(&self.binary);
+        command.env("REDIS_URL", &self.redis_url);
+        if let Some(journal) = &self.journal {
+            command.env("IDEM_JOURNAL", journal);
+        }
+        if self.is_quiet {
+            command.stderr(Stdio::null());
+        }
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .expect("the server starts");
         let stdout = child.stdout.take().expect("it is piped");
         let mut line = String::new();
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .expect("it says where it listens");
-        Self {
-            client: Client::new(line.trim()),
-            child,
-        }
+        let mut stdout = BufReader::new(stdout);
+        stdout.read_line(&mut line).expect("it says where it listens");
+        let client = Client::new(line.trim());
+        // From here on it is killed whatever happens.
+        let process = Process { client, child };
+        (!line.is_empty()).then_some(process)
+    }
+
+    /// The same where it has to listen.
+    pub fn start(&self) -> Process {
+        self.try_start().expect("the server listens")
     }
 }
 
 impl Process {
+    /// Starts `program`, the binary `server` of this package, on the Redis server at `redis_url`, and waits until it
+    /// listens.
+    pub fn start(program: impl AsRef<Path>, redis_url: &str) -> Self {
+        Program::new(program, redis_url).start()
+    }
+
     /// Kills it with SIGKILL.
     pub fn kill(&mut self) {
         // It is gone either way.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it is our child").is_some()
+    }
+
+    /// Its number in the system.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Stops it where it is, by SIGSTOP; [`thaw`](Self::thaw) lets it go on.
+    pub fn freeze(&self) {
+        signal(self.id(), "-STOP");
+    }
+
+    /// Lets a frozen process go on.
+    pub fn thaw(&self) {
+        signal(self.id(), "-CONT");
     }
 }
 
@@ -49,4 +118,10 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Sends a signal to a process of ours.
+pub(crate) fn signal(process: u32, signal: &str) {
+    let sent = Command::new("kill").args([signal, &process.to_string()]).status();
+    assert!(sent.is_ok_and(|status| status.success()), "no signal could be sent");
 }

@@ -1,8 +1,9 @@
-//! A TCP proxy that can fall silent.
+//! A TCP proxy that can fall silent, become slow, and hang up.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -12,8 +13,17 @@ use tokio::task::JoinHandle;
 pub struct Proxy {
     /// Where it listens.
     pub address: SocketAddr,
-    generation: watch::Sender<u32>,
+    orders: watch::Sender<Orders>,
     accepting: JoinHandle<()>,
+}
+
+/// What connections have been told so far. Each one obeys what was said after it was opened.
+#[derive(Clone, Copy, Debug, Default)]
+struct Orders {
+    silenced: u32,
+    cut: u32,
+    /// How long each chunk of bytes is held back.
+    latency: Duration,
 }
 
 impl Proxy {
@@ -21,23 +31,33 @@ impl Proxy {
     pub async fn start(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let generation = watch::Sender::new(0);
-        let generations = generation.clone();
+        let orders = watch::Sender::new(Orders::default());
+        let told = orders.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass_on(client, server, generations.subscribe()));
+                tokio::spawn(pass_on(client, server, told.subscribe()));
             }
         });
         Self {
             address,
-            generation,
+            orders,
             accepting,
         }
     }
 
     /// Passes nothing on any more over the connections there are, without closing them. New ones work.
     pub fn silence_connections(&self) {
-        self.generation.send_modify(|generation| *generation += 1);
+        self.orders.send_modify(|orders| orders.silenced += 1);
+    }
+
+    /// Closes the connections there are. New ones work.
+    pub fn cut_connections(&self) {
+        self.orders.send_modify(|orders| orders.cut += 1);
+    }
+
+    /// Holds back each chunk of bytes for so long, in both directions, on all connections.
+    pub fn slow_down(&self, latency: Duration) {
+        self.orders.send_modify(|orders| orders.latency = latency);
     }
 }
 
@@ -47,12 +67,48 @@ impl Drop for Proxy {
     }
 }
 
-async fn pass_on(mut client: TcpStream, server: SocketAddr, mut generation: watch::Receiver<u32>) {
-    let mut upstream = TcpStream::connect(server).await.expect("the server listens");
-    generation.mark_unchanged();
+async fn pass_on(mut client: TcpStream, server: SocketAddr, mut orders: watch::Receiver<Orders>) {
+    // Where the server is away, the client's connection breaks as well.
+    let Ok(mut upstream) = TcpStream::connect(server).await else {
+        return;
+    };
+    let at_first = *orders.borrow_and_update();
+    let latency = orders.clone();
+    let (from_client, to_client) = client.split();
+    let (from_server, to_server) = upstream.split();
+    let both = async {
+        tokio::join!(
+            pass_chunks(from_client, to_server, &latency),
+            pass_chunks(from_server, to_client, &latency)
+        );
+    };
     tokio::select! {
-        _ = copy_bidirectional(&mut client, &mut upstream) => {}
-        // Held open and left alone for as long as the proxy lives.
-        Ok(()) = generation.changed() => while generation.changed().await.is_ok() {},
+        () = both => return,
+        ordered = orders.wait_for(|now| now.cut != at_first.cut || now.silenced != at_first.silenced) => {
+            if ordered.is_err() {
+                return;
+            }
+        }
     }
+    // A silent one is held open and left alone until it is cut, or the proxy goes.
+    let _ = orders.wait_for(|now| now.cut != at_first.cut).await;
+}
+
+/// Copies one direction to its end.
+async fn pass_chunks(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    orders: &watch::Receiver<Orders>,
+) {
+    let mut chunk = vec![0; 16 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut chunk).await {
+        let latency = orders.borrow().latency;
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+        if to.write_all(&chunk[..length]).await.is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown().await;
 }

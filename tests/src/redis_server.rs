@@ -1,14 +1,16 @@
 //! A real `redis-server` of its own for a test.
 
+use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::process::signal;
 use crate::until;
 
-/// A child process on a free loopback port, in a temporary folder, without persistence.
+/// A child process on a free loopback port, in a temporary folder.
 #[derive(Debug)]
 pub struct RedisServer {
     child: Child,
@@ -18,12 +20,18 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts a server and waits until it answers.
+    /// Starts a server that keeps nothing on disk, and waits until it answers.
     pub async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
-    /// The same with `arguments` for `redis-server`, which come last and so win over the usual ones.
+    /// Starts a server that has everything on disk before it answers, and waits until it does.
+    pub async fn start_durable() -> Self {
+        let arguments = ["--appendonly", "yes", "--appendfsync", "always"];
+        Self::start_with(&[&arguments[..], &["--appenddirname", APPEND_ONLY]].concat()).await
+    }
+
+    /// Starts a server with `arguments` for `redis-server`, which come last and so win over the usual ones.
     pub async fn start_with(arguments: &[&str]) -> Self {
         let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -42,7 +50,7 @@ impl RedisServer {
         }
     }
 
-    /// Starts a server that was killed, on the same port and with nothing in it, and waits until it answers.
+    /// Kills the server and starts it again on the same port, with what it has on disk, and waits until it answers.
     pub async fn restart(&mut self) {
         self.kill();
         self.child = spawn(self.port, &self.folder, &self.arguments);
@@ -50,6 +58,12 @@ impl RedisServer {
             answers(&mut self.child, self.port).await,
             "the port was taken meanwhile"
         );
+    }
+
+    /// Kills the server and removes what it has on disk.
+    pub fn kill_and_forget(&mut self) {
+        self.kill();
+        fs::remove_dir_all(self.folder.path().join(APPEND_ONLY)).expect("it is durable, and its files are ours");
     }
 
     /// Where it listens.
@@ -64,19 +78,12 @@ impl RedisServer {
 
     /// Stops the server's process where it is, by SIGSTOP; [`thaw`](Self::thaw) lets it go on.
     pub fn freeze(&self) {
-        self.signal("-STOP");
+        signal(self.child.id(), "-STOP");
     }
 
     /// Lets a frozen server go on.
     pub fn thaw(&self) {
-        self.signal("-CONT");
-    }
-
-    fn signal(&self, signal: &str) {
-        let sent = Command::new("kill")
-            .args([signal, &self.child.id().to_string()])
-            .status();
-        assert!(sent.is_ok_and(|status| status.success()), "no signal could be sent");
+        signal(self.child.id(), "-CONT");
     }
 
     /// A connection beside the one under test.
@@ -153,33 +160,27 @@ impl RedisServer {
 
     /// Closes every connection that listens to a channel.
     pub async fn kill_subscribers(&self) {
-        let mut kill = redis::cmd("CLIENT");
-        kill.arg("KILL").arg("TYPE").arg("pubsub");
-        kill.exec_async(&mut self.connection().await)
-            .await
-            .expect("CLIENT is allowed");
+        self.tell("CLIENT KILL TYPE pubsub").await;
     }
 
     /// Forgets what was counted.
     pub async fn reset(&self) {
-        let mut connection = self.connection().await;
-        redis::cmd("CONFIG")
-            .arg("RESETSTAT")
-            .exec_async(&mut connection)
-            .await
-            .expect("CONFIG is allowed");
+        self.tell("CONFIG RESETSTAT").await;
     }
 
     /// Changes a setting.
     pub async fn set(&self, setting: &str, value: &str) {
-        let mut connection = self.connection().await;
-        redis::cmd("CONFIG")
-            .arg("SET")
-            .arg(setting)
-            .arg(value)
-            .exec_async(&mut connection)
+        self.tell(&format!("CONFIG SET {setting} {value}")).await;
+    }
+
+    /// Gives a command, of words without spaces in them, whose answer does not matter.
+    pub async fn tell(&self, command: &str) {
+        let mut words = command.split(' ');
+        let mut told = redis::cmd(words.next().unwrap_or_default());
+        told.arg(words.collect::<Vec<_>>());
+        told.exec_async(&mut self.connection().await)
             .await
-            .expect("CONFIG is allowed");
+            .unwrap_or_else(|error| panic!("{command}: {error}"));
     }
 
     /// Kills the server with SIGKILL.
@@ -206,6 +207,9 @@ pub fn free_port() -> u16 {
 pub(crate) fn redis_server() -> Command {
     Command::new(std::env::var_os("IDEM_REDIS_SERVER").unwrap_or_else(|| "redis-server".into()))
 }
+
+/// The folder of what a durable server writes, in its own.
+const APPEND_ONLY: &str = "appendonly";
 
 fn spawn(port: u16, folder: &TempDir, arguments: &[String]) -> Child {
     redis_server()

@@ -1,14 +1,22 @@
-//! The service under test as a process: on the Redis server at `REDIS_URL`, on a free port that it prints.
+//! The service under test as a process: on the Redis server at `REDIS_URL`, on a free port that it prints. With
+//! `IDEM_JOURNAL`, it has the fault lab's handlers too, which keep their journal in that file.
+
+use std::path::Path;
 
 use axum::Router;
 use idem_axum::{Idempotency, RedisBackend};
+use idem_tests::lab::{self, Journal};
 use idem_tests::router;
 use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let idempotency = Idempotency::new(RedisBackend::connect(&std::env::var("REDIS_URL")?).await?);
-    let (router, _app) = router(&idempotency, Router::new());
+    let journaled = match std::env::var_os("IDEM_JOURNAL") {
+        Some(file) => lab::routes(Journal::open(Path::new(&file))),
+        None => Router::new(),
+    };
+    let (router, _app) = router(&idempotency, journaled);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("http://{}", listener.local_addr()?);
     axum::serve(listener, router).await?;

@@ -1,0 +1,37 @@
+//! Two short rounds of the fault lab (`idem_tests::lab`); `cargo xtask lab` runs more of it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use idem_tests::lab::{self, Size};
+
+const SIZE: Size = Size {
+    keys: 150,
+    span: Duration::from_secs(5),
+};
+
+/// Plays the round of a seed; `IDEM_SEED` puts another one in its place.
+async fn play(seed: u64) {
+    let given = std::env::var("IDEM_SEED")
+        .ok()
+        .map(|given| given.parse().expect("a number"));
+    let seed = given.unwrap_or(seed);
+    let totals = lab::round(Path::new(env!("CARGO_BIN_EXE_server")), seed, SIZE).await;
+    println!("{totals}");
+    assert!(
+        totals.violations.is_empty(),
+        "{}\nreplay: IDEM_SEED={seed} cargo test -p idem-tests --test it lab",
+        totals.violations.join("\n")
+    );
+    assert!(totals.executed_again() > 0, "nothing happened that could go wrong");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_rule_is_broken_where_redis_keeps_its_records() {
+    play(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_rule_is_broken_where_redis_loses_its_records_but_those_that_need_them() {
+    play(1).await;
+}

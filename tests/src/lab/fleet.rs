@@ -1,0 +1,88 @@
+//! The processes of the service: each is replaced when it has died.
+//!
+//! Owns which process is at which place. A place is empty while nothing can be started there, as while Redis is away.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::sleep;
+
+use crate::{Client, Process, Program};
+
+/// How often somebody looks who has died.
+const ROUND: Duration = Duration::from_millis(20);
+
+/// Running processes, replaced until this is dropped.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    places: Arc<Places>,
+    watching: Vec<JoinHandle<()>>,
+}
+
+type Places = Vec<Mutex<Option<Process>>>;
+
+fn lock(place: &Mutex<Option<Process>>) -> MutexGuard<'_, Option<Process>> {
+    place.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Fleet {
+    /// Starts one process of each program.
+    pub(super) fn start(programs: Vec<Program>) -> Self {
+        let started = programs.iter().map(|program| Mutex::new(Some(program.start())));
+        let places: Arc<Places> = Arc::new(started.collect());
+        let watch = |(at, program)| tokio::spawn(replace(places.clone(), at, program));
+        let watching = programs.into_iter().enumerate().map(watch).collect();
+        Self { places, watching }
+    }
+
+    /// To call the process at a place, if there is one.
+    pub(super) fn client(&self, at: usize) -> Option<Client> {
+        let place = lock(&self.places[at % self.places.len()]);
+        place.as_ref().map(|process| process.client.clone())
+    }
+
+    /// Lets the process at a place stand still, if there is one.
+    pub(super) async fn freeze(&self, at: usize, length: Duration) {
+        let frozen = {
+            let place = lock(&self.places[at % self.places.len()]);
+            let process = place.as_ref();
+            process.inspect(|process| process.freeze());
+            process.map(Process::id)
+        };
+        sleep(length).await;
+        // A signal that was on its way may have killed it meanwhile, and another one be in its place.
+        let place = lock(&self.places[at % self.places.len()]);
+        if let Some(process) = place.as_ref().filter(|process| Some(process.id()) == frozen) {
+            process.thaw();
+        }
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        for watching in &self.watching {
+            watching.abort();
+        }
+    }
+}
+
+/// Looks after one place for as long as anybody wants it.
+async fn replace(places: Arc<Places>, at: usize, program: Program) {
+    loop {
+        sleep(ROUND).await;
+        // In one go: a process that was waited for has no number any more.
+        let is_empty = {
+            let mut place = lock(&places[at]);
+            *place = place
+                .take()
+                .and_then(|mut process| (!process.has_ended()).then_some(process));
+            place.is_none()
+        };
+        if is_empty {
+            let program = program.clone();
+            let fresh = spawn_blocking(move || program.try_start()).await;
+            *lock(&places[at]) = fresh.unwrap_or_default();
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Clients that want an outcome, whatever it takes.
+//!
+//! Owns asking again, elsewhere, until there is one, and what came back each time. Judges nothing.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::fleet::Fleet;
+use super::plan::{Key, Plan, Request};
+use super::service::{DIE, REQUEST, Task};
+use crate::{Answer, Client};
+
+/// How long a client waits before it asks again.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long a client asks before it counts as never answered; far above lease and wait.
+pub(super) const PATIENCE: Duration = Duration::from_secs(45);
+
+/// What one try came to.
+#[derive(Clone, Debug)]
+pub(super) struct Answered {
+    /// Which key of the plan.
+    pub(super) key: usize,
+    /// The try, as the journal names it.
+    pub(super) request: String,
+    /// Whether it asked for something else under the key.
+    pub(super) is_probe: bool,
+    pub(super) got: Got,
+}
+
+/// What a client can tell apart.
+#[derive(Clone, Debug)]
+pub(super) enum Got {
+    Created(Created),
+    InFlight,
+    OutcomeUnknown,
+    Mismatch,
+    Unavailable,
+    /// The connection broke, or there was nobody.
+    Lost,
+    /// The client hung up by itself.
+    Left,
+    /// Nothing came, for longer than anything takes.
+    Hung,
+    /// What no client should see.
+    Other(String),
+}
+
+/// A 201.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Created {
+    /// Which run it is the answer of.
+    pub(super) token: String,
+    pub(super) is_replay: bool,
+    /// Whether it does not say that it could not be stored.
+    pub(super) is_stored: bool,
+    /// Status, headers and body, but for what tells a replay from a first answer.
+    pub(super) answer: Answer,
+}
+
+impl Got {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Created(created) if created.is_replay => "201, replayed",
+            Self::Created(created) if created.is_stored => "201",
+            Self::Created(_) => "201, not stored yet",
+            Self::InFlight => "409 in-flight",
+            Self::OutcomeUnknown => "409 outcome-unknown",
+            Self::Mismatch => "422 key-reused",
+            Self::Unavailable => "503 backend-unavailable",
+            Self::Lost => "connection broken",
+            Self::Left => "client left",
+            Self::Hung => "none",
+            Self::Other(_) => "other",
+        }
+    }
+
+    fn of(answer: Answer) -> Self {
+        if answer.status == StatusCode::CREATED {
+            return Self::Created(Created::of(answer));
+        }
+        let code = answer.problem();
+        match (answer.status.as_u16(), code.as_str()) {
+            (409, "in-flight") => Self::InFlight,
+            (409, "outcome-unknown") => Self::OutcomeUnknown,
+            (422, "key-reused") => Self::Mismatch,
+            (503, "backend-unavailable") => Self::Unavailable,
+            (status, code) => Self::Other(format!("{status} {code}")),
+        }
+    }
+}
+
+impl Created {
+    fn of(answer: Answer) -> Self {
+        let token = answer.json()["token"].as_str().unwrap_or_default().to_owned();
+        let (is_replay, is_stored) = (answer.is_replay(), !answer.says_not_stored());
+        let mut answer = answer.without_marker();
+        answer.headers.remove("idempotency-stored");
+        Self {
+            token,
+            is_replay,
+            is_stored,
+            answer,
+        }
+    }
+}
+
+/// All clients of a round.
+#[derive(Clone, Debug)]
+pub(super) struct Load {
+    pub(super) plan: Arc<Plan>,
+    pub(super) fleet: Arc<Fleet>,
+    answers: Arc<Mutex<Vec<Answered>>>,
+}
+
+impl Load {
+    pub(super) fn new(plan: Arc<Plan>, fleet: Arc<Fleet>) -> Self {
+        Self {
+            plan,
+            fleet,
+            answers: Arc::default(),
+        }
+    }
+
+    /// Sends everything that is planned and waits until every client has its outcome.
+    pub(super) async fn run(&self) {
+        let begun = Instant::now();
+        let mut clients = JoinSet::new();
+        for (at, key) in self.plan.keys.iter().enumerate() {
+            for (number, request) in key.requests.iter().enumerate() {
+                let (load, starts) = (self.clone(), begun + request.at);
+                clients.spawn(async move {
+                    sleep_until(starts).await;
+                    load.ask(at, number, Some(&load.plan.keys[at].requests[number])).await;
+                });
+            }
+        }
+        clients.join_all().await;
+    }
+
+    /// Asks for each key once more.
+    pub(super) async fn look_back(&self) {
+        let mut clients = JoinSet::new();
+        for (at, key) in self.plan.keys.iter().enumerate() {
+            let (load, number) = (self.clone(), key.requests.len());
+            clients.spawn(async move { load.ask(at, number, None).await });
+        }
+        clients.join_all().await;
+    }
+
+    pub(super) fn answers(&self) -> Vec<Answered> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, key: usize, request: String, is_probe: bool, got: Got) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.push(Answered {
+            key,
+            request,
+            is_probe,
+            got,
+        });
+    }
+
+    /// One client: tries one process after the other until it has an outcome.
+    async fn ask(&self, at: usize, number: usize, planned: Option<&Request>) {
+        let key = &self.plan.keys[at];
+        let first = planned.map_or(number, |planned| planned.process);
+        let begun = Instant::now();
+        for attempt in 0.. {
+            let request = format!("{}/{number}/{attempt}", key.name);
+            if begun.elapsed() > PATIENCE {
+                return self.note(at, request, false, Got::Hung);
+            }
+            if let Some(client) = self.fleet.client(first + attempt) {
+                let special = planned.filter(|_| attempt == 0);
+                let got = try_once(&client, key, &request, special).await;
+                self.note(at, request, false, got.clone());
+                match got {
+                    Got::Created(created) => {
+                        if key.is_probed && number == 0 && created.is_stored {
+                            self.probe(at, &client).await;
+                        }
+                        return;
+                    }
+                    Got::OutcomeUnknown | Got::Mismatch | Got::Hung | Got::Other(_) => return,
+                    Got::InFlight | Got::Unavailable | Got::Lost | Got::Left => {}
+                }
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Asks for something else under a key that has an answer.
+    async fn probe(&self, at: usize, client: &Client) {
+        let key = &self.plan.keys[at];
+        let other = Task {
+            order: format!("not {}", key.task.order),
+            takes: 0,
+        };
+        let request = format!("{}/probe", key.name);
+        let got = send(client, key, &other, &request, None).await;
+        self.note(at, request, true, got);
+    }
+}
+
+async fn try_once(client: &Client, key: &Key, request: &str, special: Option<&Request>) -> Got {
+    let die = special.and_then(|special| special.die);
+    let sent = send(client, key, &key.task, request, die.map(super::Point::name));
+    match special.and_then(|special| special.leaves) {
+        Some(after) => timeout(after, sent).await.unwrap_or(Got::Left),
+        None => sent.await,
+    }
+}
+
+async fn send(client: &Client, key: &Key, task: &Task, request: &str, die: Option<&str>) -> Got {
+    let call = client.call(reqwest::Method::POST, key.route.path());
+    let mut call = call.key(&key.name).json(task).header(REQUEST, request.as_bytes());
+    if let Some(point) = die {
+        call = call.header(DIE, point.as_bytes());
+    }
+    match timeout(PATIENCE, call.try_send()).await {
+        Ok(Ok(answer)) => Got::of(answer),
+        Ok(Err(_broken)) => Got::Lost,
+        Err(_elapsed) => Got::Hung,
+    }
+}

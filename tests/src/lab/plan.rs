@@ -1,0 +1,163 @@
+//! What will be asked and what will go wrong, from a seed.
+//!
+//! Owns every choice, so that the same seed makes the same requests and the same faults at the same times. How the
+//! threads of processes interleave under them is nobody's choice, and no seed repeats it.
+
+use std::time::Duration;
+
+use super::faults::Fault;
+use super::random::Random;
+use super::service::{LEASE, Point, Task};
+
+/// How many processes there are at a time.
+pub(super) const PROCESSES: usize = 3;
+
+/// One round of the lab.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    /// Whether no fault loses what Redis has recorded; then nothing runs again but for a death.
+    pub(super) keeps: bool,
+    pub(super) keys: Vec<Key>,
+    /// Each with how long it lets things rest before.
+    pub(super) faults: Vec<(Duration, Fault)>,
+}
+
+/// How much there is in a round.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// How many keys are used.
+    pub keys: usize,
+    /// Over how long a time.
+    pub span: Duration,
+}
+
+/// One idempotency key and its requests.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) name: String,
+    pub(super) route: Route,
+    pub(super) task: Task,
+    pub(super) requests: Vec<Request>,
+    /// Whether another request under the key is tried once there is an answer.
+    pub(super) is_probed: bool,
+}
+
+/// One client that wants an outcome.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    pub(super) at: Duration,
+    /// Which process it turns to first.
+    pub(super) process: usize,
+    /// Where the process that gets its first try dies.
+    pub(super) die: Option<Point>,
+    /// When it hangs up its first try.
+    pub(super) leaves: Option<Duration>,
+}
+
+/// Which handler a key belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Rejecting,
+    Waiting,
+    Refusing,
+}
+
+impl Route {
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Self::Rejecting => "/journaled/rejecting",
+            Self::Waiting => "/journaled/waiting",
+            Self::Refusing => "/journaled/refusing",
+        }
+    }
+}
+
+impl Plan {
+    /// Even seeds keep what Redis has recorded, odd ones lose it at times.
+    pub(super) fn new(seed: u64, size: Size) -> Self {
+        let mut random = Random::new(seed);
+        let keeps = seed.is_multiple_of(2);
+        let keys = (0..size.keys).map(|number| Key::new(&mut random, number, keeps, size.span));
+        let keys = keys.collect();
+        let mut faults = Vec::new();
+        let mut length = Duration::ZERO;
+        while length < size.span {
+            // What two stalls in a row would take from a lease, its renewal in between gives back.
+            let needs_rest = faults.last().is_some_and(|(_, fault): &(_, Fault)| fault.stalls());
+            let least = if needs_rest {
+                LEASE / 3 + LEASE / 12
+            } else {
+                Duration::ZERO
+            };
+            let rest = least + random.millis(50, 500);
+            let fault = Fault::new(&mut random, keeps);
+            length += rest + fault.length();
+            faults.push((rest, fault));
+        }
+        Self {
+            seed,
+            keeps,
+            keys,
+            faults,
+        }
+    }
+}
+
+impl Key {
+    fn new(random: &mut Random, number: usize, keeps: bool, span: Duration) -> Self {
+        let begins = random.millis(0, u64::try_from(span.as_millis()).expect("a short time"));
+        let route = random.one_of(&[Route::Rejecting, Route::Waiting, Route::Refusing]);
+        let takes = random.one_of(&[0, 10, 50, 200, 600]);
+        let mut requests: Vec<_> = (0..=random.below(5))
+            .map(|_| Request {
+                at: begins + random.millis(0, 300),
+                process: random.one_of(&[0, 1, 2]),
+                die: None,
+                leaves: random.one_in(8).then(|| random.millis(1, 300)),
+            })
+            .collect();
+        if random.one_in(8) {
+            // It comes first, so that mostly it is the one that runs.
+            requests[0].at = begins;
+            requests[0].leaves = None;
+            requests[0].die = Some(random.one_of(&Point::ALL));
+        }
+        Self {
+            name: format!("k{number}"),
+            route,
+            task: Task {
+                order: format!("order {number}"),
+                takes,
+            },
+            requests,
+            is_probed: keeps && random.one_in(4),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: Size = Size {
+        keys: 50,
+        span: Duration::from_secs(10),
+    };
+
+    #[test]
+    fn the_same_seed_makes_the_same_plan() {
+        assert_eq!(Plan::new(7, SIZE), Plan::new(7, SIZE));
+        assert_ne!(Plan::new(7, SIZE), Plan::new(9, SIZE));
+    }
+
+    #[test]
+    fn no_stall_is_longer_than_two_thirds_of_the_lease() {
+        let plans = (0..200).map(|seed| Plan::new(seed, SIZE));
+        let longest = plans
+            .flat_map(|plan| plan.faults)
+            .map(|(_, fault)| fault.length())
+            .max();
+        assert!(longest.is_some_and(|longest| longest < LEASE * 2 / 3), "{longest:?}");
+    }
+}

@@ -1,0 +1,190 @@
+//! Handlers that keep a journal, and die where a request tells them to.
+//!
+//! Owns the points at which a process can be killed. A request names one in a header, which is no part of its
+//! fingerprint; it is the process itself that sends the signal, so that the point is a point and not luck.
+
+use std::time::Duration;
+
+use axum::extract::{FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::post;
+use axum::{Extension, Json, Router};
+use idem_axum::{Execution, idempotent};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::journal::{Event, Journal};
+use crate::App;
+use crate::process::signal;
+
+/// Where on the way of a request its process dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Point {
+    /// In an extractor: nothing is claimed yet.
+    BeforeClaim,
+    /// In the handler, before it has had its effect.
+    BeforeEffect,
+    /// In the handler, between its effect and its end: nothing is recorded yet.
+    AfterEffect,
+    /// In a middleware outside the handler, with the answer in hand.
+    AfterCompletion,
+}
+
+impl Point {
+    /// All of them, in order.
+    pub const ALL: [Self; 4] = [
+        Self::BeforeClaim,
+        Self::BeforeEffect,
+        Self::AfterEffect,
+        Self::AfterCompletion,
+    ];
+
+    /// As it is written in a header and in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BeforeClaim => "before-claim",
+            Self::BeforeEffect => "before-effect",
+            Self::AfterEffect => "after-effect",
+            Self::AfterCompletion => "after-completion",
+        }
+    }
+}
+
+/// Names a request among those under its key, for the journal.
+pub const REQUEST: &str = "x-request-id";
+/// Names the [`Point`] at which the process that gets this request dies.
+pub const DIE: &str = "x-die";
+
+/// The lease of the handlers under `/journaled`: more than one and a half times the longest stall that the lab makes, so that no
+/// stall is longer than two thirds of it.
+pub const LEASE: Duration = Duration::from_secs(6);
+
+/// The body of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// What is ordered.
+    pub order: String,
+    /// How long the handler takes, in milliseconds.
+    pub takes: u64,
+}
+
+/// What a request says about itself. Extracting it is where a process dies before the claim.
+#[derive(Debug)]
+struct Asked {
+    key: String,
+    request: String,
+    die: Option<Point>,
+    journal: Journal,
+}
+
+impl Asked {
+    fn of(headers: &HeaderMap, journal: Journal) -> Self {
+        let text = |name| {
+            let value = headers.get(name).and_then(|value| value.to_str().ok());
+            value.unwrap_or_default().to_owned()
+        };
+        let die = text(DIE);
+        Self {
+            key: text("idempotency-key"),
+            request: text(REQUEST),
+            die: Point::ALL.into_iter().find(|point| point.name() == die),
+            journal,
+        }
+    }
+
+    /// Ends this process, if it was told to end it here.
+    fn pass(&self, at: Point, recorded: bool) {
+        if self.die == Some(at) {
+            let key = self.key.clone();
+            self.journal.write(Event::Dies { key, at, recorded });
+            signal(std::process::id(), "-KILL");
+            loop {
+                // Until the signal is there.
+                std::thread::park();
+            }
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asked {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, StatusCode> {
+        let journal = Extension::<Journal>::from_request_parts(parts, state).await;
+        let Extension(journal) = journal.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+        let asked = Self::of(&parts.headers, journal);
+        asked.pass(Point::BeforeClaim, false);
+        Ok(asked)
+    }
+}
+
+/// What every handler does.
+async fn execute(asked: Asked, execution: Execution, task: Task) -> (StatusCode, Json<Value>) {
+    let token = execution.token().map(|token| token.to_string()).unwrap_or_default();
+    let half = Duration::from_millis(task.takes / 2);
+    let journal = &asked.journal;
+    journal.write(Event::Began {
+        key: asked.key.clone(),
+        request: asked.request.clone(),
+        order: task.order.clone(),
+        attempt: execution.attempt(),
+        token: token.clone(),
+    });
+    tokio::time::sleep(half).await;
+    asked.pass(Point::BeforeEffect, false);
+    journal.write(Event::Effect { token: token.clone() });
+    tokio::time::sleep(half).await;
+    asked.pass(Point::AfterEffect, false);
+    journal.write(Event::Ended { token: token.clone() });
+    let body = json!({ "order": task.order, "attempt": execution.attempt(), "token": token });
+    (StatusCode::CREATED, Json(body))
+}
+
+#[idempotent(ttl = "24h", scope = global, lease = "6s")]
+async fn rejecting(asked: Asked, execution: Execution, Json(task): Json<Task>) -> (StatusCode, Json<Value>) {
+    execute(asked, execution, task).await
+}
+
+#[idempotent(ttl = "24h", scope = global, lease = "6s", in_flight = "wait", wait = "10s")]
+async fn waiting(asked: Asked, execution: Execution, Json(task): Json<Task>) -> (StatusCode, Json<Value>) {
+    execute(asked, execution, task).await
+}
+
+#[idempotent(ttl = "24h", scope = global, lease = "6s", in_flight = "wait", wait = "10s", after_crash = "refuse")]
+async fn refusing(asked: Asked, execution: Execution, Json(task): Json<Task>) -> (StatusCode, Json<Value>) {
+    execute(asked, execution, task).await
+}
+
+#[idempotent(ttl = "24h", scope = global, lease = "1s", in_flight = "wait", wait = "30s")]
+async fn brisk(asked: Asked, execution: Execution, Json(task): Json<Task>) -> (StatusCode, Json<Value>) {
+    execute(asked, execution, task).await
+}
+
+#[idempotent(ttl = "24h", scope = global, lease = "1s", in_flight = "wait", wait = "30s", after_crash = "refuse")]
+async fn brisk_refusing(asked: Asked, execution: Execution, Json(task): Json<Task>) -> (StatusCode, Json<Value>) {
+    execute(asked, execution, task).await
+}
+
+/// Where a process dies with the answer in hand.
+async fn die_with_the_answer(Extension(journal): Extension<Journal>, request: Request, next: Next) -> Response {
+    let asked = Asked::of(request.headers(), journal);
+    let response = next.run(request).await;
+    let recorded = response.status() == StatusCode::CREATED && !response.headers().contains_key("idempotency-stored");
+    asked.pass(Point::AfterCompletion, recorded);
+    response
+}
+
+/// The handlers, for [`router`](crate::router).
+pub fn routes(journal: Journal) -> Router<App> {
+    Router::new()
+        .route("/journaled/rejecting", post(rejecting))
+        .route("/journaled/waiting", post(waiting))
+        .route("/journaled/refusing", post(refusing))
+        .route("/journaled/brisk", post(brisk))
+        .route("/journaled/brisk-refusing", post(brisk_refusing))
+        .layer(middleware::from_fn(die_with_the_answer))
+        .layer(Extension(journal))
+}

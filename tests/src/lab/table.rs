@@ -1,0 +1,91 @@
+//! What came of the lab, in numbers.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::journal::{Entry, Event};
+use super::load::Answered;
+use super::oracle::Verdict;
+
+/// Counts of one round, or of many.
+#[derive(Debug, Default)]
+pub struct Totals {
+    rounds: usize,
+    answers: BTreeMap<&'static str, usize>,
+    faults: BTreeMap<String, usize>,
+    /// How many keys were executed how often.
+    executions: BTreeMap<usize, usize>,
+    documented: usize,
+    /// Each with all that is known of its key.
+    pub violations: Vec<String>,
+}
+
+impl Totals {
+    pub(super) fn count(&mut self, entries: &[Entry], answers: &[Answered], verdict: Verdict) {
+        self.rounds += 1;
+        for answered in answers {
+            *self.answers.entry(answered.got.name()).or_default() += 1;
+        }
+        for entry in entries {
+            let fault = match &entry.event {
+                Event::Dies { at, .. } => format!("process killed {}", at.name()),
+                Event::Fault { what, .. } => what.clone(),
+                Event::Began { .. } | Event::Effect { .. } | Event::Ended { .. } => continue,
+            };
+            *self.faults.entry(fault).or_default() += 1;
+        }
+        for executions in verdict.executions {
+            *self.executions.entry(executions).or_default() += 1;
+        }
+        self.documented += verdict.documented;
+        self.violations.extend(verdict.violations);
+    }
+
+    /// Adds those of another round.
+    pub fn add(&mut self, other: Self) {
+        fn merge<K: Ord>(sum: &mut BTreeMap<K, usize>, other: BTreeMap<K, usize>) {
+            for (kind, count) in other {
+                *sum.entry(kind).or_default() += count;
+            }
+        }
+        self.rounds += other.rounds;
+        merge(&mut self.answers, other.answers);
+        merge(&mut self.faults, other.faults);
+        merge(&mut self.executions, other.executions);
+        self.documented += other.documented;
+        self.violations.extend(other.violations);
+    }
+
+    /// How many keys were executed more often than once, by the rules or as documented.
+    pub fn executed_again(&self) -> usize {
+        self.executions.range(2..).map(|(_, keys)| keys).sum::<usize>() + self.documented
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let requests: usize = self.answers.values().sum();
+        let faults: usize = self.faults.values().sum();
+        writeln!(f, "{:<42}{:>8}", "rounds", self.rounds)?;
+        writeln!(f, "{:<42}{requests:>8}", "requests")?;
+        for (answer, count) in &self.answers {
+            writeln!(f, "  {answer:<40}{count:>8}")?;
+        }
+        writeln!(f, "{:<42}{faults:>8}", "faults")?;
+        for (fault, count) in &self.faults {
+            writeln!(f, "  {fault:<40}{count:>8}")?;
+        }
+        writeln!(f, "{:<42}{:>8}", "keys", self.executions.values().sum::<usize>())?;
+        for (executions, keys) in self.executions.range(..3) {
+            writeln!(f, "  {:<40}{keys:>8}", format!("executed {executions} times"))?;
+        }
+        let more: usize = self.executions.range(3..).map(|(_, keys)| keys).sum();
+        writeln!(f, "  {:<40}{more:>8}", "executed 3 times or more")?;
+        writeln!(
+            f,
+            "{:<42}{:>8}",
+            "more executions, after documented losses", self.documented
+        )?;
+        writeln!(f, "{:<42}{:>8}", "rule violations", self.violations.len())
+    }
+}
