@@ -19,6 +19,7 @@ mod handlers;
 mod lab;
 mod leases;
 mod mismatches;
+mod outages;
 mod redis;
 mod responses;
 mod sentinels;
