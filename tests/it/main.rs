@@ -17,6 +17,7 @@ mod disconnects;
 mod duplicates;
 mod handlers;
 mod lab;
+mod leaks;
 mod leases;
 mod mismatches;
 mod outages;
