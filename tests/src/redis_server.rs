@@ -158,6 +158,14 @@ impl RedisServer {
         channels.len()
     }
 
+    /// How many keys there are.
+    pub async fn records(&self) -> usize {
+        redis::cmd("DBSIZE")
+            .query_async(&mut self.connection().await)
+            .await
+            .expect("DBSIZE is allowed")
+    }
+
     /// Closes every connection that listens to a channel.
     pub async fn kill_subscribers(&self) {
         self.tell("CLIENT KILL TYPE pubsub").await;

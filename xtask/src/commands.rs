@@ -68,7 +68,8 @@ pub(crate) fn test() -> Result<(), String> {
     )
 }
 
-fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<(), String> {
+/// Runs cargo to its success.
+pub(crate) fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<(), String> {
     // The cargo that runs this one, where there is one.
     let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     run(Command::new(program).args(arguments).envs(environment.iter().copied()))

@@ -1,9 +1,10 @@
-//! The project's own commands: `cargo xtask setup`, `test`, `lint`.
+//! The project's own commands: `cargo xtask setup`, `test`, `lint`, `lab`.
 //!
 //! Owns which commands make up a check, so that a contributor and a machine run the same ones. Needs nothing but
 //! cargo, so that it runs on a fresh clone.
 
 mod commands;
+mod lab;
 mod servers;
 
 use std::process::ExitCode;
@@ -13,7 +14,8 @@ const USAGE: &str = "usage: cargo xtask <command>
 commands:
   setup   finds the servers that tests start, or installs them by the system's package manager
   lint    formatting, clippy and documentation, with warnings denied
-  test    setup, then every test of the workspace, documentation included";
+  test    setup, then every test of the workspace, documentation included
+  lab     --seconds <number> [--seed <number>]: the fault lab for so long, and a table of what came of it";
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -22,6 +24,13 @@ fn main() -> ExitCode {
         ["setup"] => servers::setup(),
         ["lint"] => commands::lint(),
         ["test"] => servers::setup().and_then(|()| commands::test()),
+        ["lab", ref options @ ..] => {
+            let Some(options) = lab::Options::parse(options) else {
+                eprintln!("{USAGE}");
+                return ExitCode::from(2);
+            };
+            servers::setup().and_then(|()| lab::run(options))
+        }
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             return ExitCode::SUCCESS;

@@ -5,11 +5,13 @@
 //! (`oracle`). Nor does it know HTTP, a real store, or more than one thread.
 //!
 //! The same seed makes the same run, on the paused clock. Replay one with
-//! `IDEM_SEED=7 cargo test -p idem-core --lib model`; `IDEM_STEPS` sets how long it is.
+//! `IDEM_SEED=7 cargo test -p idem-core --lib model`; `IDEM_STEPS` sets how long it is, and `IDEM_SECONDS` for how long
+//! other seeds follow.
 
 mod door;
 mod handler;
 mod oracle;
+mod random;
 mod seen;
 
 use std::hash::Hasher as _;
@@ -25,6 +27,7 @@ use tokio::time::{Instant, advance, sleep, timeout};
 use self::door::{Door, Shared, Weather, World};
 use self::handler::{Gates, Got, Granted};
 use self::oracle::Oracle;
+use self::random::Random;
 use self::seen::{Counts, End};
 use super::{Claimed, Engine, Outcome};
 use crate::{
@@ -53,24 +56,6 @@ static RECORD_KEYS: LazyLock<[RecordKey; KEYS]> = LazyLock::new(|| {
 fn key_at(key: &RecordKey) -> usize {
     let at = RECORD_KEYS.iter().position(|known| known == key);
     at.expect("a key of the model")
-}
-
-/// `SplitMix64`: enough, and the same everywhere.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (bits ^ (bits >> 31)) % bound
-    }
-
-    fn index(&mut self, length: usize) -> usize {
-        usize::try_from(self.below(length as u64)).expect("below a length")
-    }
 }
 
 struct Process {
@@ -382,17 +367,26 @@ fn setting(name: &str) -> Option<u64> {
 #[test]
 fn whatever_happens_the_promise_holds() {
     let steps = setting("IDEM_STEPS").map_or(STEPS, |steps| usize::try_from(steps).expect("a number of steps"));
-    let replayed = setting("IDEM_SEED");
-    let is_replay = replayed.is_some();
-    let seeds = replayed.map_or(SEEDS, |seed| seed..seed + 1);
+    let begun = std::time::Instant::now();
+    let (first, time) = (setting("IDEM_SEED"), setting("IDEM_SECONDS").map(Duration::from_secs));
+    let is_replay = first.is_some() && time.is_none();
     let mut total = Counts::default();
-    for seed in seeds {
+    let mut seeds = 0;
+    for seed in first.unwrap_or(SEEDS.start).. {
         let (_, counts) = run(seed, steps);
         total.add(counts);
+        seeds += 1;
+        let is_over = time.map_or(is_replay || seed + 1 == SEEDS.end, |time| begun.elapsed() >= time);
+        if is_over {
+            break;
+        }
     }
-    println!("{total:?}");
-    // A run in which nothing went wrong would prove nothing. One seed alone may have been lucky.
-    assert!(is_replay || total.is_telling(), "too little happened: {total:?}");
+    println!("model: {seeds} seeds of {steps} steps, no rule broken; {total:?}");
+    // A run in which nothing went wrong would prove nothing. A few seeds may have been lucky.
+    assert!(
+        seeds < SEEDS.end || total.is_telling(),
+        "too little happened: {total:?}"
+    );
 }
 
 #[test]

@@ -39,23 +39,24 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) fn new(random: &mut Random, keeps: bool) -> Self {
-        let while_it_lasts = random.millis(200, 3_000);
-        let briefly = random.millis(100, 1_500);
-        let latency = random.millis(2, 100);
-        match random.below(if keeps { 9 } else { 13 }) {
-            0 => Self::Freeze(while_it_lasts),
-            1 => Self::Restart(briefly),
-            2 => Self::KillClients,
-            3 => Self::Cut,
-            4 => Self::Silence,
-            5 => Self::Slow(latency, while_it_lasts),
-            6 => Self::ForgetScripts,
-            7 => Self::Fill(briefly),
-            8 => Self::FreezeProcess(random.one_of(&[0, 1, 2]), while_it_lasts),
-            9..12 => Self::Flush,
-            _ => Self::RestartEmpty(briefly),
+    /// One of each kind, in any order.
+    pub(super) fn deal(random: &mut Random, keeps: bool) -> Vec<Self> {
+        let mut deck = vec![
+            Self::Freeze(random.millis(500, 3_000)),
+            Self::Restart(random.millis(100, 1_500)),
+            Self::KillClients,
+            Self::Cut,
+            Self::Silence,
+            Self::Slow(random.millis(2, 100), random.millis(200, 3_000)),
+            Self::ForgetScripts,
+            Self::Fill(random.millis(100, 1_500)),
+            Self::FreezeProcess(random.one_of(&[0, 1, 2]), random.millis(200, 3_000)),
+        ];
+        if !keeps {
+            deck.extend([Self::Flush, Self::RestartEmpty(random.millis(100, 1_500)), Self::Flush]);
         }
+        random.shuffle(&mut deck);
+        deck
     }
 
     pub(super) fn name(self) -> &'static str {

@@ -11,6 +11,7 @@ mod faults;
 mod fleet;
 mod journal;
 mod load;
+mod measures;
 mod oracle;
 mod plan;
 mod random;
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 pub use self::journal::{Entry, Event, Journal, read};
+pub use self::measures::Measures;
 pub use self::plan::Size;
 pub use self::service::{DIE, LEASE, Point, REQUEST, Task, routes};
 pub use self::table::Totals;

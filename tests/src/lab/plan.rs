@@ -80,6 +80,7 @@ impl Plan {
         let keeps = seed.is_multiple_of(2);
         let keys = (0..size.keys).map(|number| Key::new(&mut random, number, keeps, size.span));
         let keys = keys.collect();
+        let mut deck = Vec::new();
         let mut faults = Vec::new();
         let mut length = Duration::ZERO;
         while length < size.span {
@@ -91,7 +92,10 @@ impl Plan {
                 Duration::ZERO
             };
             let rest = least + random.millis(50, 500);
-            let fault = Fault::new(&mut random, keeps);
+            if deck.is_empty() {
+                deck = Fault::deal(&mut random, keeps);
+            }
+            let Some(fault) = deck.pop() else { break };
             length += rest + fault.length();
             faults.push((rest, fault));
         }

@@ -27,6 +27,13 @@ impl Random {
         choices[usize::try_from(self.below(choices.len() as u64)).expect("below a length")]
     }
 
+    pub(super) fn shuffle<T>(&mut self, deck: &mut [T]) {
+        for last in (1..deck.len()).rev() {
+            let other = self.below(last as u64 + 1);
+            deck.swap(last, usize::try_from(other).expect("below a length"));
+        }
+    }
+
     /// Whole milliseconds from `least` on, below `most`.
     pub(super) fn millis(&mut self, least: u64, most: u64) -> Duration {
         Duration::from_millis(least + self.below(most - least))

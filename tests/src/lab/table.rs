@@ -56,6 +56,18 @@ impl Totals {
         self.violations.extend(other.violations);
     }
 
+    /// In a line.
+    pub fn summary(&self) -> String {
+        let count = |counts: &mut dyn Iterator<Item = &usize>| counts.sum::<usize>();
+        format!(
+            "{} requests for {} keys, {} faults, {} rule violations",
+            count(&mut self.answers.values()),
+            count(&mut self.executions.values()),
+            count(&mut self.faults.values()),
+            self.violations.len()
+        )
+    }
+
     /// How many keys were executed more often than once, by the rules or as documented.
     pub fn executed_again(&self) -> usize {
         self.executions.range(2..).map(|(_, keys)| keys).sum::<usize>() + self.documented

@@ -1,0 +1,69 @@
+//! The fault lab as a command: rounds of it until the time is over, and a table.
+//!
+//! `lab --seconds N --seed S` starts with the round of that seed. With `--seconds 0` it runs that round alone.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use idem_tests::lab::{self, Measures, Size, Totals};
+
+const SIZE: Size = Size {
+    keys: 400,
+    span: Duration::from_secs(15),
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let [("--seconds", Some(seconds)), ("--seed", Some(seed))] = pairs(&arguments)[..] else {
+        eprintln!("usage: lab --seconds <number> --seed <number>");
+        return ExitCode::from(2);
+    };
+    // Cargo puts the binaries of a package into one folder.
+    let Some(server) = std::env::current_exe().ok().map(|lab| lab.with_file_name("server")) else {
+        eprintln!("lab: where is the server?");
+        return ExitCode::FAILURE;
+    };
+    let begun = Instant::now();
+    let measures = match seconds {
+        0 => None,
+        _ => Some(Measures::take(&server).await),
+    };
+    let totals = rounds(&server, seed, begun, Duration::from_secs(seconds)).await;
+    println!("\n{totals}");
+    if let Some(measures) = measures {
+        println!("{measures}");
+    }
+    match totals.violations.len() {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// Names and numbers, in turn.
+fn pairs<'a>(arguments: &[&'a str]) -> Vec<(&'a str, Option<u64>)> {
+    let number = |pair: &[&'a str]| pair.get(1).and_then(|number| number.parse().ok());
+    arguments.chunks(2).map(|pair| (pair[0], number(pair))).collect()
+}
+
+/// Runs the rounds of one seed after the other until the time is over; one at least.
+async fn rounds(server: &Path, first: u64, begun: Instant, time: Duration) -> Totals {
+    let mut totals = Totals::default();
+    for seed in first.. {
+        let round = lab::round(server, seed, SIZE).await;
+        println!("seed {seed}: {}", round.summary());
+        for violation in &round.violations {
+            println!("{violation}");
+        }
+        if !round.violations.is_empty() {
+            println!("replay: cargo run --release -p idem-tests --bin lab -- --seconds 0 --seed {seed}\n");
+        }
+        totals.add(round);
+        if begun.elapsed() >= time {
+            break;
+        }
+    }
+    totals
+}

@@ -1,0 +1,165 @@
+//! What waiting and outages cost, measured. Nothing here is judged, for a machine may be busy.
+
+use std::fmt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use reqwest::Method;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::{Answer, Client, Order, PATIENCE, Process, RedisServer};
+
+/// How many keys somebody waits for, each alone.
+const WAITERS: usize = 10_000;
+/// How many requests share a connection: what an HTTP/2 server lets one have by default.
+const STREAMS: usize = 200;
+/// How many requests are sent to an outage at a time, and how often.
+const AT_A_TIME: usize = 50;
+const WAVES: usize = 4;
+
+/// What waiting and outages cost.
+#[derive(Debug)]
+pub struct Measures {
+    waiting: Waiting,
+    frozen: Vec<Duration>,
+    killed: Vec<Duration>,
+}
+
+/// What as many waiters on as many keys cost the process that they wait in.
+#[derive(Debug)]
+struct Waiting {
+    /// From the first one's request until all listen.
+    listening: Duration,
+    /// From the end of the first handler until all are answered.
+    answering: Duration,
+    /// How many bytes the process grew by, where the system says.
+    memory: Option<u64>,
+    replays: usize,
+}
+
+impl Measures {
+    /// Takes some twenty seconds, with the `server` at `binary`.
+    pub async fn take(binary: &Path) -> Self {
+        let waiting = Waiting::measure(binary).await;
+        let mut redis = RedisServer::start().await;
+        let process = Process::start(binary, &redis.url());
+        redis.freeze();
+        let frozen = refusals(&process.client).await;
+        redis.thaw();
+        redis.kill();
+        let killed = refusals(&process.client).await;
+        Self {
+            waiting,
+            frozen,
+            killed,
+        }
+    }
+}
+
+/// How long each 503 of an outage takes, the fastest first.
+async fn refusals(client: &Client) -> Vec<Duration> {
+    let mut times = Vec::new();
+    for wave in 0..WAVES {
+        let mut calls = JoinSet::new();
+        for number in 0..AT_A_TIME {
+            let order = format!("outage {wave} {number}");
+            let call = client.order(&order, &Order::new(&order));
+            calls.spawn(async move {
+                let asked = Instant::now();
+                (call.send().await, asked.elapsed())
+            });
+        }
+        for (answer, took) in calls.join_all().await {
+            assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+            times.push(took);
+        }
+    }
+    times.sort_unstable();
+    times
+}
+
+impl Waiting {
+    async fn measure(binary: &Path) -> Self {
+        let redis = RedisServer::start().await;
+        let [owner, other] = [(); 2].map(|()| Process::start(binary, &redis.url()));
+        let mut executing = JoinSet::new();
+        send(&owner, &mut executing, async |sent| redis.records().await >= sent).await;
+        // Its connections, and what else is opened once.
+        other.client.order("warm", &Order::new("warm")).send().await;
+
+        let before = memory(&other);
+        let asked = Instant::now();
+        let mut waiting = JoinSet::new();
+        send(&other, &mut waiting, async |sent| redis.channels().await >= sent).await;
+        let listening = asked.elapsed();
+        let memory = memory(&other)
+            .zip(before)
+            .map(|(after, before)| after.saturating_sub(before));
+
+        let opened = Instant::now();
+        owner.client.call(Method::POST, "/gate").send().await;
+        let answers = waiting.join_all().await;
+        let answering = opened.elapsed();
+        executing.join_all().await;
+        Self {
+            listening,
+            answering,
+            memory,
+            replays: answers.iter().filter(|answer| answer.is_replay()).count(),
+        }
+    }
+}
+
+/// Sends one request a key, and waits for so many to have arrived before it sends more: what comes all at once would
+/// wait for the processor, beyond its deadline.
+async fn send(process: &Process, calls: &mut JoinSet<Answer>, have_arrived: impl AsyncFn(usize) -> bool) {
+    for first in (0..WAITERS).step_by(STREAMS) {
+        let client = process.client.with_http2();
+        for number in first..first + STREAMS {
+            let order = Order::new(&format!("o{number}")).held();
+            calls.spawn(client.order_at("/orders/waiting-long", &order.order, &order).send());
+        }
+        let since = Instant::now();
+        while !have_arrived(first + STREAMS).await {
+            assert!(since.elapsed() < PATIENCE, "some requests never arrive");
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// How many bytes of memory a process has in use, where the system says.
+fn memory(process: &Process) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).ok()?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = resident.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+impl fmt::Display for Measures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (what, times) in [("frozen", &self.frozen), ("killed", &self.killed)] {
+            let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
+            let what = format!("503 while Redis is {what}, p50 and max");
+            writeln!(f, "{what:<42}{:>8}{:>8} ms", median.as_millis(), longest.as_millis())?;
+        }
+        let Waiting {
+            listening,
+            answering,
+            memory,
+            replays,
+        } = &self.waiting;
+        writeln!(f, "{:<42}{WAITERS:>8}", "waiters on a key each, in one process")?;
+        writeln!(f, "  {:<40}{:>8} ms", "until all listen", listening.as_millis())?;
+        writeln!(f, "  {:<40}{:>8} ms", "until all are answered", answering.as_millis())?;
+        writeln!(f, "  {:<40}{replays:>8}", "answered with a replay")?;
+        match memory {
+            Some(memory) => {
+                let each = memory / WAITERS as u64;
+                writeln!(f, "  {:<40}{each:>8} bytes", "memory each, HTTP/2 stream included")
+            }
+            None => Ok(()),
+        }
+    }
+}
