@@ -6,7 +6,7 @@ use std::time::Duration;
 use idem_tests::lab::{self, Size};
 
 const SIZE: Size = Size {
-    keys: 150,
+    keys: 240,
     span: Duration::from_secs(5),
 };
 

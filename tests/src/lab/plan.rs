@@ -112,7 +112,7 @@ impl Key {
     fn new(random: &mut Random, number: usize, keeps: bool, span: Duration) -> Self {
         let begins = random.millis(0, u64::try_from(span.as_millis()).expect("a short time"));
         let route = random.one_of(&[Route::Rejecting, Route::Waiting, Route::Refusing]);
-        let takes = random.one_of(&[0, 10, 50, 200, 600]);
+        let takes = random.one_of(&[0, 50, 200, 600, 1_000]);
         let mut requests: Vec<_> = (0..=random.below(5))
             .map(|_| Request {
                 at: begins + random.millis(0, 300),

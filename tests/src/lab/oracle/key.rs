@@ -133,6 +133,12 @@ impl<'a> Life<'a> {
                 Got::OutcomeUnknown if round.plan.keeps && self.runs.iter().any(|run| self.was_stored(run)) => {
                     broken.push(("IDEM-7", said("its outcome is known")));
                 }
+                Got::OutcomeUnknown if round.plan.keeps && self.all_live(round) => {
+                    broken.push((
+                        "IDEM-13",
+                        said("it ran in a process that lives, and should be recorded"),
+                    ));
+                }
                 Got::Mismatch if round.plan.keeps && !answered.is_probe => {
                     broken.push(("IDEM-3", said("it was the same request")));
                 }
@@ -171,6 +177,12 @@ impl<'a> Life<'a> {
 
     fn ran_for(&self, request: &str) -> bool {
         self.runs.iter().any(|run| run.request == request)
+    }
+
+    /// Whether it ran, and in no process that has died.
+    fn all_live(&self, round: &Round<'_>) -> bool {
+        let has_died = |run: &Run<'_>| round.deaths.contains_key(&run.process);
+        !self.runs.is_empty() && !self.runs.iter().any(has_died)
     }
 
     /// Whether somebody got an answer of a run that was recorded.

@@ -208,6 +208,9 @@ fn answers_are_of_the_run_they_say_they_are() {
     ran().got_created(2, 7, true).breaks("IDEM-9");
     ran().got_created(1, 1, true).got(1, Got::Unavailable).breaks("IDEM-13");
     ran().got(2, Got::OutcomeUnknown).breaks("IDEM-7");
+    refusing().ran(1, 1).got(2, Got::OutcomeUnknown).breaks("IDEM-13");
+    let died = refusing().ran(1, 1).dies(1, Point::BeforeClaim);
+    died.got(2, Got::OutcomeUnknown).keeps_the_rules();
     refusing()
         .ran(1, 1)
         .got_created(1, 1, true)
