@@ -1,8 +1,8 @@
 //! The fault lab: a service of several processes on one Redis, under load, while both are killed, frozen and cut off.
 //!
-//! A round is a seeded [`plan`], clients that carry out its requests ([`load`]), what goes wrong meanwhile ([`faults`],
-//! and the named points of death in [`service`]), a journal of every execution that outlives its process ([`journal`]),
-//! and an oracle that knows only the journal, the answers and the rules ([`oracle`]).
+//! A round is a seeded `plan`, clients that carry out its requests (`load`), what goes wrong meanwhile (`faults`,
+//! and the named points of death in `service`), a journal of every execution that outlives its process (`journal`),
+//! and an oracle that knows only the journal, the answers and the rules (`oracle`).
 //!
 //! The same seed makes the same requests and faults. How processes and threads interleave under them cannot be repeated,
 //! so a seed that has failed once may have to be tried several times.
