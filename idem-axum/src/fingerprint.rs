@@ -1,16 +1,34 @@
 //! What makes two HTTP requests the same request (IDEM-3).
 //!
-//! Owns scheme 1: SHA-256 over method, path with query, media type and body, each preceded by its length so that no
-//! two requests hash the same bytes. Request headers are outside it, for a retry may come through another proxy.
+//! Owns the schemes, each named by a number in the stored fingerprint; golden digests below freeze them.
+//!
+//! | scheme | SHA-256 of |
+//! |---|---|
+//! | 0 | nothing: such a request is not compared |
+//! | 1 | method, path with query, media type and body, each preceded by its length so that no two requests hash the same bytes; of a multipart body, what stands between its delimiters |
+//! | 2 | the serde form of the attribute's expression, as JSON without white space and with the members of maps sorted |
+//!
+//! Request headers are outside them, for a retry may come through another proxy. What schemes of a different number
+//! made cannot be compared, and so does not differ.
 
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, Method, Uri};
 use idem_core::Fingerprint;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-const SCHEME: u8 = 1;
+const REQUEST: u8 = 1;
+const VALUE: u8 = 2;
 
-pub(crate) fn of(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Fingerprint {
+/// Scheme 2.
+pub(crate) fn of_value(mut value: Value) -> Fingerprint {
+    // Maps are sorted already, unless somebody turned on serde_json's `preserve_order`.
+    value.sort_all_objects();
+    Fingerprint::new(VALUE, Sha256::digest(value.to_string()).into())
+}
+
+/// Scheme 1.
+pub(crate) fn of_request(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Fingerprint {
     let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     let (media_type, parameters) = split_once(content_type, b';');
     let media_type = media_type.trim_ascii().to_ascii_lowercase();
@@ -23,7 +41,7 @@ pub(crate) fn of(method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -
         Some(boundary) => hash.multipart(boundary, body),
         None => hash.part(body),
     }
-    Fingerprint::new(SCHEME, hash.0.finalize().into())
+    Fingerprint::new(REQUEST, hash.0.finalize().into())
 }
 
 struct Hash(Sha256);
@@ -39,7 +57,9 @@ impl Hash {
     fn multipart(&mut self, boundary: &[u8], body: &[u8]) {
         let delimiter = [b"--", boundary].concat();
         let mut start = 0;
-        for at in memchr::memmem::find_iter(body, &delimiter) {
+        // Elsewhere than at the beginning of a line it is a part's own content.
+        let begins_line = |at: &usize| *at == 0 || body[..*at].ends_with(b"\r\n");
+        for at in memchr::memmem::find_iter(body, &delimiter).filter(begins_line) {
             self.part(&body[start..at]);
             start = at + delimiter.len();
         }
@@ -81,18 +101,39 @@ mod tests {
 
     fn of_post(target: &'static str, content_type: &'static str, body: &[u8]) -> Fingerprint {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
-        of(&Method::POST, &Uri::from_static(target), &headers, body)
+        of_request(&Method::POST, &Uri::from_static(target), &headers, body)
+    }
+
+    fn hex(fingerprint: Fingerprint) -> String {
+        let bytes = fingerprint.to_bytes();
+        bytes
+            .iter()
+            .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
     }
 
     #[test]
     fn scheme_1_is_frozen() {
         // printf, with each length as eight bytes, of POST, /o?a=1, application/json, {}; through sha256sum
-        let digest = of_post("/o?a=1", "application/json", b"{}").to_bytes();
-        assert_eq!(digest[0], 1);
-        let hex = digest[1..]
-            .iter()
-            .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-        assert_eq!(hex, "b36d02137cdca2f7850c24315eab36db23a7900a3a3788350933242e44e6ce3f");
+        assert_eq!(
+            hex(of_post("/o?a=1", "application/json", b"{}")),
+            "01b36d02137cdca2f7850c24315eab36db23a7900a3a3788350933242e44e6ce3f"
+        );
+        // The same of POST, /o, multipart/form-data, "", "\r\n\r\nx\r\n", "--\r\n"
+        let form = b"--b\r\n\r\nx\r\n--b--\r\n";
+        assert_eq!(
+            hex(of_post("/o", "multipart/form-data; boundary=b", form)),
+            "01da8aa2a669951e2be4e10c853238991f218014373ed3543cd85f0dbc78aa35df"
+        );
+    }
+
+    #[test]
+    fn scheme_2_is_frozen() {
+        // printf '{"a":[1,2.5,null,"\\u0001"],"b":true}' through sha256sum
+        let value = serde_json::json!({ "b": true, "a": [1, 2.5, null, "\u{1}"] });
+        assert_eq!(
+            hex(of_value(value)),
+            "02c373e9e20d747e6ca36b730d8dd7464ad1ed8f9eef2d6331968b2a4db7fc1a69"
+        );
     }
 
     #[test]
@@ -100,8 +141,8 @@ mod tests {
         let base = of_post("/o?a=1", "application/json", b"{}");
         let uri = Uri::from_static("/o?a=1");
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-        assert!(base.differs_from(&of(&Method::PUT, &uri, &headers, b"{}")));
-        assert!(base.differs_from(&of(&Method::POST, &uri, &HeaderMap::new(), b"{}")));
+        assert!(base.differs_from(&of_request(&Method::PUT, &uri, &headers, b"{}")));
+        assert!(base.differs_from(&of_request(&Method::POST, &uri, &HeaderMap::new(), b"{}")));
         assert!(base.differs_from(&of_post("/o?a=2", "application/json", b"{}")));
         assert!(base.differs_from(&of_post("/p?a=1", "application/json", b"{}")));
         assert!(base.differs_from(&of_post("/o?a=1", "text/plain", b"{}")));
@@ -134,5 +175,26 @@ mod tests {
         let other = of_post("/o", "multipart/form-data; boundary=XyZ", form("XyZ", "2").as_bytes());
         assert!(!first.differs_from(&again));
         assert!(first.differs_from(&other));
+    }
+
+    #[test]
+    fn what_looks_like_a_delimiter_inside_a_part_counts_as_content() {
+        let form = |boundary: &str, content: &str| {
+            let body = format!("--{boundary}\r\n\r\n{content}\r\n--{boundary}--\r\n");
+            let headers = format!("multipart/form-data; boundary={boundary}");
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, headers.parse().expect("a header value"))]);
+            of_request(&Method::POST, &Uri::from_static("/o"), &headers, body.as_bytes())
+        };
+        assert!(form("X", "a--Xb").differs_from(&form("Y", "a--Yb")));
+        assert!(!form("X", "a--Zb").differs_from(&form("Y", "a--Zb")));
+    }
+
+    #[test]
+    fn the_order_of_members_does_not_count_and_that_of_elements_does() {
+        let of = |text: &str| of_value(serde_json::from_str(text).expect("JSON"));
+        let base = of(r#"{"a":[1,2],"b":{"c":1,"d":2}}"#);
+        assert!(!base.differs_from(&of(r#"{"b":{"d":2,"c":1}, "a":[1,2]}"#)));
+        assert!(base.differs_from(&of(r#"{"a":[2,1],"b":{"c":1,"d":2}}"#)));
+        assert!(of("1").differs_from(&of("\"1\"")));
     }
 }

@@ -13,7 +13,7 @@ use futures_util::stream;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 
-use crate::problem::{Answer, IdempotencyProblem};
+use crate::problem::{IdempotencyProblem, ProblemDetails};
 use crate::{Execution, Idempotency};
 
 /// A handler's last argument together with what guards the handler.
@@ -76,7 +76,7 @@ where
                 "an #[idempotent] handler was reached without its layer; add `.layer(idempotency.clone())`, with an \
                  `idem_axum::Idempotency`, to the router, after the route"
             );
-            return Err(Answer::new(IdempotencyProblem::NotConfigured, None).into_response());
+            return Err(ProblemDetails::new(IdempotencyProblem::NotConfigured, None).into_response());
         };
         let mut request = request.with_limited_body();
         let body = buffer(std::mem::take(request.body_mut()), state).await?;

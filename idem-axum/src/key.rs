@@ -1,7 +1,7 @@
 //! From header lines to an idempotency key.
 //!
-//! Owns the syntax: 1 to 255 printable ASCII characters, bare or as an RFC 9651 String, which are the same key.
-//! A key that is there but not well-formed is refused and never ignored: its sender believes to be protected.
+//! Owns the syntax: 1 to 255 printable ASCII characters, bare or as an RFC 9651 String, which are the same key; where
+//! the application is strict, as a String only. What else a key has to look like is the application's to check. A key that is there but not well-formed is refused and never ignored: its sender believes to be protected.
 
 use axum::http::{HeaderMap, HeaderValue};
 
@@ -16,6 +16,7 @@ pub(crate) enum Malformed {
     TooLong,
     NotPrintableAscii,
     NotAString,
+    NotQuoted,
     List,
 }
 
@@ -31,22 +32,23 @@ impl Malformed {
                 "The idempotency key begins with a quotation mark but is not an RFC 9651 String; close the quotation \
                  or leave it out."
             }
+            Self::NotQuoted => "The idempotency key is not an RFC 9651 String; send it in quotation marks.",
             Self::List => "The idempotency key has a comma, so it may be several; quote it or send one.",
         }
     }
 }
 
-/// The key in the header called `name`, or `None` if the request has no such header.
-pub(crate) fn from_headers(headers: &HeaderMap, name: &str) -> Result<Option<String>, Malformed> {
+/// The key in the header called `name`, or `None` if the request has no such header. `strict` refuses bare ones.
+pub(crate) fn from_headers(headers: &HeaderMap, name: &str, strict: bool) -> Result<Option<String>, Malformed> {
     let mut lines = headers.get_all(name).iter();
     let Some(line) = lines.next() else { return Ok(None) };
     if lines.next().is_some() {
         return Err(Malformed::Repeated);
     }
-    parse(line).map(Some)
+    parse(line, strict).map(Some)
 }
 
-fn parse(line: &HeaderValue) -> Result<String, Malformed> {
+fn parse(line: &HeaderValue, strict: bool) -> Result<String, Malformed> {
     let line = line.as_bytes().trim_ascii();
     let key = if line.starts_with(b"\"") {
         let item: sfv::Item = sfv::Parser::new(line).parse().map_err(|_| Malformed::NotAString)?;
@@ -54,6 +56,8 @@ fn parse(line: &HeaderValue) -> Result<String, Malformed> {
             sfv::BareItem::String(key) => key.as_str().to_owned(),
             _ => return Err(Malformed::NotAString),
         }
+    } else if strict && !line.is_empty() {
+        return Err(Malformed::NotQuoted);
     } else {
         bare(line)?
     };
@@ -76,10 +80,16 @@ fn bare(line: &[u8]) -> Result<String, Malformed> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn parsed(line: &[u8]) -> Result<String, Malformed> {
-        parse(&HeaderValue::from_bytes(line).expect("a header value"))
+        parse(&HeaderValue::from_bytes(line).expect("a header value"), false)
+    }
+
+    fn strictly_parsed(line: &[u8]) -> Result<String, Malformed> {
+        parse(&HeaderValue::from_bytes(line).expect("a header value"), true)
     }
 
     #[test]
@@ -137,12 +147,66 @@ mod tests {
     }
 
     #[test]
+    fn strictly_only_a_string_is_a_key() {
+        for line in [b"\"k\"".as_slice(), b" \"k\";v=1 "] {
+            assert_eq!(strictly_parsed(line), Ok("k".to_owned()), "{}", line.escape_ascii());
+        }
+        let table: &[(&[u8], Malformed)] = &[
+            (b"k", Malformed::NotQuoted),
+            (b"8e03978e", Malformed::NotQuoted),
+            (b"?1", Malformed::NotQuoted),
+            (b":aGVsbG8=:", Malformed::NotQuoted),
+            (b"k, \"k\"", Malformed::NotQuoted),
+            (b"\xFF", Malformed::NotQuoted),
+            (b"", Malformed::Empty),
+            (b"\"\"", Malformed::Empty),
+            (b"\"k", Malformed::NotAString),
+        ];
+        for (line, fault) in table {
+            assert_eq!(strictly_parsed(line), Err(*fault), "{}", line.escape_ascii());
+        }
+    }
+
+    #[test]
     fn no_line_is_no_key_and_two_lines_are_none_either() {
         let mut headers = HeaderMap::new();
-        assert_eq!(from_headers(&headers, "idempotency-key"), Ok(None));
+        assert_eq!(from_headers(&headers, "idempotency-key", false), Ok(None));
         headers.append("idempotency-key", HeaderValue::from_static("k"));
-        assert_eq!(from_headers(&headers, "idempotency-key"), Ok(Some("k".to_owned())));
+        assert_eq!(
+            from_headers(&headers, "idempotency-key", false),
+            Ok(Some("k".to_owned()))
+        );
         headers.append("idempotency-key", HeaderValue::from_static("k"));
-        assert_eq!(from_headers(&headers, "idempotency-key"), Err(Malformed::Repeated));
+        assert_eq!(
+            from_headers(&headers, "idempotency-key", false),
+            Err(Malformed::Repeated)
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 1_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_line_is_a_key_of_printable_ascii_or_refused(line in line(), strict: bool) {
+            let line = HeaderValue::from_bytes(&line).expect("a header value");
+            if let Ok(key) = parse(&line, strict) {
+                prop_assert!((1..=MAX_LEN).contains(&key.len()), "{:?}", key);
+                prop_assert!(key.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{:?}", key);
+            }
+        }
+
+        #[test]
+        fn every_key_comes_back_from_its_string(key in "[ -~]{1,255}", strict: bool) {
+            let quoted = format!("\"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""));
+            let line = HeaderValue::from_str(&quoted).expect("a header value");
+            prop_assert_eq!(parse(&line, strict), Ok(key));
+        }
+    }
+
+    /// Whatever HTTP lets through, and mostly what looks like a key.
+    fn line() -> impl Strategy<Value = Vec<u8>> {
+        let syntax = prop::sample::select(b"\"\\,;= \tk1?:*".to_vec());
+        let byte = prop_oneof![4 => syntax, 1 => Just(b'\t'), 2 => b' '..=b'~', 1 => 128_u8..];
+        prop::collection::vec(byte, 0..300)
     }
 }

@@ -1,12 +1,18 @@
 //! What an application sets up once: a backend, and the layer that gives it to annotated handlers.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
+use axum::http::header::HeaderName;
 use axum::middleware::AddExtension;
+use axum::response::IntoResponse;
 use idem_core::{Backend, Engine};
 use tower_layer::Layer;
+
+use crate::problem::ProblemDetails;
+use crate::settings::{KeyFormat, ProblemResponse, Settings};
 
 /// Makes annotated handlers of a router safe to retry.
 ///
@@ -35,7 +41,7 @@ use tower_layer::Layer;
 #[derive(Clone, Debug)]
 pub struct Idempotency {
     engine: Engine,
-    documentation: Option<Arc<str>>,
+    settings: Arc<Settings>,
 }
 
 impl Idempotency {
@@ -43,7 +49,7 @@ impl Idempotency {
     pub fn new(backend: impl Backend) -> Self {
         Self {
             engine: Engine::new(backend),
-            documentation: None,
+            settings: Arc::default(),
         }
     }
 
@@ -62,7 +68,102 @@ impl Idempotency {
     /// says the same. Without it `type` is `about:blank`.
     #[must_use]
     pub fn with_documentation(mut self, base: impl Into<String>) -> Self {
-        self.documentation = Some(base.into().into());
+        self.settings_mut().documentation = Some(base.into().into());
+        self
+    }
+
+    /// Refuses keys that are not RFC 9651 Strings, as the draft for the `Idempotency-Key` header wants them: `"k-1"`, in
+    /// quotation marks.
+    ///
+    /// Without it a bare value is accepted too, and `k-1` and `"k-1"` are one key.
+    ///
+    /// ```
+    /// use idem_axum::{Idempotency, MemoryBackend};
+    ///
+    /// let idempotency = Idempotency::new(MemoryBackend::new()).with_strict_keys();
+    /// ```
+    #[must_use]
+    pub fn with_strict_keys(mut self) -> Self {
+        self.settings_mut().strict_keys = true;
+        self
+    }
+
+    /// Sets what a key looks like, beyond 1 to 255 printable ASCII characters.
+    ///
+    /// `check` gets each key without its quotation marks. What it refuses is answered with 400 `key-invalid`, whose
+    /// `detail` is the error; an error without a word leaves the usual one. Natural keys (`key = …`) are the handler's own
+    /// and not checked.
+    ///
+    /// ```
+    /// use idem_axum::{Idempotency, MemoryBackend};
+    ///
+    /// fn is_uuid(key: &str) -> Result<(), &'static str> {
+    ///     let is_digit = |(at, byte): (usize, u8)| match at {
+    ///         8 | 13 | 18 | 23 => byte == b'-',
+    ///         _ => byte.is_ascii_hexdigit(),
+    ///     };
+    ///     if key.len() == 36 && key.bytes().enumerate().all(is_digit) {
+    ///         return Ok(());
+    ///     }
+    ///     Err("The idempotency key is not a UUID.")
+    /// }
+    ///
+    /// let idempotency = Idempotency::new(MemoryBackend::new()).with_key_format(is_uuid);
+    /// ```
+    #[must_use]
+    pub fn with_key_format<F, E>(mut self, check: F) -> Self
+    where
+        F: Fn(&str) -> Result<(), E> + Send + Sync + 'static,
+        E: Display,
+    {
+        self.settings_mut().key_format = Some(KeyFormat::new(check));
+        self
+    }
+
+    /// Sets the headers of answers that are not stored, in place of those set before.
+    ///
+    /// The client of the first request gets them, and a replay lacks them. Those of the connection, and `Date`, are
+    /// never stored.
+    ///
+    /// ```
+    /// use axum::http::header::{HeaderName, SET_COOKIE};
+    /// use idem_axum::{Idempotency, MemoryBackend};
+    ///
+    /// let idempotency = Idempotency::new(MemoryBackend::new())
+    ///     .with_unstored_headers([SET_COOKIE, HeaderName::from_static("x-trace-id")]);
+    /// ```
+    #[must_use]
+    pub fn with_unstored_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.settings_mut().unstored_headers = names.into_iter().collect();
+        self
+    }
+
+    /// Sets what problem responses look like, for an API with an error format of its own.
+    ///
+    /// `shape` makes the response of one refused request. What it does not set stays: the status (200 counts as not set,
+    /// so that a refusal never looks like a success), `Retry-After` and `Link`. The
+    /// [`IdempotencyProblem`](crate::IdempotencyProblem) is in the response's extensions either way. As a response,
+    /// [`ProblemDetails`] is what would have been sent.
+    ///
+    /// It is not asked about the 202 of `in_flight = "accept"`, which has no body, nor about the 500 of a panic, nor where
+    /// the layer itself is missing.
+    ///
+    /// ```
+    /// use axum::Json;
+    /// use idem_axum::{Idempotency, MemoryBackend};
+    ///
+    /// let idempotency = Idempotency::new(MemoryBackend::new()).with_problem_response(|details| {
+    ///     let error = serde_json::json!({ "code": details.problem.code(), "message": details.detail });
+    ///     Json(serde_json::json!({ "errors": [error] }))
+    /// });
+    /// ```
+    #[must_use]
+    pub fn with_problem_response<F, R>(mut self, shape: F) -> Self
+    where
+        F: Fn(ProblemDetails) -> R + Send + Sync + 'static,
+        R: IntoResponse,
+    {
+        self.settings_mut().problem_response = Some(ProblemResponse::new(shape));
         self
     }
 
@@ -82,8 +183,12 @@ impl Idempotency {
         &self.engine
     }
 
-    pub(crate) fn documentation(&self) -> Option<&str> {
-        self.documentation.as_deref()
+    pub(crate) fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    fn settings_mut(&mut self) -> &mut Settings {
+        Arc::make_mut(&mut self.settings)
     }
 }
 

@@ -4,11 +4,13 @@ mod answer;
 mod execution;
 mod fingerprint;
 mod guarded;
+mod identity;
 mod key;
 mod layer;
 mod policy;
 mod problem;
 mod run;
+mod settings;
 mod stored;
 
 pub use idem_core::{Backend, BackendError, BackendErrorKind, MemoryBackend};
@@ -19,7 +21,7 @@ pub use idem_redis::{RedisBackend, RedisClient, redis};
 
 pub use self::execution::{Execution, FencingToken};
 pub use self::layer::Idempotency;
-pub use self::problem::IdempotencyProblem;
+pub use self::problem::{IdempotencyProblem, ProblemDetails};
 
 /// What the expansion of `#[idempotent]` names. Not part of the public interface.
 #[doc(hidden)]
@@ -29,7 +31,8 @@ pub mod __private {
     pub use idem_core::{AfterCrash, IdempotencyKey, Scope};
 
     pub use crate::guarded::{Guard, Guarded, ViaGuard};
-    pub use crate::policy::Policy;
+    pub use crate::identity::{Comparable, Compared, Identity, SerdeForm};
+    pub use crate::policy::{Policy, StoredAnswers};
     pub use crate::run::run;
 
     /// Spanned on the handler's return type, where a missing implementation is reported.

@@ -6,8 +6,8 @@ use std::borrow::Cow;
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, LINK, RETRY_AFTER};
-use axum::http::{HeaderValue, StatusCode};
-use axum::response::Response;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
 
 /// Why idem answered in place of the handler; also in the response's extensions.
 ///
@@ -102,19 +102,50 @@ impl IdempotencyProblem {
     }
 }
 
-/// A problem on its way to the client.
-pub(crate) struct Answer<'a> {
-    problem: IdempotencyProblem,
-    detail: Cow<'static, str>,
-    documentation: Option<&'a str>,
+/// One refused request, as its client is told of it (RFC 9457).
+///
+/// As a response it is `application/problem+json` with the members `type`, `title`, `status`, `detail` and `code`. An
+/// application with an error format of its own shapes it by
+/// [`Idempotency::with_problem_response`](crate::Idempotency::with_problem_response).
+///
+/// ```
+/// use axum::Json;
+/// use axum::response::{IntoResponse as _, Response};
+/// use idem_axum::{IdempotencyProblem, ProblemDetails};
+///
+/// fn shape(details: ProblemDetails) -> Response {
+///     match details.problem {
+///         // As it would have been.
+///         IdempotencyProblem::BackendUnavailable => details.into_response(),
+///         problem => {
+///             let error = serde_json::json!({ "code": problem.code(), "message": details.detail });
+///             Json(serde_json::json!({ "errors": [error] })).into_response()
+///         }
+///     }
+/// }
+/// # let _setting = |idempotency: idem_axum::Idempotency| idempotency.with_problem_response(shape);
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ProblemDetails {
+    /// Which case it is; says status and code.
+    pub problem: IdempotencyProblem,
+    /// The case in a few words, the same for each occurrence.
+    pub title: &'static str,
+    /// What is wrong with this request and what to do, in one or two sentences without line breaks of ours.
+    pub detail: Cow<'static, str>,
+    /// The address of the documentation of this case, where a base was set:
+    /// [`with_documentation`](crate::Idempotency::with_documentation).
+    pub documentation: Option<String>,
 }
 
-impl<'a> Answer<'a> {
-    pub(crate) fn new(problem: IdempotencyProblem, documentation: Option<&'a str>) -> Self {
+impl ProblemDetails {
+    pub(crate) fn new(problem: IdempotencyProblem, documentation: Option<&str>) -> Self {
         Self {
             problem,
+            title: problem.title(),
             detail: Cow::Borrowed(problem.detail()),
-            documentation,
+            documentation: documentation.map(|base| format!("{base}#{}", problem.code())),
         }
     }
 
@@ -123,30 +154,54 @@ impl<'a> Answer<'a> {
         self
     }
 
-    pub(crate) fn into_response(self) -> Response {
-        let Self {
-            problem,
-            detail,
-            documentation,
-        } = self;
-        let page = documentation.map(|base| format!("{base}#{}", problem.code()));
-        let body = serde_json::json!({
-            "type": page.as_deref().unwrap_or("about:blank"),
-            "title": problem.title(),
-            "status": problem.status().as_u16(),
-            "detail": detail,
-            "code": problem.code(),
-        });
-        let mut response = json(problem.status(), &body);
-        if let Some(seconds) = problem.retry_after() {
-            response.headers_mut().insert(RETRY_AFTER, seconds);
+    /// Its response by `shape`, and what that left unset.
+    pub(crate) fn shaped_by(self, shape: impl FnOnce(Self) -> Response) -> Response {
+        let (problem, headers) = (self.problem, self.headers());
+        let mut response = shape(self);
+        if response.status() == StatusCode::OK {
+            *response.status_mut() = problem.status();
         }
-        // A base that is no header value is still in the body.
-        if let Some(link) = page.and_then(|page| format!("<{page}>; rel=\"describedby\"").try_into().ok()) {
-            response.headers_mut().insert(LINK, link);
+        for (name, value) in headers {
+            if let Some(name) = name {
+                response.headers_mut().entry(name).or_insert(value);
+            }
         }
         response.extensions_mut().insert(problem);
         response
+    }
+
+    /// What its response says outside its body.
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if let Some(seconds) = self.problem.retry_after() {
+            headers.insert(RETRY_AFTER, seconds);
+        }
+        let link = self
+            .documentation
+            .as_ref()
+            .map(|page| format!("<{page}>; rel=\"describedby\""));
+        // A base that is no header value is still in the body.
+        if let Some(link) = link.and_then(|link| link.try_into().ok()) {
+            headers.insert(LINK, link);
+        }
+        headers
+    }
+}
+
+impl IntoResponse for ProblemDetails {
+    fn into_response(self) -> Response {
+        self.shaped_by(|details| {
+            json(
+                details.problem.status(),
+                &serde_json::json!({
+                    "type": details.documentation.as_deref().unwrap_or("about:blank"),
+                    "title": details.title,
+                    "status": details.problem.status().as_u16(),
+                    "detail": details.detail,
+                    "code": details.problem.code(),
+                }),
+            )
+        })
     }
 }
 

@@ -7,86 +7,54 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::future::Future;
 
-use axum::http::HeaderValue;
+use axum::http::{HeaderValue, Method};
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use idem_core::key::Part;
-use idem_core::{BackendError, BackendErrorKind, Claimed, Duplicate, Executed, IdempotencyKey, RecordKey, Scope};
+use idem_core::{
+    BackendError, BackendErrorKind, Claimed, Duplicate, Executed, Fingerprint, IdempotencyKey, RecordKey, Scope,
+};
 
+use crate::answer::Rules;
 use crate::guarded::{Guard, Guarding};
+use crate::identity::{Compared, Identity, SerdeForm};
 use crate::policy::Policy;
-use crate::problem::{self, Answer, IdempotencyProblem};
+use crate::problem::{self, IdempotencyProblem, ProblemDetails};
 use crate::{answer, fingerprint, key, stored};
 
 /// Runs `handler` once per record, or answers in its place.
 ///
-/// `key` is the natural key, where the attribute has one. A guard of a direct call lets the handler run unguarded.
-pub async fn run<H>(
-    guard: Guard,
-    policy: &'static Policy,
-    scope: Scope,
-    key: Option<IdempotencyKey>,
-    handler: H,
-) -> Response
+/// A guard of a direct call lets the handler run unguarded.
+pub async fn run<H>(guard: Guard, policy: &'static Policy, identity: Identity, handler: H) -> Response
 where
     H: Future<Output = Response> + Send + 'static,
 {
     match guard.0 {
-        Some(guarding) => guarding.run(policy, &scope, key, handler.boxed()).await,
+        Some(guarding) => guarding.run(policy, identity, handler.boxed()).await,
         None => handler.await,
     }
 }
 
 impl Guarding {
-    async fn run(
-        self,
-        policy: &Policy,
-        scope: &Scope,
-        key: Option<IdempotencyKey>,
-        handler: BoxFuture<'static, Response>,
-    ) -> Response {
-        let key = match key {
-            Some(natural) => natural,
-            None => match key::from_headers(&self.headers, policy.header()) {
-                Ok(Some(key)) => IdempotencyKey::of(&key),
-                Ok(None) if !policy.required() => return handler.await,
-                Ok(None) => {
-                    let detail = format!(
-                        "This operation needs an idempotency key in the header `{}`.",
-                        policy.header()
-                    );
-                    return self
-                        .problem(IdempotencyProblem::KeyMissing)
-                        .with_detail(detail)
-                        .into_response();
-                }
-                Err(malformed) => {
-                    let answer = self.problem(IdempotencyProblem::KeyInvalid);
-                    return answer.with_detail(malformed.detail()).into_response();
-                }
-            },
+    async fn run(self, policy: &Policy, identity: Identity, handler: BoxFuture<'static, Response>) -> Response {
+        let Identity { scope, key, compared } = identity;
+        let claimed = match self.record(policy, &scope, key) {
+            Ok(None) => return handler.await,
+            Ok(Some(record)) => self.fingerprint(compared).map(|fingerprint| (record, fingerprint)),
+            Err(refused) => Err(refused),
         };
-        let record = match RecordKey::new(&self.operation(policy), scope, &key) {
-            Ok(record) => record,
-            Err(error) if error.part() == Part::Key || error.is_too_long() => {
-                let detail = format!("The request cannot be identified: {error}.");
-                return self
-                    .problem(IdempotencyProblem::KeyInvalid)
-                    .with_detail(detail)
-                    .into_response();
-            }
-            Err(error) => {
-                tracing::error!(%error, "an #[idempotent] handler has no usable record key; the request did not run");
-                return self.problem(IdempotencyProblem::NotConfigured).into_response();
-            }
+        let (record, fingerprint) = match claimed {
+            Ok(claimed) => claimed,
+            Err(refused) => return self.idempotency.settings().refuse(refused),
         };
-        let fingerprint = fingerprint::of(&self.method, &self.uri, &self.headers, &self.body);
         let engine = self.idempotency.engine();
         match engine.claim(&record, fingerprint, policy.durations()).await {
             Ok(Claimed::Run(run)) => {
                 self.execution.fill(&record, run.claim());
-                Self::executed(run.run(handler.map(answer::finish)).await)
+                let rules = self.rules(policy);
+                let finished = handler.map(move |response| answer::finish(response, &rules));
+                Self::executed(run.run(finished).await)
             }
             Ok(Claimed::Duplicate(Duplicate::InFlight)) if policy.accepts() => problem::accepted(),
             Ok(Claimed::Duplicate(duplicate)) => self.duplicate(&record, duplicate),
@@ -100,6 +68,85 @@ impl Guarding {
                 not_stored(handler.await)
             }
             Err(error) => self.unavailable(&record, &error),
+        }
+    }
+
+    /// The record of this request; none where it needs none and has no key.
+    fn record(
+        &self,
+        policy: &Policy,
+        scope: &Scope,
+        natural: Option<IdempotencyKey>,
+    ) -> Result<Option<RecordKey>, ProblemDetails> {
+        let key = match natural {
+            Some(natural) => natural,
+            None => match self.key(policy)? {
+                Some(key) => IdempotencyKey::of(&key),
+                None => return Ok(None),
+            },
+        };
+        match RecordKey::new(&self.operation(policy), scope, &key) {
+            Ok(record) => Ok(Some(record)),
+            Err(error) if error.part() == Part::Key || error.is_too_long() => {
+                let detail = format!("The request cannot be identified: {error}.");
+                Err(self.problem(IdempotencyProblem::KeyInvalid).with_detail(detail))
+            }
+            Err(error) => {
+                tracing::error!(%error, "an #[idempotent] handler has no usable record key; the request did not run");
+                Err(self.problem(IdempotencyProblem::NotConfigured))
+            }
+        }
+    }
+
+    /// The key in the header, as the application wants it.
+    fn key(&self, policy: &Policy) -> Result<Option<String>, ProblemDetails> {
+        let settings = self.idempotency.settings();
+        let invalid = || self.problem(IdempotencyProblem::KeyInvalid);
+        let key = key::from_headers(&self.headers, policy.header(), settings.strict_keys)
+            .map_err(|malformed| invalid().with_detail(malformed.detail()))?;
+        let Some(key) = key else {
+            if !policy.required() {
+                return Ok(None);
+            }
+            let header = policy.header();
+            let detail = format!("This operation needs an idempotency key in the header `{header}`.");
+            return Err(self.problem(IdempotencyProblem::KeyMissing).with_detail(detail));
+        };
+        match settings.key_format.as_ref().map_or(Ok(()), |format| format.check(&key)) {
+            Ok(()) => Ok(Some(key)),
+            Err(why) if why.is_empty() => Err(invalid()),
+            Err(why) => Err(invalid().with_detail(why)),
+        }
+    }
+
+    /// What tells this request from another one under its key.
+    fn fingerprint(&self, compared: Compared) -> Result<Fingerprint, ProblemDetails> {
+        match compared {
+            Compared::Request => Ok(fingerprint::of_request(
+                &self.method,
+                &self.uri,
+                &self.headers,
+                &self.body,
+            )),
+            Compared::Nothing => Ok(Fingerprint::NONE),
+            Compared::Value(SerdeForm(Ok(value))) => Ok(fingerprint::of_value(value)),
+            Compared::Value(SerdeForm(Err(error))) => {
+                // Its text is the application's and may have line breaks, so it is logged as a quotation.
+                tracing::error!(
+                    error = ?error.to_string(),
+                    "the `fingerprint` of an #[idempotent] handler has no serde form; the request did not run"
+                );
+                Err(self.problem(IdempotencyProblem::NotConfigured))
+            }
+        }
+    }
+
+    fn rules(&self, policy: &Policy) -> Rules {
+        Rules {
+            stored: policy.stored(),
+            max_response: policy.max_response(),
+            unstored_headers: self.idempotency.settings().unstored_headers.clone(),
+            to_head: self.method == Method::HEAD,
         }
     }
 
@@ -144,16 +191,17 @@ impl Guarding {
             Duplicate::InFlight => IdempotencyProblem::InFlight,
             Duplicate::OutcomeUnknown => IdempotencyProblem::OutcomeUnknown,
         };
-        self.problem(problem).into_response()
+        self.idempotency.settings().refuse(self.problem(problem))
     }
 
     fn unavailable(&self, record: &RecordKey, error: &BackendError) -> Response {
         tracing::error!(key = %record, error = error as &dyn Error, "refusing a request whose key cannot be checked");
-        self.problem(IdempotencyProblem::BackendUnavailable).into_response()
+        let problem = self.problem(IdempotencyProblem::BackendUnavailable);
+        self.idempotency.settings().refuse(problem)
     }
 
-    fn problem(&self, problem: IdempotencyProblem) -> Answer<'_> {
-        Answer::new(problem, self.idempotency.documentation())
+    fn problem(&self, problem: IdempotencyProblem) -> ProblemDetails {
+        ProblemDetails::new(problem, self.idempotency.settings().documentation.as_deref())
     }
 }
 

@@ -1,10 +1,12 @@
-//! A response as the bytes of a record's payload, version 1.
+//! A response as the bytes of a record's payload.
 //!
-//! Owns the layout; golden bytes below freeze it. Integers are big-endian.
+//! Owns the layout; golden bytes below freeze it. Integers are big-endian. The versions differ in one thing: whether the
+//! client was told the body's length before the body. A replay tells as much, so that what looks at it on its way, such
+//! as a compression layer, treats both alike.
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 0 | version, 1 |
+//! | 0 | version: 1, the length was told; 2, it was not |
 //! | 1..3 | status |
 //! | 3..5 | number of header lines |
 //! | per line | length of the name as u8, name, length of the value as u32, value |
@@ -12,19 +14,26 @@
 //!
 //! Repeated lines are kept in order, and so are values that are not text.
 
+use std::convert::Infallible;
+
 use axum::body::Body;
 use axum::http::header::{CONNECTION, DATE, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use axum::http::response::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::{Buf as _, Bytes};
+use futures_util::stream;
+use http_body::Frame;
+use http_body_util::StreamBody;
 
-const VERSION: u8 = 1;
+const LENGTH_TOLD: u8 = 1;
+const LENGTH_NOT_TOLD: u8 = 2;
 
-/// The payload of a response up to its body, or `None` if it does not fit the layout.
-pub(crate) fn encode_head(parts: &Parts) -> Option<Vec<u8>> {
-    let lines = || parts.headers.iter().filter(|(name, _)| is_kept(name, &parts.headers));
-    let mut payload = vec![VERSION];
+/// The payload of a response up to its body, or `None` if it does not fit the layout. Headers in `unstored` are left out.
+pub(crate) fn encode_head(parts: &Parts, unstored: &[HeaderName]) -> Option<Vec<u8>> {
+    let is_stored = |name: &HeaderName| is_kept(name, &parts.headers) && !unstored.contains(name);
+    let lines = || parts.headers.iter().filter(|(name, _)| is_stored(name));
+    let mut payload = vec![LENGTH_TOLD];
     payload.extend_from_slice(&parts.status.as_u16().to_be_bytes());
     payload.extend_from_slice(&u16::try_from(lines().count()).ok()?.to_be_bytes());
     for (name, value) in lines() {
@@ -34,6 +43,13 @@ pub(crate) fn encode_head(parts: &Parts) -> Option<Vec<u8>> {
         payload.extend_from_slice(value.as_bytes());
     }
     Some(payload)
+}
+
+/// Says of a payload that its client was not told the body's length before the body.
+pub(crate) fn mark_length_not_told(payload: &mut [u8]) {
+    if let Some(version) = payload.first_mut() {
+        *version = LENGTH_NOT_TOLD;
+    }
 }
 
 /// Whether a header belongs to the answer, and not to the connection or the moment it was sent in.
@@ -53,25 +69,34 @@ fn names(headers: &HeaderMap, name: &HeaderName) -> bool {
         .any(|listed| listed.trim().eq_ignore_ascii_case(name.as_str()))
 }
 
-/// Reads a payload back; `None` if it is not one of this version.
+/// Reads a payload back; `None` if it is not one of these versions.
 pub(crate) fn decode(mut payload: Bytes) -> Option<Response> {
-    if payload.try_get_u8().ok()? != VERSION {
-        return None;
-    }
+    let body: fn(Bytes) -> Body = match payload.try_get_u8().ok()? {
+        LENGTH_TOLD => Body::from,
+        LENGTH_NOT_TOLD => of_untold_length,
+        _ => return None,
+    };
     let status = StatusCode::from_u16(payload.try_get_u16().ok()?).ok()?;
     let lines = payload.try_get_u16().ok()?;
-    let mut headers = HeaderMap::with_capacity(lines.into());
+    // Its number of lines is not believed before they are there: a map of as many may be more than there can be.
+    let mut headers = HeaderMap::new();
     for _ in 0..lines {
         let name_len = payload.try_get_u8().ok()?;
         let name = HeaderName::from_bytes(&take(&mut payload, name_len.into())?).ok()?;
         let value_len = payload.try_get_u32().ok()?;
         let value = take(&mut payload, usize::try_from(value_len).ok()?)?;
-        headers.append(name, HeaderValue::from_maybe_shared(value).ok()?);
+        let value = HeaderValue::from_maybe_shared(value).ok()?;
+        headers.try_append(name, value).ok()?;
     }
-    let mut response = Response::new(Body::from(payload));
+    let mut response = Response::new(body(payload));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     Some(response)
+}
+
+/// A body whose length nobody sees before its end.
+fn of_untold_length(bytes: Bytes) -> Body {
+    Body::new(StreamBody::new(stream::iter([Ok::<_, Infallible>(Frame::data(bytes))])))
 }
 
 fn take(payload: &mut Bytes, len: usize) -> Option<Bytes> {
@@ -80,6 +105,12 @@ fn take(payload: &mut Bytes, len: usize) -> Option<Bytes> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+    use http_body::Body as _;
+    use http_body_util::BodyExt as _;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn parts(lines: &[(&'static str, &[u8])]) -> Parts {
@@ -92,59 +123,139 @@ mod tests {
         response.into_parts().0
     }
 
-    #[test]
-    fn payloads_of_version_1_are_frozen() {
-        let head = encode_head(&parts(&[("a", b"1"), ("b", b"\xFF"), ("a", b"")])).expect("it fits");
-        assert_eq!(
-            head,
-            b"\x01\x00\xC9\x00\x03\x01a\0\0\0\x011\x01a\0\0\0\0\x01b\0\0\0\x01\xFF"
-        );
+    fn head(lines: &[(&'static str, &[u8])]) -> Vec<u8> {
+        encode_head(&parts(lines), &[]).expect("it fits")
     }
 
-    #[tokio::test]
-    async fn every_line_and_byte_comes_back() {
-        let lines: &[(&str, &[u8])] = &[
-            ("set-cookie", b"a=1"),
-            ("set-cookie", b"b=2"),
-            ("x-latin", b"caf\xE9"),
-            ("empty", b""),
-        ];
-        let head = encode_head(&parts(lines)).expect("it fits");
-        let body = b"\0\xFF\r\n";
-        let response = decode([head.as_slice(), body].concat().into()).expect("a payload");
-        assert_eq!(response.status(), StatusCode::CREATED);
-        assert_eq!(response.headers(), &parts(lines).headers);
-        let bytes = axum::body::to_bytes(response.into_body(), usize::MAX)
-            .await
-            .expect("in memory");
-        assert_eq!(&bytes[..], body);
+    /// What a body comes to, and whether its length is told before it.
+    fn whole(body: Body) -> (Bytes, bool) {
+        let told = body.size_hint().exact().is_some();
+        let collected = body.collect().now_or_never().expect("in memory");
+        (collected.expect("no failure").to_bytes(), told)
+    }
+
+    const GOLDEN: &[u8] = b"\x01\x00\xC9\x00\x03\x01a\0\0\0\x011\x01a\0\0\0\0\x01b\0\0\0\x01\xFF\0body";
+
+    #[test]
+    fn payloads_of_both_versions_are_frozen() {
+        let lines: &[(&str, &[u8])] = &[("a", b"1"), ("b", b"\xFF"), ("a", b"")];
+        let mut payload = [head(lines), b"\0body".to_vec()].concat();
+        assert_eq!(payload, GOLDEN);
+        mark_length_not_told(&mut payload);
+        assert_eq!(payload[0], 2);
+        assert_eq!(payload[1..], GOLDEN[1..]);
+        for (payload, told) in [(GOLDEN.to_vec(), true), (payload, false)] {
+            let response = decode(payload.into()).expect("a payload");
+            assert_eq!(response.status(), StatusCode::CREATED);
+            assert_eq!(response.headers(), &parts(lines).headers);
+            assert_eq!(whole(response.into_body()), (Bytes::from_static(b"\0body"), told));
+        }
     }
 
     #[test]
     fn what_belongs_to_the_connection_is_left_out() {
-        let head = encode_head(&parts(&[
+        let head = head(&[
             ("connection", b"close, X-Hop"),
             ("x-hop", b"1"),
             ("keep-alive", b"timeout=5"),
             ("transfer-encoding", b"chunked"),
             ("date", b"Sun, 22 Nov 2026 00:00:00 GMT"),
             ("etag", b"\"1\""),
-        ]));
-        let response = decode(head.expect("it fits").into()).expect("a payload");
+        ]);
+        let response = decode(head.into()).expect("a payload");
+        assert_eq!(response.headers(), &parts(&[("etag", b"\"1\"")]).headers);
+    }
+
+    #[test]
+    fn every_line_of_an_unstored_header_is_left_out() {
+        let lines: &[(&str, &[u8])] = &[("set-cookie", b"a"), ("etag", b"\"1\""), ("set-cookie", b"b")];
+        let head = encode_head(&parts(lines), &[HeaderName::from_static("set-cookie")]).expect("it fits");
+        let response = decode(head.into()).expect("a payload");
         assert_eq!(response.headers(), &parts(&[("etag", b"\"1\"")]).headers);
     }
 
     #[test]
     fn a_payload_cut_short_or_of_another_version_is_none() {
-        let head = encode_head(&parts(&[("a", b"1")])).expect("it fits");
+        let head = head(&[("a", b"1")]);
         for len in 0..head.len() {
             assert!(decode(Bytes::copy_from_slice(&head[..len])).is_none(), "{len}");
         }
-        let mut other = head.clone();
-        other[0] = 2;
-        assert!(decode(other.into()).is_none());
+        for version in [0, 3, 255] {
+            let mut other = head.clone();
+            other[0] = version;
+            assert!(decode(other.into()).is_none());
+        }
         let mut no_status = head;
         no_status[1] = 0xFF;
         assert!(decode(no_status.into()).is_none());
+    }
+
+    #[test]
+    fn more_lines_than_a_response_can_have_are_none() {
+        let mut payload = vec![LENGTH_TOLD, 0, 200, 0xFF, 0xFF];
+        assert!(decode(payload.clone().into()).is_none());
+        for line in 0..0xFFFF {
+            let name = format!("x-{line}");
+            payload.push(u8::try_from(name.len()).expect("it is short"));
+            payload.extend_from_slice(name.as_bytes());
+            payload.extend_from_slice(&[0; 4]);
+        }
+        assert!(decode(payload.into()).is_none());
+    }
+
+    fn any_name() -> impl Strategy<Value = HeaderName> {
+        // A hop-by-hop one is not among them: each has another letter, or is no token of these.
+        "[a-z0-9_~-]{0,40}x".prop_map(|name| name.parse().expect("a header name"))
+    }
+
+    fn any_value() -> impl Strategy<Value = HeaderValue> {
+        let byte = prop_oneof![Just(b'\t'), b' '..=b'~', 128_u8..];
+        vec(byte, 0..80).prop_map(|bytes| HeaderValue::from_bytes(&bytes).expect("a header value"))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 1_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_status_line_and_byte_comes_back(
+            status in 100_u16..=999,
+            lines in vec((any_name(), any_value()), 0..20),
+            body in vec(any::<u8>(), 0..200),
+            told: bool,
+        ) {
+            let mut response = Response::new(());
+            *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+            for (name, value) in lines {
+                response.headers_mut().append(name, value);
+            }
+            let parts = response.into_parts().0;
+            let mut payload = encode_head(&parts, &[]).expect("it fits");
+            payload.extend_from_slice(&body);
+            if !told {
+                mark_length_not_told(&mut payload);
+            }
+            let response = decode(payload.into()).expect("a payload");
+            prop_assert_eq!(response.status(), parts.status);
+            prop_assert_eq!(response.headers(), &parts.headers);
+            prop_assert_eq!(whole(response.into_body()), (Bytes::from(body), told));
+        }
+
+        #[test]
+        fn no_bytes_make_decoding_panic(bytes in vec(any::<u8>(), 0..200)) {
+            let _ = decode(bytes.into());
+        }
+
+        #[test]
+        fn no_change_to_a_payload_makes_decoding_panic(
+            changes in vec((0..GOLDEN.len(), any::<u8>()), 1..4),
+            len in 0..=GOLDEN.len(),
+        ) {
+            let mut payload = GOLDEN.to_vec();
+            for (at, byte) in changes {
+                payload[at] = byte;
+            }
+            payload.truncate(len);
+            let _ = decode(payload.into());
+        }
     }
 }

@@ -12,7 +12,8 @@ use syn::visit_mut::VisitMut;
 use syn::{Expr, GenericParam, Ident, PatType, Result, ReturnType, Signature, Type, parse_quote};
 
 use crate::handler::{self, Handler};
-use crate::options::{self, InFlight, Options, Scope};
+use crate::options;
+use crate::table::{Fingerprint, InFlight, Options, Scope, Stored};
 
 /// How long a duplicate waits where nothing else is said.
 const DEFAULT_WAIT: Duration = Duration::from_secs(10);
@@ -36,11 +37,10 @@ fn checked(attribute: &TokenStream, item: TokenStream) -> Result<(Options, Handl
                 Scope::Global(global) => global.as_ref().map_or(Ok(()), |global| handler.check_global(global)),
                 Scope::Of(expr) => handler.check_names("scope", expr),
             };
-            let key = options
-                .key
-                .as_ref()
-                .map_or(Ok(()), |expr| handler.check_names("key", expr));
-            both(scope, key).map(|((), ())| (options, handler))
+            let named = |option, expr: Option<&Expr>| expr.map_or(Ok(()), |expr| handler.check_names(option, expr));
+            let key = named("key", options.key.as_ref());
+            let fingerprint = named("fingerprint", compared(&options));
+            both(scope, both(key, fingerprint)).map(|_| (options, handler))
         }
         (options, handler) => both(options, handler),
     }
@@ -67,7 +67,7 @@ fn expand(options: &Options, handler: Handler) -> TokenStream {
         body,
     } = handler;
     let local = |name: &str| Ident::new(name, Span::mixed_site());
-    let [guard, guarded, last, scope, key] = ["guard", "guarded", "last", "scope", "key"].map(local);
+    let [guard, guarded, last] = ["guard", "guarded", "last"].map(local);
     let names = argument_names(arguments.len(), &last);
     let policy = policy(options);
     let identity = identity(options, &arguments, &names, &private);
@@ -83,8 +83,7 @@ fn expand(options: &Options, handler: Handler) -> TokenStream {
         #(#attributes)*
         #visibility #signature {
             let (#guard, #last) = #guarded.split();
-            let (#scope, #key) = #identity;
-            #run(#guard, const { &#policy }, #scope, #key, async move {
+            #run(#guard, const { &#policy }, #identity, async move {
                 #bindings
                 let #answer: #ty = (async move #body).await;
                 #constrain
@@ -102,7 +101,7 @@ fn expand(options: &Options, handler: Handler) -> TokenStream {
 fn bindings(options: &Options, arguments: &[PatType], names: &[Ident]) -> TokenStream {
     let mentioned = mentioned(options);
     let bindings = arguments.iter().zip(names).map(|(PatType { attrs, pat, .. }, name)| {
-        // Used by the scope or the key, it need not be used by the body.
+        // Used by the attribute, it need not be used by the body.
         let used = !mentioned.is_disjoint(&handler::bound(pat));
         let allow = used.then(|| quote!(#[allow(unused_variables)]));
         quote! {
@@ -113,7 +112,15 @@ fn bindings(options: &Options, arguments: &[PatType], names: &[Ident]) -> TokenS
     quote!(#(#bindings)*)
 }
 
-/// Every name in the scope and the key.
+/// The expression behind the fingerprint, if there is one.
+fn compared(options: &Options) -> Option<&Expr> {
+    match &options.fingerprint {
+        Fingerprint::Request | Fingerprint::Nothing => None,
+        Fingerprint::Of(expr) => Some(expr),
+    }
+}
+
+/// Every name in the attribute's expressions.
 fn mentioned(options: &Options) -> BTreeSet<String> {
     let scope = match &options.scope {
         Scope::Global(_) => None,
@@ -122,6 +129,7 @@ fn mentioned(options: &Options) -> BTreeSet<String> {
     scope
         .into_iter()
         .chain(&options.key)
+        .chain(compared(options))
         .flat_map(handler::mentioned)
         .collect()
 }
@@ -228,6 +236,9 @@ fn policy(options: &Options) -> TokenStream {
             .name
             .as_ref()
             .map(|name| (format_ident!("with_name"), name.to_token_stream())),
+        options
+            .max_response
+            .map(|bytes| (format_ident!("with_max_response"), bytes.to_token_stream())),
     ];
     let wait = options.wait.unwrap_or(DEFAULT_WAIT);
     let wait = (options.in_flight == InFlight::Wait).then(|| duration(&wait));
@@ -235,12 +246,18 @@ fn policy(options: &Options) -> TokenStream {
     let accept = (options.in_flight == InFlight::Accept).then(|| quote!(.with_accept()));
     let refuse = quote!(.with_after_crash(::idem_axum::__private::AfterCrash::Refuse));
     let refuse = options.refuse_after_crash.then_some(refuse);
+    let stored = match options.store {
+        Stored::Final => None,
+        Stored::Success => Some(quote!(Success)),
+        Stored::All => Some(quote!(All)),
+    };
+    let stored = stored.map(|which| quote!(.with_stored(::idem_axum::__private::StoredAnswers::#which)));
     let run = options.run_in_outage.then(|| quote!(.with_run_in_outage()));
     let setters = setters.iter().flatten().map(|(setter, value)| quote!(.#setter(#value)));
-    quote!(::idem_axum::__private::Policy::new(#ttl) #(#setters)* #wait #accept #refuse #run)
+    quote!(::idem_axum::__private::Policy::new(#ttl) #(#setters)* #wait #accept #refuse #stored #run)
 }
 
-/// Scope and natural key, evaluated over references to the arguments they mention.
+/// Scope, natural key and what is compared, evaluated over references to the arguments they mention.
 fn identity(options: &Options, arguments: &[PatType], names: &[Ident], private: &TokenStream) -> TokenStream {
     let scope_type = quote!(#private::Scope);
     let key_type = quote!(#private::IdempotencyKey);
@@ -255,6 +272,14 @@ fn identity(options: &Options, arguments: &[PatType], names: &[Ident], private: 
             quote!(::core::option::Option::Some(#key))
         }
     };
+    let compared = match &options.fingerprint {
+        Fingerprint::Request => quote!(#private::Compared::Request),
+        Fingerprint::Nothing => quote!(#private::Compared::Nothing),
+        Fingerprint::Of(expr) => {
+            let value = parts(expr, &quote!(#private::SerdeForm));
+            quote!(#private::Compared::Value(#value))
+        }
+    };
     let mentioned = mentioned(options);
     let bindings = arguments.iter().zip(names).filter_map(|(argument, name)| {
         let is_mentioned = !mentioned.is_disjoint(&handler::bound(&argument.pat));
@@ -263,7 +288,7 @@ fn identity(options: &Options, arguments: &[PatType], names: &[Ident], private: 
             quote!(#[allow(unused_variables)] let #pattern = &#name;)
         })
     });
-    quote!({ #(#bindings)* (#scope, #key) })
+    quote!({ #(#bindings)* #private::Identity { scope: #scope, key: #key, compared: #compared } })
 }
 
 /// One value, or a tuple of them, each on its own tokens.

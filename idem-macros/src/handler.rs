@@ -100,8 +100,8 @@ impl Handler {
 
     /// Checks that `expr`, the value of `option`, is over the arguments.
     ///
-    /// A scope of no argument would put all callers into one key space, and a key of none all requests into one
-    /// record, without saying so.
+    /// A scope of no argument would put all callers into one key space, a key of none all requests into one record, and a
+    /// fingerprint of none would compare nothing, without saying so.
     pub(crate) fn check_names(&self, option: &str, expr: &Expr) -> Result<()> {
         let used = mentioned(expr);
         let bound = self.bound();
@@ -110,8 +110,13 @@ impl Handler {
         }
         let names = || bound.iter().map(String::as_str);
         let meant = used.iter().find_map(|name| suggest::closest(name, names()));
+        let word = used.iter().find_map(|name| suggest::closest(name, ["request", "none"]));
         let help = match (meant, option) {
             (Some(meant), _) => format!("did you mean `{meant}`?"),
+            (None, "fingerprint") => match word {
+                Some(word) => format!("did you mean `\"{word}\"`, in quotes?"),
+                None => String::from("write `fingerprint = \"none\"` if requests are not compared"),
+            },
             (None, "scope") => String::from("write `scope = global` if all callers share one key space"),
             (None, _) => String::from("every request would have the same key"),
         };

@@ -1,13 +1,15 @@
 //! The `#[idempotent]` attribute. Use it through `idem-axum`, which its expansion names.
 //!
-//! Three steps: what was written becomes neutral settings (`options`) and a signature (`handler`), these are validated,
+//! Three steps: what was written becomes neutral settings (`options`, by the `table`) and a signature (`handler`), these are validated,
 //! and what is valid becomes tokens (`expand`). The macro parses and names; it decides nothing at run time.
 
 mod durations;
 mod expand;
 mod handler;
 mod options;
+mod sizes;
 mod suggest;
+mod table;
 mod values;
 
 use proc_macro::TokenStream;
@@ -48,7 +50,10 @@ use proc_macro::TokenStream;
 /// | `in_flight` | `"reject"`, `"wait"` or `"accept"`; `"reject"` | what a duplicate gets while the first one runs: 409, its answer, or 202 |
 /// | `wait` | a duration, `"10s"` | the longest a duplicate waits, then 409 |
 /// | `after_crash` | `"rerun"` or `"refuse"`, `"rerun"` | whether a request whose process died is run again |
+/// | `store` | `"final"`, `"success"` or `"all"`; `"final"` | which answers are stored: all but 408, 425, 429 and 5xx; 2xx and 3xx; every one |
+/// | `fingerprint` | `"request"`, `"none"` or an expression over the arguments; `"request"` | what tells an equal request from another one under its key |
 /// | `on_outage` | `"refuse"` or `"run"`, `"refuse"` | whether the handler runs unprotected while the backend is away |
+/// | `max_response` | a size, `"1MiB"` | the largest body that is stored; of a larger answer, duplicates are told that it is not |
 ///
 /// **Durations** are quoted numbers with units `ms`, `s`, `m`, `h`, `d`: `"24h"`, `"1h 30m"`.
 ///
@@ -56,6 +61,14 @@ use proc_macro::TokenStream;
 /// or not: `scope = "tenant"`, `scope = tenant.id`, `scope = (tenant, user.id)`, `key = order.order_id`. Each value is
 /// anything that is `Display`; a tuple nests. An empty value is refused, for a missing tenant must not become a key
 /// space that everybody shares.
+///
+/// **`fingerprint = "request"`** compares method, path with query, media type and body. An **expression**, such as
+/// `fingerprint = order.order_id` or `fingerprint = (order.order_id, order.amount)`, sees the arguments as `scope` does, and
+/// its value is compared by its serde form: members of maps in any order are the same, and what it leaves out, method
+/// and path included, is not compared. It needs `serde::Serialize`, and may be quoted unless it is one of the two words.
+/// With **`"none"`** every request under a key is equal.
+///
+/// **Sizes** are a quoted whole number with a unit `B`, `KB`, `KiB`, `MB` or `MiB`, 64 MiB at most.
 ///
 /// # What becomes of the function
 ///

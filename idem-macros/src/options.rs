@@ -1,10 +1,8 @@
-//! The attribute's options: one table from names to what they take, mean and set.
+//! Reads the attribute's tokens against the table of options.
 //!
 //! Parsing is neutral: `name = expression`, any name, any expression. Validating looks each name up in the table and
 //! collects every error on the token at fault. Does not know the handler; whether an expression names its arguments
 //! is `handler`'s.
-
-use std::time::Duration;
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::ext::IdentExt as _;
@@ -12,163 +10,7 @@ use syn::parse::{ParseStream, Parser as _};
 use syn::{Error, Expr, Ident, Result, Token};
 
 use crate::suggest;
-use crate::values::{boolean, duration, expression, header, non_empty, one_of};
-
-/// What an author chose, validated.
-#[derive(Default)]
-pub(crate) struct Options {
-    pub(crate) ttl: Duration,
-    pub(crate) scope: Scope,
-    pub(crate) key: Option<Expr>,
-    pub(crate) header: Option<String>,
-    pub(crate) required: Option<bool>,
-    pub(crate) name: Option<String>,
-    pub(crate) lease: Option<Duration>,
-    pub(crate) in_flight: InFlight,
-    pub(crate) wait: Option<Duration>,
-    pub(crate) refuse_after_crash: bool,
-    pub(crate) run_in_outage: bool,
-}
-
-/// What a duplicate gets while the first one runs.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum InFlight {
-    #[default]
-    Reject,
-    Wait,
-    Accept,
-}
-
-/// Who owns the key space.
-pub(crate) enum Scope {
-    /// With the word that says so, where there is one.
-    Global(Option<Ident>),
-    Of(Expr),
-}
-
-impl Default for Scope {
-    fn default() -> Self {
-        Self::Global(None)
-    }
-}
-
-/// One row of the table.
-struct Spec {
-    name: &'static str,
-    /// Completes "`name` takes …".
-    takes: &'static str,
-    read: fn(&mut Options, &Expr) -> std::result::Result<(), String>,
-    /// For an option that must be there: what it says, and what to write.
-    missing: Option<(&'static str, &'static str)>,
-}
-
-const OPTIONS: [Spec; 11] = [
-    Spec {
-        name: "ttl",
-        takes: "a duration, such as \"24h\" or \"1h 30m\"",
-        read: |options, value| set(&mut options.ttl, duration(value, MAX_TTL)),
-        missing: Some(("how long a completed answer is replayed", "`ttl = \"24h\"`")),
-    },
-    Spec {
-        name: "scope",
-        takes: "an expression over the handler's arguments, or `global`",
-        read: |options, value| {
-            let expr = expression(value)?;
-            options.scope = match &expr {
-                Expr::Path(path) if path.path.is_ident("global") => Scope::Global(path.path.get_ident().cloned()),
-                _ => Scope::Of(expr),
-            };
-            Ok(())
-        },
-        missing: Some((
-            "who owns the key space",
-            "`scope = \"tenant\"` over an argument, or `scope = global` if all callers share one",
-        )),
-    },
-    Spec {
-        name: "key",
-        takes: "an expression over the handler's arguments",
-        read: |options, value| set(&mut options.key, expression(value).map(Some)),
-        missing: None,
-    },
-    Spec {
-        name: "header",
-        takes: "the name of a header, such as \"Idempotency-Key\"",
-        read: |options, value| set(&mut options.header, header(value).map(Some)),
-        missing: None,
-    },
-    Spec {
-        name: "required",
-        takes: "`true` or `false`",
-        read: |options, value| set(&mut options.required, boolean(value).map(Some)),
-        missing: None,
-    },
-    Spec {
-        name: "name",
-        takes: "a name for the operation that stays when routes change, such as \"place-order\"",
-        read: |options, value| set(&mut options.name, non_empty(value).map(Some)),
-        missing: None,
-    },
-    Spec {
-        name: "lease",
-        takes: "a duration, such as \"30s\"",
-        read: |options, value| set(&mut options.lease, duration(value, MAX_LEASE).map(Some)),
-        missing: None,
-    },
-    Spec {
-        name: "in_flight",
-        takes: "\"reject\", \"wait\" or \"accept\"",
-        read: |options, value| {
-            let words = [
-                ("reject", InFlight::Reject),
-                ("wait", InFlight::Wait),
-                ("accept", InFlight::Accept),
-            ];
-            set(&mut options.in_flight, one_of(value, &words))
-        },
-        missing: None,
-    },
-    Spec {
-        name: "wait",
-        takes: "a duration, such as \"10s\"",
-        read: |options, value| set(&mut options.wait, duration(value, MAX_WAIT).map(Some)),
-        missing: None,
-    },
-    Spec {
-        name: "after_crash",
-        takes: "\"rerun\" or \"refuse\"",
-        read: |options, value| {
-            set(
-                &mut options.refuse_after_crash,
-                one_of(value, &[("rerun", false), ("refuse", true)]),
-            )
-        },
-        missing: None,
-    },
-    Spec {
-        name: "on_outage",
-        takes: "\"refuse\" or \"run\"",
-        read: |options, value| {
-            set(
-                &mut options.run_in_outage,
-                one_of(value, &[("refuse", false), ("run", true)]),
-            )
-        },
-        missing: None,
-    },
-];
-
-/// Pairs of options of which only one has a meaning, and why.
-const CONFLICTS: [(&str, &str, &str); 2] = [
-    ("key", "header", "a natural key is not read from a header"),
-    ("key", "required", "a natural key is always there"),
-];
-
-/// As `idem_core::Policy` has them; it checks again where the expansion is compiled.
-const MAX_TTL: Duration = Duration::from_hours(24 * 3650);
-const MAX_LEASE: Duration = Duration::from_hours(24);
-/// Longer than any client waits for an answer.
-const MAX_WAIT: Duration = Duration::from_hours(1);
+use crate::table::{CONFLICTS, InFlight, OPTIONS, Options};
 
 /// `name = value`, before anything is known about it.
 struct Setting {
@@ -328,26 +170,5 @@ fn conflicts(settings: &[Setting], errors: &mut Errors) {
             let message = format!("`{second}` does not go with `{first}`: {why}; remove one of the two");
             errors.push(Error::new(second.span(), message));
         }
-    }
-}
-
-fn set<T>(slot: &mut T, value: std::result::Result<T, String>) -> std::result::Result<(), String> {
-    *slot = value?;
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_documentation_of_the_attribute_has_a_row_for_every_option_and_no_other() {
-        let rows: Vec<_> = include_str!("lib.rs")
-            .lines()
-            .filter_map(|line| line.strip_prefix("/// | `")?.split_once('`'))
-            .map(|(name, _)| name)
-            .collect();
-        let names: Vec<_> = OPTIONS.iter().map(|spec| spec.name).collect();
-        assert_eq!(rows, names);
     }
 }

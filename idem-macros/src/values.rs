@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use syn::{Error, Expr, ExprLit, Lit, LitStr};
 
-use crate::{durations, suggest};
+use crate::{durations, sizes, suggest};
 
 /// As `idem_core::Policy` has it; backends count in milliseconds.
 const MIN: Duration = Duration::from_millis(100);
+
+/// As `idem_axum`'s policy has it; an answer is held in memory while it is copied, and in the backend until `ttl`.
+const MAX_SIZE: usize = 64 * 1024 * 1024;
 
 fn string(value: &Expr) -> Option<&LitStr> {
     match value {
@@ -19,6 +22,11 @@ fn string(value: &Expr) -> Option<&LitStr> {
         Expr::Group(group) => string(&group.expr),
         _ => None,
     }
+}
+
+/// What is in the quotes, if there are any.
+pub(crate) fn word(value: &Expr) -> Option<String> {
+    string(value).map(LitStr::value)
 }
 
 /// An expression, quoted or not.
@@ -41,6 +49,15 @@ pub(crate) fn duration(value: &Expr, max: Duration) -> Result<Duration, String> 
         short if short < MIN => Err("the shortest is \"100ms\"".into()),
         long if long > max => Err(format!("the longest is \"{}h\"", max.as_secs() / 3600)),
         duration => Ok(duration),
+    }
+}
+
+pub(crate) fn size(value: &Expr) -> Result<usize, String> {
+    let text = string(value).ok_or("write it in quotes and with a unit")?.value();
+    match sizes::parse(&text)? {
+        0 => Err("zero would store no answer that has a body; the smallest is \"1B\"".into()),
+        large if large > MAX_SIZE => Err("the largest is \"64MiB\"".into()),
+        size => Ok(size),
     }
 }
 

@@ -6,10 +6,12 @@
 mod relay;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::StatusCode;
+use axum::http::header::{CONTENT_LENGTH, HeaderName};
 use axum::http::response::Parts;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -18,10 +20,8 @@ use http_body_util::BodyExt as _;
 use idem_core::{Completion, Finished, Outcome};
 
 use self::relay::{End, Relay};
+use crate::policy::StoredAnswers;
 use crate::stored;
-
-/// The largest body that is stored, in bytes.
-const MAX_RESPONSE: usize = 1024 * 1024;
 
 /// The most frames that are collected: a body that is always ready must not keep the thread for itself.
 const MAX_FRAMES: usize = 256;
@@ -30,21 +30,35 @@ const NOT_STORED: Outcome = Outcome::Complete(Completion::NotStored);
 
 type Piece = Result<Frame<Bytes>, axum::Error>;
 
+/// What of an answer to one request is stored.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) stored: StoredAnswers,
+    /// The most bytes a body may have.
+    pub(crate) max_response: usize,
+    pub(crate) unstored_headers: Arc<[HeaderName]>,
+    /// Whether it answers HEAD, so that its headers may tell of a body that it does not have.
+    pub(crate) to_head: bool,
+}
+
 /// Prepares `response` for the client and for the record.
-pub(crate) fn finish(response: Response) -> Finished<Response> {
+pub(crate) fn finish(response: Response, rules: &Rules) -> Finished<Response> {
     let (parts, body) = response.into_parts();
-    if !is_final(parts.status) {
+    if !rules.stored.include(parts.status) {
         return whole(parts, body, Outcome::Release);
     }
-    let (Some(head), false) = (stored::encode_head(&parts), parts.status.is_informational()) else {
+    let head = stored::encode_head(&parts, &rules.unstored_headers);
+    let (Some(mut head), false) = (head, parts.status.is_informational()) else {
         // Headers beyond any limit of HTTP servers, or a switch of protocols: nothing that could be replayed.
         return whole(parts, body, NOT_STORED);
     };
-    let announced = body.size_hint().exact();
-    if announced.is_some_and(|len| len > MAX_RESPONSE as u64) {
+    let (hinted, declared) = (body.size_hint().exact(), declared_length(&parts, rules));
+    let announced = hinted.or(declared);
+    let contradicts = declared.is_some() && declared != announced;
+    if contradicts || announced.is_some_and(|len| len > rules.max_response as u64) {
         return whole(parts, body, NOT_STORED);
     }
-    match collect(body) {
+    match collect(body, rules.max_response) {
         (bytes, Then::End) if announced.is_none_or(|len| len == bytes.len() as u64) => {
             let payload = [&head, &bytes[..]].concat();
             whole(
@@ -54,7 +68,10 @@ pub(crate) fn finish(response: Response) -> Finished<Response> {
             )
         }
         (start, Then::Pending(rest)) => {
-            let (relay, ending) = relay::copy(rest, head, &start, announced);
+            if announced.is_none() {
+                stored::mark_length_not_told(&mut head);
+            }
+            let (relay, ending) = relay::copy(rest, head, &start, announced, rules.max_response);
             Finished::Streaming {
                 answer: Response::from_parts(parts, relay),
                 ending: ending.boxed(),
@@ -66,14 +83,18 @@ pub(crate) fn finish(response: Response) -> Finished<Response> {
     }
 }
 
-/// Whether an answer is the operation's last word. The others say that it could not be carried out this time.
-fn is_final(status: StatusCode) -> bool {
-    let passing = [
-        StatusCode::REQUEST_TIMEOUT,
-        StatusCode::TOO_EARLY,
-        StatusCode::TOO_MANY_REQUESTS,
-    ];
-    !status.is_server_error() && !passing.contains(&status)
+/// The length that the handler's own `Content-Length` says the body has, if it is about this body: an answer to HEAD, and
+/// a 304, tell of one that is not sent. What is no length is one that no body has.
+fn declared_length(parts: &Parts, rules: &Rules) -> Option<u64> {
+    let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+    if rules.to_head || bodiless.contains(&parts.status) {
+        return None;
+    }
+    let length = |value: &HeaderValue| value.to_str().ok().and_then(|value| value.parse().ok());
+    let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter().map(length);
+    let first = lengths.next()?;
+    let same = first.filter(|_| lengths.all(|length| length == first));
+    Some(same.unwrap_or(u64::MAX))
 }
 
 fn whole(parts: Parts, body: Body, outcome: Outcome) -> Finished<Response> {
@@ -93,7 +114,7 @@ enum Then {
 }
 
 /// The bytes of a body that are there at once.
-fn collect(mut body: Body) -> (Bytes, Then) {
+fn collect(mut body: Body, max: usize) -> (Bytes, Then) {
     let mut chunks = Vec::new();
     let mut len = 0;
     for _ in 0..MAX_FRAMES {
@@ -106,7 +127,7 @@ fn collect(mut body: Body) -> (Bytes, Then) {
             Err(_panic) => return (join(chunks, len), Then::Unfit(End::CutShort)),
         };
         match data(frame) {
-            Ok(data) if len + data.len() <= MAX_RESPONSE => {
+            Ok(data) if len + data.len() <= max => {
                 len += data.len();
                 chunks.push(data);
             }

@@ -17,7 +17,7 @@ use http_body_util::BodyExt as _;
 use idem_core::{Completion, Ending, Outcome};
 use tokio::time::{Instant, timeout_at};
 
-use super::{MAX_RESPONSE, NOT_STORED, Piece, data};
+use super::{NOT_STORED, Piece, data};
 
 /// How long a body may take to end if it is to be stored. An endless one must not hold its claim for ever.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -54,6 +54,12 @@ struct State {
 /// The copying side. Dropped without an end, it has been stopped half-way.
 struct Copier(Arc<Shared>);
 
+/// How long the body may and must be.
+struct Limits {
+    announced: Option<u64>,
+    max: usize,
+}
+
 /// Keeps the end of a whole body from the client until it is dropped.
 struct EndOnDrop(Copier);
 
@@ -64,12 +70,14 @@ impl Shared {
     }
 }
 
-/// Relays `body`, of which `start` was there at once, to the returned body, and copies it behind `payload`.
+/// Relays `body`, of which `start` was there at once, to the returned body, and copies up to `max` bytes of it behind
+/// `payload`.
 pub(super) fn copy(
     body: Body,
     mut payload: Vec<u8>,
     start: &[u8],
     announced: Option<u64>,
+    max: usize,
 ) -> (Body, impl Future<Output = Ending> + Send + 'static) {
     let copier = Copier(Arc::default());
     copier.send(start);
@@ -79,11 +87,15 @@ pub(super) fn copy(
         announced,
     });
     payload.extend_from_slice(start);
-    (relay, copier.copy(body, payload, start.len(), announced))
+    (
+        relay,
+        copier.copy(body, payload, start.len(), Limits { announced, max }),
+    )
 }
 
 impl Copier {
-    async fn copy(self, mut body: Body, mut payload: Vec<u8>, mut len: usize, announced: Option<u64>) -> Ending {
+    async fn copy(self, mut body: Body, mut payload: Vec<u8>, mut len: usize, limits: Limits) -> Ending {
+        let Limits { announced, max } = limits;
         let limit = Instant::now() + LIMIT;
         loop {
             let piece = match timeout_at(limit, body.frame()).await {
@@ -99,7 +111,7 @@ impl Copier {
                 Err(_elapsed) => return self.give_up(End::Rest(None, body)),
             };
             match data(piece) {
-                Ok(data) if len + data.len() <= MAX_RESPONSE => {
+                Ok(data) if len + data.len() <= max => {
                     len += data.len();
                     payload.extend_from_slice(&data);
                     self.send(&data);

@@ -56,9 +56,20 @@ impl http_body::Body for Scripted {
     }
 }
 
+const MAX: usize = 1024;
+
+fn rules() -> Rules {
+    Rules {
+        stored: StoredAnswers::Final,
+        max_response: MAX,
+        unstored_headers: Arc::default(),
+        to_head: false,
+    }
+}
+
 fn respond(announced: Option<u64>, steps: impl IntoIterator<Item = Step>) -> Finished<Response> {
     let steps = steps.into_iter().collect();
-    finish(Response::new(Body::new(Scripted { steps, announced })))
+    finish(Response::new(Body::new(Scripted { steps, announced })), &rules())
 }
 
 fn some(len: usize) -> Step {
@@ -81,10 +92,11 @@ fn streaming(finished: Finished<Response>) -> (Body, futures_util::future::BoxFu
 
 fn stored_len(outcome: &Outcome) -> Option<usize> {
     match outcome {
-        Outcome::Complete(Completion::Stored(payload)) => stored::decode(payload.clone())?
-            .size_hint()
-            .exact()
-            .and_then(|len| len.try_into().ok()),
+        Outcome::Complete(Completion::Stored(payload)) => {
+            let body = stored::decode(payload.clone())?.into_body();
+            let collected = body.collect().now_or_never()?.ok()?;
+            Some(collected.to_bytes().len())
+        }
         _ => None,
     }
 }
@@ -157,12 +169,12 @@ async fn a_body_that_is_always_ready_and_never_ends_gives_way_to_others_and_is_g
 
 #[tokio::test]
 async fn what_waits_for_a_slow_client_is_no_more_than_the_copy() {
-    let pieces = (0..MAX_RESPONSE).map(|_| some(1));
+    let pieces = (0..MAX).map(|_| some(1));
     let (mut body, ending) = streaming(respond(None, [Step::Wait].into_iter().chain(pieces)));
     let ending = ending.await;
-    assert_eq!(stored_len(&ending.outcome), Some(MAX_RESPONSE));
+    assert_eq!(stored_len(&ending.outcome), Some(MAX));
     let frame = body.frame().await.expect("a frame").expect("no failure");
-    assert_eq!(frame.into_data().expect("data").len(), MAX_RESPONSE, "joined to one");
+    assert_eq!(frame.into_data().expect("data").len(), MAX, "joined to one");
     assert!(body.frame().now_or_never().is_none(), "the end waits for the record");
     drop(ending);
     assert!(body.frame().await.is_none());
@@ -173,4 +185,69 @@ async fn a_client_that_has_left_does_not_end_the_copy() {
     let (body, ending) = streaming(respond(None, [some(1), Step::Wait, some(2)]));
     drop(body);
     assert_eq!(stored_len(&ending.await.outcome), Some(3));
+}
+
+fn respond_with(status: u16, lines: &[&'static str], body: Body, rules: &Rules) -> Finished<Response> {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+    for line in lines {
+        response
+            .headers_mut()
+            .append(CONTENT_LENGTH, HeaderValue::from_static(line));
+    }
+    finish(response, rules)
+}
+
+#[tokio::test]
+async fn a_body_of_another_length_than_its_header_says_is_not_stored() {
+    let table: [(&[&str], bool); 6] = [
+        (&["3"], true),
+        (&["3", "3"], true),
+        (&["4"], false),
+        (&["2"], false),
+        (&["3", "4"], false),
+        (&["three"], false),
+    ];
+    for (lines, is_stored) in table {
+        let (_, outcome) = at_once(respond_with(200, lines, "xxx".into(), &rules()));
+        assert_eq!(stored_len(&outcome).is_some(), is_stored, "{lines:?}");
+
+        let steps = [some(1), Step::Wait, some(2)].into_iter().collect();
+        let announced = None;
+        let body = Body::new(Scripted { steps, announced });
+        let outcome = match respond_with(200, lines, body, &rules()) {
+            Finished::Whole { outcome, .. } => outcome,
+            Finished::Streaming { ending, .. } => ending.await.outcome,
+        };
+        assert_eq!(stored_len(&outcome).is_some(), is_stored, "{lines:?}, streamed");
+    }
+}
+
+#[test]
+fn a_length_that_is_not_about_this_body_is_not_compared_with_it() {
+    let to_head = Rules {
+        to_head: true,
+        ..rules()
+    };
+    for (status, rules) in [(200, to_head), (304, rules()), (204, rules())] {
+        let (_, outcome) = at_once(respond_with(status, &["1234"], Body::empty(), &rules));
+        assert_eq!(stored_len(&outcome), Some(0), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_replay_tells_the_length_if_the_first_answer_did() {
+    for announced in [None, Some(3)] {
+        let (body, ending) = streaming(respond(announced, [some(1), Step::Wait, some(2)]));
+        let Outcome::Complete(Completion::Stored(payload)) = ending.await.outcome else {
+            panic!("it is stored");
+        };
+        let replay = stored::decode(payload).expect("a payload");
+        assert_eq!(replay.size_hint().exact(), body.size_hint().exact());
+        let (replay, first) = tokio::join!(replay.into_body().collect(), body.collect());
+        assert_eq!(
+            replay.expect("no failure").to_bytes(),
+            first.expect("no failure").to_bytes()
+        );
+    }
 }

@@ -1,0 +1,237 @@
+//! The attribute's options: one table from names to what they take, mean and set.
+
+use std::time::Duration;
+
+use syn::{Expr, Ident};
+
+use crate::values::{boolean, duration, expression, header, non_empty, one_of, size, word};
+
+/// What an author chose, validated.
+#[derive(Default)]
+pub(crate) struct Options {
+    pub(crate) ttl: Duration,
+    pub(crate) scope: Scope,
+    pub(crate) key: Option<Expr>,
+    pub(crate) header: Option<String>,
+    pub(crate) required: Option<bool>,
+    pub(crate) name: Option<String>,
+    pub(crate) lease: Option<Duration>,
+    pub(crate) in_flight: InFlight,
+    pub(crate) wait: Option<Duration>,
+    pub(crate) refuse_after_crash: bool,
+    pub(crate) store: Stored,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) run_in_outage: bool,
+    pub(crate) max_response: Option<usize>,
+}
+
+/// What a duplicate gets while the first one runs.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum InFlight {
+    #[default]
+    Reject,
+    Wait,
+    Accept,
+}
+
+/// Which answers are stored.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Stored {
+    #[default]
+    Final,
+    Success,
+    All,
+}
+
+/// What of a request is compared.
+#[derive(Default)]
+pub(crate) enum Fingerprint {
+    #[default]
+    Request,
+    Nothing,
+    Of(Box<Expr>),
+}
+
+/// Who owns the key space.
+pub(crate) enum Scope {
+    /// With the word that says so, where there is one.
+    Global(Option<Ident>),
+    Of(Expr),
+}
+
+impl Default for Scope {
+    fn default() -> Self {
+        Self::Global(None)
+    }
+}
+
+/// One row of the table.
+pub(crate) struct Spec {
+    pub(crate) name: &'static str,
+    /// Completes "`name` takes …".
+    pub(crate) takes: &'static str,
+    pub(crate) read: fn(&mut Options, &Expr) -> Result<(), String>,
+    /// For an option that must be there: what it says, and what to write.
+    pub(crate) missing: Option<(&'static str, &'static str)>,
+}
+
+pub(crate) const OPTIONS: [Spec; 14] = [
+    Spec {
+        name: "ttl",
+        takes: "a duration, such as \"24h\" or \"1h 30m\"",
+        read: |options, value| set(&mut options.ttl, duration(value, MAX_TTL)),
+        missing: Some(("how long a completed answer is replayed", "`ttl = \"24h\"`")),
+    },
+    Spec {
+        name: "scope",
+        takes: "an expression over the handler's arguments, or `global`",
+        read: |options, value| {
+            let expr = expression(value)?;
+            options.scope = match &expr {
+                Expr::Path(path) if path.path.is_ident("global") => Scope::Global(path.path.get_ident().cloned()),
+                _ => Scope::Of(expr),
+            };
+            Ok(())
+        },
+        missing: Some((
+            "who owns the key space",
+            "`scope = \"tenant\"` over an argument, or `scope = global` if all callers share one",
+        )),
+    },
+    Spec {
+        name: "key",
+        takes: "an expression over the handler's arguments",
+        read: |options, value| set(&mut options.key, expression(value).map(Some)),
+        missing: None,
+    },
+    Spec {
+        name: "header",
+        takes: "the name of a header, such as \"Idempotency-Key\"",
+        read: |options, value| set(&mut options.header, header(value).map(Some)),
+        missing: None,
+    },
+    Spec {
+        name: "required",
+        takes: "`true` or `false`",
+        read: |options, value| set(&mut options.required, boolean(value).map(Some)),
+        missing: None,
+    },
+    Spec {
+        name: "name",
+        takes: "a name for the operation that stays when routes change, such as \"place-order\"",
+        read: |options, value| set(&mut options.name, non_empty(value).map(Some)),
+        missing: None,
+    },
+    Spec {
+        name: "lease",
+        takes: "a duration, such as \"30s\"",
+        read: |options, value| set(&mut options.lease, duration(value, MAX_LEASE).map(Some)),
+        missing: None,
+    },
+    Spec {
+        name: "in_flight",
+        takes: "\"reject\", \"wait\" or \"accept\"",
+        read: |options, value| {
+            let words = [
+                ("reject", InFlight::Reject),
+                ("wait", InFlight::Wait),
+                ("accept", InFlight::Accept),
+            ];
+            set(&mut options.in_flight, one_of(value, &words))
+        },
+        missing: None,
+    },
+    Spec {
+        name: "wait",
+        takes: "a duration, such as \"10s\"",
+        read: |options, value| set(&mut options.wait, duration(value, MAX_WAIT).map(Some)),
+        missing: None,
+    },
+    Spec {
+        name: "after_crash",
+        takes: "\"rerun\" or \"refuse\"",
+        read: |options, value| {
+            set(
+                &mut options.refuse_after_crash,
+                one_of(value, &[("rerun", false), ("refuse", true)]),
+            )
+        },
+        missing: None,
+    },
+    Spec {
+        name: "store",
+        takes: "\"final\", \"success\" or \"all\"",
+        read: |options, value| {
+            let words = [
+                ("final", Stored::Final),
+                ("success", Stored::Success),
+                ("all", Stored::All),
+            ];
+            set(&mut options.store, one_of(value, &words))
+        },
+        missing: None,
+    },
+    Spec {
+        name: "fingerprint",
+        takes: "\"request\", \"none\" or an expression over the handler's arguments",
+        read: |options, value| {
+            options.fingerprint = match word(value).as_deref() {
+                Some("request") => Fingerprint::Request,
+                Some("none") => Fingerprint::Nothing,
+                _ => Fingerprint::Of(Box::new(expression(value)?)),
+            };
+            Ok(())
+        },
+        missing: None,
+    },
+    Spec {
+        name: "on_outage",
+        takes: "\"refuse\" or \"run\"",
+        read: |options, value| {
+            set(
+                &mut options.run_in_outage,
+                one_of(value, &[("refuse", false), ("run", true)]),
+            )
+        },
+        missing: None,
+    },
+    Spec {
+        name: "max_response",
+        takes: "a size, such as \"1MiB\"",
+        read: |options, value| set(&mut options.max_response, size(value).map(Some)),
+        missing: None,
+    },
+];
+
+/// Pairs of options of which only one has a meaning, and why.
+pub(crate) const CONFLICTS: [(&str, &str, &str); 2] = [
+    ("key", "header", "a natural key is not read from a header"),
+    ("key", "required", "a natural key is always there"),
+];
+
+/// As `idem_core::Policy` has them; it checks again where the expansion is compiled.
+const MAX_TTL: Duration = Duration::from_hours(24 * 3650);
+const MAX_LEASE: Duration = Duration::from_hours(24);
+/// Longer than any client waits for an answer.
+const MAX_WAIT: Duration = Duration::from_hours(1);
+
+fn set<T>(slot: &mut T, value: Result<T, String>) -> Result<(), String> {
+    *slot = value?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_of_the_attribute_has_a_row_for_every_option_and_no_other() {
+        let rows: Vec<_> = include_str!("lib.rs")
+            .lines()
+            .filter_map(|line| line.strip_prefix("/// | `")?.split_once('`'))
+            .map(|(name, _)| name)
+            .collect();
+        let names: Vec<_> = OPTIONS.iter().map(|spec| spec.name).collect();
+        assert_eq!(rows, names);
+    }
+}
