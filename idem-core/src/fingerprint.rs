@@ -61,3 +61,27 @@ impl fmt::Debug for Fingerprint {
         write!(f, "Fingerprint({}:{first:02x}{second:02x}..)", self.scheme)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_fingerprints_are_frozen_and_come_back() {
+        let fingerprint = Fingerprint::new(2, [7; 32]);
+        let bytes = fingerprint.to_bytes();
+        assert_eq!(bytes[0], 2);
+        assert_eq!(bytes[1..], [7; 32]);
+        assert_eq!(Fingerprint::from_bytes(bytes), fingerprint);
+        assert_eq!(Fingerprint::NONE.to_bytes(), [0; Fingerprint::LEN]);
+    }
+
+    #[test]
+    fn only_digests_of_one_scheme_differ() {
+        let fingerprint = Fingerprint::new(1, [7; 32]);
+        assert!(fingerprint.differs_from(&Fingerprint::new(1, [8; 32])));
+        assert!(!fingerprint.differs_from(&Fingerprint::new(1, [7; 32])));
+        assert!(!fingerprint.differs_from(&Fingerprint::new(2, [8; 32])));
+        assert!(!fingerprint.differs_from(&Fingerprint::NONE));
+    }
+}

@@ -267,6 +267,9 @@ impl fmt::Write for Escaper<'_> {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
