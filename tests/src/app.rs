@@ -112,7 +112,7 @@ impl App {
     }
 
     /// What every order does.
-    async fn execute(&self, tenant: &Tenant, order: &Order) -> (StatusCode, Json<Value>) {
+    pub async fn execute(&self, tenant: &Tenant, order: &Order) -> (StatusCode, Json<Value>) {
         let execution = {
             let mut executions = self.executions.lock().unwrap_or_else(PoisonError::into_inner);
             let count = executions.entry(order.order.clone()).or_default();

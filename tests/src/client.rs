@@ -2,7 +2,8 @@
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use bytes::Bytes;
-use reqwest::{Method, RequestBuilder};
+use reqwest::redirect::Policy;
+use reqwest::{ClientBuilder, Method, RequestBuilder};
 use serde_json::Value;
 
 use crate::Order;
@@ -37,12 +38,20 @@ pub struct Answer {
 impl Client {
     /// A client of the service at `base`, such as `http://127.0.0.1:1323`.
     pub fn new(base: &str) -> Self {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .build()
-            .expect("a client without TLS");
-        let base = base.to_owned();
-        Self { http, base }
+        Self::of(base, reqwest::Client::builder())
+    }
+
+    /// The same over HTTP/2.
+    pub fn http2(base: &str) -> Self {
+        Self::of(base, reqwest::Client::builder().http2_prior_knowledge())
+    }
+
+    fn of(base: &str, http: ClientBuilder) -> Self {
+        let http = http.no_proxy().redirect(Policy::none());
+        Self {
+            http: http.build().expect("a client without TLS"),
+            base: base.to_owned(),
+        }
     }
 
     /// Another client of the same service, on a connection of its own that many calls share.

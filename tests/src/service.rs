@@ -40,8 +40,15 @@ impl Service {
 
     /// On any backend.
     pub async fn start(backend: impl Backend, more: Router<App>, redis: Option<RedisServer>) -> Self {
-        let idempotency = Idempotency::new(backend);
+        let mut service = Self::wrapped(Idempotency::new(backend), more, |router| router).await;
+        service.redis = redis;
+        service
+    }
+
+    /// With an `idempotency` that was set up, and whatever `wrap` puts around the router.
+    pub async fn wrapped(idempotency: Idempotency, more: Router<App>, wrap: impl FnOnce(Router) -> Router) -> Self {
         let (router, app) = router(&idempotency, more);
+        let router = wrap(router);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let serving = tokio::spawn(async move {
@@ -52,7 +59,7 @@ impl Service {
             idempotency,
             client: Client::new(&format!("http://{address}")),
             address,
-            redis,
+            redis: None,
             serving,
         }
     }

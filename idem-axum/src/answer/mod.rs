@@ -26,6 +26,9 @@ use crate::stored;
 /// The most frames that are collected: a body that is always ready must not keep the thread for itself.
 const MAX_FRAMES: usize = 256;
 
+/// The statuses of answers that have no body, whatever the handler made.
+const BODILESS: [StatusCode; 2] = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+
 const NOT_STORED: Outcome = Outcome::Complete(Completion::NotStored);
 
 type Piece = Result<Frame<Bytes>, axum::Error>;
@@ -51,6 +54,12 @@ pub(crate) fn finish(response: Response, rules: &Rules) -> Finished<Response> {
     let (Some(mut head), false) = (head, parts.status.is_informational()) else {
         // Headers beyond any limit of HTTP servers, or a switch of protocols: nothing that could be replayed.
         return whole(parts, body, NOT_STORED);
+    };
+    // Servers send none over HTTP/1.1, and any over HTTP/2.
+    let body = if BODILESS.contains(&parts.status) {
+        Body::empty()
+    } else {
+        body
     };
     let (hinted, declared) = (body.size_hint().exact(), declared_length(&parts, rules));
     let announced = hinted.or(declared);
@@ -86,8 +95,7 @@ pub(crate) fn finish(response: Response, rules: &Rules) -> Finished<Response> {
 /// The length that the handler's own `Content-Length` says the body has, if it is about this body: an answer to HEAD, and
 /// a 304, tell of one that is not sent. What is no length is one that no body has.
 fn declared_length(parts: &Parts, rules: &Rules) -> Option<u64> {
-    let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
-    if rules.to_head || bodiless.contains(&parts.status) {
+    if rules.to_head || BODILESS.contains(&parts.status) {
         return None;
     }
     let length = |value: &HeaderValue| value.to_str().ok().and_then(|value| value.parse().ok());

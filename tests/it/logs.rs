@@ -1,0 +1,205 @@
+//! IDEM-9: what clients send is harmless in logs and in storage.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderName, Request, StatusCode};
+use axum::routing::post;
+use idem_axum::{BackendError, Idempotency, RedisBackend, idempotent};
+use idem_tests::{Order, Service, TENANT};
+use tower::ServiceExt as _;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8(bytes.clone()).expect("text")
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+/// What is logged on this thread for as long as the guard lives.
+fn listen() -> (Log, tracing::subscriber::DefaultGuard) {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(log.clone())
+        .with_ansi(false)
+        .finish();
+    (log, tracing::subscriber::set_default(subscriber))
+}
+
+#[idempotent(ttl = "1m", scope = body)]
+async fn scoped_by_body(body: String) -> String {
+    body
+}
+
+#[idempotent(ttl = "1m", scope = global)]
+async fn unscoped() {}
+
+#[idempotent(ttl = "1m", scope = global, fingerprint = (&body, Unserializable))]
+async fn unserializable(body: String) -> String {
+    body
+}
+
+struct Unserializable;
+
+impl serde::Serialize for Unserializable {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("no form\nERROR forged: line"))
+    }
+}
+
+fn request(path: &str, key: &str, body: &str) -> Request<Body> {
+    Request::post(path)
+        .header("idempotency-key", key)
+        .body(Body::from(body.to_owned()))
+        .expect("a request")
+}
+
+/// A backend that nobody listens behind, so that every request is logged as refused.
+async fn unreachable() -> Result<Idempotency, BackendError> {
+    let mut server = idem_tests::RedisServer::start().await;
+    let backend = RedisBackend::connect(&server.url()).await?;
+    server.kill();
+    Ok(Idempotency::new(backend))
+}
+
+#[tokio::test]
+async fn keys_and_scopes_cannot_forge_a_line_of_the_log() {
+    let idempotency = unreachable().await.expect("the server answers");
+    let router: Router = Router::new().route("/scoped", post(scoped_by_body)).layer(idempotency);
+    let (log, _guard) = listen();
+    let request = request(
+        "/scoped",
+        "{k}:*%../ \"q\"",
+        "acme\nERROR forged: line\r\u{1b}[31m\u{9b}m\u{2028}",
+    );
+    let response = router.oneshot(request).await.expect("infallible");
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let text = log.text();
+    assert!(text.contains("%7Bk%7D%3A%2A%25../%20%22q%22"), "{text}");
+    assert!(text.contains("acme%0AERROR%20forged"), "{text}");
+    for syntax in ["ERROR forged", "\u{1b}", "\u{9b}", "\u{2028}", "\r"] {
+        assert!(!text.contains(syntax), "{syntax:?} in {text:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_value_says_of_its_missing_form_is_logged_on_one_line() {
+    let idempotency = Idempotency::new(idem_axum::MemoryBackend::new());
+    let router: Router = Router::new().route("/", post(unserializable)).layer(idempotency);
+    let (log, _guard) = listen();
+    let response = router.oneshot(request("/", "k", "b")).await.expect("infallible");
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    let text = log.text();
+    assert!(text.contains("`fingerprint` of an #[idempotent] handler"), "{text}");
+    assert!(!text.lines().any(|line| line.starts_with("ERROR forged")), "{text}");
+}
+
+#[tokio::test]
+async fn without_the_layer_the_log_says_what_to_add() {
+    let router: Router = Router::new().route("/", post(unscoped));
+    let (log, _guard) = listen();
+    let response = router.oneshot(request("/", "k", "")).await.expect("infallible");
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    let text = log.text();
+    assert!(
+        text.contains("ERROR") && text.contains("add `.layer(idempotency.clone())`"),
+        "{text}"
+    );
+}
+
+/// Over a real socket, into a real Redis: each is one record of its own, replayed to its own key only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_look_like_syntax_are_keys_like_any_other() {
+    let service = Service::redis(Router::new()).await;
+    let keys = [
+        "{}",
+        "{a}",
+        "*",
+        "?",
+        "[a-z]",
+        "%",
+        "%25",
+        "%0d%0a",
+        "a:b",
+        "a",
+        "b",
+        ":",
+        "::c",
+        "../",
+        "../../etc/passwd",
+        "/",
+        "\\",
+        "\\r\\n",
+        "'; DROP TABLE orders; --",
+        "$(id)",
+        "`id`",
+        "<script>",
+        "${jndi:ldap://x}",
+        "@global",
+        "(a)",
+        TENANT,
+        "nil",
+        "null",
+        "-",
+        "0",
+    ];
+    let mut firsts = Vec::new();
+    for key in keys {
+        let first = service.client.order(key, &Order::new(key)).send().await;
+        assert_eq!(first.status, StatusCode::CREATED, "{key}");
+        assert!(!first.is_replay(), "{key}");
+        firsts.push(first);
+    }
+    for (key, first) in keys.iter().zip(&firsts) {
+        service
+            .client
+            .order(key, &Order::new(key))
+            .send()
+            .await
+            .assert_replays(first);
+        assert_eq!(service.app.executions(key), 1, "{key}");
+    }
+}
+
+/// A line break never gets as far as the key.
+#[test]
+fn a_header_cannot_carry_a_line_break() {
+    for key in ["a\r\nx: 1", "a\nb", "a\0b"] {
+        assert!(
+            Request::post("/")
+                .header(HeaderName::from_static("idempotency-key"), key)
+                .body(())
+                .is_err()
+        );
+    }
+}
