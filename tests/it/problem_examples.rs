@@ -1,1 +1,176 @@
+//! The examples in `docs/http.md` are what a service sends.
 
+use std::collections::BTreeMap;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::post;
+use idem_axum::{Idempotency, IdempotencyProblem, RedisBackend, idempotent};
+use idem_tests::{Answer, App, Order, RedisServer, Service, in_time};
+use reqwest::Method;
+use serde_json::Value;
+
+/// The headers that an example shows if the answer has them.
+const SHOWN: [&str; 3] = ["content-type", "link", "retry-after"];
+
+/// One answer, in the documentation or from the service.
+#[derive(Debug, PartialEq)]
+struct Example {
+    status: String,
+    headers: BTreeMap<String, String>,
+    body: Option<Value>,
+}
+
+impl Example {
+    /// Reads what is between the fences.
+    fn written(text: &str) -> Self {
+        let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
+        let mut lines = head.lines();
+        let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 "));
+        let header = |line: &str| {
+            let (name, value) = line.split_once(": ").expect("a header line");
+            (name.to_ascii_lowercase(), value.to_owned())
+        };
+        Self {
+            status: status.expect("a status line").to_owned(),
+            headers: lines.map(header).collect(),
+            body: (!body.trim().is_empty()).then(|| serde_json::from_str(body).expect("JSON")),
+        }
+    }
+
+    fn sent(answer: &Answer) -> Self {
+        let shown = |name: &&str| {
+            let value = answer.headers.get(*name)?;
+            Some(((*name).to_owned(), value.to_str().expect("text").to_owned()))
+        };
+        Self {
+            status: answer.status.to_string(),
+            headers: SHOWN.iter().filter_map(shown).collect(),
+            body: (!answer.body.is_empty()).then(|| answer.json()),
+        }
+    }
+}
+
+/// Every example, by its heading without backquotes.
+fn documented() -> BTreeMap<String, Example> {
+    let page = include_str!("../../docs/http.md");
+    let sections = page.split("\n### ").skip(1);
+    let examples = sections.filter_map(|section| {
+        let heading = section.lines().next()?.trim_matches('`').to_owned();
+        let text = section.split_once("```http\n")?.1.split_once("\n```")?.0;
+        Some((heading, Example::written(text)))
+    });
+    examples.collect()
+}
+
+#[idempotent(ttl = "1m", scope = global, max_response = "1B")]
+async fn too_large() -> &'static str {
+    "two"
+}
+
+#[idempotent(ttl = "1m", scope = body.trim())]
+async fn scoped(body: String) -> String {
+    body
+}
+
+#[idempotent(ttl = "1m", scope = global)]
+async fn panicking() -> StatusCode {
+    panic!("in a handler, on purpose")
+}
+
+/// Whoever comes after the panic waits until the claim has lapsed.
+#[idempotent(ttl = "1m", scope = global, after_crash = "refuse", lease = "100ms", in_flight = "wait", wait = "50s")]
+async fn refusing() -> StatusCode {
+    panic!("in a handler, on purpose")
+}
+
+async fn service() -> Service {
+    let server = RedisServer::start().await;
+    let backend = RedisBackend::connect(&server.url()).await.expect("the server answers");
+    let idempotency = Idempotency::new(backend).with_documentation("https://example.com/idempotency");
+    let routes = Router::<App>::new()
+        .route("/too-large", post(too_large))
+        .route("/scoped", post(scoped))
+        .route("/panicking", post(panicking))
+        .route("/refusing", post(refusing));
+    let mut service = Service::wrapped(idempotency, routes, |router| router).await;
+    service.redis = Some(server);
+    service
+}
+
+/// Every case, made to happen.
+async fn sent() -> BTreeMap<String, Example> {
+    let mut service = service().await;
+    let mut sent = BTreeMap::new();
+    let mut add = |heading: &str, answer: &Answer| sent.insert(heading.to_owned(), Example::sent(answer));
+    let call = |path: &str| service.client.call(Method::POST, path).key("k");
+
+    let without = service.client.call(Method::POST, "/orders").json(&Order::new("o"));
+    add("key-missing", &without.send().await);
+    add(
+        "key-invalid",
+        &call("/orders").key("k").json(&Order::new("o")).send().await,
+    );
+    add("not-configured", &call("/scoped").body(" ").send().await);
+    add("Panicked", &call("/panicking").send().await);
+
+    for (path, started, heading) in [("/orders", 1, "in-flight"), ("/orders/accepting", 2, "Accepted")] {
+        let order = Order::new(path).held();
+        // It is held until the service ends.
+        let _first = tokio::spawn(service.client.order_at(path, "k", &order).send());
+        service.app.wait_until_started(started).await;
+        add(heading, &service.client.order_at(path, "k", &order).send().await);
+    }
+    add(
+        "key-reused",
+        &service.client.order("k", &Order::new("other")).send().await,
+    );
+
+    call("/too-large").send().await;
+    add("response-not-stored", &call("/too-large").send().await);
+    call("/refusing").send().await;
+    add("outcome-unknown", &call("/refusing").send().await);
+
+    service.redis.as_mut().expect("it is on Redis").kill();
+    add(
+        "backend-unavailable",
+        &service.client.order("l", &Order::new("o")).send().await,
+    );
+    sent
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_example_is_what_a_service_sends() {
+    in_time(async {
+        let (mut sent, documented) = (sent().await, documented());
+        for (heading, example) in &documented {
+            assert_eq!(sent.remove(heading).as_ref(), Some(example), "{heading}");
+        }
+        assert!(sent.is_empty(), "not documented: {sent:?}");
+    })
+    .await;
+}
+
+#[test]
+fn every_problem_has_its_example() {
+    let problems = [
+        IdempotencyProblem::KeyMissing,
+        IdempotencyProblem::KeyInvalid,
+        IdempotencyProblem::KeyReused,
+        IdempotencyProblem::InFlight,
+        IdempotencyProblem::OutcomeUnknown,
+        IdempotencyProblem::ResponseNotStored,
+        IdempotencyProblem::BackendUnavailable,
+        IdempotencyProblem::NotConfigured,
+    ];
+    let documented = documented();
+    for problem in problems {
+        let example = documented.get(problem.code()).expect("it is documented");
+        assert_eq!(example.status, problem.status().to_string());
+    }
+    assert_eq!(
+        documented.len(),
+        problems.len() + 2,
+        "with the two that are no problems"
+    );
+}
