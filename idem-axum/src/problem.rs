@@ -11,7 +11,22 @@ use axum::response::{IntoResponse, Response};
 
 /// Why idem answered in place of the handler; also in the response's extensions.
 ///
-/// Clients tell these from the application's own errors by the member `code` of the body.
+/// Clients tell these from the application's own errors by the member `code` of the body, and layers around the handler
+/// by the extension. `docs/http.md` shows an example of each.
+///
+/// ```
+/// use axum::middleware::map_response;
+/// use axum::response::Response;
+/// use idem_axum::IdempotencyProblem;
+///
+/// async fn watch_for_reused_keys(response: Response) -> Response {
+///     if let Some(IdempotencyProblem::KeyReused) = response.extensions().get() {
+///         eprintln!("a client has used a key for two requests");
+///     }
+///     response
+/// }
+/// # let _: axum::Router = axum::Router::new().layer(map_response(watch_for_reused_keys));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum IdempotencyProblem {
@@ -35,6 +50,10 @@ pub enum IdempotencyProblem {
 
 impl IdempotencyProblem {
     /// The stable word for the case, as in the member `code`.
+    ///
+    /// ```
+    /// assert_eq!(idem_axum::IdempotencyProblem::InFlight.code(), "in-flight");
+    /// ```
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
@@ -49,7 +68,11 @@ impl IdempotencyProblem {
         }
     }
 
-    /// The status of the answer.
+    /// The status of the answer, unless the application gives it another one.
+    ///
+    /// ```
+    /// assert_eq!(idem_axum::IdempotencyProblem::InFlight.status(), 409);
+    /// ```
     #[must_use]
     pub const fn status(self) -> StatusCode {
         match self {

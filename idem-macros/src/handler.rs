@@ -10,7 +10,8 @@ use syn::ext::IdentExt as _;
 use syn::parse::{Parse, ParseStream};
 use syn::visit_mut::VisitMut;
 use syn::{
-    Attribute, Error, Expr, ExprPath, FnArg, Ident, Macro, Pat, PatIdent, PatType, Result, Signature, Visibility,
+    Attribute, Error, Expr, ExprLit, ExprPath, FnArg, Ident, Lit, LitStr, Macro, Pat, PatIdent, PatType, Result,
+    Signature, Visibility,
 };
 
 use crate::suggest;
@@ -105,6 +106,15 @@ impl Handler {
     pub(crate) fn check_names(&self, option: &str, expr: &Expr) -> Result<()> {
         let used = mentioned(expr);
         let bound = self.bound();
+        let is_bound = |part: &&LitStr| bound.contains(&part.value());
+        if let Some(part) = quoted_parts(expr).into_iter().find(is_bound) {
+            let name = part.value();
+            let message = format!(
+                "in a tuple this is a text, the same for every request, and not the argument `{name}`; write `{name}` \
+                 without quotes"
+            );
+            return Err(Error::new_spanned(part, message));
+        }
         if used.iter().any(|name| bound.contains(name)) {
             return Ok(());
         }
@@ -124,6 +134,23 @@ impl Handler {
         let message = format!("this `{option}` names no argument of the handler, which binds {binds}; {help}");
         Err(Error::new_spanned(expr, message))
     }
+}
+
+/// The parts of a tuple that are in quotes. Around a whole expression they would have no meaning.
+fn quoted_parts(expr: &Expr) -> Vec<&LitStr> {
+    let parts = match expr {
+        Expr::Tuple(tuple) => tuple.elems.iter(),
+        Expr::Paren(paren) => return quoted_parts(&paren.expr),
+        Expr::Group(group) => return quoted_parts(&group.expr),
+        _ => return Vec::new(),
+    };
+    let quoted = parts.map(|part| match part {
+        Expr::Lit(ExprLit {
+            lit: Lit::Str(text), ..
+        }) => vec![text],
+        part => quoted_parts(part),
+    });
+    quoted.flatten().collect()
 }
 
 /// The names a pattern binds, sorted.
