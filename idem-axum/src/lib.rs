@@ -3,6 +3,8 @@
 mod answer;
 mod execution;
 mod fingerprint;
+#[cfg(fuzzing)]
+mod fuzz;
 mod guarded;
 mod identity;
 mod key;
@@ -39,4 +41,11 @@ pub mod __private {
     pub fn into_response<R: IntoResponse>(answer: R) -> Response {
         answer.into_response()
     }
+}
+
+/// The door for the targets in `fuzz`. Not part of the public interface.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod __fuzz {
+    pub use crate::fuzz::{key, read_and_write};
 }

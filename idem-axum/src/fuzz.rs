@@ -1,0 +1,30 @@
+//! What fuzz targets reach of the inside: what reads bytes that somebody else wrote.
+
+use axum::http::header::ETAG;
+use axum::http::{HeaderMap, HeaderValue};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+
+use crate::{key, stored};
+
+/// The key in a header line.
+#[must_use]
+pub fn key(line: &[u8], strict: bool) -> Option<String> {
+    let headers = HeaderMap::from_iter([(ETAG, HeaderValue::from_bytes(line).ok()?)]);
+    key::from_headers(&headers, ETAG.as_str(), strict).ok().flatten()
+}
+
+/// A payload as it is written after it was read.
+#[must_use]
+pub fn read_and_write(payload: &[u8]) -> Option<Vec<u8>> {
+    let (parts, body) = stored::decode(Bytes::copy_from_slice(payload))?.into_parts();
+    let mut written = stored::encode_head(&parts, &[])?;
+    if body.size_hint().exact().is_none() {
+        stored::mark_length_not_told(&mut written);
+    }
+    let body = body.collect().now_or_never()?.ok()?;
+    written.extend_from_slice(&body.to_bytes());
+    Some(written)
+}
