@@ -155,7 +155,7 @@ pub struct ProblemDetails {
     pub problem: IdempotencyProblem,
     /// The case in a few words, the same for each occurrence.
     pub title: &'static str,
-    /// What is wrong with this request and what to do, in one or two sentences without line breaks of ours.
+    /// What is wrong with this request and what to do, in one or two sentences.
     pub detail: Cow<'static, str>,
     /// The address of the documentation of this case, where a base was set:
     /// [`with_documentation`](crate::Idempotency::with_documentation).

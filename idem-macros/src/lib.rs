@@ -64,8 +64,8 @@ use proc_macro::TokenStream;
 ///
 /// **`fingerprint = "request"`** compares method, path with query, media type and body. An **expression**, such as
 /// `fingerprint = order.order_id` or `fingerprint = (order.order_id, order.amount)`, sees the arguments as `scope` does, and
-/// its value is compared by its serde form: members of maps in any order are the same, and what it leaves out, method
-/// and path included, is not compared. It needs `serde::Serialize`, and may be quoted unless it is one of the two words.
+/// its value is compared by its serde form: members of maps in any order are the same, elements of sequences are not (so
+/// no `HashSet`), and what it leaves out, method and path included, is not compared. It needs `serde::Serialize`, and may be quoted unless it is one of the two words.
 /// With **`"none"`** every request under a key is equal.
 ///
 /// **Sizes** are a quoted whole number with a unit `B`, `KB`, `KiB`, `MB` or `MiB`, 64 MiB at most.

@@ -119,7 +119,7 @@ fn shape(details: ProblemDetails) -> Response {
     });
     match details.problem {
         IdempotencyProblem::BackendUnavailable => details.into_response(),
-        IdempotencyProblem::KeyReused => (StatusCode::CONFLICT, [(RETRY_AFTER, "7")], Json(error)).into_response(),
+        IdempotencyProblem::KeyReused => (StatusCode::CONFLICT, [(LINK, "</keys>")], Json(error)).into_response(),
         _ => Json(json!({ "errors": [error] })).into_response(),
     }
 }
@@ -173,7 +173,7 @@ async fn a_problem_of_another_shape_keeps_its_status_headers_and_extension() {
 
     let reused = service.client.order("k", &Order::new("p")).send().await;
     assert_eq!(reused.status, StatusCode::CONFLICT, "the shape's own status");
-    assert_eq!(reused.headers[RETRY_AFTER], "7", "the shape's own header");
+    assert_eq!(reused.headers[LINK], "</keys>", "the shape's own header");
     assert_eq!(reused.headers["x-problem"], "key-reused");
     service.app.open_gate();
     assert_eq!(first.await.expect("no panic").status, StatusCode::CREATED);
