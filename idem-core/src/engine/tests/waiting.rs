@@ -40,8 +40,8 @@ async fn idem_4_a_duplicate_waits_no_longer_than_it_may_also_where_listening_han
     let backend = Faulty::default();
     backend.fault.listening_hangs.store(true, Ordering::SeqCst);
     let engine = Engine::new(backend.clone());
-    let claim = crate::Claim::first(REQUEST, &WAITING);
-    let _ = crate::Backend::claim(&backend, &key(), &claim).await.expect("memory");
+    let claim = Claim::first(REQUEST, &WAITING);
+    let _ = Backend::claim(&backend, &key(), &claim).await.expect("memory");
     let short = POLICY.with_wait(Duration::from_millis(300));
     let before = tokio::time::Instant::now();
     assert_eq!(execute_as(&engine, REQUEST, &short, never()).await, IN_FLIGHT);
