@@ -3,7 +3,7 @@
 //! Owns the channels that somebody waits on, one a key, and who is told when. A message says only that a record has
 //! changed; what it is now, waiters look up themselves. So a message that is lost costs them time and never the
 //! answer: when the link that messages come over fails, all are told to look again. The link is the
-//! [`subscriber`](crate::subscriber)'s.
+//! [`subscriber`]'s.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
