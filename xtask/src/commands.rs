@@ -68,6 +68,12 @@ pub(crate) fn test() -> Result<(), String> {
     )
 }
 
+/// The comparison, where speed is the point.
+pub(crate) fn bench(options: &[&str]) -> Result<(), String> {
+    let bench = ["run", "--release", "--package", "idem-bench", "--"];
+    cargo(&[&bench[..], options].concat(), &[])
+}
+
 /// Runs cargo to its success.
 pub(crate) fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<(), String> {
     // The cargo that runs this one, where there is one.

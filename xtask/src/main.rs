@@ -15,7 +15,8 @@ commands:
   setup   finds the servers that tests start, or installs them by the system's package manager
   lint    formatting, clippy and documentation, with warnings denied
   test    setup, then every test of the workspace, documentation included
-  lab     --seconds <number> [--seed <number>]: the fault lab for so long, and a table of what came of it";
+  lab     --seconds <number> [--seed <number>]: the fault lab for so long, and a table of what came of it
+  bench   [--quick]: idem beside a bare handler and two hand-written schemes, in one run";
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -31,6 +32,8 @@ fn main() -> ExitCode {
             };
             servers::setup().and_then(|()| lab::run(options))
         }
+        ["bench"] => servers::setup().and_then(|()| commands::bench(&[])),
+        ["bench", "--quick"] => servers::setup().and_then(|()| commands::bench(&["--quick"])),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             return ExitCode::SUCCESS;

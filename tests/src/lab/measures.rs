@@ -13,6 +13,8 @@ use crate::{Answer, Client, Order, PATIENCE, Process, RedisServer};
 
 /// How many keys somebody waits for, each alone.
 const WAITERS: usize = 10_000;
+/// How many requests wait for one answer, over two processes.
+const CROWD: usize = 200;
 /// How many requests share a connection: what an HTTP/2 server lets one have by default.
 const STREAMS: usize = 200;
 /// How many requests are sent to an outage at a time, and how often.
@@ -23,6 +25,8 @@ const WAVES: usize = 4;
 #[derive(Debug)]
 pub struct Measures {
     waiting: Waiting,
+    /// How much later than the first one's answer each of the crowd has its own, the fastest first.
+    crowd: Vec<Duration>,
     frozen: Vec<Duration>,
     killed: Vec<Duration>,
 }
@@ -43,6 +47,7 @@ impl Measures {
     /// Takes some twenty seconds, with the `server` at `binary`.
     pub async fn take(binary: &Path) -> Self {
         let waiting = Waiting::measure(binary).await;
+        let crowd = crowd(binary).await;
         let mut redis = RedisServer::start().await;
         let process = Process::start(binary, &redis.url());
         redis.freeze();
@@ -52,6 +57,7 @@ impl Measures {
         let killed = refusals(&process.client).await;
         Self {
             waiting,
+            crowd,
             frozen,
             killed,
         }
@@ -76,6 +82,30 @@ async fn refusals(client: &Client) -> Vec<Duration> {
             times.push(took);
         }
     }
+    times.sort_unstable();
+    times
+}
+
+/// How much later than the first one's answer its duplicates get theirs, from two processes.
+async fn crowd(binary: &Path) -> Vec<Duration> {
+    let redis = RedisServer::start().await;
+    let processes = [(); 2].map(|()| Process::start(binary, &redis.url()));
+    let order = Order::new("crowd").held();
+    let mut calls = JoinSet::new();
+    for process in processes.iter().cycle().take(CROWD) {
+        let call = process.client.order_at("/orders/waiting-long", "crowd", &order);
+        calls.spawn(async move { (call.send().await, Instant::now()) });
+    }
+    // Each waiter asks for the lease when it comes and once it listens.
+    redis.wait_for_calls("pttl", 2 * (CROWD as u64 - 1)).await;
+    for process in &processes {
+        process.client.call(Method::POST, "/gate").send().await;
+    }
+    let answers = calls.join_all().await;
+    let first = answers.iter().find(|(answer, _)| !answer.is_replay());
+    let (_, first) = first.expect("one was executed");
+    let later = |(_, at): &(Answer, Instant)| at.saturating_duration_since(*first);
+    let mut times: Vec<_> = answers.iter().map(later).collect();
     times.sort_unstable();
     times
 }
@@ -139,9 +169,12 @@ fn memory(process: &Process) -> Option<u64> {
 
 impl fmt::Display for Measures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (what, times) in [("frozen", &self.frozen), ("killed", &self.killed)] {
+        for (what, times) in [
+            ("503 while Redis is frozen, p50 and max", &self.frozen),
+            ("503 while Redis is killed, p50 and max", &self.killed),
+            ("200 waiters after the first, p50 and max", &self.crowd),
+        ] {
             let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
-            let what = format!("503 while Redis is {what}, p50 and max");
             writeln!(f, "{what:<42}{:>8}{:>8} ms", median.as_millis(), longest.as_millis())?;
         }
         let Waiting {

@@ -1,0 +1,45 @@
+//! idem beside a bare handler and two hand-written schemes, in one run.
+//!
+//! Without arguments it starts what it needs, measures, prints a table and writes `target/bench`; see `cargo xtask
+//! bench`. With `serve` or `load` it is one of the processes that it starts itself.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a measurement that cannot be taken is not reported"
+)]
+
+mod load;
+mod measure;
+mod plot;
+mod processes;
+mod report;
+mod serve;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: idem-bench [--quick]
+       idem-bench serve <variant> <redis url>
+       idem-bench load <address> <keys> <bytes> <milliseconds> <seed>";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        [] => measure::all(measure::Effort::FULL).await,
+        ["--quick"] => measure::all(measure::Effort::QUICK).await,
+        ["serve", variant, redis] => serve::run(variant, redis).await,
+        ["load", ref rest @ ..] => match load::Load::parse(rest) {
+            Some(load) => load.run().await,
+            None => return usage(),
+        },
+        _ => return usage(),
+    }
+    ExitCode::SUCCESS
+}
+
+fn usage() -> ExitCode {
+    eprintln!("{USAGE}");
+    ExitCode::from(2)
+}

@@ -1,0 +1,135 @@
+//! The processes of a measurement: Redis servers, services, loads. All end when they are dropped.
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use redis::InfoDict;
+use redis::aio::MultiplexedConnection;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::load::{Load, Outcome};
+
+/// A Redis server of its own for a service.
+pub(crate) struct Redis {
+    pub(crate) url: String,
+    _child: Child,
+    _folder: TempDir,
+}
+
+/// What a server has done and holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    /// Seconds of processor time since it started, parsing and sending included.
+    pub(crate) processor: f64,
+    /// Bytes in use.
+    pub(crate) memory: f64,
+    /// How many keys there are.
+    pub(crate) keys: f64,
+}
+
+impl Redis {
+    pub(crate) async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port().to_string();
+        drop(listener);
+        let child = Command::new("redis-server")
+            .args([
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--port",
+                &port,
+                "--dir",
+            ])
+            .arg(folder.path())
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("redis-server starts; `cargo xtask setup` installs it");
+        let redis = Self {
+            url: format!("redis://127.0.0.1:{port}/"),
+            _child: child,
+            _folder: folder,
+        };
+        let patience = Instant::now() + Duration::from_secs(10);
+        while redis.try_connect().await.is_none() {
+            assert!(Instant::now() < patience, "redis-server does not answer");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        redis
+    }
+
+    async fn try_connect(&self) -> Option<MultiplexedConnection> {
+        let client = redis::Client::open(self.url.as_str()).ok()?;
+        client.get_multiplexed_async_connection().await.ok()
+    }
+
+    pub(crate) async fn connection(&self) -> MultiplexedConnection {
+        self.try_connect().await.expect("the server answers")
+    }
+
+    pub(crate) async fn usage(&self) -> Usage {
+        let mut connection = self.connection().await;
+        let info: InfoDict = redis::cmd("INFO").query_async(&mut connection).await.expect("INFO");
+        let number = |name| info.get::<f64>(name).expect("it is always there");
+        let keys: u32 = redis::cmd("DBSIZE").query_async(&mut connection).await.expect("DBSIZE");
+        Usage {
+            processor: number("used_cpu_sys") + number("used_cpu_user"),
+            memory: number("used_memory"),
+            keys: keys.into(),
+        }
+    }
+
+    /// Forgets all records.
+    pub(crate) async fn forget(&self) {
+        let mut flush = redis::cmd("FLUSHALL");
+        flush.arg("SYNC");
+        flush.exec_async(&mut self.connection().await).await.expect("FLUSHALL");
+    }
+}
+
+/// A service in a process of its own.
+pub(crate) struct Service {
+    pub(crate) address: SocketAddr,
+    _child: Child,
+}
+
+impl Service {
+    pub(crate) async fn start(variant: &str, redis: &str) -> Self {
+        let mut child = Command::new(std::env::current_exe().expect("this program"))
+            .args(["serve", variant, redis])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("this program starts");
+        let stdout = child.stdout.take().expect("it is piped");
+        let line = BufReader::new(stdout).lines().next_line().await;
+        let line = line.expect("a pipe").expect("it says where it listens");
+        Self {
+            address: line.parse().expect("an address"),
+            _child: child,
+        }
+    }
+}
+
+/// Sends the load from a process of its own.
+pub(crate) async fn measure(load: &Load) -> Outcome {
+    let output = Command::new(std::env::current_exe().expect("this program"))
+        .args(load.arguments())
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .expect("this program starts");
+    assert!(output.status.success(), "the load failed: {load:?}");
+    serde_json::from_slice(&output.stdout).expect("it prints its outcome")
+}

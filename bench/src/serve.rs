@@ -1,0 +1,115 @@
+//! The same handler five times: alone, behind what people write by hand, and annotated.
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use idem_axum::{Idempotency, MemoryBackend, RedisBackend, idempotent};
+use redis::IntoConnectionInfo as _;
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
+use tokio::net::TcpListener;
+
+/// A day, in milliseconds.
+const DAY: u64 = 24 * 60 * 60 * 1000;
+
+/// What is answered, and so stored: as many bytes as were sent, with a status and a media type of its own.
+async fn order(body: Bytes) -> impl IntoResponse {
+    (StatusCode::CREATED, [(CONTENT_TYPE, "application/json")], body)
+}
+
+#[idempotent(ttl = "24h", scope = global)]
+async fn annotated(body: Bytes) -> impl IntoResponse {
+    order(body).await
+}
+
+/// Twenty lines that do the least there is to do: claim, run, store; no fingerprint, no fencing, no lease.
+async fn floor(State(mut redis): State<MultiplexedConnection>, request: Request, next: Next) -> Response {
+    let key = key(request.headers());
+    let claim = redis::cmd("SET")
+        .arg(&key)
+        .arg("P")
+        .arg("NX")
+        .arg("GET")
+        .arg("PX")
+        .arg(DAY)
+        .to_owned();
+    let held: Option<Vec<u8>> = claim.query_async(&mut redis).await.expect("SET");
+    if let Some(stored) = held {
+        return (StatusCode::CREATED, [(CONTENT_TYPE, "application/json")], stored).into_response();
+    }
+    let (parts, body) = next.run(request).await.into_parts();
+    let body = to_bytes(body, usize::MAX).await.expect("a body");
+    let store = redis::cmd("SET").arg(&key).arg(&body[..]).arg("PX").arg(DAY).to_owned();
+    store.exec_async(&mut redis).await.expect("SET");
+    Response::from_parts(parts, Body::from(body))
+}
+
+/// The scheme of many an article: a hash a key, whose field is set first by one of all.
+async fn article(State(mut redis): State<MultiplexedConnection>, request: Request, next: Next) -> Response {
+    let key = key(request.headers());
+    let claim = redis::cmd("HSETNX").arg(&key).arg("status").arg("pending").to_owned();
+    let is_first: bool = claim.query_async(&mut redis).await.expect("HSETNX");
+    if !is_first {
+        let stored = redis::cmd("HGET").arg(&key).arg("response").to_owned();
+        let stored: Option<Vec<u8>> = stored.query_async(&mut redis).await.expect("HGET");
+        let headers = [(CONTENT_TYPE, "application/json")];
+        return match stored {
+            Some(stored) => (StatusCode::CREATED, headers, stored).into_response(),
+            None => StatusCode::CONFLICT.into_response(),
+        };
+    }
+    let (parts, body) = next.run(request).await.into_parts();
+    let body = to_bytes(body, usize::MAX).await.expect("a body");
+    let store = redis::cmd("HSET")
+        .arg(&key)
+        .arg("status")
+        .arg("done")
+        .arg("response")
+        .arg(&body[..])
+        .to_owned();
+    store.exec_async(&mut redis).await.expect("HSET");
+    let expire = redis::cmd("PEXPIRE").arg(&key).arg(DAY).to_owned();
+    expire.exec_async(&mut redis).await.expect("PEXPIRE");
+    Response::from_parts(parts, Body::from(body))
+}
+
+fn key(headers: &HeaderMap) -> String {
+    let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok());
+    format!("order:{}", key.expect("each request has a key"))
+}
+
+/// Serves until the process is killed; prints where.
+pub(crate) async fn run(variant: &str, redis: &str) {
+    let bare = Router::new().route("/orders", post(order));
+    let guarded = |idempotency: Idempotency| Router::new().route("/orders", post(annotated)).layer(idempotency);
+    let router = match variant {
+        "bare" => bare,
+        "floor" => bare.layer(middleware::from_fn_with_state(connection(redis).await, floor)),
+        "article" => bare.layer(middleware::from_fn_with_state(connection(redis).await, article)),
+        "memory" => guarded(Idempotency::new(MemoryBackend::new())),
+        "redis" => {
+            let backend = RedisBackend::connect(redis).await;
+            guarded(Idempotency::new(backend.expect("the server answers")))
+        }
+        _ => panic!("no such variant: {variant}"),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    println!("{}", listener.local_addr().expect("it is bound"));
+    axum::serve(listener, router).await.expect("serving never ends");
+}
+
+/// As fast as the backend's: without delay, and one for all requests.
+async fn connection(url: &str) -> MultiplexedConnection {
+    let settings = url.into_connection_info().expect("a URL");
+    let settings = settings.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+    let client = redis::Client::open(settings).expect("settings");
+    client
+        .get_multiplexed_async_connection()
+        .await
+        .expect("the server answers")
+}
