@@ -49,7 +49,8 @@ impl RedisBackend {
     /// # Errors
     ///
     /// [`BackendErrorKind::Config`] for a URL that cannot be used, and what the server or the network said when the
-    /// connection could not be made within about a second. Nothing is retried after that: whether a service starts
+    /// connection could not be made: by one server within about a second, by sentinels or nodes of which some do not
+    /// answer within about five. Nothing is retried after that: whether a service starts
     /// without its backend is the service's decision.
     pub async fn connect(url: &str) -> Result<Self, BackendError> {
         let client = RedisClient::for_url(url).map_err(|error| {

@@ -3,6 +3,7 @@
 //! Owns the URLs, the settings of sockets, and opening a [`Link`]. Does not own when a link is opened, or given up.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,9 +24,13 @@ const CONNECT: Duration = Duration::from_millis(300);
 /// How long to wait before connecting is tried again, and again.
 const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(80)];
 
-/// How long a node of a cluster may stay silent, so that the client does not wait for it for ever. A call has the
-/// engine's deadline long before.
-const CLUSTER_SILENCE: Duration = Duration::from_secs(5);
+/// The longest that opening a link may take with all its tries: sentinels and nodes that do not answer cost a second
+/// each.
+const OPENING: Duration = Duration::from_secs(5);
+
+/// How long a node of a cluster may take for one answer. Callers have the engine's deadline; this is for what the
+/// client asks by itself.
+const CLUSTER_SILENCE: Duration = Duration::from_secs(1);
 
 /// Redirections and repeats of one call by the cluster client. Every operation is safe to repeat.
 const CLUSTER_RETRIES: u32 = 4;
@@ -108,7 +113,7 @@ impl RedisClient {
             .response_timeout(CLUSTER_SILENCE)
             .retries(CLUSTER_RETRIES)
             .min_retry_wait(20)
-            .max_retry_wait(250);
+            .max_retry_wait(100);
         client.build().map(Self::from)
     }
 
@@ -145,13 +150,17 @@ impl RedisClient {
 
     /// Connects, in up to three tries a few milliseconds apart. With `push`, over RESP3.
     pub(crate) async fn open(&self, push: Option<PushReceiver>) -> RedisResult<Link> {
-        for pause in PAUSES {
-            match self.open_once(push.clone()).await {
-                Err(error) if error.is_io_error() => tokio::time::sleep(pause).await,
-                opened => return opened,
+        let tries = async {
+            for pause in PAUSES {
+                match self.open_once(push.clone()).await {
+                    Err(error) if error.is_io_error() => tokio::time::sleep(pause).await,
+                    opened => return opened,
+                }
             }
-        }
-        self.open_once(push).await
+            self.open_once(push).await
+        };
+        let opened = tokio::time::timeout(OPENING, tries).await;
+        opened.unwrap_or_else(|elapsed| Err(io::Error::from(elapsed).into()))
     }
 
     async fn open_once(&self, push: Option<PushReceiver>) -> RedisResult<Link> {

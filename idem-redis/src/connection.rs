@@ -6,13 +6,17 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use idem_core::BackendError;
+use redis::cluster_routing::Slot;
 use redis::{Cmd, FromRedisValue, RedisError, RedisResult};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::check;
 use crate::client::RedisClient;
@@ -21,8 +25,14 @@ use crate::link::Link;
 use crate::scripts::Script;
 use crate::subscriptions::Subscriptions;
 
-/// How many calls may be given up unanswered, with no answer in between, before the link is.
-const UNANSWERED: u32 = 3;
+/// How many calls may be given up unanswered before the link is.
+const UNANSWERED: usize = 3;
+
+/// For how long a call that was given up counts.
+const MEMORY: Duration = Duration::from_secs(10);
+
+/// How long a call has to have waited to count: one whose client hung up at once tells nothing of the link.
+const WORTH_COUNTING: Duration = Duration::from_millis(30);
 
 /// A connection that many requests share; clones share it too.
 #[derive(Clone)]
@@ -32,55 +42,121 @@ struct Inner {
     client: RedisClient,
     current: RwLock<Arc<Current>>,
     /// Started when somebody waits for the first time.
-    subscriptions: OnceLock<Subscriptions>,
+    subscriptions: Mutex<Option<Subscriptions>>,
 }
 
 /// One link, from the first try to open it to its end.
 struct Current {
     link: Shared<BoxFuture<'static, RedisResult<Link>>>,
     has_ended: AtomicBool,
-    /// Calls that were given up on this link since one was answered.
-    unanswered: AtomicU32,
+    silence: Silence,
+    /// Opens the link, and then lives as long as the runtime that drives it.
+    task: JoinHandle<()>,
 }
 
 impl Current {
     /// Opens a link in a task of its own, so that it goes on when the call that needed it first is given up.
     fn open(client: &RedisClient) -> Arc<Self> {
         let client = client.clone();
-        let opening = tokio::spawn(async move { client.open(None).await });
-        let link = opening.map(|opened| opened.unwrap_or_else(|_| Err(RedisError::from(io::Error::other("aborted")))));
+        let (sender, opened) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            let _ = sender.send(client.open(None).await);
+            std::future::pending::<()>().await;
+        });
+        let link = opened.map(|opened| opened.unwrap_or_else(|_| Err(RedisError::from(io::Error::other("aborted")))));
         Arc::new(Self {
             link: link.boxed().shared(),
             has_ended: AtomicBool::new(false),
-            unanswered: AtomicU32::new(0),
+            silence: Silence::default(),
+            task,
         })
     }
 
-    /// Makes a call, waits for its answer, and notes what it tells of the link.
-    async fn call<T, F>(&self, call: impl FnOnce(Link) -> F) -> RedisResult<T>
+    /// Makes a call about what is in `place`, waits for its answer, and notes what it tells of the link.
+    async fn call<T, F>(&self, place: Place, call: impl FnOnce(Link) -> F) -> RedisResult<T>
     where
         F: Future<Output = RedisResult<T>>,
     {
-        let given_up = CountOnDrop(&self.unanswered);
-        let opened = self.link.clone().await;
-        let (answer, has_ended) = match opened {
-            Ok(link) => {
-                let answer = call(link.clone()).await;
-                let has_ended = answer.as_ref().is_err_and(|error| link.is_ended_by(error));
-                (answer, has_ended)
+        let link = match self.link.clone().await {
+            Ok(link) => link,
+            Err(error) => {
+                self.has_ended.store(true, Ordering::Relaxed);
+                return Err(error);
             }
-            Err(error) => (Err(error), true),
         };
-        std::mem::forget(given_up);
-        self.unanswered.store(0, Ordering::Relaxed);
-        if has_ended {
+        let asking = Asking {
+            silence: &self.silence,
+            place,
+            since: Instant::now(),
+        };
+        let answer = call(link.clone()).await;
+        asking.answered();
+        if answer.as_ref().is_err_and(|error| link.is_ended_by(error)) {
             self.has_ended.store(true, Ordering::Relaxed);
         }
         answer
     }
 
     fn is_useless(&self) -> bool {
-        self.has_ended.load(Ordering::Relaxed) || self.unanswered.load(Ordering::Relaxed) >= UNANSWERED
+        self.has_ended.load(Ordering::Relaxed) || self.silence.is_long() || self.task.is_finished()
+    }
+}
+
+impl Drop for Current {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Where what a call is about is: in a cluster its slot, for an answer of one node says nothing of another one.
+type Place = Option<Slot>;
+
+/// The calls that were given up lately and after which nothing came from their place.
+#[derive(Default)]
+struct Silence {
+    given_up: Mutex<Vec<(Place, Instant)>>,
+    /// How many there are, to be read without the lock.
+    count: AtomicUsize,
+}
+
+impl Silence {
+    fn change(&self, change: impl FnOnce(&mut Vec<(Place, Instant)>)) {
+        let mut given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut given_up);
+        self.count.store(given_up.len(), Ordering::Relaxed);
+    }
+
+    fn is_long(&self) -> bool {
+        self.count.load(Ordering::Relaxed) >= UNANSWERED
+    }
+}
+
+/// A call whose answer is not there yet. Dropped before that, it was given up.
+struct Asking<'a> {
+    silence: &'a Silence,
+    place: Place,
+    since: Instant,
+}
+
+impl Asking<'_> {
+    fn answered(self) {
+        if self.silence.count.load(Ordering::Relaxed) > 0 {
+            self.silence
+                .change(|given_up| given_up.retain(|(place, _)| *place != self.place));
+        }
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        if now.duration_since(self.since) >= WORTH_COUNTING {
+            self.silence.change(|given_up| {
+                given_up.retain(|(_, when)| now.duration_since(*when) < MEMORY);
+                given_up.push((self.place, now));
+            });
+        }
     }
 }
 
@@ -88,12 +164,13 @@ impl Connection {
     /// Connects once, and fails if that fails.
     pub(crate) async fn open(client: RedisClient) -> Result<Self, BackendError> {
         let current = Current::open(&client);
-        let opened = current.call(async |mut link: Link| link.can_be_told().await).await;
+        let can_be_told = async |mut link: Link| link.can_be_told().await;
+        let opened = current.call(None, can_be_told).await;
         opened.map_err(|error| backend_error("connecting to Redis", error))?;
         let connection = Self(Arc::new(Inner {
             client,
             current: RwLock::new(current),
-            subscriptions: OnceLock::new(),
+            subscriptions: Mutex::default(),
         }));
         check::warn_about(&connection).await;
         Ok(connection)
@@ -107,10 +184,8 @@ impl Connection {
         command: &Cmd,
     ) -> Result<T, BackendError> {
         let call = async |mut link: Link| link.query(key, command).await;
-        self.current()
-            .call(call)
-            .await
-            .map_err(|error| backend_error(what, error))
+        let answer = self.current().call(self.place_of(key), call).await;
+        answer.map_err(|error| backend_error(what, error))
     }
 
     /// Runs a script on the record under `key`; `command` is [`Script::on`] it, with its arguments.
@@ -122,10 +197,8 @@ impl Connection {
         command: &Cmd,
     ) -> Result<T, BackendError> {
         let call = async |mut link: Link| link.invoke(key, script, command).await;
-        self.current()
-            .call(call)
-            .await
-            .map_err(|error| backend_error(what, error))
+        let answer = self.current().call(self.place_of(key), call).await;
+        answer.map_err(|error| backend_error(what, error))
     }
 
     /// Sends a command about no record, to each primary there is.
@@ -135,10 +208,12 @@ impl Connection {
         command: &Cmd,
     ) -> Result<T, BackendError> {
         let call = async |mut link: Link| link.query_all(command).await;
-        self.current()
-            .call(call)
-            .await
-            .map_err(|error| backend_error(what, error))
+        let answer = self.current().call(None, call).await;
+        answer.map_err(|error| backend_error(what, error))
+    }
+
+    fn place_of(&self, key: &str) -> Place {
+        self.is_cluster().then(|| Slot::for_key(key))
     }
 
     pub(crate) fn is_cluster(&self) -> bool {
@@ -151,9 +226,21 @@ impl Connection {
     }
 
     /// Those who wait for messages, on a link of their own.
-    pub(crate) fn subscriptions(&self) -> &Subscriptions {
-        let start = || Subscriptions::start(self.0.client.clone());
-        self.0.subscriptions.get_or_init(start)
+    pub(crate) fn subscriptions(&self) -> Subscriptions {
+        let mut started = self.lock_subscriptions();
+        match &*started {
+            Some(subscriptions) if subscriptions.can_be_joined() => subscriptions.clone(),
+            // None yet, or none any more because the runtime that they ran on has ended.
+            _ => {
+                let subscriptions = Subscriptions::start(self.0.client.clone());
+                *started = Some(subscriptions.clone());
+                subscriptions
+            }
+        }
+    }
+
+    fn lock_subscriptions(&self) -> MutexGuard<'_, Option<Subscriptions>> {
+        self.0.subscriptions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The link to use now: another one if the last is of no use any more.
@@ -168,16 +255,11 @@ impl Connection {
         if current.is_useless() {
             tracing::debug!("the connection to Redis has failed, is silent or takes no writes; opening another one");
             *current = Current::open(client);
+            // What is wrong with it may be wrong with the one that waiters rely on, and nobody may have noticed.
+            if let Some(subscriptions) = &*self.lock_subscriptions() {
+                subscriptions.lose();
+            }
         }
         current.clone()
-    }
-}
-
-/// Counts a call whose caller did not wait for the answer.
-struct CountOnDrop<'a>(&'a AtomicU32);
-
-impl Drop for CountOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
-use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind};
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value};
 
 use tokio::time::timeout;
 
@@ -54,26 +54,18 @@ impl Link {
         script: &Script,
         command: &Cmd,
     ) -> RedisResult<T> {
-        match self.query(key, command).await {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.load(key, script).await?;
-                self.query(key, command).await
-            }
-            answered => answered,
+        let is_unknown = |error: &RedisError| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript);
+        let mut answer = self.query(key, command).await;
+        if answer.as_ref().is_err_and(is_unknown) {
+            let () = self.query(key, &script.load()).await?;
+            answer = self.query(key, command).await;
         }
-    }
-
-    async fn load(&mut self, key: &str, script: &Script) -> RedisResult<()> {
-        let load = script.load();
-        match self {
-            Self::Server(_) => self.query_all(&load).await,
-            // The slot may be on its way to another node, so all of them; and the one that is asked again, since one
-            // that is down must not stand in its way.
-            Self::Cluster(_) => match self.query_all(&load).await {
-                Ok(()) => Ok(()),
-                Err(_) => self.query(key, &load).await,
-            },
+        if answer.as_ref().is_err_and(is_unknown) {
+            // The slot is on its way to another node, and what is not there yet is asked for at that one.
+            let () = self.query_all(&script.load()).await?;
+            answer = self.query(key, command).await;
         }
+        answer
     }
 
     /// Subscribes to each of the channels, and says how that went.
@@ -118,14 +110,16 @@ impl Link {
     /// Whether this connection is of no use any more after `error`.
     pub(crate) fn is_ended_by(&self, error: &RedisError) -> bool {
         match self {
-            // A primary that has become a replica stays one, and the name may lead elsewhere by now.
+            // A primary that has become a replica, or has lost its own, stays so, and the name may lead elsewhere.
             Self::Server(_) => {
                 error.is_unrecoverable_error()
                     || error.is_timeout()
                     || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+                    || error.code() == Some("NOREPLICAS")
             }
-            // It replaces the connections to its nodes by itself.
-            Self::Cluster(_) => false,
+            // It replaces connections to its nodes by itself when they break, and never when they are silent. After an
+            // answer that belongs to another question, all that follow may.
+            Self::Cluster(_) => error.is_timeout() || error.kind() == ErrorKind::UnexpectedReturnType,
         }
     }
 }
@@ -150,10 +144,23 @@ async fn each_at_its_primary(
         subscription.arg(*channel);
         in_time(async move {
             let said = connection.route_command(subscription, to_primary_of(channel)).await?;
-            said.extract_error().map(|_confirmation| ())
+            confirm(channel, said.extract_error()?)
         })
     });
     join_all(each).await
+}
+
+/// Checks that a confirmation is about this channel. A server that ends a subscription by itself says so in the same
+/// words, which the client takes for the answer to what was asked last.
+fn confirm(channel: &str, said: Value) -> RedisResult<()> {
+    let about = match said {
+        Value::Push { data, .. } => data.into_iter().next(),
+        _ => None,
+    };
+    match about.map(String::from_redis_value) {
+        Some(Ok(about)) if about == channel => Ok(()),
+        _ => Err((ErrorKind::UnexpectedReturnType, "a confirmation of another channel").into()),
+    }
 }
 
 fn to_primary_of(key: &str) -> RoutingInfo {

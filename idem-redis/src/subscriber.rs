@@ -3,14 +3,13 @@
 //! Owns a [`Link`] of its own and the order in which channels are joined and left. A link that fails, or falls silent
 //! while somebody waits, is dropped with all its subscriptions, so that none is left behind on a server.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use redis::aio::SendError;
 use redis::{PushInfo, RedisResult};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::client::RedisClient;
 use crate::link::Link;
@@ -19,8 +18,8 @@ use crate::subscriptions::{Channels, Order};
 /// How many orders are carried out at once.
 const BATCH: usize = 256;
 
-/// After how long without an order a link that somebody waits on is asked for a sign of life.
-const QUIET: Duration = Duration::from_secs(5);
+/// How often a link that somebody waits on is asked for a sign of life.
+const EVERY: Duration = Duration::from_secs(5);
 
 /// Carries out orders until nobody can give any more.
 pub(crate) async fn run(
@@ -36,14 +35,14 @@ pub(crate) async fn run(
         sender,
         channels,
         link: None,
-        leaving: HashSet::new(),
+        is_littered: false,
+        sign_due: Instant::now() + EVERY,
     };
     while let Some(batch) = subscriber.next().await {
         if batch.first().is_some_and(|order| order.joins.is_some()) {
             subscriber.subscribe(batch).await;
         } else {
-            subscriber.leaving.extend(batch.into_iter().map(|order| order.name));
-            subscriber.leave().await;
+            subscriber.leave(batch).await;
         }
     }
 }
@@ -56,8 +55,10 @@ struct Subscriber {
     sender: mpsc::WeakUnboundedSender<Order>,
     channels: Weak<Channels>,
     link: Option<(u64, Link)>,
-    /// Channels to be left. Some stay in here where a node of a cluster cannot be asked.
-    leaving: HashSet<String>,
+    /// Whether a channel could not be left, as where its node of a cluster cannot be asked. The client would join it
+    /// again, so such a link is replaced.
+    is_littered: bool,
+    sign_due: Instant,
 }
 
 impl Subscriber {
@@ -67,9 +68,17 @@ impl Subscriber {
             if let Some(first) = self.held_back.take() {
                 break first;
             }
-            match timeout(self.quiet(), self.orders.recv()).await {
-                Ok(first) => break first?,
-                Err(_elapsed) => self.ask_for_a_sign().await,
+            if !self.is_relied_on() {
+                let first = self.orders.recv().await?;
+                self.sign_due = Instant::now() + EVERY;
+                break first;
+            }
+            if self.sign_due <= Instant::now() {
+                self.ask_for_a_sign().await;
+            }
+            // In between, whether orders come or not, the link is looked after.
+            if let Ok(first) = timeout_at(self.sign_due, self.orders.recv()).await {
+                break first?;
             }
         };
         let mut batch = vec![first];
@@ -85,11 +94,9 @@ impl Subscriber {
         Some(batch)
     }
 
-    /// How long the link may be left alone: for ever if nobody relies on it.
-    fn quiet(&self) -> Duration {
-        let is_in_use = self.link.is_some()
-            && (!self.leaving.is_empty() || self.channels.upgrade().is_some_and(|channels| !channels.is_empty()));
-        if is_in_use { QUIET } else { Duration::MAX }
+    fn is_relied_on(&self) -> bool {
+        let somebody_waits = || self.channels.upgrade().is_some_and(|channels| !channels.is_empty());
+        self.link.is_some() && (self.is_littered || somebody_waits())
     }
 
     async fn subscribe(&mut self, mut orders: Vec<Order>) {
@@ -109,44 +116,26 @@ impl Subscriber {
         let Some((_, link)) = &mut self.link else { return };
         let names: Vec<_> = wanted.iter().map(|(name, _)| name.as_str()).collect();
         let said = link.subscribe(&names).await;
-        for ((name, channel), said) in wanted.into_iter().zip(said) {
-            self.leaving.remove(&name);
+        for ((_, channel), said) in wanted.into_iter().zip(said) {
             self.note(&said);
             channel.confirm(said);
         }
     }
 
-    /// Leaves the channels that are to be left.
-    async fn leave(&mut self) {
+    async fn leave(&mut self, orders: Vec<Order>) {
         self.drop_lost_link();
         // Without a link there is no subscription either.
-        let Some((_, link)) = &mut self.link else {
-            self.leaving.clear();
-            return;
-        };
-        let names: Vec<_> = self.leaving.iter().map(String::as_str).collect();
-        if names.is_empty() {
-            // Without a name, Redis takes it for all of them.
-            return;
-        }
-        let said = link.unsubscribe(&names).await;
-        let is_cluster = self.client.is_cluster();
-        let mut said = said.into_iter();
-        let mut failed = Vec::new();
-        // In the order of the names above: the set has not changed in between.
-        self.leaving.retain(|_| match said.next() {
-            Some(Err(error)) => {
-                failed.push(error);
-                is_cluster
+        let Some((_, link)) = &mut self.link else { return };
+        let names: Vec<_> = orders.iter().map(|order| order.name.as_str()).collect();
+        for said in link.unsubscribe(&names).await {
+            if let Err(error) = &said {
+                tracing::debug!(
+                    error = error as &dyn std::error::Error,
+                    "unsubscribing from a record failed"
+                );
+                self.is_littered = self.client.is_cluster();
             }
-            _ => false,
-        });
-        for error in failed {
-            tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "unsubscribing from a record failed"
-            );
-            self.note(&Err(error));
+            self.note(&said);
         }
     }
 
@@ -178,31 +167,39 @@ impl Subscriber {
         }
     }
 
-    /// Finds out whether a link that has been quiet is still there.
+    /// Finds out whether the link is still there, and as it should be.
     async fn ask_for_a_sign(&mut self) {
-        self.leave().await;
-        if let Some((_, link)) = &mut self.link {
-            let said = link.ping().await;
-            self.note(&said);
+        self.sign_due = Instant::now() + EVERY;
+        self.drop_lost_link();
+        let Some((_, link)) = &mut self.link else { return };
+        if self.is_littered {
+            return self.lose();
         }
+        let said = link.ping().await;
+        self.note(&said);
     }
 
     /// Gives the link up if that is what an answer means.
     fn note(&mut self, said: &RedisResult<()>) {
-        if let (Err(error), Some((generation, link))) = (said, &self.link)
+        if let (Err(error), Some((_, link))) = (said, &self.link)
             && link.is_ended_by(error)
-            && let Some(channels) = self.channels.upgrade()
         {
             tracing::debug!(
                 error = error as &dyn std::error::Error,
                 "the connection that waiters rely on has failed; they look again and subscribe anew"
             );
-            channels.lose(*generation);
-            self.drop_lost_link();
+            self.lose();
         }
     }
 
-    /// Drops a link that others have found to be lost, and its subscriptions with it.
+    fn lose(&mut self) {
+        if let (Some((generation, _)), Some(channels)) = (&self.link, self.channels.upgrade()) {
+            channels.lose(*generation);
+        }
+        self.drop_lost_link();
+    }
+
+    /// Drops a link that was found to be lost, here or elsewhere, and its subscriptions with it.
     fn drop_lost_link(&mut self) {
         let current = self.channels.upgrade().map(|channels| channels.generation());
         if self
@@ -211,7 +208,7 @@ impl Subscriber {
             .is_some_and(|(generation, _)| Some(*generation) != current)
         {
             self.link = None;
-            self.leaving.clear();
+            self.is_littered = false;
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::error::backend_error;
 use crate::subscriber;
 
 /// The waiters of one backend.
+#[derive(Clone)]
 pub(crate) struct Subscriptions {
     channels: Arc<Channels>,
     orders: mpsc::UnboundedSender<Order>,
@@ -74,6 +75,17 @@ impl Subscriptions {
             Arc::downgrade(&channels),
         ));
         Self { channels, orders }
+    }
+
+    /// Whether the task that owns the link is there.
+    pub(crate) fn can_be_joined(&self) -> bool {
+        !self.orders.is_closed()
+    }
+
+    /// Tells all who wait to look again, and to subscribe anew over another link.
+    pub(crate) fn lose(&self) {
+        let generation = self.channels.generation();
+        self.channels.lose(generation);
     }
 
     /// Waits for the next message on `channel`, from a moment on that lies before this returns.

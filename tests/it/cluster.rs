@@ -1,13 +1,17 @@
 //! The promise on a Redis Cluster: three primaries, slots that move, a primary that is lost.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::http::StatusCode;
 use idem_axum::redis::ProtocolVersion;
 use idem_axum::redis::cluster::ClusterClient;
 use idem_axum::redis::cluster_read_routing::RandomReplicaStrategy;
 use idem_axum::{BackendErrorKind, RedisBackend};
+use idem_core::{Acquisition, Backend as _, Claim, Fenced, Fingerprint, IdempotencyKey, Policy, RecordKey, Scope};
 use idem_tests::{Answer, Order, Process, RedisCluster, Service, in_time, until};
 use reqwest::Method;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 const PATH: &str = "/orders/waiting-long";
@@ -179,6 +183,80 @@ async fn a_lost_primary_is_a_503_for_its_keys_alone_until_its_replica_takes_over
         assert_eq!(service.app.executions("new"), 1);
     })
     .await;
+}
+
+/// Its connections stay open and silent, which the cluster client never minds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_hangs_is_left_for_its_replica_though_other_shards_answer() {
+    in_time(async {
+        let cluster = RedisCluster::start_with_replicas().await;
+        let service = on(&cluster).await;
+        let held = keys_of(&cluster, 0, 1).await.remove(0);
+        let elsewhere = keys_of(&cluster, 1, 1).await.remove(0);
+        let order = Order::new("held").held();
+        let calls = send(&service, &held, &order, 3);
+        until("they wait", async || cluster.channels().await[0] == 1).await;
+        cluster.replicate(0).await;
+
+        cluster.freeze(0);
+        cluster.promote(0).await;
+        // The others answer all the time.
+        let (client, stop) = (service.client.clone(), watch::Sender::new(()));
+        let mut stopped = stop.subscribe();
+        let traffic = tokio::spawn(async move {
+            let order = Order::new("elsewhere");
+            while !stopped.has_changed().unwrap_or(true) {
+                let answer = client.order_at(PATH, &elsewhere, &order).send().await;
+                assert_ne!(
+                    answer.status,
+                    StatusCode::OK,
+                    "it is a 201 or, while a link opens, a 503"
+                );
+            }
+            stopped.mark_unchanged();
+        });
+
+        until("a new request of the shard runs", async || {
+            let retry = service.client.order_at(PATH, &held, &Order::new("other")).send().await;
+            retry.problem() == "key-reused"
+        })
+        .await;
+        until("they wait at the replica", async || {
+            cluster.channels_of_replicas().await == 1
+        })
+        .await;
+        stop.send_replace(());
+        traffic.await.expect("no panic");
+        service.app.open_gate();
+        assert_one_answer(calls).await;
+        assert_eq!(service.app.executions("held"), 1);
+    })
+    .await;
+}
+
+/// As when tests, each with a runtime of its own, share a backend.
+#[test]
+fn a_backend_outlives_the_runtime_that_it_was_made_on() {
+    let runtime = || {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        runtime.worker_threads(1).enable_all().build().expect("a runtime")
+    };
+    let (first, second) = (runtime(), runtime());
+    let cluster = first.block_on(RedisCluster::start());
+    let backend = first
+        .block_on(RedisBackend::connect(&cluster.url()))
+        .expect("the cluster answers");
+    let key = RecordKey::new("o", &Scope::global(), &IdempotencyKey::of("k")).expect("a valid key");
+    let claim = Claim::first(Fingerprint::NONE, &Policy::new(Duration::from_mins(1)));
+    let listening = first.block_on(backend.changed(&key)).expect("it is subscribed");
+    drop((first, listening));
+
+    second.block_on(in_time(async {
+        assert_eq!(backend.claim(&key, &claim).await.expect("SET"), Acquisition::Acquired);
+        let listening = backend.changed(&key).await.expect("it is subscribed");
+        assert_eq!(backend.release(&key, &claim).await.expect("DEL"), Fenced::Applied);
+        listening.await;
+    }));
 }
 
 /// Replicas lag, so what is asked for while a key changes has to come from its primary.

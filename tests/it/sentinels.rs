@@ -1,8 +1,13 @@
 //! The promise where sentinels say which server is the primary, and what a failover breaks.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
 use axum::Router;
 use axum::http::StatusCode;
+use futures_util::future::join_all;
 use idem_axum::{BackendErrorKind, RedisBackend};
+use idem_core::{Engine, Fingerprint, IdempotencyKey, Policy, RecordKey, Scope};
 use idem_tests::{Order, Proxy, RedisServer, Sentinels, Service, in_time, until};
 
 const PATH: &str = "/orders/waiting-long";
@@ -35,6 +40,33 @@ async fn a_replica_that_was_in_step_takes_over_records_claims_and_waiters() {
         assert!(!first.says_not_stored(), "{first:?}");
         waiting.await.expect("no panic").assert_replays(&first);
         assert_eq!(service.app.executions("held"), 1);
+    })
+    .await;
+}
+
+/// Asking a sentinel that says nothing takes longer than the deadline of a call, so finding the primary has to go on
+/// when the calls that wait for it are given up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sentinel_that_hangs_does_not_keep_the_primary_from_being_found() {
+    in_time(async {
+        let redis = Sentinels::start().await;
+        let backend = RedisBackend::connect(&redis.url()).await.expect("there is a primary");
+        let engine = Engine::new(backend).with_deadline(Duration::from_millis(300));
+        redis.freeze_the_first();
+        redis.primary.tell("CLIENT KILL TYPE normal SKIPME yes").await;
+
+        // Many at a time, none of which waits for long.
+        let keys = AtomicU32::new(0);
+        until("a claim is made", async || {
+            let claim = || async {
+                let number = keys.fetch_add(1, Ordering::Relaxed);
+                let key = RecordKey::new("o", &Scope::global(), &IdempotencyKey::of(&number)).expect("a valid key");
+                let policy = Policy::new(Duration::from_mins(1));
+                engine.claim(&key, Fingerprint::NONE, &policy).await.is_ok()
+            };
+            join_all((0..8).map(|_| claim())).await.contains(&true)
+        })
+        .await;
     })
     .await;
 }

@@ -1,5 +1,6 @@
 //! Redis over TLS, by URL and with a client that has certificates of its own.
 
+use std::cell::Cell;
 use std::fs;
 
 use axum::Router;
@@ -41,20 +42,18 @@ impl Secured {
             file("certificate.pem", &certificate.pem()),
             file("key.pem", &key.serialize_pem()),
         ];
-        let port = idem_tests::free_port();
-        let server = RedisServer::start_with(&[
-            "--tls-port",
-            &port.to_string(),
-            "--tls-ca-cert-file",
-            &files[0],
-            "--tls-cert-file",
-            &files[1],
-            "--tls-key-file",
-            &files[2],
-            "--tls-auth-clients",
-            "no",
-        ])
+        let port = Cell::new(0);
+        let server = RedisServer::start_on_ports(|tls| {
+            port.set(tls);
+            let [authority, certificate, key] = &files;
+            let settings = format!(
+                "--tls-auth-clients no --tls-port {tls} --tls-ca-cert-file {authority} --tls-cert-file {certificate} \
+                 --tls-key-file {key}"
+            );
+            settings.split(' ').map(str::to_owned).collect()
+        })
         .await;
+        let port = port.get();
         Self {
             server,
             port,

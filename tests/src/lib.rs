@@ -25,7 +25,7 @@ pub use client::{Answer, Call, Client, OTHER_TENANT, TENANT};
 pub use process::{Process, Program};
 pub use proxy::Proxy;
 pub use redis_cluster::{RedisCluster, until};
-pub use redis_server::{RedisServer, free_port};
+pub use redis_server::RedisServer;
 pub use sentinels::Sentinels;
 pub use service::Service;
 

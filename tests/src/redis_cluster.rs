@@ -1,12 +1,11 @@
 //! A real Redis Cluster of its own for a test.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, FromRedisValue};
 
 use crate::RedisServer;
-use crate::redis_server::free_port;
 
 /// How many slots the primaries share.
 const SLOTS: u16 = 16_384;
@@ -192,15 +191,21 @@ impl RedisCluster {
         .await;
     }
 
-    /// Kills a primary with SIGKILL.
-    pub fn kill(&self, primary: usize) {
-        self.primaries[primary]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .kill();
+    /// Stops a primary where it is, by SIGSTOP: its connections stay open, and nothing comes over them.
+    pub fn freeze(&self, primary: usize) {
+        self.primary(primary).freeze();
     }
 
-    /// Waits until the replica of a primary that was killed has taken its place.
+    fn primary(&self, primary: usize) -> MutexGuard<'_, RedisServer> {
+        self.primaries[primary].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Kills a primary with SIGKILL.
+    pub fn kill(&self, primary: usize) {
+        self.primary(primary).kill();
+    }
+
+    /// Waits until the replica of a primary that is lost has taken its place.
     pub async fn promote(&self, primary: usize) {
         until("the replica is the primary", async || {
             let info: String = ask(&self.replicas[primary], "INFO replication").await;
@@ -212,22 +217,13 @@ impl RedisCluster {
 
 /// A node that belongs to nobody yet. It is quick to call another one lost, and keeps serving its own slots then.
 async fn start_node() -> RedisServer {
-    let bus = free_port().to_string();
-    let arguments = [
-        "--cluster-enabled",
-        "yes",
-        "--cluster-port",
-        &bus,
-        "--cluster-node-timeout",
-        "1000",
-        "--cluster-require-full-coverage",
-        "no",
-        "--repl-diskless-sync-delay",
-        "0",
-        "--repl-ping-replica-period",
-        "1",
-    ];
-    RedisServer::start_with(&arguments).await
+    let settings = "--cluster-enabled yes --cluster-node-timeout 1000 --cluster-require-full-coverage no \
+                    --repl-diskless-sync-delay 0 --repl-ping-replica-period 1";
+    RedisServer::start_on_ports(|bus| {
+        let settings = format!("{settings} --cluster-port {bus}");
+        settings.split(' ').map(str::to_owned).collect()
+    })
+    .await
 }
 
 /// Gives the first of `nodes` their slots, lets all meet, and waits until all agree.

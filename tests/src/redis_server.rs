@@ -33,12 +33,16 @@ impl RedisServer {
 
     /// Starts a server with `arguments` for `redis-server`, which come last and so win over the usual ones.
     pub async fn start_with(arguments: &[&str]) -> Self {
-        let arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        Self::start_on_ports(|_| arguments.iter().map(|&argument| argument.to_owned()).collect()).await
+    }
+
+    /// The same with arguments that name one more free port, another one each time it turns out to be taken.
+    pub async fn start_on_ports(arguments: impl Fn(u16) -> Vec<String>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         loop {
-            let port = free_port();
+            let (port, arguments) = (free_port(), arguments(free_port()));
             let mut child = spawn(port, &folder, &arguments);
-            // It ends by itself where somebody else was faster to take the port.
+            // It ends by itself where somebody else was faster to take a port.
             if answers(&mut child, port).await {
                 return Self {
                     child,
@@ -206,7 +210,7 @@ impl Drop for RedisServer {
 }
 
 /// A port that was free a moment ago.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("it is bound").port()
 }
@@ -233,7 +237,7 @@ fn spawn(port: u16, folder: &TempDir, arguments: &[String]) -> Child {
 }
 
 /// Waits until the child answers; false if it ends before.
-async fn answers(child: &mut Child, port: u16) -> bool {
+pub(crate) async fn answers(child: &mut Child, port: u16) -> bool {
     let patience = Instant::now() + Duration::from_secs(30);
     let client = redis::Client::open(("127.0.0.1", port)).expect("a valid address");
     loop {

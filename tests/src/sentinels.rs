@@ -6,8 +6,9 @@ use std::process::{Child, Stdio};
 use tempfile::TempDir;
 
 use crate::RedisServer;
+use crate::process::signal;
 use crate::redis_cluster::until;
-use crate::redis_server::{free_port, redis_server};
+use crate::redis_server::{answers, free_port, redis_server};
 
 /// What the sentinels call the primary.
 const NAME: &str = "orders";
@@ -41,7 +42,10 @@ impl Sentinels {
             info.contains("master_link_status:up")
         })
         .await;
-        let watchers: Vec<_> = (0..3).map(|_| Sentinel::start(&port)).collect();
+        let mut watchers = Vec::new();
+        for _ in 0..3 {
+            watchers.push(Sentinel::start(&port).await);
+        }
         for sentinel in &watchers {
             until("the sentinels know each other", async || {
                 let info = info(&sentinel.url(), "sentinel").await.unwrap_or_default();
@@ -64,6 +68,11 @@ impl Sentinels {
             .map(|it| format!("127.0.0.1:{}", it.port))
             .collect();
         format!("redis+sentinel://{}/{NAME}", hosts.join(","))
+    }
+
+    /// Stops the sentinel that a client asks first where it is, by SIGSTOP: it takes connections and says nothing.
+    pub fn freeze_the_first(&self) {
+        signal(self.watchers[0].child.id(), "-STOP");
     }
 
     /// Waits until the replica has as much as the primary.
@@ -93,27 +102,32 @@ impl Sentinels {
 }
 
 impl Sentinel {
-    fn start(primary: &str) -> Self {
+    async fn start(primary: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let port = free_port();
         let path = folder.path().join("sentinel.conf");
-        let settings = format!(
-            "bind 127.0.0.1\nport {port}\ndir {}\nsentinel monitor {NAME} 127.0.0.1 {primary} 2\nsentinel \
-             down-after-milliseconds {NAME} 500\nsentinel failover-timeout {NAME} 3000\n",
-            folder.path().display()
-        );
-        fs::write(&path, settings).expect("the folder is ours");
-        let child = redis_server()
-            .arg(&path)
-            .arg("--sentinel")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server starts; `cargo xtask setup` installs it");
-        Self {
-            child,
-            port,
-            _folder: folder,
+        loop {
+            let port = free_port();
+            let settings = format!(
+                "bind 127.0.0.1\nport {port}\ndir {}\nsentinel monitor {NAME} 127.0.0.1 {primary} 2\nsentinel \
+                 down-after-milliseconds {NAME} 500\nsentinel failover-timeout {NAME} 3000\n",
+                folder.path().display()
+            );
+            fs::write(&path, settings).expect("the folder is ours");
+            let mut child = redis_server()
+                .arg(&path)
+                .arg("--sentinel")
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .spawn()
+                .expect("redis-server starts; `cargo xtask setup` installs it");
+            // It ends by itself where somebody else was faster to take the port.
+            if answers(&mut child, port).await {
+                return Self {
+                    child,
+                    port,
+                    _folder: folder,
+                };
+            }
         }
     }
 
