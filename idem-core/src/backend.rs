@@ -203,12 +203,13 @@ pub struct BackendError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BackendErrorKind {
-    /// The store cannot be reached, or the connection was lost. Trying again later may help.
+    /// The store cannot be reached, the connection was lost, or it is out of something that comes back by itself, such
+    /// as memory or a replica. Trying again later may help.
     Unavailable,
     /// No answer came within the deadline; the call may still take effect. Trying again later may help.
     Timeout,
-    /// The store answered that it will not: no permission, out of memory. Trying again helps once an
-    /// operator has acted; the source says on what.
+    /// The store answered that it will not, for want of a permission for example. Trying again helps once an operator
+    /// has acted; the source says on what.
     Refused,
     /// What is stored under the key is not a record this version can read. Trying again does not help.
     Unreadable,

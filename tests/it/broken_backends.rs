@@ -1,7 +1,7 @@
 //! Each clause of the conformance kit can fail: on a backend that breaks just that clause.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use idem_core::conformance as kit;
@@ -26,11 +26,22 @@ enum Defect {
     ARepeatedCompletionProlongs,
     ALapsedOwnerIsSuperseded,
     ReleasingDoesNothing,
-    TokensAreIgnored,
+    CompletingIgnoresTokens,
+    RenewingIgnoresTokens,
+    ReleasingIgnoresTokens,
+    ARepeatedReleaseIsApplied,
     PayloadsEndAtNul,
     ScopesAreIgnored,
-    NobodyIsTold,
+    NobodyIsToldOfACompletion,
+    NobodyIsToldOfARelease,
     TheUnreadableIsAbsent,
+}
+
+/// How a claim ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    Completion,
+    Release,
 }
 
 /// The memory backend with a defect.
@@ -40,6 +51,8 @@ struct Broken {
     defect: Option<Defect>,
     /// What can no longer be read.
     spoiled: Mutex<HashSet<RecordKey>>,
+    /// How the claims of keys last ended.
+    last: Arc<Mutex<HashMap<RecordKey, Event>>>,
     /// Completions, from when they were last written.
     prolonged: Mutex<HashMap<RecordKey, (Record, Instant)>>,
 }
@@ -50,12 +63,17 @@ impl Broken {
             inner: MemoryBackend::new(),
             defect,
             spoiled: Mutex::default(),
+            last: Arc::default(),
             prolonged: Mutex::default(),
         }
     }
 
     fn has(&self, defect: Defect) -> bool {
         self.defect == Some(defect)
+    }
+
+    fn ends(&self, key: &RecordKey, event: Event) {
+        self.last.lock().expect("nothing panics").insert(key.clone(), event);
     }
 
     /// What comes of reading a record that was spoiled; `None` where it was not.
@@ -177,7 +195,11 @@ impl Backend for Broken {
         if self.has(Defect::RenewingDoesNothing) {
             return Ok(Fenced::Applied);
         }
-        self.inner.renew(key, claim).await
+        let mut claim = claim.clone();
+        if self.has(Defect::RenewingIgnoresTokens) {
+            claim = self.owner(key, &claim).await?;
+        }
+        self.inner.renew(key, &claim).await
     }
 
     async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
@@ -189,7 +211,7 @@ impl Backend for Broken {
             return Ok(Fenced::Superseded);
         }
         let mut claim = claim.clone();
-        if self.has(Defect::TokensAreIgnored) {
+        if self.has(Defect::CompletingIgnoresTokens) {
             claim = self.owner(key, &claim).await?;
         }
         if self.has(Defect::CompletionsExpireEarly) {
@@ -200,6 +222,7 @@ impl Backend for Broken {
             let end = payload.iter().position(|byte| *byte == 0);
             payload.truncate(end.unwrap_or(payload.len()));
         }
+        self.ends(key, Event::Completion);
         let settled = self.inner.complete(key, &claim, &completion).await?;
         if self.has(Defect::ARepeatedCompletionProlongs) && settled == Fenced::Applied {
             let fingerprint = claim.fingerprint;
@@ -220,14 +243,34 @@ impl Backend for Broken {
         if self.has(Defect::ReleasingDoesNothing) {
             return Ok(Fenced::Applied);
         }
-        self.inner.release(&self.key(key), claim).await
+        let key = &self.key(key);
+        let mut claim = claim.clone();
+        if self.has(Defect::ReleasingIgnoresTokens) {
+            claim = self.owner(key, &claim).await?;
+        }
+        self.ends(key, Event::Release);
+        let released = self.inner.release(key, &claim).await?;
+        if self.has(Defect::ARepeatedReleaseIsApplied) {
+            return Ok(Fenced::Applied);
+        }
+        Ok(released)
     }
 
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
-        if self.has(Defect::NobodyIsTold) {
-            return Ok(Changed::new(std::future::pending()));
-        }
-        self.inner.changed(key).await
+        let changed = self.inner.changed(key).await?;
+        let untold = match self.defect {
+            Some(Defect::NobodyIsToldOfACompletion) => Event::Completion,
+            Some(Defect::NobodyIsToldOfARelease) => Event::Release,
+            _ => return Ok(changed),
+        };
+        let (last, key) = (self.last.clone(), key.clone());
+        Ok(Changed::new(async move {
+            changed.await;
+            let is_untold = last.lock().expect("nothing panics").get(&key) == Some(&untold);
+            if is_untold {
+                std::future::pending::<()>().await;
+            }
+        }))
     }
 }
 
@@ -256,10 +299,10 @@ clauses_fail! {
     clause_07_a_completion_stays_for_its_ttl on CompletionsExpireEarly
     clause_07_and_08_a_lapsed_owner_that_was_not_superseded_completes_and_releases on ALapsedOwnerIsSuperseded
     clause_08_a_release_makes_the_key_absent on ReleasingDoesNothing
-    clause_09_a_superseded_owner_changes_nothing on TokensAreIgnored
+    clause_09_a_superseded_owner_changes_nothing on CompletingIgnoresTokens
     clause_10_payloads_come_back_byte_for_byte on PayloadsEndAtNul
     clause_12_keys_do_not_touch_each_other on ScopesAreIgnored
-    clause_13_whoever_listens_is_told_of_a_completion_and_of_a_release on NobodyIsTold
+    clause_13_whoever_listens_is_told_of_a_completion_and_of_a_release on NobodyIsToldOfACompletion
 }
 
 mod also {
@@ -268,6 +311,17 @@ mod also {
     clauses_fail! {
         clause_04_a_lease_lapses_and_the_claim_stays_in_place_until_its_ttl on LapsedClaimsVanish
         clause_07_neither_reading_nor_repeating_prolongs_a_completion on ARepeatedCompletionProlongs
+        clause_08_a_release_makes_the_key_absent on ARepeatedReleaseIsApplied
+        clause_09_a_superseded_owner_changes_nothing on RenewingIgnoresTokens
+        clause_13_whoever_listens_is_told_of_a_completion_and_of_a_release on NobodyIsToldOfARelease
+    }
+}
+
+mod and {
+    use super::*;
+
+    clauses_fail! {
+        clause_09_a_superseded_owner_changes_nothing on ReleasingIgnoresTokens
     }
 }
 

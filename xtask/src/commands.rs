@@ -44,11 +44,21 @@ pub(crate) fn lint() -> Result<(), String> {
     )
 }
 
-/// What of the integration tests needs a server.
-const ON_SERVERS: [&str; 5] = ["cluster", "conformance::redis", "redis", "sentinels", "waiting"];
+/// What of the integration tests is about a server: deployments, faults, waiting and the contract. The rest needs one and
+/// does not depend on which.
+const ON_SERVERS: [&str; 8] = [
+    "cluster::",
+    "conformance::redis",
+    "crashes::",
+    "lab::",
+    "outages::",
+    "redis::",
+    "sentinels::",
+    "waiting::",
+];
 
 /// Every test of the workspace. A documentation test is a test like any other, so one call runs all of them; those that
-/// need a server then run on another one.
+/// are about a server then run on another one.
 pub(crate) fn test() -> Result<(), String> {
     cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"], &[])?;
     let valkey = servers::valkey()?;

@@ -247,6 +247,11 @@ pub async fn clause_08_a_release_makes_the_key_absent<S: Subject>(subject: S) {
     let mine = claim(LONG, LONG);
     assert_eq!(kit.claim(&key, &mine).await, Acquisition::Acquired);
     assert_eq!(kit.release(&key, &mine).await, Fenced::Applied);
+    assert_eq!(
+        kit.release(&key, &mine).await,
+        Fenced::Superseded,
+        "nothing is left of it"
+    );
     assert_eq!(kit.claim(&key, &claim(LONG, LONG)).await, Acquisition::Acquired);
 }
 

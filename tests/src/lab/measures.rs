@@ -29,6 +29,10 @@ pub struct Measures {
     crowd: Vec<Duration>,
     frozen: Vec<Duration>,
     killed: Vec<Duration>,
+    /// From the death of an owner until one that waited has run in its place, with a lease of two seconds.
+    inherited: Duration,
+    /// From the end of a handler until its client has the 201, while Redis is frozen.
+    answered: Duration,
 }
 
 /// What as many waiters on as many keys cost the process that they wait in.
@@ -56,6 +60,8 @@ impl Measures {
         redis.kill();
         let killed = refusals(&process.client).await;
         Self {
+            inherited: inherited(binary).await,
+            answered: answered(binary).await,
             waiting,
             crowd,
             frozen,
@@ -108,6 +114,45 @@ async fn crowd(binary: &Path) -> Vec<Duration> {
     let mut times: Vec<_> = answers.iter().map(later).collect();
     times.sort_unstable();
     times
+}
+
+/// How long a waiter waits for its turn when the owner of the claim is killed.
+async fn inherited(binary: &Path) -> Duration {
+    let redis = RedisServer::start().await;
+    let [mut owner, other] = [(); 2].map(|()| Process::start(binary, &redis.url()));
+    let order = Order::new("inherited").held();
+    let first = tokio::spawn(owner.client.order_at("/orders/waiting", "inherited", &order).try_send());
+    redis.wait_for_calls("set", 1).await;
+    let waiter = tokio::spawn(other.client.order_at("/orders/waiting", "inherited", &order).send());
+    redis.wait_for_calls("pttl", 2).await;
+    other.client.call(Method::POST, "/gate").send().await;
+    owner.kill();
+    let died = Instant::now();
+    let answer = waiter.await.expect("no panic");
+    assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+    let waited = died.elapsed();
+    assert!(first.await.expect("no panic").is_err(), "its process is dead");
+    waited
+}
+
+/// How long a client waits for its answer when its outcome cannot be recorded.
+async fn answered(binary: &Path) -> Duration {
+    let redis = RedisServer::start().await;
+    let process = Process::start(binary, &redis.url());
+    let order = Order::new("answered").held();
+    let call = tokio::spawn(process.client.order("answered", &order).send());
+    redis.wait_for_calls("set", 1).await;
+    redis.freeze();
+    process.client.call(Method::POST, "/gate").send().await;
+    let ended = Instant::now();
+    let answer = call.await.expect("no panic");
+    let waited = ended.elapsed();
+    redis.thaw();
+    assert!(
+        answer.status == StatusCode::CREATED && answer.says_not_stored(),
+        "{answer:?}"
+    );
+    waited
 }
 
 impl Waiting {
@@ -176,6 +221,12 @@ impl fmt::Display for Measures {
         ] {
             let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
             writeln!(f, "{what:<42}{:>8}{:>8} ms", median.as_millis(), longest.as_millis())?;
+        }
+        for (what, time) in [
+            ("201 while Redis is frozen", self.answered),
+            ("dead owner's claim inherited, lease of 2 s", self.inherited),
+        ] {
+            writeln!(f, "{what:<42}{:>8} ms", time.as_millis())?;
         }
         let Waiting {
             listening,
