@@ -130,9 +130,9 @@ async fn inherited(binary: &Path) -> Duration {
     let died = Instant::now();
     let answer = waiter.await.expect("no panic");
     assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
-    let waited = died.elapsed();
+    let inherited = died.elapsed();
     assert!(first.await.expect("no panic").is_err(), "its process is dead");
-    waited
+    inherited
 }
 
 /// How long a client waits for its answer when its outcome cannot be recorded.
