@@ -12,6 +12,7 @@ mod broken_backends;
 mod cluster;
 mod compile_fail;
 mod conformance;
+mod contract;
 mod crashes;
 mod disconnects;
 mod duplicates;

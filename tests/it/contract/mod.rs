@@ -1,0 +1,164 @@
+//! The contract of `docs/http.md` as tables of cases, each with its source, over real sockets: on every backend, over both
+//! versions of HTTP.
+//!
+//! Owns how a case is played. All cases of one backend and version share one service, and all that fail are reported
+//! together by name. `cargo test -p idem-tests --test it contract -- --nocapture` lists them.
+
+mod case;
+mod expiry;
+mod in_flight;
+mod keys;
+mod malformed_keys;
+mod methods;
+mod mismatches;
+mod player;
+mod problems;
+mod replays;
+mod scopes;
+mod stage;
+mod statuses;
+mod wire;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use idem_axum::{Backend, MemoryBackend, RedisBackend};
+use idem_tests::{Client, RedisServer, in_time};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use self::case::Case;
+use self::player::Player;
+use self::stage::Stage;
+use self::wire::Wire;
+
+/// How many cases are played at the same time.
+const AT_ONCE: usize = 16;
+/// How long one may take before it counts as hanging; far above what any takes.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+fn tables() -> Vec<(&'static str, Vec<Case>)> {
+    vec![
+        (
+            "keys",
+            [keys::cases(), malformed_keys::cases()].into_iter().flatten().collect(),
+        ),
+        (
+            "replay",
+            [replays::cases(), in_flight::cases()].into_iter().flatten().collect(),
+        ),
+        ("mismatch", mismatches::cases()),
+        ("statuses", statuses::cases()),
+        ("methods", methods::cases()),
+        ("scope", scopes::cases()),
+        ("expiry", expiry::cases()),
+        ("problems", problems::cases()),
+    ]
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Version {
+    Http1,
+    Http2,
+}
+
+/// Plays every case, and fails with the names of all that fail.
+async fn play_all(backend: impl Backend, redis: Option<RedisServer>, version: Version) {
+    let stage = Stage::default();
+    let service = stage::serve(backend, redis, stage.clone()).await;
+    let wire = match version {
+        Version::Http1 => Wire::Http1(service.address),
+        Version::Http2 => Wire::Http2(Client::http2(&format!("http://{}", service.address))),
+    };
+    let permits = Arc::new(Semaphore::new(AT_ONCE));
+    let mut playing = JoinSet::new();
+    for (table, case) in tables()
+        .into_iter()
+        .flat_map(|(table, cases)| cases.into_iter().map(move |case| (table, case)))
+    {
+        let name = format!("{table}: {} ({})", case.name, case.source);
+        if let (Version::Http2, Some(why)) = (version, case.only_http1) {
+            println!("left out, as HTTP/2 has {why}: {name}");
+            continue;
+        }
+        let scene = stage.set(case.name, case.made.clone(), case.holds());
+        let player = Player::new(wire.clone(), scene, &service);
+        let permits = permits.clone();
+        playing.spawn(async move {
+            let _permit = permits.acquire_owned().await.expect("it is never closed");
+            let task = tokio::spawn(async move { tokio::time::timeout(PATIENCE, player.play(&case)).await });
+            let failure = match task.await {
+                Ok(Ok(())) => None,
+                Ok(Err(_elapsed)) => Some("it hangs".to_owned()),
+                Err(panic) => Some(message(panic)),
+            };
+            (name, failure)
+        });
+    }
+    let mut failures = BTreeSet::new();
+    while let Some(played) = playing.join_next().await {
+        match played.expect("a player's panic is caught") {
+            (name, None) => println!("ok: {name}"),
+            (name, Some(failure)) => drop(failures.insert(format!("{name}: {failure}"))),
+        }
+    }
+    let failures: Vec<_> = failures.into_iter().collect();
+    assert!(
+        failures.is_empty(),
+        "{} cases fail:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+}
+
+fn message(panic: tokio::task::JoinError) -> String {
+    let panic = panic.into_panic();
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default()
+}
+
+async fn on_redis(version: Version) {
+    let server = RedisServer::start().await;
+    let backend = RedisBackend::connect(&server.url()).await.expect("the server answers");
+    play_all(backend, Some(server), version).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_case_holds_in_memory_over_http_1() {
+    in_time(play_all(MemoryBackend::new(), None, Version::Http1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_case_holds_in_memory_over_http_2() {
+    in_time(play_all(MemoryBackend::new(), None, Version::Http2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_case_holds_on_redis_over_http_1() {
+    in_time(on_redis(Version::Http1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_case_holds_on_redis_over_http_2() {
+    in_time(on_redis(Version::Http2)).await;
+}
+
+#[test]
+fn no_two_cases_are_one() {
+    let tables = tables();
+    for (table, cases) in &tables {
+        println!("{table}: {}", cases.len());
+    }
+    let cases: Vec<_> = tables.iter().flat_map(|(_, cases)| cases).collect();
+    let names: BTreeSet<_> = cases.iter().map(|case| case.name).collect();
+    assert_eq!(names.len(), cases.len());
+    let mut played = BTreeSet::new();
+    for case in &cases {
+        let script = format!("{:?} {:?}", case.made, case.script);
+        assert!(played.insert(script), "{} is another one under a new name", case.name);
+        assert!(!case.source.is_empty() && !case.name.contains('|'), "{}", case.name);
+    }
+    assert!(cases.len() >= 120, "{}", cases.len());
+}
