@@ -79,7 +79,7 @@ async fn panicking() -> StatusCode {
 }
 
 /// Whoever comes after the panic waits until the claim has lapsed.
-#[idempotent(ttl = "1m", scope = global, after_crash = "refuse", lease = "100ms", in_flight = "wait", wait = "50s")]
+#[idempotent(ttl = "1m", scope = global, after_crash = "refuse", lease = "1s", in_flight = "wait", wait = "50s")]
 async fn refusing() -> StatusCode {
     panic!("in a handler, on purpose")
 }

@@ -20,7 +20,7 @@ use axum::{Extension, Json, Router};
 use futures_util::{StreamExt as _, stream};
 use http_body_util::BodyExt as _;
 use idem_axum::{Backend, Idempotency, IdempotencyProblem, ProblemDetails, RedisBackend, idempotent};
-use idem_tests::{App, RedisServer, Service};
+use idem_tests::{App, PATIENCE, RedisServer, Service};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -220,7 +220,7 @@ handlers! { |caller, body|
     accepting: (ttl = "1m", scope = caller, in_flight = "accept") Bytes;
     waiting: (ttl = "1m", scope = caller, in_flight = "wait", wait = "30s") Bytes;
     impatient: (ttl = "1m", scope = caller, in_flight = "wait", wait = "100ms") Bytes;
-    refusing: (ttl = "1m", scope = caller, after_crash = "refuse", lease = "100ms", in_flight = "wait", wait = "30s") Bytes;
+    refusing: (ttl = "1m", scope = caller, after_crash = "refuse", lease = "3s", in_flight = "wait", wait = "30s") Bytes;
     successes: (ttl = "1m", scope = caller, store = "success") Bytes;
     everything: (ttl = "1m", scope = caller, store = "all") Bytes;
     sixteen: (ttl = "1m", scope = caller, max_response = "16B") Bytes;
@@ -234,7 +234,7 @@ handlers! { |caller, body|
     nested: (ttl = "1m", scope = (caller, (caller.a, caller.b))) Bytes;
     by_a: (ttl = "1m", scope = caller.a) Bytes;
     brief: (ttl = "500ms", scope = caller) Bytes;
-    brief_unknown: (ttl = "500ms", scope = caller, after_crash = "refuse", lease = "100ms", in_flight = "wait", wait = "30s") Bytes;
+    brief_unknown: (ttl = "500ms", scope = caller, after_crash = "refuse", lease = "3s", in_flight = "wait", wait = "30s") Bytes;
     unprotected: (ttl = "1m", scope = caller, on_outage = "run") Bytes;
 }
 
@@ -316,7 +316,8 @@ pub(super) async fn serve(backend: impl Backend, redis: Option<RedisServer>, sta
     let mut killed = RedisServer::start().await;
     let down = RedisBackend::connect(&killed.url()).await.expect("the server answers");
     killed.kill();
-    let idempotency = Idempotency::new(backend);
+    // How long a call may take is nothing that cases are about.
+    let idempotency = Idempotency::new(backend).with_deadline(PATIENCE);
     let routes = routes(&idempotency, &Idempotency::new(down), stage.clone());
     let mut service = Service::wrapped(idempotency, routes, |router| {
         let unlayered = Router::new().route("/unlayered", post(plain)).layer(Extension(stage));
