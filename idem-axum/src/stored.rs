@@ -1,18 +1,18 @@
 //! A response as the bytes of a record's payload.
 //!
-//! Owns the layout; golden bytes below freeze it. Integers are big-endian. The versions differ in one thing: whether the
-//! client was told the body's length before the body. A replay tells as much, so that what looks at it on its way, such
-//! as a compression layer, treats both alike.
+//! Owns the layout; golden bytes below freeze it. Integers are big-endian.
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 0 | version: 1, the length was told; 2, it was not |
-//! | 1..3 | status |
-//! | 3..5 | number of header lines |
+//! | 0 | version, 1 |
+//! | 1 | 1 if the client was told the body's length before the body, 0 if it was not |
+//! | 2..4 | status |
+//! | 4..6 | number of header lines |
 //! | per line | length of the name as u8, name, length of the value as u32, value |
 //! | rest | body |
 //!
-//! Repeated lines are kept in order, and so are values that are not text.
+//! Repeated lines are kept in order, and so are values that are not text. A replay tells the length if the first answer
+//! did, so that what looks at it on its way, such as a compression layer, treats both alike.
 
 use std::convert::Infallible;
 
@@ -26,14 +26,15 @@ use futures_util::stream;
 use http_body::Frame;
 use http_body_util::StreamBody;
 
-const LENGTH_TOLD: u8 = 1;
-const LENGTH_NOT_TOLD: u8 = 2;
+const VERSION: u8 = 1;
+const NOT_TOLD: u8 = 0;
+const TOLD: u8 = 1;
 
 /// The payload of a response up to its body, or `None` if it does not fit the layout. Headers in `unstored` are left out.
 pub(crate) fn encode_head(parts: &Parts, unstored: &[HeaderName]) -> Option<Vec<u8>> {
     let is_stored = |name: &HeaderName| is_kept(name, &parts.headers) && !unstored.contains(name);
     let lines = || parts.headers.iter().filter(|(name, _)| is_stored(name));
-    let mut payload = vec![LENGTH_TOLD];
+    let mut payload = vec![VERSION, TOLD];
     payload.extend_from_slice(&parts.status.as_u16().to_be_bytes());
     payload.extend_from_slice(&u16::try_from(lines().count()).ok()?.to_be_bytes());
     for (name, value) in lines() {
@@ -47,8 +48,8 @@ pub(crate) fn encode_head(parts: &Parts, unstored: &[HeaderName]) -> Option<Vec<
 
 /// Says of a payload that its client was not told the body's length before the body.
 pub(crate) fn mark_length_not_told(payload: &mut [u8]) {
-    if let Some(version) = payload.first_mut() {
-        *version = LENGTH_NOT_TOLD;
+    if let Some(told) = payload.get_mut(1) {
+        *told = NOT_TOLD;
     }
 }
 
@@ -69,11 +70,11 @@ fn names(headers: &HeaderMap, name: &HeaderName) -> bool {
         .any(|listed| listed.trim().eq_ignore_ascii_case(name.as_str()))
 }
 
-/// Reads a payload back; `None` if it is not one of these versions.
+/// Reads a payload back; `None` if it is not one of this version.
 pub(crate) fn decode(mut payload: Bytes) -> Option<Response> {
-    let body: fn(Bytes) -> Body = match payload.try_get_u8().ok()? {
-        LENGTH_TOLD => Body::from,
-        LENGTH_NOT_TOLD => of_untold_length,
+    let body: fn(Bytes) -> Body = match (payload.try_get_u8().ok()?, payload.try_get_u8().ok()?) {
+        (VERSION, TOLD) => Body::from,
+        (VERSION, NOT_TOLD) => of_untold_length,
         _ => return None,
     };
     let status = StatusCode::from_u16(payload.try_get_u16().ok()?).ok()?;
@@ -134,16 +135,16 @@ mod tests {
         (collected.expect("no failure").to_bytes(), told)
     }
 
-    const GOLDEN: &[u8] = b"\x01\x00\xC9\x00\x03\x01a\0\0\0\x011\x01a\0\0\0\0\x01b\0\0\0\x01\xFF\0body";
+    const GOLDEN: &[u8] = b"\x01\x01\x00\xC9\x00\x03\x01a\0\0\0\x011\x01a\0\0\0\0\x01b\0\0\0\x01\xFF\0body";
 
     #[test]
-    fn payloads_of_both_versions_are_frozen() {
+    fn payloads_of_version_1_are_frozen() {
         let lines: &[(&str, &[u8])] = &[("a", b"1"), ("b", b"\xFF"), ("a", b"")];
         let mut payload = [head(lines), b"\0body".to_vec()].concat();
         assert_eq!(payload, GOLDEN);
         mark_length_not_told(&mut payload);
-        assert_eq!(payload[0], 2);
-        assert_eq!(payload[1..], GOLDEN[1..]);
+        assert_eq!(payload[..2], [1, 0]);
+        assert_eq!(payload[2..], GOLDEN[2..]);
         for (payload, told) in [(GOLDEN.to_vec(), true), (payload, false)] {
             let response = decode(payload.into()).expect("a payload");
             assert_eq!(response.status(), StatusCode::CREATED);
@@ -180,19 +181,19 @@ mod tests {
         for len in 0..head.len() {
             assert!(decode(Bytes::copy_from_slice(&head[..len])).is_none(), "{len}");
         }
-        for version in [0, 3, 255] {
+        for start in [[0, 1], [2, 1], [255, 0], [1, 2], [1, 255]] {
             let mut other = head.clone();
-            other[0] = version;
-            assert!(decode(other.into()).is_none());
+            other[..2].copy_from_slice(&start);
+            assert!(decode(other.into()).is_none(), "{start:?}");
         }
         let mut no_status = head;
-        no_status[1] = 0xFF;
+        no_status[2] = 0xFF;
         assert!(decode(no_status.into()).is_none());
     }
 
     #[test]
     fn more_lines_than_a_response_can_have_are_none() {
-        let mut payload = vec![LENGTH_TOLD, 0, 200, 0xFF, 0xFF];
+        let mut payload = vec![VERSION, TOLD, 0, 200, 0xFF, 0xFF];
         assert!(decode(payload.clone().into()).is_none());
         for line in 0..0xFFFF {
             let name = format!("x-{line}");
