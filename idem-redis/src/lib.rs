@@ -39,6 +39,8 @@ mod check;
 mod client;
 mod connection;
 mod error;
+#[cfg(fuzzing)]
+mod fuzz;
 mod link;
 mod record;
 mod scripts;
@@ -49,3 +51,10 @@ pub use backend::RedisBackend;
 pub use client::RedisClient;
 /// The Redis client whose types [`RedisClient`] is made from.
 pub use redis;
+
+/// The door for the targets in `fuzz`. Not part of the public interface.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod __fuzz {
+    pub use crate::fuzz::read_and_write;
+}

@@ -110,6 +110,9 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn claim() -> Claim {
@@ -174,6 +177,62 @@ mod tests {
         for bytes in wrong {
             let error = decode(&bytes.clone().into()).expect_err("not a record");
             assert_eq!(error.kind(), BackendErrorKind::Unreadable, "{bytes:?}");
+        }
+    }
+
+    prop_compose! {
+        fn any_claim()(
+            token: [u8; Token::LEN],
+            attempt: u32,
+            fingerprint: [u8; Fingerprint::LEN - 1],
+            scheme: u8,
+            ttl: u64,
+            lease: u64,
+        ) -> Claim {
+            Claim {
+                token: Token::from_bytes(token),
+                attempt,
+                fingerprint: Fingerprint::new(scheme, fingerprint),
+                lease: Duration::from_millis(lease),
+                ttl: Duration::from_millis(ttl),
+            }
+        }
+    }
+
+    fn any_completion() -> impl Strategy<Value = Completion> {
+        let stored = vec(any::<u8>(), 0..200).prop_map(|payload| Completion::Stored(payload.into()));
+        prop_oneof![stored, Just(Completion::NotStored)]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 1_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_is_written_is_read_back(claim in any_claim(), completion in any_completion()) {
+            let claimed = decode(&encode_claim(&claim).into()).expect("a record");
+            prop_assert_eq!(claimed, Stored::Claimed(claim.clone()));
+            let completed = decode(&encode_completion(&claim, &completion).into()).expect("a record");
+            prop_assert_eq!(completed, Stored::Completed { fingerprint: claim.fingerprint, completion });
+        }
+
+        #[test]
+        fn no_bytes_make_decoding_panic(bytes in vec(any::<u8>(), 0..200)) {
+            let _ = decode(&bytes.into());
+        }
+
+        #[test]
+        fn no_change_to_a_value_makes_decoding_panic(
+            claim in any_claim(),
+            completion in prop::option::of(any_completion()),
+            changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+            len: prop::sample::Index,
+        ) {
+            let mut value = completion.map_or_else(|| encode_claim(&claim), |known| encode_completion(&claim, &known));
+            for (at, byte) in changes {
+                *at.get_mut(&mut value) = byte;
+            }
+            value.truncate(len.index(value.len() + 1));
+            let _ = decode(&value.into());
         }
     }
 }

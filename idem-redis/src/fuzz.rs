@@ -1,0 +1,29 @@
+//! What fuzz targets reach of the inside: what reads values that somebody else may have written.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use idem_core::{Claim, Token};
+
+use crate::record::{Stored, decode, encode_claim, encode_completion};
+
+/// A stored value as it is written after it was read. Of a completed one, reading leaves out whose it was.
+#[must_use]
+pub fn read_and_write(value: &[u8]) -> Option<Vec<u8>> {
+    Some(match decode(&Bytes::copy_from_slice(value)).ok()? {
+        Stored::Claimed(claim) => encode_claim(&claim),
+        Stored::Completed {
+            fingerprint,
+            completion,
+        } => {
+            let claim = Claim {
+                token: Token::from_bytes([0; Token::LEN]),
+                attempt: 0,
+                fingerprint,
+                lease: Duration::ZERO,
+                ttl: Duration::ZERO,
+            };
+            encode_completion(&claim, &completion)
+        }
+    })
+}
