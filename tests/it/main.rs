@@ -16,6 +16,7 @@ mod contract;
 mod crashes;
 mod disconnects;
 mod duplicates;
+mod generated_responses;
 mod handlers;
 mod lab;
 mod leaks;

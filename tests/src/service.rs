@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use axum::Router;
+use axum::serve::ListenerExt as _;
 use idem_axum::{Backend, Idempotency, MemoryBackend, RedisBackend};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -51,6 +52,8 @@ impl Service {
         let router = wrap(router);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
+        // Small pieces of a streamed body wait for each other's acknowledgement otherwise.
+        let listener = listener.tap_io(|stream| stream.set_nodelay(true).expect("it is open"));
         let serving = tokio::spawn(async move {
             axum::serve(listener, router).await.expect("serving never ends");
         });
