@@ -206,12 +206,12 @@ mod tests {
 
     fn any_name() -> impl Strategy<Value = HeaderName> {
         // A hop-by-hop one is not among them: each has another letter, or is no token of these.
-        "[a-z0-9_~-]{0,40}x".prop_map(|name| name.parse().expect("a header name"))
+        "[a-z0-9_~-]{0,8}x".prop_map(|name| name.parse().expect("a header name"))
     }
 
     fn any_value() -> impl Strategy<Value = HeaderValue> {
         let byte = prop_oneof![Just(b'\t'), b' '..=b'~', 128_u8..];
-        vec(byte, 0..80).prop_map(|bytes| HeaderValue::from_bytes(&bytes).expect("a header value"))
+        vec(byte, 0..20).prop_map(|bytes| HeaderValue::from_bytes(&bytes).expect("a header value"))
     }
 
     proptest! {
@@ -220,8 +220,8 @@ mod tests {
         #[test]
         fn every_status_line_and_byte_comes_back(
             status in 100_u16..=999,
-            lines in vec((any_name(), any_value()), 0..20),
-            body in vec(any::<u8>(), 0..200),
+            lines in vec((any_name(), any_value()), 0..6),
+            body in vec(any::<u8>(), 0..50),
             told: bool,
         ) {
             let mut response = Response::new(());
