@@ -18,6 +18,8 @@ mod stored;
 pub use idem_core::{Backend, BackendError, BackendErrorKind, MemoryBackend};
 #[cfg(feature = "macros")]
 pub use idem_macros::idempotent;
+#[cfg(feature = "postgres")]
+pub use idem_postgres::{PostgresBackend, sqlx};
 #[cfg(feature = "redis")]
 pub use idem_redis::{RedisBackend, RedisClient, redis};
 

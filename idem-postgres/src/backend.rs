@@ -1,0 +1,280 @@
+//! The backend itself: statements out, records in.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use idem_core::{
+    Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, Record, RecordKey,
+};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{FromRow as _, PgPool, Postgres, SqlStr};
+
+use crate::error::backend_error;
+use crate::migrations;
+use crate::record::{self, Id, millis};
+use crate::subscriptions::Subscriptions;
+use crate::sweeper::{self, Sweeper};
+use crate::table::{Name, Table};
+
+/// How often a look at a record that keeps changing is repeated before the call is given up as unavailable.
+const LOOKS: usize = 8;
+
+/// Records in a table of Postgres, shared by every process that uses it.
+///
+/// Clones share the application's pool, the connection that waiters rely on, and the sweeper. Calls have no deadline of
+/// their own; the engine's ends them.
+#[derive(Clone)]
+pub struct PostgresBackend {
+    table: Table,
+    subscriptions: Arc<OnceLock<Subscriptions>>,
+    sweeper: Option<Arc<Sweeper>>,
+}
+
+impl PostgresBackend {
+    /// Records in the table `public.idem_records` of the database that `pool` leads to, which
+    /// [`migrate`](Self::migrate) makes.
+    #[must_use]
+    pub fn new(pool: PgPool) -> Self {
+        Self {
+            table: Table::new(pool, Name::new()),
+            subscriptions: Arc::default(),
+            sweeper: None,
+        }
+    }
+
+    /// Puts the table into another schema than `public`.
+    ///
+    /// # Panics
+    ///
+    /// When `schema` is not 1 to 31 ASCII letters, digits and `_`. Upper case counts, as in a quoted name.
+    #[must_use]
+    pub fn with_schema(self, schema: &str) -> Self {
+        self.renamed(|name| name.set_schema(schema))
+    }
+
+    /// Calls the table something else than `idem_records`.
+    ///
+    /// # Panics
+    ///
+    /// When `table` is not 1 to 31 ASCII letters, digits and `_`. Upper case counts, as in a quoted name.
+    #[must_use]
+    pub fn with_table(self, table: &str) -> Self {
+        self.renamed(|name| name.set_table(table))
+    }
+
+    fn renamed(self, rename: impl FnOnce(&mut Name)) -> Self {
+        let Table { pool, mut name, .. } = self.table;
+        rename(&mut name);
+        let renamed = Self {
+            table: Table::new(pool, name),
+            subscriptions: Arc::default(),
+            sweeper: None,
+        };
+        match self.sweeper {
+            Some(sweeper) => renamed.with_sweeper(sweeper.interval),
+            None => renamed,
+        }
+    }
+
+    /// Deletes expired rows every `interval`, in batches, until the last clone of this backend is dropped. Several
+    /// processes may do so at once; none waits for another.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime, and when `interval` is zero.
+    #[must_use]
+    pub fn with_sweeper(mut self, interval: Duration) -> Self {
+        assert!(!interval.is_zero(), "an interval is longer than nothing");
+        self.sweeper = Some(Arc::new(Sweeper::start(self.table.clone(), interval)));
+        self
+    }
+
+    /// Deletes up to `limit` expired rows, and says how many. Fewer than `limit` means that no more are there, or that
+    /// another sweep is at them.
+    ///
+    /// For those who sweep at a time of their own; others use [`with_sweeper`](Self::with_sweeper). Whether and when it
+    /// is done changes nothing but the size of the table.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be reached or refuses.
+    pub async fn sweep(&self, limit: u32) -> Result<u64, BackendError> {
+        sweeper::sweep(&self.table, limit).await
+    }
+
+    /// Makes the table, or brings it up to date; and the schema, where it is not there. Processes that start together
+    /// do so one after the other. Which migrations were run is noted in a table of that name with `_migrations` behind
+    /// it, apart from the application's own.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be reached, or its role may not create tables.
+    pub async fn migrate(&self) -> Result<(), BackendError> {
+        migrations::run(&self.table.pool, &self.table.name).await
+    }
+
+    /// What is stored under the key, if it has not expired; and whether anything is there at all.
+    async fn look(&self, id: Id) -> Result<(Option<record::Found>, bool), BackendError> {
+        const WHAT: &str = "reading a record";
+        let read = || sqlx::query(self.table.statements.read.clone()).bind(id.as_bytes().to_vec());
+        let Some(row) = self.table.ask(WHAT, read).await? else {
+            return Ok((None, false));
+        };
+        let row = record::Row::from_row(&row).map_err(|error| backend_error(WHAT, error))?;
+        Ok((record::decode(row)?, true))
+    }
+
+    /// Executes a statement that writes `claim`; whether it did.
+    async fn write(
+        &self,
+        what: &'static str,
+        statement: &SqlStr,
+        (id, key): (Id, &RecordKey),
+        claim: &Claim,
+        lapsed: Option<&Claim>,
+    ) -> Result<bool, BackendError> {
+        let write = || {
+            let query = sqlx::query(statement.clone())
+                .bind(id.as_bytes().to_vec())
+                .bind(key.as_str())
+                .bind(claim.token.to_bytes())
+                .bind(i64::from(claim.attempt))
+                .bind(claim.fingerprint.to_bytes())
+                .bind(millis(claim.lease))
+                .bind(millis(claim.ttl));
+            match lapsed {
+                Some(lapsed) => query.bind(lapsed.token.to_bytes()),
+                None => query,
+            }
+        };
+        Ok(self.table.ask(what, write).await?.is_some())
+    }
+
+    /// Executes a statement of the owner's.
+    async fn owned<'q>(
+        &self,
+        what: &'static str,
+        query: impl Fn() -> Query<'q, Postgres, PgArguments>,
+    ) -> Result<Fenced, BackendError> {
+        let row: Option<PgRow> = self.table.ask(what, query).await?;
+        Ok(row.map_or(Fenced::Superseded, |_| Fenced::Applied))
+    }
+}
+
+fn busy() -> BackendError {
+    BackendError::new(BackendErrorKind::Unavailable, "the record changed at every look")
+}
+
+impl Backend for PostgresBackend {
+    async fn claim(&self, key: &RecordKey, claim: &Claim) -> Result<Acquisition, BackendError> {
+        let id = Id::of(key);
+        let statements = &self.table.statements;
+        for _ in 0..LOOKS {
+            let (found, is_there) = self.look(id).await?;
+            if let Some(found) = found {
+                // By an earlier try of this call, whose answer was lost.
+                let is_ours = matches!(found.record, Record::Claimed { .. }) && found.token == claim.token;
+                return Ok(if is_ours {
+                    Acquisition::Acquired
+                } else {
+                    Acquisition::Existing(found.record)
+                });
+            }
+            let statement = if is_there {
+                &statements.claim_expired
+            } else {
+                &statements.claim
+            };
+            if self.write("claiming", statement, (id, key), claim, None).await? {
+                return Ok(Acquisition::Acquired);
+            }
+        }
+        Err(busy())
+    }
+
+    async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
+        let what = "taking over a lapsed claim";
+        let statement = &self.table.statements.take_over;
+        if self
+            .write(what, statement, (Id::of(key), key), claim, Some(lapsed))
+            .await?
+        {
+            return Ok(Acquisition::Acquired);
+        }
+        self.claim(key, claim).await
+    }
+
+    async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        let id = Id::of(key);
+        let renew = || {
+            sqlx::query(self.table.statements.renew.clone())
+                .bind(id.as_bytes().to_vec())
+                .bind(claim.token.to_bytes())
+        };
+        self.owned("renewing a lease", renew).await
+    }
+
+    async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
+        let id = Id::of(key);
+        let complete = || {
+            let (state, payload) = record::completed(completion);
+            sqlx::query(self.table.statements.complete.clone())
+                .bind(id.as_bytes().to_vec())
+                .bind(claim.token.to_bytes())
+                .bind(state)
+                .bind(payload)
+                .bind(self.table.name.channel())
+                .bind(id.message())
+        };
+        if self.owned("completing", complete).await? == Fenced::Applied {
+            return Ok(Fenced::Applied);
+        }
+        let is_completed = || {
+            sqlx::query(self.table.statements.is_completed.clone())
+                .bind(id.as_bytes().to_vec())
+                .bind(claim.token.to_bytes())
+        };
+        self.owned("looking for a completion", is_completed).await
+    }
+
+    async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        let id = Id::of(key);
+        let release = || {
+            sqlx::query(self.table.statements.release.clone())
+                .bind(id.as_bytes().to_vec())
+                .bind(claim.token.to_bytes())
+                .bind(self.table.name.channel())
+                .bind(id.message())
+        };
+        self.owned("releasing a claim", release).await
+    }
+
+    async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
+        const WHAT: &str = "marking a claim as waited for";
+        let id = Id::of(key);
+        let subscriptions = self.subscriptions.get_or_init(|| {
+            let options = self.table.pool.connect_options().as_ref().clone();
+            Subscriptions::start(options, self.table.name.channel())
+        });
+        let subscription = subscriptions.listen(id.message()).await?;
+        for statement in [&self.table.statements.mark, &self.table.statements.is_marked] {
+            let mark = || sqlx::query(statement.clone()).bind(id.as_bytes().to_vec());
+            if self.table.ask(WHAT, mark).await?.is_some() {
+                return Ok(Changed::new(subscription.told()));
+            }
+        }
+        // There is no claim whose end could be told. One may be there in a moment, so whoever asks has to look.
+        Ok(Changed::new(std::future::ready(())))
+    }
+}
+
+impl fmt::Debug for PostgresBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The pool would show where it leads to, and as whom.
+        f.debug_struct("PostgresBackend")
+            .field("table", &self.table.name.channel())
+            .finish_non_exhaustive()
+    }
+}

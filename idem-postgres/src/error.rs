@@ -1,0 +1,94 @@
+//! From the client's errors to the backend's kinds.
+
+use idem_core::{BackendError, BackendErrorKind};
+use sqlx::migrate::MigrateError;
+
+/// Wraps what the client reported while doing `what`.
+pub(crate) fn backend_error(what: &'static str, error: sqlx::Error) -> BackendError {
+    let kind = kind(&error);
+    let code = code(&error);
+    let error = BackendError::new(kind, what).with_source(error);
+    match code.as_deref().and_then(advice) {
+        Some(advice) => BackendError::new(kind, format!("{what}; {advice}")).with_source(error),
+        None => error,
+    }
+}
+
+/// Wraps why the table could not be made.
+pub(crate) fn migrate_error(error: MigrateError) -> BackendError {
+    const WHAT: &str = "migrating";
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => backend_error(WHAT, error),
+        // Somebody else's migrations, or those of a newer version.
+        error => BackendError::new(BackendErrorKind::Config, WHAT).with_source(error),
+    }
+}
+
+/// Whether the same statement may succeed at once: it met another one, and one of the two had to give way.
+pub(crate) fn is_collision(error: &sqlx::Error) -> bool {
+    matches!(code(error).as_deref(), Some("40001" | "40P01"))
+}
+
+fn code(error: &sqlx::Error) -> Option<String> {
+    Some(error.as_database_error()?.code()?.into_owned())
+}
+
+fn kind(error: &sqlx::Error) -> BackendErrorKind {
+    match error {
+        sqlx::Error::Database(_) => code(error).map_or(BackendErrorKind::Refused, |code| kind_of_code(&code)),
+        sqlx::Error::Configuration(_) => BackendErrorKind::Config,
+        sqlx::Error::ColumnDecode { .. }
+        | sqlx::Error::ColumnIndexOutOfBounds { .. }
+        | sqlx::Error::Decode(_)
+        | sqlx::Error::TypeNotFound { .. } => BackendErrorKind::Unreadable,
+        _ => BackendErrorKind::Unavailable,
+    }
+}
+
+/// The kind of what the server answered, by its SQLSTATE.
+fn kind_of_code(code: &str) -> BackendErrorKind {
+    match code {
+        // A statement or a wait for a row took longer than the server is set up to allow.
+        "57014" | "55P03" => BackendErrorKind::Timeout,
+        // It shuts down, starts up, cannot write since it is a replica, or two statements met.
+        "57P01" | "57P02" | "57P03" | "57P05" | "25006" | "40001" | "40P01" => BackendErrorKind::Unavailable,
+        // The connection failed; or connections, memory or disk have run out.
+        _ if code.starts_with("08") || code.starts_with("53") => BackendErrorKind::Unavailable,
+        _ if advice(code).is_some() => BackendErrorKind::Config,
+        _ => BackendErrorKind::Refused,
+    }
+}
+
+/// What to do about it.
+fn advice(code: &str) -> Option<&'static str> {
+    match code {
+        "42P01" | "3F000" => Some("the table is not there: run `PostgresBackend::migrate`, or see `with_schema`"),
+        "42703" => Some("the table is of another version: run `PostgresBackend::migrate`"),
+        "3D000" => Some("the database is not there"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_by_itself_is_transient_and_what_an_operator_has_to_mend_is_not() {
+        for passing in [
+            "08006", "40001", "40P01", "53100", "53200", "53300", "57P01", "57P03", "57014", "55P03", "25006",
+        ] {
+            assert!(BackendError::new(kind_of_code(passing), "").is_transient(), "{passing}");
+        }
+        for (lasting, kind) in [
+            ("42501", BackendErrorKind::Refused),
+            ("28P01", BackendErrorKind::Refused),
+            ("XX000", BackendErrorKind::Refused),
+            ("42P01", BackendErrorKind::Config),
+            ("3F000", BackendErrorKind::Config),
+            ("3D000", BackendErrorKind::Config),
+        ] {
+            assert_eq!(kind_of_code(lasting), kind, "{lasting}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Deleting what has expired.
+//!
+//! Nothing depends on it but the size of the table: expired rows are absent to every other statement.
+
+use std::error::Error;
+use std::time::Duration;
+
+use idem_core::BackendError;
+use sqlx::Row as _;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+
+use crate::error::backend_error;
+use crate::table::Table;
+
+/// How many rows one statement of a [`Sweeper`] deletes at most.
+const BATCH: u32 = 1000;
+
+/// Sweeps at an interval, until it is dropped.
+pub(crate) struct Sweeper {
+    pub(crate) interval: Duration,
+    task: AbortHandle,
+}
+
+impl Sweeper {
+    pub(crate) fn start(table: Table, interval: Duration) -> Self {
+        let task = tokio::spawn(run(table, interval)).abort_handle();
+        Self { interval, task }
+    }
+}
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Deletes up to `limit` rows that have expired and that no other sweep is at, and says how many.
+pub(crate) async fn sweep(table: &Table, limit: u32) -> Result<u64, BackendError> {
+    const WHAT: &str = "sweeping";
+    let statement = || sqlx::query(table.statements.sweep.clone()).bind(i64::from(limit));
+    let Some(row) = table.ask(WHAT, statement).await? else {
+        return Ok(0);
+    };
+    let swept: i64 = row.try_get(0).map_err(|error| backend_error(WHAT, error))?;
+    Ok(swept.unsigned_abs())
+}
+
+async fn run(table: Table, interval: Duration) {
+    let mut ticks = interval_at(Instant::now() + interval, interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = sweep_all(&table).await {
+            let error: &dyn Error = &error;
+            tracing::warn!(
+                error,
+                "expired records could not be deleted; trying again at the next interval"
+            );
+        }
+    }
+}
+
+/// Deletes everything that has expired, resting as long as it works so that requests get on.
+async fn sweep_all(table: &Table) -> Result<(), BackendError> {
+    loop {
+        let started = Instant::now();
+        if sweep(table, BATCH).await? < u64::from(BATCH) {
+            return Ok(());
+        }
+        sleep(started.elapsed()).await;
+    }
+}
