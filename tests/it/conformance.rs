@@ -4,10 +4,10 @@ use std::sync::{Arc, Weak};
 
 use ::redis::aio::ConnectionLike;
 use ::redis::cluster::ClusterClient;
-use idem_axum::RedisBackend;
+use idem_axum::{PostgresBackend, RedisBackend, sqlx};
 use idem_core::RecordKey;
 use idem_core::conformance::Subject;
-use idem_tests::{RedisCluster, RedisServer};
+use idem_tests::{PostgresServer, RedisCluster, RedisServer};
 use tokio::sync::Mutex;
 
 mod memory {
@@ -20,6 +20,10 @@ mod redis {
 
 mod cluster {
     idem_core::conformance!(super::OnCluster::start());
+}
+
+mod postgres {
+    idem_core::conformance!(super::OnPostgres::start());
 }
 
 /// The backend, and the server that has to live as long.
@@ -90,5 +94,39 @@ impl Subject for OnCluster {
         let client = ClusterClient::new(self.cluster.urls().to_vec()).expect("a client");
         let mut connection = client.get_async_connection().await.expect("the cluster answers");
         spoiled(&mut connection, key).await
+    }
+}
+
+/// The backend, in a schema of its own, and the server that has to live as long.
+struct OnPostgres {
+    backend: PostgresBackend,
+    schema: String,
+    server: Arc<PostgresServer>,
+}
+
+impl OnPostgres {
+    async fn start() -> Self {
+        let server = PostgresServer::shared().await;
+        let (backend, schema) = server.backend().await;
+        Self {
+            backend,
+            schema,
+            server,
+        }
+    }
+}
+
+impl Subject for OnPostgres {
+    type Backend = PostgresBackend;
+
+    fn backend(&self) -> &PostgresBackend {
+        &self.backend
+    }
+
+    async fn spoil(&self, key: &RecordKey) -> bool {
+        let sql = format!("UPDATE {}.idem_records SET state = 9 WHERE key = $1", self.schema);
+        let spoiling = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(key.as_str());
+        let spoiled = spoiling.execute(&mut self.server.connection().await).await;
+        spoiled.expect("the table is there").rows_affected() == 1
     }
 }

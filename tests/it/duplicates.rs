@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use idem_tests::{Answer, Client, Order, Process, RedisServer, Service, on_every_backend};
+use idem_tests::{Answer, Client, Order, PostgresServer, Process, RedisServer, Service, on_every_backend};
 use tokio::task::JoinSet;
 
 on_every_backend! {
@@ -61,7 +61,17 @@ async fn a_hundred_concurrent_duplicates_execute_once_and_all_retries_replay(ser
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_on_one_redis_execute_once_between_them() {
     let redis = RedisServer::start().await;
-    let processes = [(); 2].map(|()| Process::start(env!("CARGO_BIN_EXE_server"), &redis.url()));
+    execute_once_between_two_processes(&redis.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_on_one_postgres_execute_once_between_them() {
+    let postgres = PostgresServer::start().await;
+    execute_once_between_two_processes(&postgres.url()).await;
+}
+
+async fn execute_once_between_two_processes(url: &str) {
+    let processes = [(); 2].map(|()| Process::start(env!("CARGO_BIN_EXE_server"), url));
     let clients = processes.each_ref().map(|process| process.client.clone());
     let order = Order::new("o").held();
 

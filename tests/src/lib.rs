@@ -13,6 +13,7 @@
 mod app;
 mod client;
 pub mod lab;
+mod postgres_server;
 mod process;
 mod proxy;
 mod redis_cluster;
@@ -22,6 +23,7 @@ mod service;
 
 pub use app::{App, Order, Tenant, router};
 pub use client::{Answer, Call, Client, OTHER_TENANT, TENANT};
+pub use postgres_server::PostgresServer;
 pub use process::{Process, Program};
 pub use proxy::Proxy;
 pub use redis_cluster::{RedisCluster, until};
@@ -57,6 +59,14 @@ macro_rules! on_every_backend {
                 #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $test() {
                     $crate::in_time(super::$test($crate::Service::redis($routes).await)).await;
+                }
+            )*
+        }
+        mod postgres {
+            $(
+                #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    $crate::in_time(super::$test($crate::Service::postgres($routes).await)).await;
                 }
             )*
         }

@@ -10,7 +10,7 @@ use crate::Client;
 #[derive(Clone, Debug)]
 pub struct Program {
     binary: PathBuf,
-    redis_url: String,
+    backend_url: String,
     journal: Option<PathBuf>,
     is_quiet: bool,
 }
@@ -24,11 +24,11 @@ pub struct Process {
 }
 
 impl Program {
-    /// The binary `server` of this package, on the Redis server at `redis_url`.
-    pub fn new(binary: impl AsRef<Path>, redis_url: &str) -> Self {
+    /// The binary `server` of this package, on the Redis or Postgres server at `backend_url`.
+    pub fn new(binary: impl AsRef<Path>, backend_url: &str) -> Self {
         Self {
             binary: binary.as_ref().to_owned(),
-            redis_url: redis_url.to_owned(),
+            backend_url: backend_url.to_owned(),
             journal: None,
             is_quiet: false,
         }
@@ -48,10 +48,10 @@ impl Program {
         self
     }
 
-    /// Starts it and waits until it listens; `None` if it ends before, as it does where Redis is away.
+    /// Starts it and waits until it listens; `None` if it ends before, as it does where its backend is away.
     pub fn try_start(&self) -> Option<Process> {
         let mut command = Command::new(&self.binary);
-        command.env("REDIS_URL", &self.redis_url);
+        command.env("BACKEND_URL", &self.backend_url);
         if let Some(journal) = &self.journal {
             command.env("IDEM_JOURNAL", journal);
         }
@@ -80,10 +80,10 @@ impl Program {
 }
 
 impl Process {
-    /// Starts `program`, the binary `server` of this package, on the Redis server at `redis_url`, and waits until it
+    /// Starts `program`, the binary `server` of this package, on the Redis or Postgres server at `backend_url`, and waits until it
     /// listens.
-    pub fn start(program: impl AsRef<Path>, redis_url: &str) -> Self {
-        Program::new(program, redis_url).start()
+    pub fn start(program: impl AsRef<Path>, backend_url: &str) -> Self {
+        Program::new(program, backend_url).start()
     }
 
     /// Kills it with SIGKILL.

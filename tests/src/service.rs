@@ -1,6 +1,7 @@
 //! The service in this process, on a real socket.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::serve::ListenerExt as _;
@@ -8,7 +9,7 @@ use idem_axum::{Backend, Idempotency, MemoryBackend, RedisBackend};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::{App, Client, RedisServer, router};
+use crate::{App, Client, PostgresServer, RedisServer, router};
 
 /// A running service; it stops when this is dropped.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct Service {
     pub address: SocketAddr,
     /// The server behind it, if it has one.
     pub redis: Option<RedisServer>,
+    /// The one behind it that it shares with other tests.
+    pub postgres: Option<Arc<PostgresServer>>,
     serving: JoinHandle<()>,
 }
 
@@ -37,6 +40,15 @@ impl Service {
         let server = RedisServer::start().await;
         let backend = RedisBackend::connect(&server.url()).await.expect("the server answers");
         Self::start(backend, more, Some(server)).await
+    }
+
+    /// In a schema of its own on the Postgres server of all tests, with `more` routes.
+    pub async fn postgres(more: Router<App>) -> Self {
+        let server = PostgresServer::shared().await;
+        let (backend, _schema) = server.backend().await;
+        let mut service = Self::start(backend, more, None).await;
+        service.postgres = Some(server);
+        service
     }
 
     /// On any backend.
@@ -63,6 +75,7 @@ impl Service {
             client: Client::new(&format!("http://{address}")),
             address,
             redis: None,
+            postgres: None,
             serving,
         }
     }

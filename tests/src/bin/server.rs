@@ -1,17 +1,26 @@
-//! The service under test as a process: on the Redis server at `REDIS_URL`, on a free port that it prints. With
+//! The service under test as a process: on the Redis or Postgres server at `BACKEND_URL`, on a free port that it prints. With
 //! `IDEM_JOURNAL`, it has the fault lab's handlers too, which keep their journal in that file.
 
 use std::path::Path;
+use std::time::Duration;
 
 use axum::Router;
-use idem_axum::{Idempotency, RedisBackend};
+use idem_axum::sqlx::PgPool;
+use idem_axum::{Idempotency, PostgresBackend, RedisBackend};
 use idem_tests::lab::{self, Journal};
 use idem_tests::router;
 use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let idempotency = Idempotency::new(RedisBackend::connect(&std::env::var("REDIS_URL")?).await?);
+    let url = std::env::var("BACKEND_URL")?;
+    let idempotency = if url.starts_with("postgres:") {
+        let backend = PostgresBackend::new(PgPool::connect(&url).await?);
+        backend.migrate().await?;
+        Idempotency::new(backend.with_sweeper(Duration::from_millis(50)))
+    } else {
+        Idempotency::new(RedisBackend::connect(&url).await?)
+    };
     let journaled = match std::env::var_os("IDEM_JOURNAL") {
         Some(file) => lab::routes(Journal::open(Path::new(&file))),
         None => Router::new(),

@@ -1,0 +1,272 @@
+//! A real Postgres of its own for tests, never the system's.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+use idem_axum::PostgresBackend;
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool};
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+
+use crate::free_port;
+
+/// A cluster in a temporary folder, on a free loopback port. What is committed survives being killed; only a crash of the
+/// machine would lose it.
+#[derive(Debug)]
+pub struct PostgresServer {
+    postmaster: Child,
+    port: u16,
+    folder: TempDir,
+}
+
+impl PostgresServer {
+    /// Makes a cluster, starts its server and waits until it answers.
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        make_cluster(&folder);
+        loop {
+            let port = free_port();
+            let mut postmaster = spawn(port, &folder);
+            // It ends by itself where somebody else was faster to take the port.
+            if answers(&mut postmaster, port).await {
+                return Self {
+                    postmaster,
+                    port,
+                    folder,
+                };
+            }
+        }
+    }
+
+    /// The server that the tests of this process share, each with a schema of its own; it lives as long as one of them
+    /// uses it. For tests that do nothing to it that others would notice.
+    pub async fn shared() -> Arc<Self> {
+        static RUNNING: Mutex<Weak<PostgresServer>> = Mutex::const_new(Weak::new());
+        let mut running = RUNNING.lock().await;
+        if let Some(server) = running.upgrade() {
+            return server;
+        }
+        let server = Arc::new(Self::start().await);
+        *running = Arc::downgrade(&server);
+        server
+    }
+
+    /// Starts a server that was killed, on the same port and with what was committed, and waits until it answers.
+    pub async fn restart(&mut self) {
+        self.kill();
+        let patience = Instant::now() + Duration::from_secs(30);
+        loop {
+            self.postmaster = spawn(self.port, &self.folder);
+            // It refuses for as long as a process of the one before has not quite gone.
+            if answers(&mut self.postmaster, self.port).await {
+                return;
+            }
+            assert!(Instant::now() < patience, "postgres does not start again");
+        }
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// The address behind the URL.
+    pub fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
+    /// A connection beside the one under test.
+    pub async fn connection(&self) -> PgConnection {
+        PgConnection::connect(&self.url()).await.expect("the server answers")
+    }
+
+    /// Executes statements beside the connections under test.
+    pub async fn execute(&self, sql: &str) {
+        let mut connection = self.connection().await;
+        connection
+            .execute(AssertSqlSafe(sql.to_owned()))
+            .await
+            .expect("the statement can be executed");
+    }
+
+    /// The first column of the first row of a query, beside the connections under test.
+    pub async fn query<T>(&self, sql: &str) -> T
+    where
+        T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+    {
+        let query = sqlx::query_scalar(AssertSqlSafe(sql.to_owned()));
+        let mut connection = self.connection().await;
+        query.fetch_one(&mut connection).await.expect("the query has a row")
+    }
+
+    /// A pool as an application would have it.
+    pub async fn pool(&self) -> PgPool {
+        let options = PgPoolOptions::new().max_connections(8);
+        options.connect(&self.url()).await.expect("the server answers")
+    }
+
+    /// A backend on a pool and in a schema of its own, with its table; and the name of the schema.
+    pub async fn backend(&self) -> (PostgresBackend, String) {
+        static SCHEMAS: AtomicU32 = AtomicU32::new(0);
+        let schema = format!("test_{}", SCHEMAS.fetch_add(1, Ordering::Relaxed));
+        let backend = PostgresBackend::new(self.pool().await).with_schema(&schema);
+        backend.migrate().await.expect("the table can be made");
+        (backend, schema)
+    }
+
+    /// Stops all its processes where they are, by SIGSTOP; [`thaw`](Self::thaw) lets them go on.
+    pub fn freeze(&self) {
+        // First the one that would start others.
+        signal("-STOP", &[self.postmaster.id()]);
+        signal("-STOP", &self.children());
+    }
+
+    /// Lets a frozen server go on.
+    pub fn thaw(&self) {
+        signal("-CONT", &self.children());
+        signal("-CONT", &[self.postmaster.id()]);
+    }
+
+    /// Kills all its processes with SIGKILL.
+    pub fn kill(&mut self) {
+        if matches!(self.postmaster.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        // Its children are in groups of their own, so each is killed by its id.
+        signal("-STOP", &[self.postmaster.id()]);
+        let children = self.children();
+        // It is gone either way.
+        let _ = self.postmaster.kill();
+        signal("-KILL", &children);
+        let _ = self.postmaster.wait();
+    }
+
+    /// The processes that the postmaster has started.
+    fn children(&self) -> Vec<u32> {
+        let listed = Command::new("ps").args(["-A", "-o", "ppid=", "-o", "pid="]).output();
+        let listed = listed.expect("`ps` lists processes").stdout;
+        let child = |line: &str| {
+            let (parent, child) = line.trim().split_once(char::is_whitespace)?;
+            let is_ours = parent.parse() == Ok(self.postmaster.id());
+            is_ours.then(|| child.trim().parse().ok())?
+        };
+        String::from_utf8_lossy(&listed).lines().filter_map(child).collect()
+    }
+}
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Some of the processes may have ended meanwhile.
+fn signal(signal: &str, processes: &[u32]) {
+    if !processes.is_empty() {
+        let processes = processes.iter().map(u32::to_string);
+        let _ = Command::new("kill")
+            .arg(signal)
+            .args(processes)
+            .stderr(Stdio::null())
+            .status();
+    }
+}
+
+/// The folder of Postgres's programs, which Debian keeps off the PATH; or the one that `IDEM_POSTGRES_BIN` names.
+fn programs() -> PathBuf {
+    let named = env::var_os("IDEM_POSTGRES_BIN").map(PathBuf::from);
+    let path = env::var_os("PATH").unwrap_or_default();
+    let on_the_path = env::split_paths(&path);
+    let mut versions: Vec<_> = fs::read_dir("/usr/lib/postgresql")
+        .map(|entries| entries.flatten().map(|entry| entry.path().join("bin")).collect())
+        .unwrap_or_default();
+    versions.sort();
+    let mut folders = named.into_iter().chain(on_the_path).chain(versions.into_iter().rev());
+    folders
+        .find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())
+        .expect("Postgres is installed; `cargo xtask setup` installs it")
+}
+
+/// A program of Postgres's, which refuses to run as root: as its own user then.
+fn program(name: &str, folder: &TempDir) -> Command {
+    let program = programs().join(name);
+    let mut command = if we_are_root() {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+        command.arg(program);
+        command
+    } else {
+        Command::new(program)
+    };
+    command.arg("-D").arg(folder.path().join("data"));
+    command
+        .current_dir(folder.path())
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    command
+}
+
+fn we_are_root() -> bool {
+    let made_by_us = tempfile::tempfile().expect("a temporary file");
+    made_by_us.metadata().is_ok_and(|file| file.uid() == 0)
+}
+
+fn make_cluster(folder: &TempDir) {
+    if we_are_root() {
+        let given = Command::new("chown").arg("postgres").arg(folder.path()).status();
+        assert!(
+            given.is_ok_and(|status| status.success()),
+            "there is no user `postgres`; `cargo xtask setup` installs Postgres"
+        );
+    }
+    let mut initdb = program("initdb", folder);
+    initdb.args([
+        "--username=postgres",
+        "--auth=trust",
+        "--no-sync",
+        "--encoding=UTF8",
+        "--locale=C",
+    ]);
+    let made = initdb.output().expect("initdb starts");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+fn spawn(port: u16, folder: &TempDir) -> Child {
+    let log = fs::File::create(folder.path().join("log")).expect("the folder is ours");
+    let mut postgres = program("postgres", folder);
+    postgres.args(["-p", &port.to_string()]);
+    for setting in [
+        "listen_addresses=127.0.0.1",
+        "unix_socket_directories=",
+        "max_connections=200",
+        "fsync=off",
+    ] {
+        postgres.args(["-c", setting]);
+    }
+    postgres.stderr(log).spawn().expect("postgres starts")
+}
+
+/// Waits until the server answers; false if it ends before.
+async fn answers(postmaster: &mut Child, port: u16) -> bool {
+    let patience = Instant::now() + Duration::from_secs(30);
+    let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
+    loop {
+        let connected = PgConnection::connect(&url).await;
+        if postmaster.try_wait().expect("it is our child").is_some() {
+            return false;
+        }
+        if let Ok(connection) = connected {
+            return connection.close().await.is_ok();
+        }
+        assert!(Instant::now() < patience, "postgres does not answer");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
