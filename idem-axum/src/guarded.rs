@@ -55,6 +55,8 @@ pub(crate) struct Guarding {
     pub(crate) body: Bytes,
     /// To be filled in for an argument that asks for it.
     pub(crate) execution: Execution,
+    #[cfg(feature = "postgres")]
+    pub(crate) transaction: crate::transaction::Slot,
 }
 
 /// Tells axum's inference through which of its own markers `T` extracts.
@@ -82,15 +84,17 @@ where
         let body = buffer(std::mem::take(request.body_mut()), state).await?;
         // The one that an argument has, or the last one will find.
         let execution = Execution::of(request.extensions_mut());
-        let original = request.extensions().get::<OriginalUri>();
+        let original = request.extensions().get::<OriginalUri>().cloned();
         let guarding = Guarding {
             idempotency,
             method: request.method().clone(),
-            uri: original.map_or_else(|| request.uri().clone(), |original| original.0.clone()),
+            uri: original.map_or_else(|| request.uri().clone(), |original| original.0),
             matched_path: request.extensions().get::<MatchedPath>().cloned(),
             headers: request.headers().clone(),
             body: body.clone(),
             execution,
+            #[cfg(feature = "postgres")]
+            transaction: crate::transaction::Slot::guarded(request.extensions_mut()),
         };
         *request.body_mut() = Body::from(body);
         let argument = T::from_request(request, state)

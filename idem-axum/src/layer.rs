@@ -42,12 +42,17 @@ use crate::settings::{KeyFormat, ProblemResponse, Settings};
 pub struct Idempotency {
     engine: Engine,
     settings: Arc<Settings>,
+    /// The same backend, where handlers can join its transactions.
+    #[cfg(feature = "postgres")]
+    postgres: Option<idem_postgres::PostgresBackend>,
 }
 
 impl Idempotency {
     /// Keeps records in `backend`.
     pub fn new(backend: impl Backend) -> Self {
         Self {
+            #[cfg(feature = "postgres")]
+            postgres: crate::transaction::postgres(&backend),
             engine: Engine::new(backend),
             settings: Arc::default(),
         }
@@ -185,6 +190,11 @@ impl Idempotency {
 
     pub(crate) fn settings(&self) -> &Arc<Settings> {
         &self.settings
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(crate) fn postgres(&self) -> Option<&idem_postgres::PostgresBackend> {
+        self.postgres.as_ref()
     }
 
     fn settings_mut(&mut self) -> &mut Settings {

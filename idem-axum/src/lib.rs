@@ -14,6 +14,8 @@ mod problem;
 mod run;
 mod settings;
 mod stored;
+#[cfg(feature = "postgres")]
+mod transaction;
 
 pub use idem_core::{Backend, BackendError, BackendErrorKind, MemoryBackend};
 #[cfg(feature = "macros")]
@@ -26,6 +28,8 @@ pub use idem_redis::{RedisBackend, RedisClient, redis};
 pub use self::execution::{Execution, FencingToken};
 pub use self::layer::Idempotency;
 pub use self::problem::{IdempotencyProblem, ProblemDetails};
+#[cfg(feature = "postgres")]
+pub use self::transaction::Transaction;
 
 /// What the expansion of `#[idempotent]` names. Not part of the public interface.
 #[doc(hidden)]

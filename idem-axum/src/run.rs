@@ -13,7 +13,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use idem_core::key::Part;
 use idem_core::{
-    BackendError, BackendErrorKind, Claimed, Duplicate, Executed, Fingerprint, IdempotencyKey, RecordKey, Scope,
+    BackendError, BackendErrorKind, Claim, Claimed, Duplicate, Executed, Fingerprint, Finished, IdempotencyKey,
+    RecordKey, Scope,
 };
 
 use crate::answer::Rules;
@@ -21,7 +22,7 @@ use crate::guarded::{Guard, Guarding};
 use crate::identity::{Compared, Identity, SerdeForm};
 use crate::policy::Policy;
 use crate::problem::{self, IdempotencyProblem, ProblemDetails};
-use crate::{answer, fingerprint, key, stored};
+use crate::{fingerprint, key, stored};
 
 /// Runs `handler` once per record, or answers in its place.
 ///
@@ -40,7 +41,7 @@ impl Guarding {
     async fn run(self, policy: &Policy, identity: Identity, handler: BoxFuture<'static, Response>) -> Response {
         let Identity { scope, key, compared } = identity;
         let claimed = match self.record(policy, &scope, key) {
-            Ok(None) => return handler.await,
+            Ok(None) => return self.unprotected(policy, handler).await,
             Ok(Some(record)) => self.fingerprint(compared).map(|fingerprint| (record, fingerprint)),
             Err(refused) => Err(refused),
         };
@@ -52,9 +53,8 @@ impl Guarding {
         match engine.claim(&record, fingerprint, policy.durations()).await {
             Ok(Claimed::Run(run)) => {
                 self.execution.fill(&record, run.claim());
-                let rules = self.rules(policy);
-                let finished = handler.map(move |response| answer::finish(response, &rules));
-                Self::executed(run.run(finished).await)
+                let finished = self.finish(policy, handler, &record, run.claim());
+                self.executed(run.run(finished).await)
             }
             Ok(Claimed::Duplicate(Duplicate::InFlight)) if policy.accepts() => problem::accepted(),
             Ok(Claimed::Duplicate(duplicate)) => self.duplicate(&record, duplicate),
@@ -65,7 +65,7 @@ impl Guarding {
                     error = &error as &dyn Error,
                     "the key cannot be checked; running unprotected, as the handler's `on_outage` says"
                 );
-                not_stored(handler.await)
+                not_stored(self.unprotected(policy, handler).await)
             }
             Err(error) => self.unavailable(&record, &error),
         }
@@ -163,13 +163,55 @@ impl Guarding {
         }
     }
 
-    fn executed(executed: Executed<Response>) -> Response {
+    /// Runs the handler of a claim, to the answer and its outcome.
+    #[cfg(feature = "postgres")]
+    fn finish(
+        &self,
+        policy: &Policy,
+        handler: BoxFuture<'static, Response>,
+        record: &RecordKey,
+        claim: &Claim,
+    ) -> BoxFuture<'static, Finished<Response>> {
+        let transaction = self.transaction.clone();
+        let rules = self.rules(policy);
+        transaction.join(handler, rules, record.clone(), claim.clone()).boxed()
+    }
+
+    #[cfg(not(feature = "postgres"))]
+    fn finish(
+        &self,
+        policy: &Policy,
+        handler: BoxFuture<'static, Response>,
+        _: &RecordKey,
+        _: &Claim,
+    ) -> BoxFuture<'static, Finished<Response>> {
+        let rules = self.rules(policy);
+        handler
+            .map(move |response| crate::answer::finish(response, &rules))
+            .boxed()
+    }
+
+    /// Runs a handler that has no claim.
+    async fn unprotected(&self, policy: &Policy, handler: BoxFuture<'static, Response>) -> Response {
+        #[cfg(feature = "postgres")]
+        return self.transaction.clone().alone(handler, policy.stored()).await;
+        #[cfg(not(feature = "postgres"))]
+        handler.await
+    }
+
+    fn executed(&self, executed: Executed<Response>) -> Response {
         match executed {
             Executed::Answer { answer, recorded: true } => answer,
             Executed::Answer {
                 answer,
                 recorded: false,
             } => not_stored(answer),
+            // Another attempt runs, or has run: a retry gets its answer.
+            Executed::Superseded => self.idempotency.settings().problem(IdempotencyProblem::InFlight),
+            Executed::NotCommitted => self
+                .idempotency
+                .settings()
+                .problem(IdempotencyProblem::BackendUnavailable),
             Executed::Panicked => problem::panicked(),
         }
     }
@@ -191,13 +233,14 @@ impl Guarding {
             Duplicate::InFlight => IdempotencyProblem::InFlight,
             Duplicate::OutcomeUnknown => IdempotencyProblem::OutcomeUnknown,
         };
-        self.idempotency.settings().refuse(self.problem(problem))
+        self.idempotency.settings().problem(problem)
     }
 
     fn unavailable(&self, record: &RecordKey, error: &BackendError) -> Response {
         tracing::error!(key = %record, error = error as &dyn Error, "refusing a request whose key cannot be checked");
-        let problem = self.problem(IdempotencyProblem::BackendUnavailable);
-        self.idempotency.settings().refuse(problem)
+        self.idempotency
+            .settings()
+            .problem(IdempotencyProblem::BackendUnavailable)
     }
 
     fn problem(&self, problem: IdempotencyProblem) -> ProblemDetails {

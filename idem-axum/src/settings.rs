@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::http::header::HeaderName;
 use axum::response::{IntoResponse, Response};
 
-use crate::problem::ProblemDetails;
+use crate::problem::{IdempotencyProblem, ProblemDetails};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
@@ -21,6 +21,11 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// The response to a request that is refused for one of the reasons there are.
+    pub(crate) fn problem(&self, problem: IdempotencyProblem) -> Response {
+        self.refuse(ProblemDetails::new(problem, self.documentation.as_deref()))
+    }
+
     /// The response to a request that is refused.
     pub(crate) fn refuse(&self, details: ProblemDetails) -> Response {
         match &self.problem_response {

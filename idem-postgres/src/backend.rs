@@ -9,7 +9,7 @@ use idem_core::{
 };
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
-use sqlx::{FromRow as _, PgPool, Postgres, SqlStr};
+use sqlx::{FromRow as _, PgPool, Postgres, SqlStr, Transaction};
 
 use crate::error::backend_error;
 use crate::migrations;
@@ -115,6 +115,54 @@ impl PostgresBackend {
         migrations::run(&self.table.pool, &self.table.name).await
     }
 
+    /// Begins a transaction on a connection of the pool, for [`complete_in`](Self::complete_in).
+    ///
+    /// # Errors
+    ///
+    /// When the pool has no connection, or the database cannot be reached.
+    pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
+        self.table.pool.begin().await
+    }
+
+    /// Completes `claim` through `transaction` and commits it, so that what was written in it and the completion are
+    /// there together, or neither is. Superseded, it is rolled back.
+    ///
+    /// The transaction has to be one of the database that has the table.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be reached or refuses. Whether the transaction was committed is then unknown, unless it
+    /// was the server that said no. [`release`](Backend::release) waits for its end: it is [`Fenced::Applied`] if the
+    /// transaction was rolled back, and the claim is gone then.
+    pub async fn complete_in(
+        &self,
+        mut transaction: Transaction<'static, Postgres>,
+        key: &RecordKey,
+        claim: &Claim,
+        completion: &Completion,
+    ) -> Result<Fenced, BackendError> {
+        let failed = |error| backend_error("completing in a transaction", error);
+        let completing = self.completing(Id::of(key), claim, completion);
+        let completed = completing.fetch_optional(&mut *transaction).await.map_err(failed)?;
+        if completed.is_none() {
+            transaction.rollback().await.map_err(failed)?;
+            return Ok(Fenced::Superseded);
+        }
+        transaction.commit().await.map_err(failed)?;
+        Ok(Fenced::Applied)
+    }
+
+    fn completing<'q>(&self, id: Id, claim: &Claim, completion: &'q Completion) -> Query<'q, Postgres, PgArguments> {
+        let (state, payload) = record::completed(completion);
+        sqlx::query(self.table.statements.complete.clone())
+            .bind(id.as_bytes().to_vec())
+            .bind(claim.token.to_bytes())
+            .bind(state)
+            .bind(payload)
+            .bind(self.table.name.channel())
+            .bind(id.message())
+    }
+
     /// What is stored under the key, if it has not expired; and whether anything is there at all.
     async fn look(&self, id: Id) -> Result<(Option<record::Found>, bool), BackendError> {
         const WHAT: &str = "reading a record";
@@ -218,16 +266,7 @@ impl Backend for PostgresBackend {
 
     async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
         let id = Id::of(key);
-        let complete = || {
-            let (state, payload) = record::completed(completion);
-            sqlx::query(self.table.statements.complete.clone())
-                .bind(id.as_bytes().to_vec())
-                .bind(claim.token.to_bytes())
-                .bind(state)
-                .bind(payload)
-                .bind(self.table.name.channel())
-                .bind(id.message())
-        };
+        let complete = || self.completing(id, claim, completion);
         if self.owned("completing", complete).await? == Fenced::Applied {
             return Ok(Fenced::Applied);
         }

@@ -37,4 +37,5 @@ mod responses;
 mod sentinels;
 mod settings;
 mod tls;
+mod transactions;
 mod waiting;

@@ -307,6 +307,20 @@ async fn sweeps_side_by_side_delete_each_expired_row_once_and_no_other() {
     let (one, schema) = server.backend().await;
     let other = PostgresBackend::new(server.pool().await).with_schema(&schema);
     fill(&server, &schema, 5000, 7).await;
+    let mut holder = server.connection().await;
+    let hold = format!("BEGIN; SELECT FROM {schema}.idem_records WHERE key = '1' FOR UPDATE");
+    sqlx::raw_sql(AssertSqlSafe(hold))
+        .execute(&mut holder)
+        .await
+        .expect("the row is there");
+    let swept = tokio::time::timeout(idem_tests::PATIENCE, one.sweep(5000))
+        .await
+        .expect("it waits for nobody");
+    assert_eq!(swept.expect("sweeps"), 4999);
+    sqlx::raw_sql("COMMIT").execute(&mut holder).await.expect("COMMIT");
+    assert_eq!(one.sweep(5000).await.expect("sweeps"), 1);
+
+    fill(&server, &schema, 5000, 0).await;
     assert_eq!(one.sweep(100).await.expect("sweeps"), 100, "no more than it was told");
     let mut sweeps = JoinSet::new();
     for backend in [one.clone(), one, other.clone(), other] {

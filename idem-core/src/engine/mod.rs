@@ -22,7 +22,7 @@ use tracing::Instrument as _;
 use self::acquire::Pending;
 use self::run::Work;
 use crate::backend::DynBackend;
-use crate::{AfterCrash, Backend, BackendError, BackendErrorKind, Claim, Completion};
+use crate::{AfterCrash, Backend, BackendError, BackendErrorKind, Claim, Completion, Fenced};
 
 /// Runs each request once; clones share backend and running handlers.
 #[derive(Clone, Debug)]
@@ -57,6 +57,14 @@ pub enum Finished<A> {
         /// For the record, later; polled whether or not the client is still there.
         ending: BoxFuture<'static, Ending>,
     },
+    /// The answer is whole, and its outcome is recorded by whoever made it, together with the handler's own effects: all
+    /// of it, or nothing.
+    Joint {
+        /// For the client, if it is recorded.
+        answer: A,
+        /// Records it. [`Fenced::Superseded`] means that nothing was, for the claim is no longer there.
+        commit: BoxFuture<'static, Result<Fenced, BackendError>>,
+    },
 }
 
 /// How a streamed answer ended.
@@ -84,6 +92,7 @@ impl<A> std::fmt::Debug for Finished<A> {
                 .field("outcome", outcome)
                 .finish_non_exhaustive(),
             Self::Streaming { .. } => f.debug_struct("Streaming").finish_non_exhaustive(),
+            Self::Joint { .. } => f.debug_struct("Joint").finish_non_exhaustive(),
         }
     }
 }
@@ -134,6 +143,11 @@ pub enum Executed<A> {
         /// known yet, and of one that is released it does not matter.
         recorded: bool,
     },
+    /// The claim was superseded, so that neither the answer nor the effects were recorded that it was joined to.
+    Superseded,
+    /// The answer and the effects that it was joined to could not be recorded; or were, and nobody was told. A retry finds
+    /// out.
+    NotCommitted,
     /// The handler came to no end: it panicked, or its runtime was shut down.
     Panicked,
 }

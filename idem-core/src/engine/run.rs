@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -60,6 +61,7 @@ impl Work {
                     }
                 }
             }
+            Ok(Finished::Joint { answer: ours, commit }) => self.commit(ours, commit, renewals, answer).await,
             Err(_panic) if self.after_crash == AfterCrash::Refuse => {
                 // Nobody knows how far it came. The claim lapses, and then says so.
                 drop(renewals);
@@ -70,6 +72,37 @@ impl Work {
                 self.log_panic("its claim is released");
                 let end_answer = |_| hand_over(answer, Executed::Panicked);
                 self.conclude(Outcome::Release, renewals, end_answer).await;
+            }
+        }
+    }
+
+    /// Lets the outcome be recorded together with the effects, and answers.
+    ///
+    /// Where nobody knows whether it was, the claim is released: a backend that records by transactions lets that wait
+    /// for the end of this one, and then either there is a claim to release, or a completion, which stays.
+    async fn commit<A>(
+        &self,
+        ours: A,
+        commit: BoxFuture<'static, Result<Fenced, BackendError>>,
+        renewals: Renewals,
+        answer: oneshot::Sender<Executed<A>>,
+    ) {
+        self.settling.store(true, Ordering::Relaxed);
+        let asked = Instant::now();
+        let committed = self.engine.within_deadline(self.claim.lease, commit).await;
+        drop(renewals);
+        match committed {
+            Ok(Fenced::Applied) => {
+                let recorded = true;
+                hand_over(answer, Executed::Answer { answer: ours, recorded });
+            }
+            Ok(Fenced::Superseded) => {
+                self.log_superseded();
+                hand_over(answer, Executed::Superseded);
+            }
+            Err(error) => {
+                hand_over(answer, Executed::NotCommitted);
+                self.settle_eventually(&Outcome::Release, asked, None, error).await;
             }
         }
     }

@@ -17,8 +17,8 @@ use tokio::time::{advance, sleep};
 use self::faulty::Faulty;
 use super::{Claimed, Duplicate, Ending, Engine, Executed, Finished, Outcome};
 use crate::{
-    Acquisition, AfterCrash, Backend, BackendErrorKind, Claim, Completion, Fingerprint, IdempotencyKey, MemoryBackend,
-    Policy, Record, RecordKey, Scope,
+    Acquisition, AfterCrash, Backend, BackendError, BackendErrorKind, Claim, Completion, Fenced, Fingerprint,
+    IdempotencyKey, MemoryBackend, Policy, Record, RecordKey, Scope,
 };
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -350,4 +350,27 @@ async fn idem_7_a_handler_that_blocks_its_thread_keeps_its_claim() {
         sleep(lease / 20).await;
     }
     assert_eq!(first.await.expect("no panic"), executed("201"));
+}
+
+/// The effects and their outcome are one: nothing is replayed that was not committed, and nothing blocks its retry.
+#[tokio::test(start_paused = true)]
+async fn a_joint_outcome_is_answered_if_it_was_committed_and_released_if_nobody_knows() {
+    let engine = Engine::new(MemoryBackend::new());
+    let joint = |committed: Result<Fenced, BackendErrorKind>| async move {
+        let commit = async move { committed.map_err(|kind| BackendError::new(kind, "committing")) };
+        let commit = commit.boxed();
+        Finished::Joint { answer: "mine", commit }
+    };
+    let unknown = joint(Err(BackendErrorKind::Unavailable));
+    assert_eq!(execute(&engine, unknown).await, Got::Executed(Executed::NotCommitted));
+    engine.drain().await;
+    let superseded = joint(Ok(Fenced::Superseded));
+    assert_eq!(execute(&engine, superseded).await, Got::Executed(Executed::Superseded));
+    assert_eq!(
+        execute(&engine, never()).await,
+        IN_FLIGHT,
+        "the other one's claim is left alone"
+    );
+    let engine = Engine::new(MemoryBackend::new());
+    assert_eq!(execute(&engine, joint(Ok(Fenced::Applied))).await, executed("mine"));
 }
