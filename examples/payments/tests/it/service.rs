@@ -1,0 +1,62 @@
+//! The service as a process.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use reqwest::Response;
+
+pub(crate) struct Service {
+    pub(crate) url: String,
+    child: Child,
+}
+
+impl Service {
+    /// Starts it and waits until it listens; on a thread of its own, for what it connects to may be a task of the test's.
+    pub(crate) async fn start(database: String, provider: String) -> Self {
+        let starting = tokio::task::spawn_blocking(move || Self::start_and_wait(&database, &provider));
+        starting.await.expect("no panic")
+    }
+
+    fn start_and_wait(database: &str, provider: &str) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_payments"))
+            .env("DATABASE_URL", database)
+            .env("PROVIDER_URL", provider)
+            .env_remove("PAYMENTS_ADDR")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary starts");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("it is piped");
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("it says where it listens");
+        let url = line.trim().to_owned();
+        Self { url, child }
+    }
+
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // It is gone either way.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Pays a cent.
+pub(crate) async fn pay(url: &str, reference: &str) -> reqwest::Result<Response> {
+    let payment = format!(r#"{{"account": "acme", "reference": "{reference}", "cents": 1}}"#);
+    reqwest::Client::new()
+        .post(format!("{url}/payments"))
+        .header("Idempotency-Key", reference)
+        .header("Content-Type", "application/json")
+        .body(payment)
+        .send()
+        .await
+}
