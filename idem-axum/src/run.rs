@@ -13,8 +13,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use idem_core::key::Part;
 use idem_core::{
-    BackendError, BackendErrorKind, Claim, Claimed, Duplicate, Executed, Fingerprint, Finished, IdempotencyKey,
-    RecordKey, Scope,
+    BackendError, BackendErrorKind, Claimed, Duplicate, Executed, Fingerprint, IdempotencyKey, RecordKey, Scope,
 };
 
 use crate::answer::Rules;
@@ -53,7 +52,14 @@ impl Guarding {
         match engine.claim(&record, fingerprint, policy.durations()).await {
             Ok(Claimed::Run(run)) => {
                 self.execution.fill(&record, run.claim());
-                let finished = self.finish(policy, handler, &record, run.claim());
+                let rules = self.rules(policy);
+                #[cfg(feature = "postgres")]
+                let finished = self
+                    .transaction
+                    .clone()
+                    .join(handler, rules, record, run.claim().clone());
+                #[cfg(not(feature = "postgres"))]
+                let finished = handler.map(move |response| crate::answer::finish(response, &rules));
                 self.executed(run.run(finished).await)
             }
             Ok(Claimed::Duplicate(Duplicate::InFlight)) if policy.accepts() => problem::accepted(),
@@ -161,34 +167,6 @@ impl Guarding {
             Some(name) => Cow::Borrowed(name),
             None => Cow::Owned(format!("{} {}", self.method, path())),
         }
-    }
-
-    /// Runs the handler of a claim, to the answer and its outcome.
-    #[cfg(feature = "postgres")]
-    fn finish(
-        &self,
-        policy: &Policy,
-        handler: BoxFuture<'static, Response>,
-        record: &RecordKey,
-        claim: &Claim,
-    ) -> BoxFuture<'static, Finished<Response>> {
-        let transaction = self.transaction.clone();
-        let rules = self.rules(policy);
-        transaction.join(handler, rules, record.clone(), claim.clone()).boxed()
-    }
-
-    #[cfg(not(feature = "postgres"))]
-    fn finish(
-        &self,
-        policy: &Policy,
-        handler: BoxFuture<'static, Response>,
-        _: &RecordKey,
-        _: &Claim,
-    ) -> BoxFuture<'static, Finished<Response>> {
-        let rules = self.rules(policy);
-        handler
-            .map(move |response| crate::answer::finish(response, &rules))
-            .boxed()
     }
 
     /// Runs a handler that has no claim.

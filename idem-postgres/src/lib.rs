@@ -10,7 +10,7 @@
 //!
 //! # async fn set_up() -> Result<(), Box<dyn std::error::Error>> {
 //! let pool = PgPool::connect("postgres://app@localhost/shop").await?;
-//! let backend = PostgresBackend::new(pool).with_sweeper(Duration::from_secs(60));
+//! let backend = PostgresBackend::new(pool).with_sweeper(Duration::from_mins(1));
 //! backend.migrate().await?;
 //! # Ok(())
 //! # }

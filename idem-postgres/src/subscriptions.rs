@@ -3,7 +3,7 @@
 //! Owns the records that somebody waits for, and who is told when. A message says only that a record has changed; what it
 //! is now, waiters look up themselves. So a message that is lost costs them time and never the answer: when the
 //! connection that messages come over fails, all are told to look again. That connection is the
-//! [subscriber](crate::subscriber)'s.
+//! [subscriber]'s.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let pool = PgPool::connect(&env::var("DATABASE_URL")?).await?;
     sqlx::raw_sql(SCHEMA).execute(&pool).await?;
-    let backend = PostgresBackend::new(pool).with_sweeper(Duration::from_secs(60));
+    let backend = PostgresBackend::new(pool).with_sweeper(Duration::from_mins(1));
     backend.migrate().await?;
     let idempotency = Idempotency::new(backend);
     let app = App {

@@ -79,14 +79,14 @@ fn some(len: usize) -> Step {
 fn at_once(finished: Finished<Response>) -> (Body, Outcome) {
     match finished {
         Finished::Whole { answer, outcome } => (answer.into_body(), outcome),
-        Finished::Streaming { .. } => panic!("it is there at once"),
+        Finished::Streaming { .. } | Finished::Joint { .. } => panic!("it is there at once"),
     }
 }
 
 fn streaming(finished: Finished<Response>) -> (Body, futures_util::future::BoxFuture<'static, idem_core::Ending>) {
     match finished {
         Finished::Streaming { answer, ending } => (answer.into_body(), ending),
-        Finished::Whole { .. } => panic!("it is not there yet"),
+        Finished::Whole { .. } | Finished::Joint { .. } => panic!("it is not there yet"),
     }
 }
 
@@ -218,6 +218,7 @@ async fn a_body_of_another_length_than_its_header_says_is_not_stored() {
         let outcome = match respond_with(200, lines, body, &rules()) {
             Finished::Whole { outcome, .. } => outcome,
             Finished::Streaming { ending, .. } => ending.await.outcome,
+            Finished::Joint { .. } => panic!("nothing is joined"),
         };
         assert_eq!(stored_len(&outcome).is_some(), is_stored, "{lines:?}, streamed");
     }
