@@ -169,11 +169,14 @@ impl Guarding {
         }
     }
 
-    /// Runs a handler that has no claim.
+    /// Runs a handler that has no claim. What it does in a transaction ends as its policy says.
+    #[cfg(feature = "postgres")]
     async fn unprotected(&self, policy: &Policy, handler: BoxFuture<'static, Response>) -> Response {
-        #[cfg(feature = "postgres")]
-        return self.transaction.clone().alone(handler, policy.stored()).await;
-        #[cfg(not(feature = "postgres"))]
+        self.transaction.clone().alone(handler, policy.stored()).await
+    }
+
+    #[cfg(not(feature = "postgres"))]
+    async fn unprotected(&self, _: &Policy, handler: BoxFuture<'static, Response>) -> Response {
         handler.await
     }
 

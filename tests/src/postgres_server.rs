@@ -15,7 +15,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-use crate::free_port;
+use crate::redis_server::free_port;
 
 /// A cluster in a temporary folder, on a free loopback port. What is committed survives being killed; only a crash of the
 /// machine would lose it.
