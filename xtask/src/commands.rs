@@ -1,6 +1,7 @@
 //! Runs other programs, saying which.
 
-use std::process::Command;
+use std::ffi::{OsStr, OsString};
+use std::process::{Command, ExitStatus};
 
 use crate::servers;
 
@@ -86,22 +87,40 @@ pub(crate) fn bench(options: &[&str]) -> Result<(), String> {
 
 /// Runs cargo to its success.
 pub(crate) fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<(), String> {
-    // The cargo that runs this one, where there is one.
-    let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    run(Command::new(program).args(arguments).envs(environment.iter().copied()))
+    run(Command::new(program())
+        .args(arguments)
+        .envs(environment.iter().copied()))
+}
+
+/// Runs cargo to its end, for what it prints.
+pub(crate) fn cargo_to_its_end(arguments: &[&str]) -> Result<(), String> {
+    let mut command = Command::new(program());
+    end(command.args(arguments)).map(|_| ())
+}
+
+/// The cargo that runs this one, where there is one.
+fn program() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 /// Runs a command to its success.
 pub(crate) fn run(command: &mut Command) -> Result<(), String> {
+    match end(command)? {
+        status if status.success() => Ok(()),
+        status => Err(format!("`{}` ended with {status}", line(command))),
+    }
+}
+
+fn end(command: &mut Command) -> Result<ExitStatus, String> {
+    eprintln!("$ {}", line(command));
+    command
+        .status()
+        .map_err(|error| format!("`{}` could not be started: {error}", line(command)))
+}
+
+fn line(command: &Command) -> String {
     let words: Vec<_> = std::iter::once(command.get_program())
         .chain(command.get_args())
         .collect();
-    let line = words.join(std::ffi::OsStr::new(" "));
-    let line = line.display();
-    eprintln!("$ {line}");
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("`{line}` ended with {status}")),
-        Err(error) => Err(format!("`{line}` could not be started: {error}")),
-    }
+    words.join(OsStr::new(" ")).display().to_string()
 }

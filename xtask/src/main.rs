@@ -1,10 +1,11 @@
-//! The project's own commands: `cargo xtask setup`, `test`, `lint`, `lab`.
+//! The project's own commands: `cargo xtask setup`, `test`, `lint`, `lab`, `mutants`.
 //!
 //! Owns which commands make up a check, so that a contributor and a machine run the same ones. Needs nothing but
 //! cargo, so that it runs on a fresh clone.
 
 mod commands;
 mod lab;
+mod mutants;
 mod servers;
 
 use std::process::ExitCode;
@@ -16,7 +17,8 @@ commands:
   lint    formatting, clippy and documentation, with warnings denied
   test    setup, then every test of the workspace, documentation included
   lab     --seconds <number> [--seed <number>]: the fault lab for so long, and a table of what came of it
-  bench   [--quick]: idem beside a bare handler and two hand-written schemes, in one run";
+  bench   [--quick]: idem beside a bare handler and two hand-written schemes, in one run
+  mutants [file]...: changes the HTTP crate, or the files of it, and lists what no test notices; needs cargo-mutants";
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         }
         ["bench"] => servers::setup().and_then(|()| commands::bench(&[])),
         ["bench", "--quick"] => servers::setup().and_then(|()| commands::bench(&["--quick"])),
+        ["mutants", ref files @ ..] => servers::setup().and_then(|()| mutants::run(files)),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             return ExitCode::SUCCESS;

@@ -306,5 +306,20 @@ fn sizes() -> Vec<Case> {
             CHOSEN,
             made(200).of(Content::Pieces(&["seventeen ", "bytes.."])),
         ),
+        case(
+            "a stream that is there at once is measured as a whole",
+            CHOSEN,
+            [
+                post("/sixteen").key("k").answers(200),
+                post("/sixteen").key("k").replays(),
+            ],
+        )
+        .answering([made(200).of(Content::AtOnce(&["sixteen ", "bytes..."]))]),
+        too_large(
+            "a stream that is there at once and too large is not stored",
+            "/sixteen",
+            CHOSEN,
+            made(200).of(Content::AtOnce(&["seventeen ", "bytes.."])),
+        ),
     ]
 }

@@ -39,6 +39,8 @@ pub(super) enum Content {
     Whole(Vec<u8>),
     /// In pieces that are not there at once.
     Pieces(&'static [&'static str]),
+    /// In pieces that are.
+    AtOnce(&'static [&'static str]),
     /// Fails after its beginning.
     Failing,
     WithTrailers,
@@ -87,6 +89,7 @@ impl Made {
                 tokio::task::yield_now().await;
                 Ok::<_, Infallible>(*piece)
             })),
+            Content::AtOnce(pieces) => Body::from_stream(stream::iter(pieces.iter().copied().map(Ok::<_, Infallible>))),
             Content::Failing => {
                 let pieces = [Ok("half"), Err(std::io::Error::other("on purpose"))];
                 Body::from_stream(stream::iter(pieces))
