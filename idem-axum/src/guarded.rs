@@ -1,7 +1,9 @@
 //! The extractor that stands in for a handler's last argument.
 //!
-//! Owns the request up to the claim: it finds the layer, buffers the body within axum's limit, and lets the argument
+//! Owns the request up to the claim: it finds the layer, where the attribute names no engine, buffers the body within axum's limit, and lets the argument
 //! extract itself from what was buffered. A request that an extractor refuses has claimed nothing (IDEM-10).
+
+use std::sync::Arc;
 
 use axum::RequestExt as _;
 use axum::body::Body;
@@ -21,86 +23,181 @@ use crate::{Execution, Idempotency};
 /// Only the expansion of `#[idempotent]` names this type. A direct call of an annotated function passes
 /// `argument.into()`, and its handler runs unguarded.
 #[derive(Debug)]
-pub struct Guarded<T> {
-    guard: Guard,
+pub struct Guarded<T, E: EngineSource = FromLayer> {
+    guard: Guard<E::Engine>,
     argument: T,
 }
 
-impl<T> Guarded<T> {
+impl<T, E: EngineSource> Guarded<T, E> {
     /// Takes the two apart.
-    pub fn split(self) -> (Guard, T) {
+    pub fn split(self) -> (Guard<E::Engine>, T) {
         (self.guard, self.argument)
     }
 }
 
-impl<T> From<T> for Guarded<T> {
+impl<T, E: EngineSource> From<T> for Guarded<T, E> {
     fn from(argument: T) -> Self {
         let guard = Guard(None);
         Self { guard, argument }
     }
 }
 
-/// What the run needs of the request, or nothing where the function was called directly.
-#[derive(Debug)]
-pub struct Guard(pub(crate) Option<Guarding>);
+/// Where a handler's [`Idempotency`] comes from.
+pub trait EngineSource {
+    /// What is known of it while the arguments are extracted.
+    type Engine: Send;
 
-#[derive(Debug)]
-pub(crate) struct Guarding {
-    pub(crate) idempotency: Idempotency,
-    pub(crate) method: Method,
-    /// As the client sent it, also inside nested routers.
-    pub(crate) uri: Uri,
-    pub(crate) matched_path: Option<MatchedPath>,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-    /// To be filled in for an argument that asks for it.
-    pub(crate) execution: Execution,
-    #[cfg(feature = "postgres")]
-    pub(crate) transaction: crate::transaction::Slot,
+    /// Finds it, or answers in the handler's place.
+    ///
+    /// # Errors
+    ///
+    /// The response that says that there is none.
+    #[expect(clippy::result_large_err, reason = "axum's rejections are responses")]
+    fn find(request: &Request) -> Result<Self::Engine, Response>;
 }
 
-/// Tells axum's inference through which of its own markers `T` extracts.
+/// From the layer around the route.
 #[derive(Debug)]
-pub struct ViaGuard<M>(std::marker::PhantomData<M>);
+pub struct FromLayer;
 
-impl<S, T, M> FromRequest<S, ViaGuard<M>> for Guarded<T>
-where
-    S: Send + Sync,
-    T: FromRequest<S, M>,
-{
-    type Rejection = Response;
+impl EngineSource for FromLayer {
+    type Engine = Idempotency;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
-        let Some(idempotency) = request.extensions().get::<Idempotency>().cloned() else {
+    fn find(request: &Request) -> Result<Idempotency, Response> {
+        let found = request.extensions().get::<Idempotency>().cloned();
+        found.ok_or_else(|| {
             tracing::error!(
                 method = %request.method(),
                 path = request.uri().path(),
                 "an #[idempotent] handler was reached without its layer; add `.layer(idempotency.clone())`, with an \
                  `idem_axum::Idempotency`, to the router, after the route"
             );
-            return Err(ProblemDetails::new(IdempotencyProblem::NotConfigured, None).into_response());
-        };
+            ProblemDetails::new(IdempotencyProblem::NotConfigured, None).into_response()
+        })
+    }
+}
+
+/// From an argument of the handler, by the option `engine`.
+#[derive(Debug)]
+pub struct FromArgument;
+
+impl EngineSource for FromArgument {
+    type Engine = ();
+
+    fn find(_: &Request) -> Result<(), Response> {
+        Ok(())
+    }
+}
+
+/// Says in our own words what the expression behind `engine` has to be.
+#[diagnostic::on_unimplemented(
+    message = "`engine` takes an `Idempotency`, and this is `{Self}`",
+    label = "this is no `idem_axum::Idempotency`",
+    note = "name the field that has it, such as `engine = app.idempotency`, or leave `engine` out and layer the router"
+)]
+pub trait GivesEngine {
+    /// The engine itself.
+    fn engine(&self) -> &Idempotency;
+}
+
+impl GivesEngine for Idempotency {
+    fn engine(&self) -> &Idempotency {
+        self
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: GivesEngine + ?Sized> GivesEngine for &T {
+    fn engine(&self) -> &Idempotency {
+        T::engine(self)
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: GivesEngine + ?Sized> GivesEngine for Arc<T> {
+    fn engine(&self) -> &Idempotency {
+        T::engine(self)
+    }
+}
+
+/// What the run needs of the request, or nothing where the function was called directly.
+#[derive(Debug)]
+pub struct Guard<E = Idempotency>(pub(crate) Option<Guarding<E>>);
+
+impl Guard<()> {
+    /// Completes the guard of a handler that names its engine.
+    #[must_use]
+    pub fn with_engine<E: GivesEngine + ?Sized>(self, engine: &E) -> Guard {
+        Guard(self.0.map(|guarding| Guarding {
+            idempotency: engine.engine().clone(),
+            request: guarding.request,
+            execution: guarding.execution,
+            #[cfg(feature = "postgres")]
+            transaction: guarding.transaction,
+        }))
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Guarding<E = Idempotency> {
+    pub(crate) idempotency: E,
+    pub(crate) request: Buffered,
+    /// To be filled in for an argument that asks for it.
+    pub(crate) execution: Execution,
+    #[cfg(feature = "postgres")]
+    pub(crate) transaction: crate::transaction::Slot,
+}
+
+/// What is known of a request besides what its extractors made of it.
+#[derive(Debug)]
+pub(crate) struct Buffered {
+    pub(crate) method: Method,
+    /// As the client sent it, also inside nested routers.
+    pub(crate) uri: Uri,
+    pub(crate) matched_path: Option<MatchedPath>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// Tells axum's inference through which of its own markers `T` extracts.
+#[derive(Debug)]
+pub struct ViaGuard<M>(std::marker::PhantomData<M>);
+
+impl<S, T, E, M> FromRequest<S, ViaGuard<M>> for Guarded<T, E>
+where
+    S: Send + Sync,
+    T: FromRequest<S, M>,
+    E: EngineSource,
+{
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let idempotency = E::find(&request)?;
         let mut request = request.with_limited_body();
         let body = buffer(std::mem::take(request.body_mut()), state).await?;
         // The one that an argument has, or the last one will find.
         let execution = Execution::of(request.extensions_mut());
-        let original = request.extensions().get::<OriginalUri>().cloned();
-        let guarding = Guarding {
-            idempotency,
+        #[cfg(feature = "postgres")]
+        let transaction = crate::transaction::Slot::guarded(request.extensions_mut());
+        let original = request.extensions().get::<OriginalUri>();
+        let buffered = Buffered {
             method: request.method().clone(),
-            uri: original.map_or_else(|| request.uri().clone(), |original| original.0),
+            uri: original.map_or_else(|| request.uri().clone(), |original| original.0.clone()),
             matched_path: request.extensions().get::<MatchedPath>().cloned(),
             headers: request.headers().clone(),
             body: body.clone(),
-            execution,
-            #[cfg(feature = "postgres")]
-            transaction: crate::transaction::Slot::guarded(request.extensions_mut()),
         };
         *request.body_mut() = Body::from(body);
         let argument = T::from_request(request, state)
             .await
             .map_err(IntoResponse::into_response)?;
-        let guard = Guard(Some(guarding));
+        let guard = Guard(Some(Guarding {
+            idempotency,
+            request: buffered,
+            execution,
+            #[cfg(feature = "postgres")]
+            transaction,
+        }));
         Ok(Self { guard, argument })
     }
 }

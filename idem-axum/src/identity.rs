@@ -3,6 +3,8 @@
 //! Owns the values that the expansion evaluates over the handler's arguments before the handler runs. Does not own how
 //! they are encoded or hashed: that is the record key's and the fingerprint's.
 
+use std::fmt::Display;
+
 use idem_core::{IdempotencyKey, Scope};
 use serde::Serialize;
 use serde_json::Value;
@@ -11,40 +13,48 @@ use serde_json::Value;
 #[derive(Debug)]
 pub struct Identity {
     /// Who owns the key space.
-    pub scope: Scope,
+    pub(crate) scope: Scope,
     /// The natural key, where the attribute has one in place of the header.
-    pub key: Option<IdempotencyKey>,
-    /// What tells it from another request under its key.
-    pub compared: Compared,
+    pub(crate) key: Option<IdempotencyKey>,
+    /// The attribute's expression for what tells it from another request under its key, where it has one.
+    pub(crate) compared: Option<SerdeForm>,
 }
 
-/// What of a request is compared with the first one under its key.
-#[derive(Debug)]
-pub enum Compared {
-    /// Method, path with query, media type and body.
-    Request,
-    /// Nothing: all requests under a key are equal.
-    Nothing,
-    /// The attribute's expression.
-    Value(SerdeForm),
+impl From<Scope> for Identity {
+    fn from(scope: Scope) -> Self {
+        Self::new(scope)
+    }
+}
+
+impl Identity {
+    /// A request whose key is in the header, and which is compared as the policy says.
+    #[must_use]
+    pub fn new(scope: Scope) -> Self {
+        Self {
+            scope,
+            key: None,
+            compared: None,
+        }
+    }
+
+    /// Sets the key, in place of the header's.
+    #[must_use]
+    pub fn with_key(mut self, key: IdempotencyKey) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// Sets what is compared, in place of what the policy says.
+    #[must_use]
+    pub fn with_compared(mut self, compared: SerdeForm) -> Self {
+        self.compared = Some(compared);
+        self
+    }
 }
 
 /// A value as serde sees it, or why it has no such form.
 #[derive(Debug)]
 pub struct SerdeForm(pub(crate) Result<Value, serde_json::Error>);
-
-impl SerdeForm {
-    /// The form of one value.
-    pub fn of<T: Comparable + ?Sized>(value: &T) -> Self {
-        Self(serde_json::to_value(value))
-    }
-
-    /// The form of several values together, as that of a tuple.
-    #[must_use]
-    pub fn tuple<const N: usize>(parts: [Self; N]) -> Self {
-        Self(parts.into_iter().map(|part| part.0).collect())
-    }
-}
 
 /// Says in our own words what the expression behind `fingerprint` has to be.
 #[diagnostic::on_unimplemented(
@@ -57,3 +67,80 @@ pub trait Comparable: Serialize {}
 
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + ?Sized> Comparable for T {}
+
+/// Says in our own words what the expression behind `scope` has to be.
+#[diagnostic::on_unimplemented(
+    message = "`scope` takes values that are `Display`, and `{Self}` is not",
+    label = "this is not `std::fmt::Display`",
+    note = "name the part of it that tells one owner from another, such as `scope = tenant.id`, or implement `Display`"
+)]
+pub trait Scoping: Display {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Display + ?Sized> Scoping for T {}
+
+/// Says in our own words what the expression behind `key` has to be.
+#[diagnostic::on_unimplemented(
+    message = "`key` takes values that are `Display`, and `{Self}` is not",
+    label = "this is not `std::fmt::Display`",
+    note = "name the part of it that tells one request from another, such as `key = order.order_id`, or implement \
+            `Display`"
+)]
+pub trait Keying: Display {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Display + ?Sized> Keying for T {}
+
+/// What `scope` is made of.
+pub mod scope {
+    use super::{Scope, Scoping};
+
+    /// The scope of one value.
+    pub fn of<T: Scoping + ?Sized>(value: &T) -> Scope {
+        Scope::of(value)
+    }
+
+    /// The scope of several values together.
+    #[must_use]
+    pub fn tuple<const N: usize>(parts: [Scope; N]) -> Scope {
+        Scope::tuple(parts)
+    }
+
+    /// One key space for all callers.
+    #[must_use]
+    pub fn global() -> Scope {
+        Scope::global()
+    }
+}
+
+/// What `key` is made of.
+pub mod key {
+    use super::{IdempotencyKey, Keying};
+
+    /// The key of one value.
+    pub fn of<T: Keying + ?Sized>(value: &T) -> IdempotencyKey {
+        IdempotencyKey::of(value)
+    }
+
+    /// The key of several values together.
+    #[must_use]
+    pub fn tuple<const N: usize>(parts: [IdempotencyKey; N]) -> IdempotencyKey {
+        IdempotencyKey::tuple(parts)
+    }
+}
+
+/// What `fingerprint` is made of.
+pub mod fingerprint {
+    use super::{Comparable, SerdeForm};
+
+    /// The form of one value.
+    pub fn of<T: Comparable + ?Sized>(value: &T) -> SerdeForm {
+        SerdeForm(serde_json::to_value(value))
+    }
+
+    /// The form of several values together, as that of a tuple.
+    #[must_use]
+    pub fn tuple<const N: usize>(parts: [SerdeForm; N]) -> SerdeForm {
+        SerdeForm(parts.into_iter().map(|part| part.0).collect())
+    }
+}

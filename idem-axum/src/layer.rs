@@ -11,6 +11,7 @@ use axum::response::IntoResponse;
 use idem_core::{Backend, Engine};
 use tower_layer::Layer;
 
+use crate::policy::Policy;
 use crate::problem::ProblemDetails;
 use crate::settings::{KeyFormat, ProblemResponse, Settings};
 
@@ -56,6 +57,34 @@ impl Idempotency {
             engine: Engine::new(backend),
             settings: Arc::default(),
         }
+    }
+
+    /// Sets the options that handlers have whose attributes leave them open, in place of those set before.
+    ///
+    /// The attribute beats them, and they beat what is built in. They are read by each request, so one handler may be
+    /// below two layers whose defaults differ.
+    ///
+    /// ```
+    /// use axum::{Router, routing::post};
+    /// use idem_axum::{Idempotency, InFlight, MemoryBackend, Policy, idempotent};
+    ///
+    /// /// A duplicate waits, as all of this application do.
+    /// #[idempotent(ttl = "24h", scope = global)]
+    /// async fn place_order() {}
+    ///
+    /// /// A duplicate is refused, as the attribute says.
+    /// #[idempotent(ttl = "24h", scope = global, in_flight = "reject")]
+    /// async fn cancel_order() {}
+    ///
+    /// let defaults = Policy::new().with_in_flight(InFlight::Wait);
+    /// let app: Router = Router::new()
+    ///     .route("/orders", post(place_order).delete(cancel_order))
+    ///     .layer(Idempotency::new(MemoryBackend::new()).with_defaults(defaults));
+    /// ```
+    #[must_use]
+    pub fn with_defaults(mut self, defaults: Policy) -> Self {
+        self.settings_mut().defaults = defaults;
+        self
     }
 
     /// Sets how long a single backend call may take; one second where nothing is set.

@@ -9,6 +9,7 @@ mod guarded;
 mod identity;
 mod key;
 mod layer;
+mod operation;
 mod policy;
 mod problem;
 mod run;
@@ -17,7 +18,7 @@ mod stored;
 #[cfg(feature = "postgres")]
 mod transaction;
 
-pub use idem_core::{Backend, BackendError, BackendErrorKind, MemoryBackend};
+pub use idem_core::{AfterCrash, Backend, BackendError, BackendErrorKind, MemoryBackend};
 #[cfg(feature = "macros")]
 pub use idem_macros::idempotent;
 #[cfg(feature = "postgres")]
@@ -27,6 +28,7 @@ pub use idem_redis::{RedisBackend, RedisClient, redis};
 
 pub use self::execution::{Execution, FencingToken};
 pub use self::layer::Idempotency;
+pub use self::policy::{Compared, InFlight, OnOutage, Policy, StoredAnswers};
 pub use self::problem::{IdempotencyProblem, ProblemDetails};
 #[cfg(feature = "postgres")]
 pub use self::transaction::Transaction;
@@ -34,19 +36,12 @@ pub use self::transaction::Transaction;
 /// What the expansion of `#[idempotent]` names. Not part of the public interface.
 #[doc(hidden)]
 pub mod __private {
-    use axum::response::IntoResponse;
     pub use axum::response::Response;
-    pub use idem_core::{AfterCrash, IdempotencyKey, Scope};
 
-    pub use crate::guarded::{Guard, Guarded, ViaGuard};
-    pub use crate::identity::{Comparable, Compared, Identity, SerdeForm};
-    pub use crate::policy::{Policy, StoredAnswers};
-    pub use crate::run::run;
-
-    /// Spanned on the handler's return type, where a missing implementation is reported.
-    pub fn into_response<R: IntoResponse>(answer: R) -> Response {
-        answer.into_response()
-    }
+    pub use crate::guarded::{EngineSource, FromArgument, FromLayer, GivesEngine, Guard, Guarded, ViaGuard};
+    pub use crate::identity::{Comparable, Identity, Keying, Scoping, SerdeForm, fingerprint, key, scope};
+    pub use crate::operation::Operation;
+    pub use crate::run::{Answer, into_response, never, run};
 }
 
 /// The door for the targets in `fuzz`. Not part of the public interface.

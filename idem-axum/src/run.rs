@@ -8,40 +8,64 @@ use std::error::Error;
 use std::future::Future;
 
 use axum::http::{HeaderValue, Method};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use idem_core::key::Part;
-use idem_core::{
-    BackendError, BackendErrorKind, Claimed, Duplicate, Executed, Fingerprint, IdempotencyKey, RecordKey, Scope,
-};
+use idem_core::{BackendError, BackendErrorKind, Claimed, Duplicate, Executed, Fingerprint, IdempotencyKey, RecordKey};
 
 use crate::answer::Rules;
-use crate::guarded::{Guard, Guarding};
-use crate::identity::{Compared, Identity, SerdeForm};
-use crate::policy::Policy;
+use crate::guarded::{Buffered, Guard, Guarding};
+use crate::identity::{Identity, SerdeForm};
+use crate::operation::Operation;
+use crate::policy::{Compared, InFlight, OnOutage, Policy};
 use crate::problem::{self, IdempotencyProblem, ProblemDetails};
 use crate::{fingerprint, key, stored};
 
 /// Runs `handler` once per record, or answers in its place.
 ///
 /// A guard of a direct call lets the handler run unguarded.
-pub async fn run<H>(guard: Guard, policy: &'static Policy, identity: Identity, handler: H) -> Response
+pub async fn run<I, H>(guard: Guard, operation: &'static Operation, identity: I, handler: H) -> Response
 where
+    I: Into<Identity>,
     H: Future<Output = Response> + Send + 'static,
 {
     match guard.0 {
-        Some(guarding) => guarding.run(policy, identity, handler.boxed()).await,
+        Some(guarding) => guarding.run(operation, identity.into(), handler.boxed()).await,
         None => handler.await,
     }
 }
 
+/// Says in our own words what a handler has to return.
+#[diagnostic::on_unimplemented(
+    message = "a handler answers with a response, and `{Self}` is none",
+    label = "this is not `axum::response::IntoResponse`",
+    note = "implement `IntoResponse` for it; a `Result` is a response if what is in its `Ok` and in its `Err` are"
+)]
+pub trait Answer: IntoResponse {}
+
+#[diagnostic::do_not_recommend]
+impl<R: IntoResponse> Answer for R {}
+
+/// Spanned on the handler's return type, where a missing implementation is reported.
+pub fn into_response<R: Answer>(answer: R) -> Response {
+    answer.into_response()
+}
+
+/// Says what type an async block has, in a branch that is never taken.
+#[must_use]
+pub fn never<T>() -> T {
+    unreachable!("only its type is of use")
+}
+
 impl Guarding {
-    async fn run(self, policy: &Policy, identity: Identity, handler: BoxFuture<'static, Response>) -> Response {
-        let Identity { scope, key, compared } = identity;
-        let claimed = match self.record(policy, &scope, key) {
-            Ok(None) => return self.unprotected(policy, handler).await,
-            Ok(Some(record)) => self.fingerprint(compared).map(|fingerprint| (record, fingerprint)),
+    async fn run(self, operation: &Operation, identity: Identity, handler: BoxFuture<'static, Response>) -> Response {
+        let policy = operation.policy.or(self.idempotency.settings().defaults);
+        let claimed = match self.record(operation, &policy, &identity) {
+            Ok(None) => return self.unprotected(&policy, handler).await,
+            Ok(Some(record)) => self
+                .fingerprint(&policy, identity.compared)
+                .map(|fingerprint| (record, fingerprint)),
             Err(refused) => Err(refused),
         };
         let (record, fingerprint) = match claimed {
@@ -49,10 +73,13 @@ impl Guarding {
             Err(refused) => return self.idempotency.settings().refuse(refused),
         };
         let engine = self.idempotency.engine();
-        match engine.claim(&record, fingerprint, policy.durations()).await {
+        match engine
+            .claim(&record, fingerprint, &policy.durations(operation.ttl))
+            .await
+        {
             Ok(Claimed::Run(run)) => {
                 self.execution.fill(&record, run.claim());
-                let rules = self.rules(policy);
+                let rules = self.rules(&policy);
                 #[cfg(feature = "postgres")]
                 let finished = self
                     .transaction
@@ -62,16 +89,18 @@ impl Guarding {
                 let finished = handler.map(move |response| crate::answer::finish(response, &rules));
                 self.executed(run.run(finished).await)
             }
-            Ok(Claimed::Duplicate(Duplicate::InFlight)) if policy.accepts() => problem::accepted(),
+            Ok(Claimed::Duplicate(Duplicate::InFlight)) if policy.in_flight() == InFlight::Accept => {
+                problem::accepted()
+            }
             Ok(Claimed::Duplicate(duplicate)) => self.duplicate(&record, duplicate),
             // A record that cannot be read is there all the same (IDEM-15).
-            Err(error) if policy.runs_in_outage() && error.kind() != BackendErrorKind::Unreadable => {
+            Err(error) if policy.on_outage() == OnOutage::Run && error.kind() != BackendErrorKind::Unreadable => {
                 tracing::error!(
                     key = %record,
                     error = &error as &dyn Error,
                     "the key cannot be checked; running unprotected, as the handler's `on_outage` says"
                 );
-                not_stored(self.unprotected(policy, handler).await)
+                not_stored(self.unprotected(&policy, handler).await)
             }
             Err(error) => self.unavailable(&record, &error),
         }
@@ -80,18 +109,18 @@ impl Guarding {
     /// The record of this request; none where it needs none and has no key.
     fn record(
         &self,
+        operation: &Operation,
         policy: &Policy,
-        scope: &Scope,
-        natural: Option<IdempotencyKey>,
+        identity: &Identity,
     ) -> Result<Option<RecordKey>, ProblemDetails> {
-        let key = match natural {
-            Some(natural) => natural,
+        let key = match &identity.key {
+            Some(natural) => natural.clone(),
             None => match self.key(policy)? {
                 Some(key) => IdempotencyKey::of(&key),
                 None => return Ok(None),
             },
         };
-        match RecordKey::new(&self.operation(policy), scope, &key) {
+        match RecordKey::new(&self.operation(operation), &identity.scope, &key) {
             Ok(record) => Ok(Some(record)),
             Err(error) if error.part() == Part::Key || error.is_too_long() => {
                 let detail = format!("The request cannot be identified: {error}.");
@@ -108,7 +137,7 @@ impl Guarding {
     fn key(&self, policy: &Policy) -> Result<Option<String>, ProblemDetails> {
         let settings = self.idempotency.settings();
         let invalid = || self.problem(IdempotencyProblem::KeyInvalid);
-        let key = key::from_headers(&self.headers, policy.header(), settings.strict_keys)
+        let key = key::from_headers(&self.request.headers, policy.header(), settings.strict_keys)
             .map_err(|malformed| invalid().with_detail(malformed.detail()))?;
         let Some(key) = key else {
             if !policy.required() {
@@ -126,17 +155,19 @@ impl Guarding {
     }
 
     /// What tells this request from another one under its key.
-    fn fingerprint(&self, compared: Compared) -> Result<Fingerprint, ProblemDetails> {
-        match compared {
-            Compared::Request => Ok(fingerprint::of_request(
-                &self.method,
-                &self.uri,
-                &self.headers,
-                &self.body,
-            )),
-            Compared::Nothing => Ok(Fingerprint::NONE),
-            Compared::Value(SerdeForm(Ok(value))) => Ok(fingerprint::of_value(value)),
-            Compared::Value(SerdeForm(Err(error))) => {
+    fn fingerprint(&self, policy: &Policy, compared: Option<SerdeForm>) -> Result<Fingerprint, ProblemDetails> {
+        let Buffered {
+            method,
+            uri,
+            headers,
+            body,
+            ..
+        } = &self.request;
+        match (compared, policy.fingerprint()) {
+            (None, Compared::Request) => Ok(fingerprint::of_request(method, uri, headers, body)),
+            (None, Compared::Nothing) => Ok(Fingerprint::NONE),
+            (Some(SerdeForm(Ok(value))), _) => Ok(fingerprint::of_value(value)),
+            (Some(SerdeForm(Err(error))), _) => {
                 // Its text is the application's and may have line breaks, so it is logged as a quotation.
                 tracing::error!(
                     error = ?error.to_string(),
@@ -149,30 +180,32 @@ impl Guarding {
 
     fn rules(&self, policy: &Policy) -> Rules {
         Rules {
-            stored: policy.stored(),
+            stored: policy.store(),
             max_response: policy.max_response(),
             unstored_headers: self.idempotency.settings().unstored_headers.clone(),
-            to_head: self.method == Method::HEAD,
+            to_head: self.request.method == Method::HEAD,
         }
     }
 
     /// The identity of the handler in stored keys.
-    fn operation(&self, policy: &Policy) -> Cow<'static, str> {
-        let path = || {
-            self.matched_path
-                .as_ref()
-                .map_or_else(|| self.uri.path(), |path| path.as_str())
-        };
-        match policy.name() {
+    fn operation(&self, operation: &Operation) -> Cow<'static, str> {
+        let Buffered {
+            method,
+            uri,
+            matched_path,
+            ..
+        } = &self.request;
+        let path = || matched_path.as_ref().map_or_else(|| uri.path(), |path| path.as_str());
+        match operation.name {
             Some(name) => Cow::Borrowed(name),
-            None => Cow::Owned(format!("{} {}", self.method, path())),
+            None => Cow::Owned(format!("{method} {}", path())),
         }
     }
 
     /// Runs a handler that has no claim. What it does in a transaction ends as its policy says.
     #[cfg(feature = "postgres")]
     async fn unprotected(&self, policy: &Policy, handler: BoxFuture<'static, Response>) -> Response {
-        self.transaction.clone().alone(handler, policy.stored()).await
+        self.transaction.clone().alone(handler, policy.store()).await
     }
 
     #[cfg(not(feature = "postgres"))]

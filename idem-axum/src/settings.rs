@@ -9,10 +9,12 @@ use std::sync::Arc;
 use axum::http::header::HeaderName;
 use axum::response::{IntoResponse, Response};
 
+use crate::policy::Policy;
 use crate::problem::{IdempotencyProblem, ProblemDetails};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
+    pub(crate) defaults: Policy,
     pub(crate) documentation: Option<Arc<str>>,
     pub(crate) strict_keys: bool,
     pub(crate) key_format: Option<KeyFormat>,

@@ -44,11 +44,11 @@ impl Policy {
     pub const fn new(ttl: Duration) -> Self {
         assert!(
             ttl.as_millis() >= Self::MIN.as_millis(),
-            "ttl is shorter than 100 milliseconds"
+            "`ttl` is shorter than 100 milliseconds"
         );
         assert!(
             ttl.as_millis() <= Self::MAX_TTL.as_millis(),
-            "ttl is longer than ten years"
+            "`ttl` is longer than ten years"
         );
         Self {
             ttl,
@@ -67,11 +67,11 @@ impl Policy {
     pub const fn with_lease(mut self, lease: Duration) -> Self {
         assert!(
             lease.as_millis() >= Self::MIN.as_millis(),
-            "lease is shorter than 100 milliseconds"
+            "`lease` is shorter than 100 milliseconds"
         );
         assert!(
             lease.as_millis() <= Self::MAX_LEASE.as_millis(),
-            "lease is longer than 24 hours"
+            "`lease` is longer than 24 hours"
         );
         self.lease = lease;
         self

@@ -2,26 +2,26 @@
 //!
 //! Owns names and spans. There is no decision of ours in the tokens: logic is in the functions they call.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
 use proc_macro2::{Span, TokenStream};
-use quote::{ToTokens as _, format_ident, quote, quote_spanned};
+use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned as _;
-use syn::visit_mut::VisitMut;
-use syn::{Expr, GenericParam, Ident, PatType, Result, ReturnType, Signature, Type, parse_quote};
+use syn::{Attribute, Expr, Ident, PatType, Result, Signature, Type, parse_quote};
 
 use crate::handler::{self, Handler};
+use crate::identity::{Values, by_reference, compared, identity, mentioned};
+use crate::operation::operation;
 use crate::options;
-use crate::table::{Fingerprint, InFlight, Options, Scope, Stored};
-
-/// How long a duplicate waits where nothing else is said.
-const DEFAULT_WAIT: Duration = Duration::from_secs(10);
+use crate::returned::{Constraint, Returned, returned};
+use crate::root::Root;
+use crate::table::{Options, Scope};
 
 /// The whole macro. On error the user's item is emitted as it was, so that nothing else fails because of it.
 pub(crate) fn idempotent(attribute: &TokenStream, item: &TokenStream) -> TokenStream {
     match checked(attribute, item.clone()) {
-        Ok((options, handler)) => expand(&options, handler),
+        Ok((options, mut handler)) => match debug_handler(&mut handler) {
+            Some(debug) => below(&debug, attribute, &options, &handler),
+            None => expand(&options, handler),
+        },
         Err(error) => {
             let errors = error.into_compile_error();
             quote!(#errors #item)
@@ -40,10 +40,34 @@ fn checked(attribute: &TokenStream, item: TokenStream) -> Result<(Options, Handl
             let named = |option, expr: Option<&Expr>| expr.map_or(Ok(()), |expr| handler.check_names(option, expr));
             let key = named("key", options.key.as_ref());
             let fingerprint = named("fingerprint", compared(&options));
-            both(scope, both(key, fingerprint)).map(|_| (options, handler))
+            let engine = named("engine", options.engine.as_ref());
+            both(both(scope, key), both(fingerprint, engine)).map(|_| (options, handler))
         }
         (options, handler) => both(options, handler),
     }
+}
+
+/// Takes axum's `debug_handler` off the handler.
+fn debug_handler(handler: &mut Handler) -> Option<Attribute> {
+    let is_debug = |attribute: &Attribute| {
+        let name = attribute.path().segments.last();
+        name.is_some_and(|segment| segment.ident == "debug_handler")
+    };
+    let at = handler.attributes.iter().position(is_debug)?;
+    Some(handler.attributes.remove(at))
+}
+
+/// The handler as it was, with our attribute below `debug`: it then speaks of the author's arguments and not of ours.
+fn below(debug: &Attribute, attribute: &TokenStream, options: &Options, handler: &Handler) -> TokenStream {
+    let ours = Root(options.root.as_ref()).path(Span::call_site(), &quote!(idempotent));
+    let Handler {
+        attributes,
+        visibility,
+        signature,
+        body,
+        ..
+    } = handler;
+    quote!(#debug #[#ours(#attribute)] #(#attributes)* #visibility #signature #body)
 }
 
 fn both<A, B>(left: Result<A>, right: Result<B>) -> Result<(A, B)> {
@@ -58,7 +82,7 @@ fn both<A, B>(left: Result<A>, right: Result<B>) -> Result<(A, B)> {
 }
 
 fn expand(options: &Options, handler: Handler) -> TokenStream {
-    let private = quote!(::idem_axum::__private);
+    let root = Root(options.root.as_ref());
     let Handler {
         attributes,
         visibility,
@@ -66,33 +90,67 @@ fn expand(options: &Options, handler: Handler) -> TokenStream {
         arguments,
         body,
     } = handler;
-    let local = |name: &str| Ident::new(name, Span::mixed_site());
-    let [guard, guarded, last] = ["guard", "guarded", "last"].map(local);
-    let names = argument_names(arguments.len(), &last);
-    let policy = policy(options);
-    let identity = identity(options, &arguments, &names, &private);
+    let names = argument_names(&arguments);
+    let values = Values {
+        root,
+        arguments: &arguments,
+        names: &names,
+    };
+    let guard = Ident::new(GUARD, Span::mixed_site());
+    let engine = options.engine.as_ref().map(|expr| {
+        let engine = by_reference(expr);
+        let with_engine = quote_spanned!(expr.span()=> #guard.with_engine(#engine));
+        let with_engine = values.over(&[expr], &with_engine);
+        quote!(let #guard = #with_engine;)
+    });
+    let operation = operation(options, root);
+    let identity = identity(options, &values);
     let bindings = bindings(options, &arguments, &names);
     let Returned { ty, constraint } = returned(&signature);
-    let run = quote_spanned!(signature.ident.span()=> ::idem_axum::__private::run);
-    // What is wrong with the answer is wrong with the return type.
-    let answer = Ident::new("answer", Span::mixed_site().located_at(ty.span()));
-    let into_response = quote_spanned!(ty.span()=> ::idem_axum::__private::into_response);
-    let constrain = constraint.map(|ty| quote!({ fn returned(_: &#ty) {} returned(&#answer); }));
-    let signature = guarded_signature(signature, &arguments, &names, &guarded, &private);
+    // What is wrong with the future is wrong with the function, and with the answer with the return type.
+    let function = signature.ident.span();
+    let run = root.private(function, "run");
+    let at_type = Span::mixed_site().located_at(ty.span());
+    let answer = Ident::new(ANSWER, at_type);
+    let into_response = root.private(at_type, "into_response");
+    let respond = quote_spanned!(at_type=> #into_response(#answer));
+    // The type of an async block is inferred from its first `return`. Else the body would be at fault, and not the
+    // expression in it that has another type.
+    let never = root.private(ty.span(), "never");
+    let typed = quote_spanned!(ty.span()=> if false { return #never::<#ty>(); });
+    let (inner, body) = handler::begin(&body, typed);
+    let constrain = constraint.map(|constraint| match constraint {
+        Constraint::Here(ty) => quote!({ fn returned(_: &#ty) {} returned(&#answer); }),
+        Constraint::Generic(signature) => quote!({ #[allow(dead_code)] #signature {} }),
+    });
+    let run = quote_spanned! {function=>
+        #run(#guard, const { &#operation }, #identity, async move {
+            #bindings
+            #inner let #answer: #ty = async move #body.await;
+            #constrain
+            #respond
+        })
+        .await
+    };
+    let source = options
+        .engine
+        .as_ref()
+        .map(|_| root.private(Span::call_site(), "FromArgument"));
+    let (inputs, last) = guarded_inputs(&arguments, &names, source.as_ref(), root);
+    let signature = guarded_signature(signature, &inputs, root);
     quote! {
         #(#attributes)*
         #visibility #signature {
-            let (#guard, #last) = #guarded.split();
-            #run(#guard, const { &#policy }, #identity, async move {
-                #bindings
-                let #answer: #ty = (async move #body).await;
-                #constrain
-                #into_response(#answer)
-            })
-            .await
+            let (#guard, #last) = #last.split();
+            #engine
+            #run
         }
     }
 }
+
+/// Names of ours that arguments must not have.
+const GUARD: &str = "guard";
+const ANSWER: &str = "answer";
 
 /// The arguments as the body knows them.
 ///
@@ -104,202 +162,57 @@ fn bindings(options: &Options, arguments: &[PatType], names: &[Ident]) -> TokenS
         // Used by the attribute, it need not be used by the body.
         let used = !mentioned.is_disjoint(&handler::bound(pat));
         let allow = used.then(|| quote!(#[allow(unused_variables)]));
-        quote! {
-            let #name = #name;
-            #allow #(#attrs)* let #pat = #name;
-        }
+        quote!(#allow #(#attrs)* let #pat = #name;)
     });
-    quote!(#(#bindings)*)
-}
-
-/// The expression behind the fingerprint, if there is one.
-fn compared(options: &Options) -> Option<&Expr> {
-    match &options.fingerprint {
-        Fingerprint::Request | Fingerprint::Nothing => None,
-        Fingerprint::Of(expr) => Some(expr),
-    }
-}
-
-/// Every name in the attribute's expressions.
-fn mentioned(options: &Options) -> BTreeSet<String> {
-    let scope = match &options.scope {
-        Scope::Global(_) => None,
-        Scope::Of(expr) => Some(expr),
+    let moved = match names {
+        [] => None,
+        [name] => Some(quote!(let #name = #name;)),
+        names => Some(quote!(let (#(#names),*) = (#(#names),*);)),
     };
-    scope
-        .into_iter()
-        .chain(&options.key)
-        .chain(compared(options))
-        .flat_map(handler::mentioned)
-        .collect()
+    quote!(#moved #(#bindings)*)
 }
 
-/// What the expansion calls the arguments; the last one comes out of the guard.
-fn argument_names(count: usize, last: &Ident) -> Vec<Ident> {
-    let first = (1..count).map(|index| Ident::new(&format!("argument_{index}"), Span::mixed_site()));
-    first.chain((count > 0).then(|| last.clone())).collect()
+/// What the expansion calls the arguments: as the author does, where a pattern binds one name, for compilers and tools
+/// that show it. It is another name all the same, which the body cannot see.
+fn argument_names(arguments: &[PatType]) -> Vec<Ident> {
+    let names = arguments.iter().enumerate().map(|(index, argument)| {
+        let ours = || format_ident!("argument_{}", index + 1, span = Span::mixed_site());
+        let mut name = handler::only_name(&argument.pat).unwrap_or_else(ours);
+        let text = name.to_string();
+        if [GUARD, ANSWER].contains(&text.as_str()) || text.starts_with("argument_") {
+            return ours();
+        }
+        name.set_span(Span::mixed_site().located_at(name.span()));
+        name
+    });
+    names.collect()
 }
 
-/// The user's signature with plain argument names, the last argument guarded, and a response returned.
-fn guarded_signature(
-    mut signature: Signature,
+/// The arguments with plain names, the last one guarded, and its name.
+fn guarded_inputs(
     arguments: &[PatType],
     names: &[Ident],
-    guarded: &Ident,
-    private: &TokenStream,
-) -> Signature {
+    source: Option<&TokenStream>,
+    root: Root,
+) -> (TokenStream, Ident) {
     let unit: Type = parse_quote!(());
-    let (last, first) = match arguments {
-        [first @ .., last] => (last.ty.as_ref(), first),
-        [] => (&unit, arguments),
+    let nothing = Ident::new("nothing", Span::mixed_site());
+    let (last, last_name) = match (arguments.last(), names.last()) {
+        (Some(last), Some(name)) => (last.ty.as_ref(), name),
+        _ => (&unit, &nothing),
     };
-    let first = first
-        .iter()
-        .zip(names)
-        .map(|(PatType { ty, .. }, name)| quote!(#name: #ty));
-    let inputs = quote!(#(#first,)* #guarded: #private::Guarded<#last>);
+    let first = arguments.iter().zip(names).take(arguments.len().saturating_sub(1));
+    let first = first.map(|(PatType { ty, .. }, name)| quote!(#name: #ty));
+    let wrapper = root.private(last.span(), "Guarded");
+    let source = source.map(|source| quote!(, #source));
+    let inputs = quote!(#(#first,)* #last_name: #wrapper<#last #source>);
+    (inputs, last_name.clone())
+}
+
+/// The user's signature with other arguments, and a response returned.
+fn guarded_signature(mut signature: Signature, inputs: &TokenStream, root: Root) -> Signature {
+    let response = root.private(Span::call_site(), "Response");
     signature.inputs = parse_quote!(#inputs);
-    signature.output = parse_quote!(-> #private::Response);
+    signature.output = parse_quote!(-> #response);
     signature
-}
-
-/// The user's return type.
-struct Returned {
-    /// As the type of a binding, where `impl Trait` can only be inferred.
-    ty: Type,
-    /// As it was written, for an argument of that type: what an `impl Trait` in it demands of the answer still takes
-    /// part in inference, and the user's imports of the traits are still used.
-    constraint: Option<Type>,
-}
-
-fn returned(signature: &Signature) -> Returned {
-    let ReturnType::Type(_, written) = &signature.output else {
-        return Returned {
-            ty: parse_quote!(()),
-            constraint: None,
-        };
-    };
-    let mut ty = written.as_ref().clone();
-    let mut traits = InferTraits::default();
-    traits.visit_type_mut(&mut ty);
-    let generic = signature.generics.params.iter().map(|param| match param {
-        GenericParam::Lifetime(param) => param.lifetime.ident.to_string(),
-        GenericParam::Type(param) => param.ident.to_string(),
-        GenericParam::Const(param) => param.ident.to_string(),
-    });
-    // What depends on the function's surroundings cannot be named in an item of its own; nor can `use<..>`.
-    let local: BTreeSet<_> = generic.chain(["Self".into(), "use".into()]).collect();
-    let can_be_named = traits.found && handler::words(quote!(#written)).is_disjoint(&local);
-    Returned {
-        ty,
-        constraint: can_be_named.then(|| written.as_ref().clone()),
-    }
-}
-
-/// Replaces every `impl Trait` by `_`.
-#[derive(Default)]
-struct InferTraits {
-    found: bool,
-}
-
-impl VisitMut for InferTraits {
-    fn visit_type_mut(&mut self, ty: &mut Type) {
-        if let Type::ImplTrait(_) = ty {
-            self.found = true;
-            *ty = Type::Verbatim(quote_spanned!(ty.span()=> _));
-        }
-        syn::visit_mut::visit_type_mut(self, ty);
-    }
-}
-
-/// The options as a policy.
-fn policy(options: &Options) -> TokenStream {
-    let duration = |duration: &Duration| {
-        // Bounded to ten years by the options.
-        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        quote!(::core::time::Duration::from_millis(#millis))
-    };
-    let ttl = duration(&options.ttl);
-    let setters = [
-        options
-            .lease
-            .as_ref()
-            .map(|lease| (format_ident!("with_lease"), duration(lease))),
-        options
-            .header
-            .as_ref()
-            .map(|header| (format_ident!("with_header"), header.to_token_stream())),
-        options
-            .required
-            .map(|required| (format_ident!("with_required"), required.to_token_stream())),
-        options
-            .name
-            .as_ref()
-            .map(|name| (format_ident!("with_name"), name.to_token_stream())),
-        options
-            .max_response
-            .map(|bytes| (format_ident!("with_max_response"), bytes.to_token_stream())),
-    ];
-    let wait = options.wait.unwrap_or(DEFAULT_WAIT);
-    let wait = (options.in_flight == InFlight::Wait).then(|| duration(&wait));
-    let wait = wait.map(|wait| quote!(.with_wait(#wait)));
-    let accept = (options.in_flight == InFlight::Accept).then(|| quote!(.with_accept()));
-    let refuse = quote!(.with_after_crash(::idem_axum::__private::AfterCrash::Refuse));
-    let refuse = options.refuse_after_crash.then_some(refuse);
-    let stored = match options.store {
-        Stored::Final => None,
-        Stored::Success => Some(quote!(Success)),
-        Stored::All => Some(quote!(All)),
-    };
-    let stored = stored.map(|which| quote!(.with_stored(::idem_axum::__private::StoredAnswers::#which)));
-    let run = options.run_in_outage.then(|| quote!(.with_run_in_outage()));
-    let setters = setters.iter().flatten().map(|(setter, value)| quote!(.#setter(#value)));
-    quote!(::idem_axum::__private::Policy::new(#ttl) #(#setters)* #wait #accept #refuse #stored #run)
-}
-
-/// Scope, natural key and what is compared, evaluated over references to the arguments they mention.
-fn identity(options: &Options, arguments: &[PatType], names: &[Ident], private: &TokenStream) -> TokenStream {
-    let scope_type = quote!(#private::Scope);
-    let key_type = quote!(#private::IdempotencyKey);
-    let scope = match &options.scope {
-        Scope::Global(_) => quote!(#scope_type::global()),
-        Scope::Of(expr) => parts(expr, &scope_type),
-    };
-    let key = match &options.key {
-        None => quote!(::core::option::Option::None),
-        Some(expr) => {
-            let key = parts(expr, &key_type);
-            quote!(::core::option::Option::Some(#key))
-        }
-    };
-    let compared = match &options.fingerprint {
-        Fingerprint::Request => quote!(#private::Compared::Request),
-        Fingerprint::Nothing => quote!(#private::Compared::Nothing),
-        Fingerprint::Of(expr) => {
-            let value = parts(expr, &quote!(#private::SerdeForm));
-            quote!(#private::Compared::Value(#value))
-        }
-    };
-    let mentioned = mentioned(options);
-    let bindings = arguments.iter().zip(names).filter_map(|(argument, name)| {
-        let is_mentioned = !mentioned.is_disjoint(&handler::bound(&argument.pat));
-        is_mentioned.then(|| {
-            let pattern = handler::by_reference(&argument.pat);
-            quote!(#[allow(unused_variables)] let #pattern = &#name;)
-        })
-    });
-    quote!({ #(#bindings)* #private::Identity { scope: #scope, key: #key, compared: #compared } })
-}
-
-/// One value, or a tuple of them, each on its own tokens.
-fn parts(expr: &Expr, ty: &TokenStream) -> TokenStream {
-    match expr {
-        Expr::Tuple(tuple) if !tuple.elems.is_empty() => {
-            let parts = tuple.elems.iter().map(|part| parts(part, ty));
-            quote!(#ty::tuple([#(#parts),*]))
-        }
-        Expr::Paren(paren) => parts(&paren.expr, ty),
-        Expr::Group(group) => parts(&group.expr, ty),
-        expr => quote_spanned!(expr.span()=> #ty::of(&(#expr))),
-    }
 }

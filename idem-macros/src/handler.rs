@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use proc_macro2::{Group, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use syn::ext::IdentExt as _;
 use syn::parse::{Parse, ParseStream};
 use syn::visit_mut::VisitMut;
@@ -33,7 +33,7 @@ impl Parse for Handler {
             .parse()
             .map_err(|error| Error::new(error.span(), format!("`#[idempotent]` goes on an `async fn`; {error}")))?;
         let body = match input.parse()? {
-            TokenTree::Group(body) => body,
+            TokenTree::Group(body) => without_invisible(body),
             other => {
                 return Err(Error::new(
                     other.span(),
@@ -102,7 +102,7 @@ impl Handler {
     /// Checks that `expr`, the value of `option`, is over the arguments.
     ///
     /// A scope of no argument would put all callers into one key space, a key of none all requests into one record, and a
-    /// fingerprint of none would compare nothing, without saying so.
+    /// fingerprint of none would compare nothing, without saying so; an engine of none is a misspelt one.
     pub(crate) fn check_names(&self, option: &str, expr: &Expr) -> Result<()> {
         let used = mentioned(expr);
         let bound = self.bound();
@@ -128,6 +128,7 @@ impl Handler {
                 None => String::from("write `fingerprint = \"none\"` if requests are not compared"),
             },
             (None, "scope") => String::from("write `scope = global` if all callers share one key space"),
+            (None, "engine") => String::from("without `engine` it is the router's layer"),
             (None, _) => String::from("every request would have the same key"),
         };
         let binds = suggest::list(names());
@@ -155,34 +156,56 @@ fn quoted_parts(expr: &Expr) -> Vec<&LitStr> {
 
 /// The names a pattern binds, sorted.
 pub(crate) fn bound(pattern: &Pat) -> BTreeSet<String> {
-    struct Names(BTreeSet<String>);
+    let names = names(pattern);
+    names.iter().map(|name| name.unraw().to_string()).collect()
+}
+
+/// The name that a pattern binds, if it is a single one.
+pub(crate) fn only_name(pattern: &Pat) -> Option<Ident> {
+    match names(pattern).as_slice() {
+        [name] => Some(name.clone()),
+        _ => None,
+    }
+}
+
+fn names(pattern: &Pat) -> Vec<Ident> {
+    struct Names(Vec<Ident>);
     impl VisitMut for Names {
         fn visit_pat_ident_mut(&mut self, pattern: &mut PatIdent) {
-            self.0.insert(pattern.ident.unraw().to_string());
+            self.0.push(pattern.ident.clone());
             syn::visit_mut::visit_pat_ident_mut(self, pattern);
         }
     }
-    let mut names = Names(BTreeSet::new());
+    let mut names = Names(Vec::new());
     names.visit_pat_mut(&mut pattern.clone());
     names.0
 }
 
 /// Every name in `expr` that may be a local one: paths of a single segment, and whatever is inside a macro.
 pub(crate) fn mentioned(expr: &Expr) -> BTreeSet<String> {
-    struct Names(BTreeSet<String>);
-    impl VisitMut for Names {
-        fn visit_expr_path_mut(&mut self, path: &mut ExprPath) {
-            self.0
-                .extend(path.path.get_ident().map(|ident| ident.unraw().to_string()));
-        }
-
+    struct Words(BTreeSet<String>);
+    impl VisitMut for Words {
         fn visit_macro_mut(&mut self, mac: &mut Macro) {
             self.0.extend(words(mac.tokens.clone()));
         }
     }
-    let mut names = Names(BTreeSet::new());
-    names.visit_expr_mut(&mut expr.clone());
-    names.0
+    let mut words = Words(paths(expr));
+    words.visit_expr_mut(&mut expr.clone());
+    words.0
+}
+
+/// Every path of a single segment in `expr`.
+pub(crate) fn paths(expr: &Expr) -> BTreeSet<String> {
+    struct Paths(BTreeSet<String>);
+    impl VisitMut for Paths {
+        fn visit_expr_path_mut(&mut self, path: &mut ExprPath) {
+            self.0
+                .extend(path.path.get_ident().map(|ident| ident.unraw().to_string()));
+        }
+    }
+    let mut paths = Paths(BTreeSet::new());
+    paths.visit_expr_mut(&mut expr.clone());
+    paths.0
 }
 
 /// Every identifier, and every word in string literals, which a format macro may capture.
@@ -203,6 +226,45 @@ pub(crate) fn words(tokens: TokenStream) -> BTreeSet<String> {
         }
     }
     words
+}
+
+/// The group that a `macro_rules!` variable holds, or the one that was written.
+fn without_invisible(group: Group) -> Group {
+    let mut tokens = group.stream().into_iter();
+    match (group.delimiter(), tokens.next(), tokens.next()) {
+        (Delimiter::None, Some(TokenTree::Group(held)), None) => without_invisible(held),
+        _ => group,
+    }
+}
+
+/// The body with `first` before its first statement, and the rest of it as it is, on the author's tokens; before it its
+/// inner attributes as outer ones, for an async block has none.
+pub(crate) fn begin(body: &Group, first: TokenStream) -> (TokenStream, Group) {
+    let mut rest = body.stream().into_iter().peekable();
+    let mut attributes = TokenStream::new();
+    while let Some(TokenTree::Punct(hash)) = rest.next_if(|token| is_punct(token, '#')) {
+        match rest.next_if(|token| is_punct(token, '!')) {
+            Some(_) => attributes.extend([TokenTree::Punct(hash)].into_iter().chain(rest.next())),
+            // The first statement has an attribute of its own.
+            None => {
+                return (
+                    attributes,
+                    begun(body, first, [TokenTree::Punct(hash)].into_iter().chain(rest)),
+                );
+            }
+        }
+    }
+    (attributes, begun(body, first, rest))
+}
+
+fn begun(body: &Group, first: TokenStream, rest: impl Iterator<Item = TokenTree>) -> Group {
+    let mut begun = Group::new(body.delimiter(), first.into_iter().chain(rest).collect());
+    begun.set_span(body.span());
+    begun
+}
+
+fn is_punct(token: &TokenTree, mark: char) -> bool {
+    matches!(token, TokenTree::Punct(punct) if punct.as_char() == mark)
 }
 
 /// The pattern, binding references when it is matched against one: without `mut`, `ref` and `&`.

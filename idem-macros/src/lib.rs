@@ -5,8 +5,14 @@
 
 mod durations;
 mod expand;
+#[cfg(test)]
+mod golden;
 mod handler;
+mod identity;
+mod operation;
 mod options;
+mod returned;
+mod root;
 mod sizes;
 mod suggest;
 mod table;
@@ -54,6 +60,8 @@ use proc_macro::TokenStream;
 /// | `fingerprint` | `"request"`, `"none"` or an expression over the arguments; `"request"` | what tells an equal request from another one under its key |
 /// | `on_outage` | `"refuse"` or `"run"`, `"refuse"` | whether the handler runs unprotected while the backend is away |
 /// | `max_response` | a size, `"1MiB"` | the largest body that is stored; of a larger answer, duplicates are told that it is not |
+/// | `engine` | an expression over the arguments, the layer | where the handler's `Idempotency` comes from |
+/// | `crate` | a path, `::idem_axum` | where the expansion finds `idem-axum`, for a renamed dependency |
 ///
 /// **Durations** are quoted numbers with units `ms`, `s`, `m`, `h`, `d`: `"24h"`, `"1h 30m"`.
 ///

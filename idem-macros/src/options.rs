@@ -10,7 +10,7 @@ use syn::parse::{ParseStream, Parser as _};
 use syn::{Error, Expr, Ident, Result, Token};
 
 use crate::suggest;
-use crate::table::{CONFLICTS, InFlight, OPTIONS, Options};
+use crate::table::{CONFLICTS, OPTIONS, Options, WAIT};
 
 /// `name = value`, before anything is known about it.
 struct Setting {
@@ -44,7 +44,7 @@ pub(crate) fn parse(all: &TokenStream) -> Result<Options> {
     }
     conflicts(&settings, &mut errors);
     if let Some(wait) = settings.iter().find(|setting| setting.name.unraw() == "wait")
-        && options.in_flight != InFlight::Wait
+        && options.in_flight != Some(WAIT)
     {
         let message = "nobody waits; write `in_flight = \"wait\"` beside it, or remove `wait`";
         errors.push(Error::new(wait.name.span(), message));

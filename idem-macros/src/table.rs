@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use syn::{Expr, Ident};
+use syn::{Expr, Ident, Path};
 
-use crate::values::{boolean, duration, expression, header, non_empty, one_of, size, word};
+use crate::values::{boolean, duration, expression, header, non_empty, one_of, path, size, word};
 
-/// What an author chose, validated.
+/// What an author chose, validated; what is `None` is open.
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) ttl: Duration,
@@ -16,40 +16,27 @@ pub(crate) struct Options {
     pub(crate) required: Option<bool>,
     pub(crate) name: Option<String>,
     pub(crate) lease: Option<Duration>,
-    pub(crate) in_flight: InFlight,
+    pub(crate) in_flight: Option<Variant>,
     pub(crate) wait: Option<Duration>,
-    pub(crate) refuse_after_crash: bool,
-    pub(crate) store: Stored,
-    pub(crate) fingerprint: Fingerprint,
-    pub(crate) run_in_outage: bool,
+    pub(crate) after_crash: Option<Variant>,
+    pub(crate) store: Option<Variant>,
+    pub(crate) fingerprint: Option<Fingerprint>,
+    pub(crate) on_outage: Option<Variant>,
     pub(crate) max_response: Option<usize>,
+    pub(crate) engine: Option<Expr>,
+    pub(crate) root: Option<Path>,
 }
 
-/// What a duplicate gets while the first one runs.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum InFlight {
-    #[default]
-    Reject,
-    Wait,
-    Accept,
-}
+/// What a word is called in the enum of its option.
+pub(crate) type Variant = &'static str;
 
-/// Which answers are stored.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Stored {
-    #[default]
-    Final,
-    Success,
-    All,
-}
+/// The variant of `in_flight` under which duplicates wait.
+pub(crate) const WAIT: Variant = "Wait";
 
 /// What of a request is compared.
-#[derive(Default)]
 pub(crate) enum Fingerprint {
-    #[default]
-    Request,
-    Nothing,
-    Of(Box<Expr>),
+    Word(Variant),
+    Of(Expr),
 }
 
 /// Who owns the key space.
@@ -75,7 +62,7 @@ pub(crate) struct Spec {
     pub(crate) missing: Option<(&'static str, &'static str)>,
 }
 
-pub(crate) const OPTIONS: [Spec; 14] = [
+pub(crate) const OPTIONS: [Spec; 16] = [
     Spec {
         name: "ttl",
         takes: "a duration, such as \"24h\" or \"1h 30m\"",
@@ -132,12 +119,8 @@ pub(crate) const OPTIONS: [Spec; 14] = [
         name: "in_flight",
         takes: "\"reject\", \"wait\" or \"accept\"",
         read: |options, value| {
-            let words = [
-                ("reject", InFlight::Reject),
-                ("wait", InFlight::Wait),
-                ("accept", InFlight::Accept),
-            ];
-            set(&mut options.in_flight, one_of(value, &words))
+            let words = [("reject", "Reject"), ("wait", WAIT), ("accept", "Accept")];
+            set(&mut options.in_flight, one_of(value, &words).map(Some))
         },
         missing: None,
     },
@@ -151,10 +134,8 @@ pub(crate) const OPTIONS: [Spec; 14] = [
         name: "after_crash",
         takes: "\"rerun\" or \"refuse\"",
         read: |options, value| {
-            set(
-                &mut options.refuse_after_crash,
-                one_of(value, &[("rerun", false), ("refuse", true)]),
-            )
+            let words = [("rerun", "Rerun"), ("refuse", "Refuse")];
+            set(&mut options.after_crash, one_of(value, &words).map(Some))
         },
         missing: None,
     },
@@ -162,12 +143,8 @@ pub(crate) const OPTIONS: [Spec; 14] = [
         name: "store",
         takes: "\"final\", \"success\" or \"all\"",
         read: |options, value| {
-            let words = [
-                ("final", Stored::Final),
-                ("success", Stored::Success),
-                ("all", Stored::All),
-            ];
-            set(&mut options.store, one_of(value, &words))
+            let words = [("final", "Final"), ("success", "Success"), ("all", "All")];
+            set(&mut options.store, one_of(value, &words).map(Some))
         },
         missing: None,
     },
@@ -175,11 +152,12 @@ pub(crate) const OPTIONS: [Spec; 14] = [
         name: "fingerprint",
         takes: "\"request\", \"none\" or an expression over the handler's arguments",
         read: |options, value| {
-            options.fingerprint = match word(value).as_deref() {
-                Some("request") => Fingerprint::Request,
-                Some("none") => Fingerprint::Nothing,
-                _ => Fingerprint::Of(Box::new(expression(value)?)),
+            let fingerprint = match word(value).as_deref() {
+                Some("request") => Fingerprint::Word("Request"),
+                Some("none") => Fingerprint::Word("Nothing"),
+                _ => Fingerprint::Of(expression(value)?),
             };
+            options.fingerprint = Some(fingerprint);
             Ok(())
         },
         missing: None,
@@ -188,10 +166,8 @@ pub(crate) const OPTIONS: [Spec; 14] = [
         name: "on_outage",
         takes: "\"refuse\" or \"run\"",
         read: |options, value| {
-            set(
-                &mut options.run_in_outage,
-                one_of(value, &[("refuse", false), ("run", true)]),
-            )
+            let words = [("refuse", "Refuse"), ("run", "Run")];
+            set(&mut options.on_outage, one_of(value, &words).map(Some))
         },
         missing: None,
     },
@@ -199,6 +175,18 @@ pub(crate) const OPTIONS: [Spec; 14] = [
         name: "max_response",
         takes: "a size, such as \"1MiB\"",
         read: |options, value| set(&mut options.max_response, size(value).map(Some)),
+        missing: None,
+    },
+    Spec {
+        name: "engine",
+        takes: "an expression over the handler's arguments that has an `Idempotency`, such as `app.idempotency`",
+        read: |options, value| set(&mut options.engine, expression(value).map(Some)),
+        missing: None,
+    },
+    Spec {
+        name: "crate",
+        takes: "the path at which `idem_axum` is found, such as `::my_idem`",
+        read: |options, value| set(&mut options.root, path(value).map(Some)),
         missing: None,
     },
 ];

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use syn::{Error, Expr, ExprLit, Lit, LitStr};
+use syn::{Error, Expr, ExprLit, ExprPath, Lit, LitStr, Path};
 
 use crate::{durations, sizes, suggest};
 
@@ -37,6 +37,18 @@ pub(crate) fn expression(value: &Expr) -> Result<Expr, String> {
             "" => "this is empty".to_owned(),
             _ => format!("this is none: {error}"),
         }),
+    }
+}
+
+/// A path, quoted or not.
+pub(crate) fn path(value: &Expr) -> Result<Path, String> {
+    match expression(value)? {
+        Expr::Path(ExprPath { qself: None, path, .. })
+            if path.segments.iter().all(|segment| segment.arguments.is_none()) =>
+        {
+            Ok(path)
+        }
+        _ => Err("this is none".into()),
     }
 }
 

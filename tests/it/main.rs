@@ -10,12 +10,13 @@
 mod bad_input;
 mod broken_backends;
 mod cluster;
-mod compile_fail;
 mod conformance;
 mod contract;
 mod crashes;
+mod defaults;
 mod disconnects;
 mod duplicates;
+mod engines;
 mod generated_responses;
 mod handlers;
 mod lab;

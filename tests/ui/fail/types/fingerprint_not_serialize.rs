@@ -11,9 +11,4 @@ async fn place_order(Json(order): Json<NewOrder>) -> String {
     order.order_id
 }
 
-#[idempotent(ttl = "24h", scope = global, fingerprint = (order.order_id, order))]
-async fn place_order_again(Json(order): Json<NewOrder>) -> String {
-    order.order_id
-}
-
 fn main() {}

@@ -1,0 +1,123 @@
+//! The options that are expressions, over the handler's arguments.
+
+use std::collections::BTreeSet;
+
+use proc_macro2::{Span, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::ext::IdentExt as _;
+use syn::spanned::Spanned as _;
+use syn::{Expr, ExprReference, Ident, PatType, Token};
+
+use crate::handler;
+use crate::root::Root;
+use crate::table::{Fingerprint, Options, Scope};
+
+/// The expression behind the fingerprint, if there is one.
+pub(crate) fn compared(options: &Options) -> Option<&Expr> {
+    match &options.fingerprint {
+        None | Some(Fingerprint::Word(_)) => None,
+        Some(Fingerprint::Of(expr)) => Some(expr),
+    }
+}
+
+/// The attribute's expressions that tell one request from another.
+fn expressions(options: &Options) -> impl Iterator<Item = &Expr> {
+    let scope = match &options.scope {
+        Scope::Global(_) => None,
+        Scope::Of(expr) => Some(expr),
+    };
+    scope.into_iter().chain(&options.key).chain(compared(options))
+}
+
+/// Every name in the attribute's expressions.
+pub(crate) fn mentioned(options: &Options) -> BTreeSet<String> {
+    let expressions = expressions(options).chain(&options.engine);
+    expressions.flat_map(handler::mentioned).collect()
+}
+
+/// Scope, natural key and what is compared.
+pub(crate) fn identity(options: &Options, values: &Values) -> TokenStream {
+    let private = |name| values.root.private(Span::call_site(), name);
+    let scope = match &options.scope {
+        Scope::Global(_) => {
+            let scope = private("scope");
+            quote!(#scope::global())
+        }
+        Scope::Of(expr) => values.parts(expr, "scope"),
+    };
+    let setter = |setter: &str, expr: Option<&Expr>, module| {
+        let setter = Ident::new(setter, Span::call_site());
+        let value = expr.map(|expr| values.parts(expr, module));
+        value.map(|value| quote!(.#setter(#value)))
+    };
+    let key = setter("with_key", options.key.as_ref(), "key");
+    let compared = setter("with_compared", compared(options), "fingerprint");
+    let mentioned: Vec<_> = expressions(options).collect();
+    let identity = private("Identity");
+    let identity = if key.is_none() && compared.is_none() {
+        scope
+    } else {
+        quote!(#identity::new(#scope) #key #compared)
+    };
+    values.over(&mentioned, &identity)
+}
+
+/// The attribute's expressions over the handler's arguments.
+pub(crate) struct Values<'a> {
+    pub(crate) root: Root<'a>,
+    pub(crate) arguments: &'a [PatType],
+    pub(crate) names: &'a [Ident],
+}
+
+impl Values<'_> {
+    /// `value`, which is made of `exprs`, evaluated over references to the arguments that those mention.
+    pub(crate) fn over(&self, exprs: &[&Expr], value: &TokenStream) -> TokenStream {
+        let mentioned: BTreeSet<_> = exprs.iter().flat_map(|expr| handler::mentioned(expr)).collect();
+        let by_path: BTreeSet<_> = exprs.iter().flat_map(|expr| handler::paths(expr)).collect();
+        let mut bindings = self
+            .arguments
+            .iter()
+            .zip(self.names)
+            .filter(|(argument, _)| !mentioned.is_disjoint(&handler::bound(&argument.pat)))
+            .map(|(argument, name)| {
+                let pattern = handler::by_reference(&argument.pat);
+                // Of several names, and of the words inside a macro, some may be of no use.
+                let used = handler::only_name(&pattern).is_some_and(|name| by_path.contains(&name.unraw().to_string()));
+                let allow = (!used).then(|| quote!(#[allow(unused_variables)]));
+                quote!(#allow let #pattern = &#name;)
+            })
+            .peekable();
+        if bindings.peek().is_none() {
+            return value.clone();
+        }
+        quote!({ #(#bindings)* #value })
+    }
+
+    /// One value, or a tuple of them, each on its own tokens.
+    fn parts(&self, expr: &Expr, module: &str) -> TokenStream {
+        let module_path = self.root.private(expr.span(), module);
+        match expr {
+            Expr::Tuple(tuple) if !tuple.elems.is_empty() => {
+                let parts = tuple.elems.iter().map(|part| self.parts(part, module));
+                quote!(#module_path::tuple([#(#parts),*]))
+            }
+            Expr::Paren(paren) => self.parts(&paren.expr, module),
+            Expr::Group(group) => self.parts(&group.expr, module),
+            expr => {
+                let value = by_reference(expr);
+                quote_spanned!(expr.span()=> #module_path::of(#value))
+            }
+        }
+    }
+}
+
+/// A reference to the value of `expr`, in parentheses only where it needs them, so that errors are on all of it.
+pub(crate) fn by_reference(expr: &Expr) -> Expr {
+    let and_token = Token![&](expr.span());
+    Expr::Reference(ExprReference {
+        attrs: Vec::new(),
+        and_token,
+        mutability: None,
+        expr: Box::new(expr.clone()),
+    })
+}

@@ -1,0 +1,100 @@
+//! The handler's return type, as the expansion needs it.
+
+use std::collections::BTreeSet;
+
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned as _;
+use syn::visit_mut::VisitMut;
+use syn::{GenericParam, ReturnType, Signature, Type, TypeImplTrait, TypeParamBound, parse_quote};
+
+use crate::handler;
+
+/// The user's return type.
+pub(crate) struct Returned {
+    /// As the type of a binding, where `impl Trait` can only be inferred.
+    pub(crate) ty: Type,
+    pub(crate) constraint: Option<Constraint>,
+}
+
+/// A return type with `impl Trait` in it, as it was written, for an argument of that type: the user's imports of the
+/// traits are still used.
+pub(crate) enum Constraint {
+    /// What it demands of the answer still takes part in inference.
+    Here(Box<Type>),
+    /// With the function's own parameters it is named in another function alone.
+    Generic(Box<Signature>),
+}
+
+pub(crate) fn returned(signature: &Signature) -> Returned {
+    let ReturnType::Type(_, written) = &signature.output else {
+        return Returned {
+            ty: parse_quote!(()),
+            constraint: None,
+        };
+    };
+    let mut ty = written.as_ref().clone();
+    let mut traits = InferTraits::default();
+    traits.visit_type_mut(&mut ty);
+    let constraint = if traits.found {
+        constraint(signature, written)
+    } else {
+        None
+    };
+    Returned { ty, constraint }
+}
+
+fn constraint(signature: &Signature, written: &Type) -> Option<Constraint> {
+    let generics = &signature.generics;
+    let words = handler::words(quote!(#written));
+    let parameter = generics.params.iter().map(|param| match param {
+        GenericParam::Lifetime(param) => param.lifetime.ident.to_string(),
+        GenericParam::Type(param) => param.ident.to_string(),
+        GenericParam::Const(param) => param.ident.to_string(),
+    });
+    let local: BTreeSet<_> = parameter.chain(["use".into()]).collect();
+    // There is no `Self` in an item of its own.
+    if words.contains("Self") {
+        return None;
+    }
+    if words.is_disjoint(&local) {
+        return Some(Constraint::Here(Box::new(written.clone())));
+    }
+    if handler::words(quote!(#generics)).contains("Self") {
+        return None;
+    }
+    let mut written = written.clone();
+    WithoutCaptures.visit_type_mut(&mut written);
+    let (parameters, _, conditions) = generics.split_for_impl();
+    Some(Constraint::Generic(Box::new(
+        parse_quote!(fn returned #parameters (_: &#written) #conditions),
+    )))
+}
+
+/// Removes every `use<..>`, which the type of an argument cannot have.
+struct WithoutCaptures;
+
+impl VisitMut for WithoutCaptures {
+    fn visit_type_impl_trait_mut(&mut self, ty: &mut TypeImplTrait) {
+        let bounds = std::mem::take(&mut ty.bounds).into_iter();
+        ty.bounds = bounds
+            .filter(|bound| !matches!(bound, TypeParamBound::PreciseCapture(_)))
+            .collect();
+        syn::visit_mut::visit_type_impl_trait_mut(self, ty);
+    }
+}
+
+/// Replaces every `impl Trait` by `_`.
+#[derive(Default)]
+struct InferTraits {
+    found: bool,
+}
+
+impl VisitMut for InferTraits {
+    fn visit_type_mut(&mut self, ty: &mut Type) {
+        if let Type::ImplTrait(_) = ty {
+            self.found = true;
+            *ty = Type::Verbatim(quote_spanned!(ty.span()=> _));
+        }
+        syn::visit_mut::visit_type_mut(self, ty);
+    }
+}

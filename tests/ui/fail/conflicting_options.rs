@@ -1,8 +1,0 @@
-use idem_axum::idempotent;
-
-#[idempotent(ttl = "24h", scope = global, header = "X-Key", key = body, required = false)]
-async fn place_order(body: String) -> String {
-    body
-}
-
-fn main() {}

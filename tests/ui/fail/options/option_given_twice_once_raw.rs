@@ -1,0 +1,6 @@
+use idem_axum::idempotent;
+
+#[idempotent(r#ttl = "24h", scope = global, ttl = "48h")]
+async fn place_order() {}
+
+fn main() {}

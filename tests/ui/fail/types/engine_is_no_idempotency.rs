@@ -1,0 +1,14 @@
+use axum::extract::State;
+use idem_axum::idempotent;
+
+#[derive(Clone)]
+struct App {
+    idempotency: String,
+}
+
+#[idempotent(ttl = "24h", scope = global, engine = app.idempotency)]
+async fn place_order(State(app): State<App>) {
+    drop(app);
+}
+
+fn main() {}
