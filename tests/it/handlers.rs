@@ -1,15 +1,10 @@
-//! Handlers of every shape: each compiles under the attribute, runs once and is replayed.
-
-use std::convert::Infallible;
+//! Handlers of every body and argument: each runs once and is replayed. Those of every form of the language are in `ui/pass`.
 
 use axum::body::Bytes;
-use axum::extract::{Form, FromRef, Multipart, Path, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
-use axum::response::IntoResponse;
-use axum::response::sse::{Event, Sse};
+use axum::extract::{Form, Multipart, Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{MethodRouter, post};
 use axum::{Json, Router};
-use futures_util::{Stream, StreamExt as _, stream};
 use idem_axum::idempotent;
 use idem_tests::{App, Service};
 use reqwest::Method;
@@ -104,112 +99,6 @@ async fn many_arguments(
     ))
 }
 
-#[idempotent(ttl = "1m", scope = format!("{tenant}-{}", 1))]
-async fn impl_answer(Path(tenant): Path<String>) -> impl IntoResponse {
-    ([("x-tenant", tenant)], "impl")
-}
-
-#[idempotent(ttl = "1m", scope = global)]
-async fn impl_answer_inside(body: String) -> Result<impl IntoResponse, StatusCode> {
-    let number: u32 = body.parse().map_err(|_| StatusCode::BAD_REQUEST)?;
-    Ok(format!("{number}"))
-}
-
-trait Ledger: Clone + Send + Sync + 'static {
-    fn name(&self) -> String;
-}
-
-#[derive(Clone)]
-struct Paper;
-
-impl Ledger for Paper {
-    fn name(&self) -> String {
-        "paper".into()
-    }
-}
-
-impl FromRef<App> for Paper {
-    fn from_ref(_: &App) -> Self {
-        Self
-    }
-}
-
-#[idempotent(ttl = "1m", scope = ledger.name())]
-async fn generic<L>(State(ledger): State<L>, body: String) -> String
-where
-    L: Ledger,
-{
-    format!("{} {body}", ledger.name())
-}
-
-struct Api;
-
-impl Api {
-    const NAME: &'static str = "api";
-
-    fn greet(body: &str) -> String {
-        format!("{} {body}", Self::NAME)
-    }
-
-    #[idempotent(ttl = "1m", scope = global)]
-    async fn associated(body: String) -> String {
-        Self::greet(&body)
-    }
-}
-
-/// An argument called like what the expansion uses.
-#[idempotent(ttl = "1m", scope = guard)]
-async fn unhygienic(Path(guard): Path<String>, Query(scope): Query<Input>, guarded: HeaderMap, key: Bytes) -> String {
-    let (last, answer, policy, run) = (guarded.len() > 1, 42, scope.a, key.len());
-    format!("{guard} {last} {answer} {policy} {run}")
-}
-
-/// What only the scope and the key use is used.
-#[deny(unused_variables)]
-#[idempotent(ttl = "1m", scope = tenant, key = user)]
-async fn used_by_the_attribute(Path((tenant, user)): Path<(String, u32)>, body: String) -> String {
-    body
-}
-
-#[idempotent(ttl = "1m", scope = global)]
-async fn events() -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    // The error type is known from the return type alone.
-    Sse::new(stream::iter([Event::default().data("one")]).map(Ok))
-}
-
-#[deny(unused_variables)]
-#[idempotent(ttl = "1m", scope = r#type)]
-async fn raw_names(#[allow(unused_variables)] uri: Uri, r#type: String) -> String {
-    r#type
-}
-
-#[axum::debug_handler(state = App)]
-#[idempotent(ttl = "1m", scope = global)]
-async fn debugged_outside(State(_app): State<App>, body: String) -> String {
-    body
-}
-
-#[idempotent(ttl = "1m", scope = global)]
-#[axum::debug_handler(state = App)]
-async fn debugged_inside(State(_app): State<App>, body: String) -> String {
-    body
-}
-
-mod from_a_macro {
-    use idem_axum::idempotent;
-
-    macro_rules! handler {
-        ($name:ident, $scope:ident, $ttl:literal) => {
-            #[idempotent(ttl = $ttl, scope = $scope)]
-            pub(super) async fn $name($scope: String) -> String {
-                $scope
-            }
-        };
-    }
-
-    handler!(made, body, "1m");
-}
-
 /// The route, the handler, and a call of it: target, content type, body, expected body.
 type Case = (
     &'static str,
@@ -243,31 +132,6 @@ fn cases() -> Vec<Case> {
             r#"{"a":"x"}"#,
             r#"{"first":"x","query":"q","tenant":"acme","user":7}"#,
         ),
-        ("/impl/{tenant}", post(impl_answer), "/impl/acme", "", "", "impl"),
-        ("/inside", post(impl_answer_inside), "/inside", "", "12", "12"),
-        ("/generic", post(generic::<Paper>), "/generic", "", "x", "paper x"),
-        ("/associated", post(Api::associated), "/associated", "", "x", "api x"),
-        (
-            "/hygiene/{guard}",
-            post(unhygienic),
-            "/hygiene/g?a=p",
-            "",
-            "four",
-            "g true 42 p 4",
-        ),
-        (
-            "/used/{tenant}/{user}",
-            post(used_by_the_attribute),
-            "/used/acme/7",
-            "",
-            "x",
-            "x",
-        ),
-        ("/events", post(events), "/events", "", "", "data: one\n\n"),
-        ("/raw", post(raw_names), "/raw", "", "x", "x"),
-        ("/debug/outside", post(debugged_outside), "/debug/outside", "", "x", "x"),
-        ("/debug/inside", post(debugged_inside), "/debug/inside", "", "x", "x"),
-        ("/macro", post(from_a_macro::made), "/macro", "", "x", "x"),
     ]
 }
 
@@ -341,15 +205,4 @@ async fn a_return_and_a_question_mark_end_the_handler_and_not_more() {
     call(0, r#"{"a":"x"}"#).send().await.assert_replays(&returned);
     // A part of a tuple key counts as a key of its own: it must not be empty either.
     assert_eq!(call(7, r#"{"a":""}"#).send().await.problem(), "key-invalid");
-}
-
-#[tokio::test]
-async fn a_direct_call_runs_the_handler_unguarded() {
-    let answer = json_body(Json(Input { a: "x".into() }).into()).await;
-    assert_eq!(answer.status(), StatusCode::OK);
-    let body = axum::body::to_bytes(answer.into_body(), usize::MAX)
-        .await
-        .expect("in memory");
-    assert_eq!(body, "x!");
-    assert_eq!(no_arguments(().into()).await.status(), StatusCode::OK);
 }

@@ -11,3 +11,4 @@
 )]
 
 mod fail;
+mod pass;

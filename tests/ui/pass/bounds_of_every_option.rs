@@ -1,0 +1,37 @@
+//! The attribute takes what a policy takes: each bound is checked by both, here at compile time.
+
+use axum::routing::{MethodRouter, post};
+use idem_axum::idempotent;
+
+#[idempotent(ttl = "100ms", scope = global, lease = "100ms", in_flight = "wait", wait = "100ms", max_response = "1B")]
+async fn least() {}
+
+#[idempotent(ttl = "3650d", scope = global, lease = "24h", in_flight = "wait", wait = "1h", max_response = "64MiB")]
+async fn most() {}
+
+#[idempotent(ttl = "1m", scope = global, header = "!#$%&'*+-.^_`|~09azAZ", required = false)]
+async fn any_token() -> &'static str {
+    "placed"
+}
+
+#[test]
+fn a_policy_refuses_what_is_beyond() {
+    use std::time::Duration;
+
+    use idem_axum::Policy;
+
+    let beyond: [fn() -> Policy; 5] = [
+        || Policy::new().with_lease(Duration::from_millis(99)),
+        || Policy::new().with_lease(Duration::from_millis(86_400_001)),
+        || Policy::new().with_wait(Duration::from_millis(99)),
+        || Policy::new().with_wait(Duration::from_millis(3_600_001)),
+        || Policy::new().with_max_response(64 * 1024 * 1024 + 1),
+    ];
+    for policy in beyond {
+        assert!(std::panic::catch_unwind(policy).is_err());
+    }
+}
+
+pub(crate) fn route() -> MethodRouter {
+    post(most).put(least).patch(any_token)
+}

@@ -1,0 +1,15 @@
+//! `#[axum::debug_handler]` below, with a state.
+
+use axum::extract::State;
+use axum::routing::{MethodRouter, post};
+use idem_axum::idempotent;
+
+#[idempotent(ttl = "1m", scope = global)]
+#[axum::debug_handler(state = u32)]
+async fn place_order(State(number): State<u32>, body: String) -> String {
+    format!("{body} {number}")
+}
+
+pub(crate) fn route() -> MethodRouter {
+    post(place_order).with_state(7)
+}
