@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idem_axum::{Backend, MemoryBackend, RedisBackend};
-use idem_tests::{Client, RedisServer, in_time};
+use idem_tests::{Client, PostgresServer, RedisServer, in_time};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -143,6 +143,22 @@ async fn every_case_holds_on_redis_over_http_1() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_case_holds_on_redis_over_http_2() {
     in_time(on_redis(Version::Http2)).await;
+}
+
+async fn on_postgres(version: Version) {
+    let server = PostgresServer::shared().await;
+    let (backend, _schema) = server.backend().await;
+    play_all(backend, None, version).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_case_holds_on_postgres_over_http_1() {
+    in_time(on_postgres(Version::Http1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_case_holds_on_postgres_over_http_2() {
+    in_time(on_postgres(Version::Http2)).await;
 }
 
 #[test]
