@@ -173,21 +173,9 @@ where
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
         let idempotency = E::find(&request)?;
-        let mut request = request.with_limited_body();
-        let body = buffer(std::mem::take(request.body_mut()), state).await?;
-        // The one that an argument has, or the last one will find.
-        let execution = Execution::of(request.extensions_mut());
+        let (request, buffered, execution) = prepare(request).await?;
         #[cfg(feature = "postgres")]
-        let transaction = crate::transaction::Slot::guarded(request.extensions_mut());
-        let original = request.extensions().get::<OriginalUri>();
-        let buffered = Buffered {
-            method: request.method().clone(),
-            uri: original.map_or_else(|| request.uri().clone(), |original| original.0.clone()),
-            matched_path: request.extensions().get::<MatchedPath>().cloned(),
-            headers: request.headers().clone(),
-            body: body.clone(),
-        };
-        *request.body_mut() = Body::from(body);
+        let (request, transaction) = crate::transaction::Slot::of_guarded(request);
         let argument = T::from_request(request, state)
             .await
             .map_err(IntoResponse::into_response)?;
@@ -202,8 +190,26 @@ where
     }
 }
 
+/// What does not depend on the argument, compiled once: the request as its extractor finds it, and what is kept of it.
+async fn prepare(request: Request) -> Result<(Request, Buffered, Execution), Response> {
+    let mut request = request.with_limited_body();
+    let body = buffer(std::mem::take(request.body_mut())).await?;
+    // The one that an argument has, or the last one will find.
+    let execution = Execution::of(request.extensions_mut());
+    let original = request.extensions().get::<OriginalUri>();
+    let buffered = Buffered {
+        method: request.method().clone(),
+        uri: original.map_or_else(|| request.uri().clone(), |original| original.0.clone()),
+        matched_path: request.extensions().get::<MatchedPath>().cloned(),
+        headers: request.headers().clone(),
+        body: body.clone(),
+    };
+    *request.body_mut() = Body::from(body);
+    Ok((request, buffered, execution))
+}
+
 /// All of a body, or axum's own answer to one that is too large or fails half-way.
-async fn buffer<S: Send + Sync>(body: Body, state: &S) -> Result<Bytes, Response> {
+async fn buffer(body: Body) -> Result<Bytes, Response> {
     let error = match body.collect().await {
         Ok(collected) => return Ok(collected.to_bytes()),
         Err(error) => error,
@@ -217,7 +223,7 @@ async fn buffer<S: Send + Sync>(body: Body, state: &S) -> Result<Bytes, Response
         }
     }
     let failing = Body::new(StreamBody::new(stream::iter([Err::<Frame<Bytes>, _>(error)])));
-    Bytes::from_request(Request::new(failing), state)
+    Bytes::from_request(Request::new(failing), &())
         .await
         .map_err(IntoResponse::into_response)
 }

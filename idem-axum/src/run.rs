@@ -25,13 +25,28 @@ use crate::{fingerprint, key, stored};
 /// Runs `handler` once per record, or answers in its place.
 ///
 /// A guard of a direct call lets the handler run unguarded.
-pub async fn run<I, H>(guard: Guard, operation: &'static Operation, identity: I, handler: H) -> Response
+pub fn run<I, H>(
+    guard: Guard,
+    operation: &'static Operation,
+    identity: I,
+    handler: H,
+) -> impl Future<Output = Response> + Send + use<I, H>
 where
     I: Into<Identity>,
     H: Future<Output = Response> + Send + 'static,
 {
+    guarded(guard, operation, identity.into(), handler.boxed())
+}
+
+/// Compiled once: of a handler's own there is only its boxed future.
+async fn guarded(
+    guard: Guard,
+    operation: &'static Operation,
+    identity: Identity,
+    handler: BoxFuture<'static, Response>,
+) -> Response {
     match guard.0 {
-        Some(guarding) => guarding.run(operation, identity.into(), handler.boxed()).await,
+        Some(guarding) => guarding.run(operation, identity, handler).await,
         None => handler.await,
     }
 }

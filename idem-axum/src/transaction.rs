@@ -30,7 +30,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Request};
 use axum::http::Extensions;
 use axum::http::request::Parts;
 use axum::response::Response;
@@ -176,10 +176,10 @@ impl Slot {
     }
 
     /// The slot of a request whose handler is guarded.
-    pub(crate) fn guarded(extensions: &mut Extensions) -> Self {
-        let slot = Self::of(extensions);
+    pub(crate) fn of_guarded(mut request: Request) -> (Request, Self) {
+        let slot = Self::of(request.extensions_mut());
         slot.0.is_guarded.store(true, Ordering::Relaxed);
-        slot
+        (request, slot)
     }
 
     async fn begin(&self) -> sqlx::Result<sqlx::Transaction<'static, Postgres>> {

@@ -1,10 +1,11 @@
-//! The project's own commands: `cargo xtask setup`, `test`, `lint`, `lab`, `mutants`.
+//! The project's own commands: `cargo xtask setup`, `test`, `lint`, and those that measure.
 //!
 //! Owns which commands make up a check, so that a contributor and a machine run the same ones. Needs nothing but
 //! cargo, so that it runs on a fresh clone.
 
 mod commands;
 mod lab;
+mod macro_cost;
 mod mutants;
 mod servers;
 
@@ -18,7 +19,8 @@ commands:
   test    setup, then every test of the workspace, documentation included
   lab     --seconds <number> [--seed <number>]: the fault lab for so long, and a table of what came of it
   bench   [--quick]: idem beside a bare handler and two hand-written schemes, in one run
-  mutants [file]...: changes the HTTP crate, or the files of it, and lists what no test notices; needs cargo-mutants";
+  mutants [file]...: changes the HTTP crate, or the files of it, and lists what no test notices; needs cargo-mutants
+  macro-cost  what the attribute costs in compile time and machine code, as a table";
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         ["setup"] => servers::setup(),
         ["lint"] => commands::lint(),
         ["test"] => servers::setup().and_then(|()| commands::test()),
+        ["macro-cost"] => macro_cost::measure(),
         ["lab", ref options @ ..] => {
             let Some(options) = lab::Options::parse(options) else {
                 eprintln!("{USAGE}");
