@@ -97,12 +97,7 @@ fn expand(options: &Options, handler: Handler) -> TokenStream {
         names: &names,
     };
     let guard = Ident::new(GUARD, Span::mixed_site());
-    let engine = options.engine.as_ref().map(|expr| {
-        let engine = by_reference(expr);
-        let with_engine = quote_spanned!(expr.span()=> #guard.with_engine(#engine));
-        let with_engine = values.over(&[expr], &with_engine);
-        quote!(let #guard = #with_engine;)
-    });
+    let engine = engine(options, &values, &guard);
     let operation = operation(options, root);
     let identity = identity(options, &values);
     let bindings = bindings(options, &arguments, &names);
@@ -146,6 +141,15 @@ fn expand(options: &Options, handler: Handler) -> TokenStream {
             #run
         }
     }
+}
+
+/// Completes the guard of a handler that names its engine.
+fn engine(options: &Options, values: &Values, guard: &Ident) -> Option<TokenStream> {
+    let expr = options.engine.as_ref()?;
+    let engine = by_reference(expr);
+    let with_engine = quote_spanned!(expr.span()=> #guard.with_engine(#engine));
+    let with_engine = values.over(&[expr], &with_engine);
+    Some(quote!(let #guard = #with_engine;))
 }
 
 /// Names of ours that arguments must not have.

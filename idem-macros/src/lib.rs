@@ -63,33 +63,7 @@ use proc_macro::TokenStream;
 /// | `engine` | an expression over the arguments, the layer | where the handler's `Idempotency` comes from |
 /// | `crate` | a path, `::idem_axum` | where the expansion finds `idem-axum`, for a renamed dependency |
 ///
-/// **Durations** are quoted numbers with units `ms`, `s`, `m`, `h`, `d`: `"24h"`, `"1h 30m"`.
-///
-/// **`scope` and `key`** see references to the handler's arguments by the names its patterns bind, and may be quoted
-/// or not: `scope = "tenant"`, `scope = tenant.id`, `scope = (tenant, user.id)`, `key = order.order_id`. Each value is
-/// anything that is `Display`; a tuple nests. An empty value is refused, for a missing tenant must not become a key
-/// space that everybody shares.
-///
-/// **`fingerprint = "request"`** compares method, path with query, media type and body. An **expression**, such as
-/// `fingerprint = order.order_id` or `fingerprint = (order.order_id, order.amount)`, sees the arguments as `scope` does, and
-/// its value is compared by its serde form: members of maps in any order are the same, elements of sequences are not (so
-/// no `HashSet`), and what it leaves out, method and path included, is not compared. It needs `serde::Serialize`, and may be quoted unless it is one of the two words.
-/// With **`"none"`** every request under a key is equal.
-///
-/// **Sizes** are a quoted whole number with a unit `B`, `KB`, `KiB`, `MB` or `MiB`, 64 MiB at most.
-///
-/// # What becomes of the function
-///
-/// It stays an ordinary, possibly generic, `async fn` under its name, whose last argument is wrapped (axum allows a
-/// handler 16 arguments, and this one too) and which returns an `axum::response::Response`. Called directly, as in a
-/// unit test, it takes its last argument as `argument.into()` and runs unguarded.
-///
-/// The arguments are extracted before anything is claimed, from a request whose body has been read whole, within
-/// axum's `DefaultBodyLimit`. The handler's body then runs in a task of its own: it needs to be `Send` and `'static`, as
-/// axum wants it anyway, task-locals of the request's task are not set in it, and it runs to its end even if the client
-/// leaves.
-///
-/// Attributes that name the arguments, such as `#[tracing::instrument(skip(body))]`, go above this one.
+#[doc = include_str!("../OPTIONS.md")]
 #[proc_macro_attribute]
 pub fn idempotent(attribute: TokenStream, item: TokenStream) -> TokenStream {
     expand::idempotent(&attribute.into(), &item.into()).into()

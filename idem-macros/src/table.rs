@@ -222,4 +222,16 @@ mod tests {
         let names: Vec<_> = OPTIONS.iter().map(|spec| spec.name).collect();
         assert_eq!(rows, names);
     }
+
+    #[test]
+    fn every_option_has_an_example_that_uses_it() {
+        let sections = include_str!("../OPTIONS.md").split("\n## `").skip(1);
+        let sections: Vec<_> = sections.filter_map(|section| section.split_once('`')).collect();
+        let names: Vec<_> = sections.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, OPTIONS.map(|spec| spec.name));
+        for (name, section) in sections {
+            let example = section.split("```").nth(1).unwrap_or_default();
+            assert!(example.contains(&format!("{name} = ")), "{name}");
+        }
+    }
 }
