@@ -47,6 +47,7 @@ fn pool_with(url: &str, settings: &[(&str, &str)]) -> PgPool {
     let options: PgConnectOptions = url.parse().expect("a valid URL");
     PgPoolOptions::new()
         .max_connections(8)
+        .acquire_timeout(Duration::from_secs(5))
         .connect_lazy_with(options.options(settings.iter().copied()))
 }
 
