@@ -75,6 +75,10 @@ pub fn never<T>() -> T {
 
 impl Guarding {
     async fn run(self, operation: &Operation, identity: Identity, handler: BoxFuture<'static, Response>) -> Response {
+        #[cfg(feature = "postgres")]
+        if let Some(refused) = self.transaction.guard(&self.idempotency) {
+            return refused;
+        }
         let policy = operation.policy.or(self.idempotency.settings().defaults);
         let claimed = match self.record(operation, &policy, &identity) {
             Ok(None) => return self.unprotected(&policy, handler).await,

@@ -28,6 +28,16 @@ impl Settings {
         self.refuse(ProblemDetails::new(problem, self.documentation.as_deref()))
     }
 
+    /// The response to a request that ran, and of which nobody knows whether its effects were committed.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn not_committed(&self) -> Response {
+        let problem = IdempotencyProblem::BackendUnavailable;
+        let details = ProblemDetails::new(problem, self.documentation.as_deref());
+        self.refuse(details.with_detail(
+            "The request ran, and whether what it did was recorded is not known; send it again under the same key.",
+        ))
+    }
+
     /// The response to a request that is refused.
     pub(crate) fn refuse(&self, details: ProblemDetails) -> Response {
         match &self.problem_response {

@@ -25,10 +25,11 @@
 //! it has ended, and then finds a claim to release or a completion to leave alone. So nothing is guessed.
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use axum::extract::{FromRequestParts, Request};
 use axum::http::Extensions;
@@ -74,7 +75,7 @@ use crate::settings::Settings;
 /// with a 500, and the log says so.
 ///
 /// Where the request runs unprotected, for want of a key that is not required, the transaction is committed or rolled
-/// back by the same rules, without a record.
+/// back by the same rules, without a record; only a streamed answer is then let through, after the commit.
 #[derive(Debug)]
 pub struct Transaction {
     slot: Slot,
@@ -106,22 +107,11 @@ impl Drop for Transaction {
 }
 
 impl<S: Sync> FromRequestParts<S> for Transaction {
-    type Rejection = Response;
+    type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
-        let idempotency = parts.extensions.get::<Idempotency>();
-        if idempotency.is_none_or(|idempotency| idempotency.postgres().is_none()) {
-            tracing::error!(
-                path = parts.uri.path(),
-                "a handler takes a Transaction, but the records are not in Postgres; add `.layer(idempotency.clone())`, \
-                 with an `idem_axum::Idempotency` over a `PostgresBackend`, to the router, after the route"
-            );
-            let settings = idempotency
-                .map(|idempotency| idempotency.settings().clone())
-                .unwrap_or_default();
-            return Err(settings.problem(IdempotencyProblem::NotConfigured));
-        }
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let slot = Slot::of(&mut parts.extensions);
+        slot.0.is_wanted.store(true, Ordering::Relaxed);
         Ok(Self { slot, begun: None })
     }
 }
@@ -135,15 +125,23 @@ pub(crate) fn postgres(backend: &impl Backend) -> Option<PostgresBackend> {
 #[derive(Clone)]
 pub(crate) struct Slot(Arc<Shared>);
 
+#[derive(Default)]
 struct Shared {
-    postgres: Option<PostgresBackend>,
-    settings: Arc<Settings>,
-    /// Somebody will commit.
-    is_guarded: AtomicBool,
+    /// An argument has it.
+    is_wanted: AtomicBool,
+    /// Who will commit: the handler's own engine, whether from the layer or from an argument.
+    committer: OnceLock<Committer>,
     state: Mutex<State>,
 }
 
+struct Committer {
+    postgres: Option<PostgresBackend>,
+    settings: Arc<Settings>,
+}
+
+#[derive(Default)]
 enum State {
+    #[default]
     NotBegun,
     /// The handler has it.
     Lent,
@@ -164,13 +162,7 @@ impl Slot {
         if let Some(slot) = extensions.get::<Self>() {
             return slot.clone();
         }
-        let idempotency = extensions.get::<Idempotency>();
-        let slot = Self(Arc::new(Shared {
-            postgres: idempotency.and_then(Idempotency::postgres).cloned(),
-            settings: idempotency.map(Idempotency::settings).cloned().unwrap_or_default(),
-            is_guarded: AtomicBool::new(false),
-            state: Mutex::new(State::NotBegun),
-        }));
+        let slot = Self(Arc::default());
         extensions.insert(slot.clone());
         slot
     }
@@ -178,13 +170,27 @@ impl Slot {
     /// The slot of a request whose handler is guarded.
     pub(crate) fn of_guarded(mut request: Request) -> (Request, Self) {
         let slot = Self::of(request.extensions_mut());
-        slot.0.is_guarded.store(true, Ordering::Relaxed);
         (request, slot)
     }
 
+    /// Names who will commit, before the handler runs; or answers in its place where nobody can.
+    pub(crate) fn guard(&self, idempotency: &Idempotency) -> Option<Response> {
+        let postgres = idempotency.postgres().cloned();
+        if postgres.is_none() && self.0.is_wanted.load(Ordering::Relaxed) {
+            tracing::error!(
+                "a handler takes a Transaction, but its records are not in Postgres; give it an `idem_axum::Idempotency` \
+                 over a `PostgresBackend`"
+            );
+            return Some(idempotency.settings().problem(IdempotencyProblem::NotConfigured));
+        }
+        let settings = idempotency.settings().clone();
+        let _ = self.0.committer.set(Committer { postgres, settings });
+        None
+    }
+
     async fn begin(&self) -> sqlx::Result<sqlx::Transaction<'static, Postgres>> {
-        let is_guarded = self.0.is_guarded.load(Ordering::Relaxed);
-        let Some(postgres) = self.0.postgres.as_ref().filter(|_| is_guarded) else {
+        let committer = self.0.committer.get();
+        let Some(postgres) = committer.and_then(|committer| committer.postgres.as_ref()) else {
             let advice = "nobody would commit: the handler of a Transaction needs #[idempotent]";
             return Err(sqlx::Error::Configuration(advice.into()));
         };
@@ -221,9 +227,9 @@ impl Slot {
         let transaction = match self.replace(State::Closed) {
             State::NotBegun | State::Closed => return finished,
             State::Ended(transaction) => transaction,
-            State::Lent => return self.outlived(),
+            State::Lent => return refused(self.outlived()),
         };
-        let Some(postgres) = self.0.postgres.clone() else {
+        let Some(postgres) = self.0.committer.get().and_then(|committer| committer.postgres.clone()) else {
             return finished;
         };
         match finished {
@@ -240,7 +246,7 @@ impl Slot {
                     key = %record,
                     "a handler with a Transaction answered with a stream, and was rolled back; collect the answer"
                 );
-                self.refused()
+                refused(self.settings().problem(IdempotencyProblem::NotConfigured))
             }
             // Dropped, it is rolled back.
             released => released,
@@ -258,23 +264,29 @@ impl Slot {
                         error = &error as &dyn std::error::Error,
                         "an unprotected transaction failed"
                     );
-                    self.0.settings.problem(IdempotencyProblem::BackendUnavailable)
+                    self.settings().not_committed()
                 }
             },
+            State::Lent => self.outlived(),
             _ => response,
         }
     }
 
-    /// The transaction is still in somebody's hands, so that it can be neither committed nor waited for.
-    fn outlived(&self) -> Finished<Response> {
-        tracing::error!("a Transaction outlived its handler, and is rolled back; end what uses it before answering");
-        self.refused()
+    fn settings(&self) -> Arc<Settings> {
+        let committer = self.0.committer.get();
+        committer
+            .map(|committer| committer.settings.clone())
+            .unwrap_or_default()
     }
 
-    fn refused(&self) -> Finished<Response> {
-        Finished::Whole {
-            answer: self.0.settings.problem(IdempotencyProblem::NotConfigured),
-            outcome: Outcome::Release,
-        }
+    /// The transaction is still in somebody's hands, so that it can be neither committed nor waited for.
+    fn outlived(&self) -> Response {
+        tracing::error!("a Transaction outlived its handler, and is rolled back; end what uses it before answering");
+        self.settings().problem(IdempotencyProblem::NotConfigured)
     }
+}
+
+fn refused(answer: Response) -> Finished<Response> {
+    let outcome = Outcome::Release;
+    Finished::Whole { answer, outcome }
 }

@@ -208,7 +208,7 @@ pub(crate) fn paths(expr: &Expr) -> BTreeSet<String> {
     paths.0
 }
 
-/// Every identifier, and every word in string literals, which a format macro may capture.
+/// Every identifier, and those that a format macro captures from a string literal.
 pub(crate) fn words(tokens: TokenStream) -> BTreeSet<String> {
     let mut words = BTreeSet::new();
     for token in tokens {
@@ -218,14 +218,26 @@ pub(crate) fn words(tokens: TokenStream) -> BTreeSet<String> {
             }
             TokenTree::Group(group) => words.extend(self::words(group.stream())),
             TokenTree::Literal(literal) => {
-                let text = literal.to_string();
-                let split = text.split(|c: char| !c.is_alphanumeric() && c != '_');
-                words.extend(split.map(str::to_owned));
+                words.extend(captured(&literal.to_string()));
             }
             TokenTree::Punct(_) => {}
         }
     }
     words
+}
+
+/// The arguments that the format string `text` names: `{name}`, `{name:…}`, and `name$` as a width or a precision.
+fn captured(text: &str) -> impl Iterator<Item = String> {
+    let is_of_name = |c: char| c.is_alphanumeric() || c == '_';
+    let text = text.replace("{{", "").replace("}}", "");
+    let placeholders = text.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
+    let names = placeholders.flat_map(move |(placeholder, _)| {
+        let (name, spec) = placeholder.split_once(':').unwrap_or((placeholder, ""));
+        let counts = spec.split('$').rev().skip(1);
+        let counts = counts.filter_map(|before| before.rsplit(|c| !is_of_name(c)).next());
+        counts.chain([name.trim()]).map(str::to_owned).collect::<Vec<_>>()
+    });
+    names.collect::<Vec<_>>().into_iter()
 }
 
 /// The group that a `macro_rules!` variable holds, or the one that was written.
@@ -287,4 +299,18 @@ pub(crate) fn by_reference(pattern: &Pat) -> Pat {
     let mut pattern = pattern.clone();
     Plain.visit_pat_mut(&mut pattern);
     pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_text_only_what_a_format_macro_captures_is_a_name() {
+        let names = |text: &str| captured(text).filter(|name| !name.is_empty()).collect::<Vec<_>>();
+        assert_eq!(names("tenant:{}"), Vec::<String>::new());
+        assert_eq!(names("{tenant}/{id:>5}"), ["tenant", "id"]);
+        assert_eq!(names("{{tenant}} {}"), Vec::<String>::new());
+        assert_eq!(names("{id:width$.digits$}"), ["digits", "width", "id"]);
+    }
 }

@@ -10,7 +10,7 @@ use axum::routing::post;
 use axum::{Extension, Json, Router};
 use futures_util::StreamExt as _;
 use idem_axum::sqlx::{self, AssertSqlSafe, Connection as _};
-use idem_axum::{MemoryBackend, Transaction, idempotent};
+use idem_axum::{Idempotency, MemoryBackend, Transaction, idempotent};
 use idem_tests::{Answer, App, Order, PostgresServer, Service, Tenant, in_time, until};
 use tokio::sync::Notify;
 
@@ -96,6 +96,18 @@ async fn outliving(
         drop(transaction);
     });
     Ok(answer)
+}
+
+#[idempotent(ttl = "24h", scope = tenant, engine = own)]
+async fn by_its_own_engine(
+    tenant: Tenant,
+    Extension(own): Extension<Idempotency>,
+    Extension(steps): Extension<Steps>,
+    mut transaction: Transaction,
+    Json(order): Json<Order>,
+) -> Result<Response, StatusCode> {
+    drop(own);
+    write(&steps, &mut transaction, &order).await
 }
 
 async fn without_the_attribute(
@@ -276,6 +288,23 @@ async fn what_cannot_be_committed_with_its_answer_is_refused_and_rolled_back() {
     let unguarded = ledger.send("/charges/unguarded", "k", &Order::new("o")).await;
     assert_eq!(unguarded.status, StatusCode::SERVICE_UNAVAILABLE, "begin() is an error");
     assert_eq!(ledger.entries("o").await, 0);
+}
+
+/// The engine that commits is the one that claimed, whatever layer there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_names_its_engine_commits_where_that_keeps_its_records() {
+    let ledger = Ledger::start().await;
+    let own = ledger.service.idempotency.clone();
+    let routes = Router::new()
+        .route("/charges/own", post(by_its_own_engine))
+        .layer(Extension(ledger.steps.clone()))
+        .layer(Extension(own));
+    let elsewhere = Service::start(MemoryBackend::new(), routes, None).await;
+    let send = || elsewhere.client.order_at("/charges/own", "k", &Order::new("o")).send();
+    let first = send().await;
+    assert_eq!(first.status, StatusCode::CREATED, "{first:?}");
+    send().await.assert_replays(&first);
+    assert_eq!((ledger.entries("o").await, ledger.records().await), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

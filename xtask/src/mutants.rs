@@ -18,7 +18,7 @@ const CASES: [&str; 7] = [
     "contract::every_case_holds_in_memory_over_http_1",
 ];
 /// Every other test that is about what is on the wire.
-const ON_THE_WIRE: [&str; 23] = [
+const ON_THE_WIRE: [&str; 26] = [
     "--iterate",
     "--test-package",
     "idem-tests",
@@ -28,8 +28,10 @@ const ON_THE_WIRE: [&str; 23] = [
     "bad_input",
     "broken_backends",
     "contract",
+    "defaults",
     "disconnects",
     "duplicates",
+    "engines",
     "generated_responses",
     "handlers",
     "leaks",
@@ -42,6 +44,7 @@ const ON_THE_WIRE: [&str; 23] = [
     "replays",
     "responses",
     "settings",
+    "transactions",
 ];
 
 /// Tries the mutants of the named files, or of the whole crate.
