@@ -237,3 +237,26 @@ impl Drop for Relay {
         drop(rest);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_kept_for_a_client_that_has_left() {
+        let copier = Copier(Arc::default());
+        let shared = copier.0.clone();
+        let relay = Relay {
+            shared: shared.clone(),
+            rest: None,
+            announced: None,
+        };
+        copier.send(b"before");
+        drop(relay);
+        assert!(shared.lock().unsent.is_empty());
+        copier.send(b"after");
+        copier.give_up(End::Rest(None, Body::empty()));
+        let state = shared.lock();
+        assert!(state.unsent.is_empty() && state.end.is_none());
+    }
+}
