@@ -6,6 +6,8 @@
 //! [`Outcome`] it ends a run with.
 
 mod acquire;
+mod attended;
+mod renewals;
 mod run;
 
 use std::future::Future;
@@ -14,12 +16,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokio::sync::oneshot;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use self::acquire::Pending;
+use self::attended::Attended;
+use self::renewals::{Renewer, Renewing};
 use self::run::Work;
 use crate::backend::DynBackend;
 use crate::{AfterCrash, Backend, BackendError, BackendErrorKind, Claim, Completion, Fenced};
@@ -29,6 +33,7 @@ use crate::{AfterCrash, Backend, BackendError, BackendErrorKind, Claim, Completi
 pub struct Engine {
     backend: Arc<dyn DynBackend>,
     running: TaskTracker,
+    renewer: Arc<Renewer>,
     deadline: Duration,
 }
 
@@ -148,7 +153,7 @@ pub enum Executed<A> {
     /// The answer and the effects that it was joined to could not be recorded; or were, and nobody was told. A retry finds
     /// out.
     NotCommitted,
-    /// The handler came to no end: it panicked, or its runtime was shut down.
+    /// The handler came to no end.
     Panicked,
 }
 
@@ -161,6 +166,7 @@ impl Engine {
         Self {
             backend: Arc::new(backend),
             running: TaskTracker::new(),
+            renewer: Arc::default(),
             deadline: Self::DEFAULT_DEADLINE,
         }
     }
@@ -211,7 +217,10 @@ impl Run {
         self.pending.claim()
     }
 
-    /// Runs `handler` to its end and records its outcome, in a task of its own, with the current tracing span.
+    /// Runs `handler` to its end and records its outcome, within the current tracing span.
+    ///
+    /// The handler is polled in the current task, and from the moment that the future is dropped in a task of its own:
+    /// task-local values that are set around the future are gone from then on.
     ///
     /// # Cancel safety
     ///
@@ -226,19 +235,21 @@ impl Run {
         A: Send + 'static,
         F: Future<Output = Finished<A>> + Send + 'static,
     {
-        let (answer, answered) = oneshot::channel();
         let (engine, key, claim) = self.pending.start();
         let running = engine.running.clone();
+        let runtime = Handle::current();
         let work = Arc::new(Work {
             engine,
             key,
             claim,
             after_crash: self.after_crash,
+            span: Span::current(),
+            renewing: Renewing::default(),
             settling: false.into(),
         });
-        let renewals = work.renewing(self.asked);
-        running.spawn(work.run_to_the_end(renewals, handler, answer).in_current_span());
-        answered.await.unwrap_or(Executed::Panicked)
+        let renewals = work.engine.renewer.renew(&work, &runtime, self.asked);
+        let answering = work.answer(renewals, handler).in_current_span();
+        Attended::new(answering, runtime, running).await
     }
 }
 

@@ -1,4 +1,7 @@
 //! From the right to run to a recorded outcome.
+//!
+//! Owns what becomes of a handler's end, in the order in which client and backend learn of it. What can wait until the
+//! client has its answer is left over as a [`Rest`].
 
 use std::error::Error;
 use std::future::Future;
@@ -9,12 +12,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
-use super::{Engine, Executed, Finished, Outcome};
+use super::attended::Rest;
+use super::renewals::{Renewals, Renewing};
+use super::{Ending, Engine, Executed, Finished, Outcome};
 use crate::{AfterCrash, BackendError, BackendErrorKind, Claim, Completion, Fenced, RecordKey};
 
 /// One acquired claim, whose handler is about to start.
@@ -25,90 +28,98 @@ pub(super) struct Work {
     pub(super) key: RecordKey,
     pub(super) claim: Claim,
     pub(super) after_crash: AfterCrash,
+    /// The request's, for what happens in other tasks.
+    pub(super) span: Span,
+    pub(super) renewing: Renewing,
     /// The handler has ended, and its claim is being ended.
     pub(super) settling: AtomicBool,
 }
 
+/// What a run comes to, and what is left to do once its client has been told.
+type Answered<A> = (Executed<A>, Option<Rest>);
+
 impl Work {
-    /// Runs `handler`, answers and records, renewing the lease all the while.
-    pub(super) async fn run_to_the_end<A, F>(
-        self: Arc<Self>,
-        renewals: Renewals,
-        handler: F,
-        answer: oneshot::Sender<Executed<A>>,
-    ) where
+    /// Runs `handler`, records its outcome and answers, renewing the lease all the while.
+    pub(super) async fn answer<A, F>(self: Arc<Self>, renewals: Renewals, handler: F) -> Answered<A>
+    where
         F: Future<Output = Finished<A>> + Send,
     {
+        renewals.begun().await;
         match AssertUnwindSafe(handler).catch_unwind().await {
-            Ok(Finished::Whole { answer: ours, outcome }) => {
-                let reply = |recorded| Executed::Answer { answer: ours, recorded };
-                self.conclude(outcome, renewals, |recorded| hand_over(answer, reply(recorded)))
-                    .await;
+            Ok(Finished::Whole { answer, outcome }) => {
+                let (recorded, rest) = self.conclude(outcome, renewals).await;
+                (Executed::Answer { answer, recorded }, rest)
             }
-            Ok(Finished::Streaming { answer: ours, ending }) => {
+            Ok(Finished::Streaming { answer, ending }) => {
                 let recorded = true;
-                hand_over(answer, Executed::Answer { answer: ours, recorded });
-                match AssertUnwindSafe(ending).catch_unwind().await {
-                    Ok(ending) => {
-                        let until_recorded = ending.until_recorded;
-                        self.conclude(ending.outcome, renewals, |_| drop(until_recorded)).await;
-                    }
-                    Err(_panic) => {
-                        // The answer is on its way, so the handler has had its effect: it must not run again.
-                        self.log_panic("its answer is not kept");
-                        let outcome = Outcome::Complete(Completion::NotStored);
-                        self.conclude(outcome, renewals, |_| {}).await;
-                    }
-                }
+                let rest = self.stream(ending, renewals);
+                (Executed::Answer { answer, recorded }, Some(rest))
             }
-            Ok(Finished::Joint { answer: ours, commit }) => self.commit(ours, commit, renewals, answer).await,
+            Ok(Finished::Joint { answer, commit }) => self.commit(answer, commit, renewals).await,
             Err(_panic) if self.after_crash == AfterCrash::Refuse => {
                 // Nobody knows how far it came. The claim lapses, and then says so.
                 drop(renewals);
                 self.log_panic("its outcome is unknown");
-                hand_over(answer, Executed::Panicked);
+                (Executed::Panicked, None)
             }
             Err(_panic) => {
                 self.log_panic("its claim is released");
-                let end_answer = |_| hand_over(answer, Executed::Panicked);
-                self.conclude(Outcome::Release, renewals, end_answer).await;
+                let (_, rest) = self.conclude(Outcome::Release, renewals).await;
+                (Executed::Panicked, rest)
             }
         }
     }
 
-    /// Lets the outcome be recorded together with the effects, and answers.
+    /// Waits for the end of a streamed answer and records its outcome.
+    fn stream(self: Arc<Self>, ending: BoxFuture<'static, Ending>, renewals: Renewals) -> Rest {
+        let span = self.span.clone();
+        let rest = async move {
+            let (outcome, until_recorded) = match AssertUnwindSafe(ending).catch_unwind().await {
+                Ok(ending) => (ending.outcome, Some(ending.until_recorded)),
+                Err(_panic) => {
+                    // The answer is on its way, so the handler has had its effect: it must not run again.
+                    self.log_panic("its answer is not kept");
+                    (Outcome::Complete(Completion::NotStored), None)
+                }
+            };
+            let (_, rest) = self.conclude(outcome, renewals).await;
+            drop(until_recorded);
+            if let Some(rest) = rest {
+                rest.await;
+            }
+        };
+        rest.instrument(span).boxed()
+    }
+
+    /// Lets the outcome be recorded together with the effects.
     ///
     /// Where nobody knows whether it was, the claim is released: a backend that records by transactions lets that wait
     /// for the end of this one, and then either there is a claim to release, or a completion, which stays.
     async fn commit<A>(
-        &self,
-        ours: A,
+        self: Arc<Self>,
+        answer: A,
         commit: BoxFuture<'static, Result<Fenced, BackendError>>,
         renewals: Renewals,
-        answer: oneshot::Sender<Executed<A>>,
-    ) {
+    ) -> Answered<A> {
         self.settling.store(true, Ordering::Relaxed);
         let asked = Instant::now();
         let committed = self.engine.within_deadline(self.claim.lease, commit).await;
         drop(renewals);
         match committed {
-            Ok(Fenced::Applied) => {
-                let recorded = true;
-                hand_over(answer, Executed::Answer { answer: ours, recorded });
-            }
+            Ok(Fenced::Applied) => (Executed::Answer { answer, recorded: true }, None),
             Ok(Fenced::Superseded) => {
                 self.log_superseded();
-                hand_over(answer, Executed::Superseded);
+                (Executed::Superseded, None)
             }
             Err(error) => {
-                hand_over(answer, Executed::NotCommitted);
-                self.settle_eventually(&Outcome::Release, asked, None, error).await;
+                let rest = self.settle_eventually(Outcome::Release, asked, None, error);
+                (Executed::NotCommitted, Some(rest))
             }
         }
     }
 
-    /// Records the outcome, then ends the answer; where that fails, ends the answer and goes on trying.
-    async fn conclude(&self, outcome: Outcome, renewals: Renewals, end_answer: impl FnOnce(bool)) {
+    /// Records the outcome, and says whether a retry will find it; where that fails, what is left is to go on trying.
+    async fn conclude(self: Arc<Self>, outcome: Outcome, renewals: Renewals) -> (bool, Option<Rest>) {
         self.settling.store(true, Ordering::Relaxed);
         let asked = Instant::now();
         let is_kept = matches!(outcome, Outcome::Complete(_));
@@ -126,13 +137,12 @@ impl Work {
                 if is_kept && fenced == Fenced::Superseded {
                     self.log_superseded();
                 }
-                end_answer(!is_kept || fenced == Fenced::Applied);
+                (!is_kept || fenced == Fenced::Applied, None)
             }
             Err(error) => {
-                end_answer(!is_kept);
                 // What is not kept lapses by itself.
                 let renewals = is_kept.then_some(renewals);
-                self.settle_eventually(&outcome, asked, renewals, error).await;
+                (!is_kept, Some(self.settle_eventually(outcome, asked, renewals, error)))
             }
         }
     }
@@ -159,17 +169,27 @@ impl Work {
     /// An outcome that is kept is tried for as long as it would be replayed, and its claim is held meanwhile. A release
     /// is tried for a lease, after which the claim has lapsed anyway; and so is what the backend refuses, for waiting
     /// does not change its mind.
-    async fn settle_eventually(
-        &self,
-        outcome: &Outcome,
+    fn settle_eventually(
+        self: Arc<Self>,
+        outcome: Outcome,
         asked: Instant,
         renewals: Option<Renewals>,
-        mut error: BackendError,
-    ) {
-        let Self { key, claim, .. } = self;
+        error: BackendError,
+    ) -> Rest {
+        let Self { key, claim, span, .. } = self.as_ref();
         let attempt = claim.attempt;
         tracing::warn!(%key, attempt, error = &error as &dyn Error, "the outcome could not be recorded yet; trying again");
-        let is_kept = renewals.is_some();
+        let span = span.clone();
+        let rest = async move {
+            let is_kept = renewals.is_some();
+            self.try_again(&outcome, is_kept, asked, error).await;
+        };
+        rest.instrument(span).boxed()
+    }
+
+    async fn try_again(&self, outcome: &Outcome, is_kept: bool, asked: Instant, mut error: BackendError) {
+        let Self { key, claim, .. } = self;
+        let attempt = claim.attempt;
         let mut pause = Duration::from_millis(50);
         loop {
             let patience = if is_kept && error.is_transient() {
@@ -210,19 +230,10 @@ impl Work {
         tracing::error!(key = %self.key, attempt = self.claim.attempt, "the handler panicked; {consequence}");
     }
 
-    /// Starts to renew the lease, in a task of its own: a handler that blocks its thread must not lose its claim.
-    ///
-    /// Start it before the task that it guards: of the tasks that a worker of tokio's has just spawned, others can
-    /// take over all but the last.
-    pub(super) fn renewing(self: &Arc<Self>, since: Instant) -> Renewals {
-        Renewals(tokio::spawn(self.clone().renew_from(since).in_current_span()))
-    }
-
-    /// Renews the lease a third of it after each renewal was asked for.
-    async fn renew_from(self: Arc<Self>, since: Instant) {
+    /// Renews the lease at `next`, and a third of it after each renewal was asked for.
+    pub(super) async fn renew_from(self: Arc<Self>, mut next: Instant) {
         let Self { engine, key, claim, .. } = self.as_ref();
         let third = claim.lease / 3;
-        let mut next = since + third;
         loop {
             sleep_until(next).await;
             let asked = Instant::now();
@@ -247,18 +258,4 @@ impl Work {
             }
         }
     }
-}
-
-/// Renewals that end when this is dropped.
-pub(super) struct Renewals(JoinHandle<()>);
-
-impl Drop for Renewals {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// Answers the request; its client may have left, and then the record is for its retry.
-fn hand_over<A>(answer: oneshot::Sender<Executed<A>>, executed: Executed<A>) {
-    let _ = answer.send(executed);
 }

@@ -352,6 +352,69 @@ async fn idem_7_a_handler_that_blocks_its_thread_keeps_its_claim() {
     assert_eq!(first.await.expect("no panic"), executed("201"));
 }
 
+/// What `Run::run` warns of, so that it stays true.
+#[tokio::test(start_paused = true)]
+async fn what_is_local_to_the_task_of_a_request_is_gone_from_its_handler_once_the_client_has_left() {
+    tokio::task_local!(static LOCAL: ());
+    let is_set = || LOCAL.try_with(|()| ()).is_ok();
+    let engine = Engine::new(MemoryBackend::new());
+    let (first, mut last) = tokio::sync::oneshot::channel();
+    let left = Arc::new(Notify::new());
+    let handler = {
+        let left = left.clone();
+        async move {
+            let before = is_set();
+            left.notified().await;
+            let _ = first.send((before, is_set()));
+            stored("201")
+        }
+    };
+    let request = LOCAL.scope((), execute(&engine, handler));
+    let waited = tokio::time::timeout(Duration::from_secs(1), request).await;
+    assert!(waited.is_err(), "it waits");
+    left.notify_one();
+    engine.drain().await;
+    assert_eq!(last.try_recv(), Ok((true, false)));
+}
+
+#[test]
+fn idem_7_a_claim_is_renewed_where_the_runtime_of_earlier_ones_has_ended() {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_time().start_paused(true).build().expect("a runtime")
+    };
+    let engine = Engine::new(MemoryBackend::new());
+    let other = Policy::new(Duration::from_hours(1)).with_lease(LEASE * 2);
+    let earlier = RecordKey::new("POST /orders", &Scope::of("acme"), &IdempotencyKey::of("earlier"));
+    let unfinished = runtime();
+    unfinished.block_on(async {
+        let claimed = engine.claim(&earlier.expect("a valid key"), REQUEST, &other).await;
+        let Ok(Claimed::Run(run)) = claimed else {
+            panic!("the key is free")
+        };
+        let running = tokio::spawn(run.run(async {
+            sleep(LEASE * 9).await;
+            stored("never")
+        }));
+        sleep(LEASE).await;
+        assert!(!running.is_finished());
+    });
+    drop(unfinished);
+    runtime().block_on(async {
+        let slow = async {
+            sleep(LEASE * 3).await;
+            stored("201")
+        };
+        let first = tokio::spawn({
+            let engine = engine.clone();
+            async move { execute(&engine, slow).await }
+        });
+        sleep(LEASE * 2).await;
+        assert_eq!(execute(&engine, never()).await, IN_FLIGHT);
+        assert_eq!(first.await.expect("no panic"), executed("201"));
+    });
+}
+
 /// The effects and their outcome are one: nothing is replayed that was not committed, and nothing blocks its retry.
 #[tokio::test(start_paused = true)]
 async fn a_joint_outcome_is_answered_if_it_was_committed_and_released_if_nobody_knows() {
