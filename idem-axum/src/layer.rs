@@ -8,7 +8,7 @@ use axum::Extension;
 use axum::http::header::HeaderName;
 use axum::middleware::AddExtension;
 use axum::response::IntoResponse;
-use idem_core::{Backend, Engine};
+use idem_core::{Backend, BackendError, Engine};
 use tower_layer::Layer;
 
 use crate::policy::Policy;
@@ -50,7 +50,10 @@ pub struct Idempotency {
 
 impl Idempotency {
     /// Keeps records in `backend`.
+    ///
+    /// With the feature `metrics`, install the recorder before: the figures are described to it here.
     pub fn new(backend: impl Backend) -> Self {
+        crate::observe::describe();
         Self {
             #[cfg(feature = "postgres")]
             postgres: crate::transaction::postgres(&backend),
@@ -199,6 +202,59 @@ impl Idempotency {
     {
         self.settings_mut().problem_response = Some(ProblemResponse::new(shape));
         self
+    }
+
+    /// Shows scopes and idempotency keys as hashes in logs, spans and figures: the first 16 hexadecimal digits of the
+    /// SHA-256 of each.
+    ///
+    /// `printf %s "$key" | sha256sum` finds the lines of a key (of one with other characters than ASCII letters, digits and
+    /// `-_.~/`, in its escaped form). Whoever can guess a key can check the guess, so it hides UUIDs well and e-mail
+    /// addresses badly. What is stored does not change.
+    #[must_use]
+    pub fn with_hashed_keys(mut self) -> Self {
+        self.settings_mut().hashed_keys = true;
+        self
+    }
+
+    /// Adds the idempotency key as the label `key` to the figure `idem_requests_total`.
+    ///
+    /// Every key is a time series of its own then, and stays one in this process until it ends: millions of keys fill the
+    /// memory of the process and of the server that collects the figures. It is for a test environment, or for hours in
+    /// which an incident is looked into; spans and log lines have the key in any case.
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn with_key_label(mut self) -> Self {
+        self.settings_mut().key_label = true;
+        self
+    }
+
+    /// Asks the backend whether it would accept claims now, within the deadline; for readiness probes.
+    ///
+    /// On Redis it writes a key of its own, so that a server that takes no writes fails it; of a cluster it asks one
+    /// primary. On Postgres it looks at the table and asks whether the server takes writes.
+    ///
+    /// ```
+    /// use axum::extract::State;
+    /// use axum::http::StatusCode;
+    /// use idem_axum::Idempotency;
+    ///
+    /// async fn ready(State(idempotency): State<Idempotency>) -> StatusCode {
+    ///     match idempotency.check().await {
+    ///         Ok(()) => StatusCode::OK,
+    ///         Err(_error) => StatusCode::SERVICE_UNAVAILABLE,
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the backend cannot be reached, refuses, or does not answer in time.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the question, and nothing else.
+    pub async fn check(&self) -> Result<(), BackendError> {
+        self.engine.check().await
     }
 
     /// Waits until every handler that was started has ended and its outcome is recorded.

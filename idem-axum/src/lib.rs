@@ -9,6 +9,7 @@ mod guarded;
 mod identity;
 mod key;
 mod layer;
+mod observe;
 mod operation;
 mod policy;
 mod problem;

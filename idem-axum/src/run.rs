@@ -7,16 +7,21 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::future::Future;
 
+use axum::extract::MatchedPath;
 use axum::http::{HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use idem_core::key::Part;
-use idem_core::{BackendError, BackendErrorKind, Claimed, Duplicate, Executed, Fingerprint, IdempotencyKey, RecordKey};
+use idem_core::{
+    BackendError, BackendErrorKind, Claimed, Duplicate, Executed, Fingerprint, IdempotencyKey, RecordKey, Run,
+};
+use tracing::Instrument as _;
 
 use crate::answer::Rules;
 use crate::guarded::{Buffered, Guard, Guarding};
 use crate::identity::{Identity, SerdeForm};
+use crate::observe::{Observation, RequestOutcome};
 use crate::operation::Operation;
 use crate::policy::{Compared, InFlight, OnOutage, Policy};
 use crate::problem::{self, IdempotencyProblem, ProblemDetails};
@@ -75,60 +80,104 @@ pub fn never<T>() -> T {
 
 impl Guarding {
     async fn run(self, operation: &Operation, identity: Identity, handler: BoxFuture<'static, Response>) -> Response {
+        let name = self.operation(operation);
+        let observation = Observation::start(&name, || self.label(operation));
         #[cfg(feature = "postgres")]
         if let Some(refused) = self.transaction.guard(&self.idempotency) {
+            observation.end(RequestOutcome::NotConfigured);
             return refused;
         }
-        let policy = operation.policy.or(self.idempotency.settings().defaults);
-        let claimed = match self.record(operation, &policy, &identity) {
-            Ok(None) => return self.unprotected(&policy, handler).await,
-            Ok(Some(record)) => self
-                .fingerprint(&policy, identity.compared)
-                .map(|fingerprint| (record, fingerprint)),
+        let span = observation.span();
+        self.observed(observation, operation, &name, identity, handler)
+            .instrument(span)
+            .await
+    }
+
+    async fn observed(
+        &self,
+        mut observation: Observation,
+        operation: &Operation,
+        name: &str,
+        identity: Identity,
+        handler: BoxFuture<'static, Response>,
+    ) -> Response {
+        let settings = self.idempotency.settings();
+        let policy = operation.policy.or(settings.defaults);
+        let claimed = match self.record(name, &policy, &identity) {
+            Ok(None) => {
+                let answer = self.unprotected(&policy, handler).await;
+                observation.end(RequestOutcome::Unprotected);
+                return answer;
+            }
+            Ok(Some(record)) => {
+                observation.identified(&record, settings.key_label);
+                self.fingerprint(&policy, identity.compared)
+                    .map(|fingerprint| (record, fingerprint))
+            }
             Err(refused) => Err(refused),
         };
         let (record, fingerprint) = match claimed {
             Ok(claimed) => claimed,
-            Err(refused) => return self.idempotency.settings().refuse(refused),
+            Err(refused) => {
+                observation.end(outcome_of(refused.problem));
+                return settings.refuse(refused);
+            }
         };
         let engine = self.idempotency.engine();
         match engine
             .claim(&record, fingerprint, &policy.durations(operation.ttl))
             .await
         {
-            Ok(Claimed::Run(run)) => {
-                self.execution.fill(&record, run.claim());
-                let rules = self.rules(&policy);
-                #[cfg(feature = "postgres")]
-                let finished = self
-                    .transaction
-                    .clone()
-                    .join(handler, rules, record, run.claim().clone());
-                #[cfg(not(feature = "postgres"))]
-                let finished = handler.map(move |response| crate::answer::finish(response, &rules));
-                self.executed(run.run(finished).await)
+            Ok(Claimed::Run(run)) => self.execute(observation, run, record, &policy, handler).await,
+            Ok(Claimed::Duplicate { duplicate, waited }) => {
+                let (outcome, answer) = self.duplicate(&record, &policy, duplicate, waited);
+                observation.end(outcome);
+                answer
             }
-            Ok(Claimed::Duplicate(Duplicate::InFlight)) if policy.in_flight() == InFlight::Accept => {
-                problem::accepted()
-            }
-            Ok(Claimed::Duplicate(duplicate)) => self.duplicate(&record, duplicate),
             // A record that cannot be read is there all the same (IDEM-15).
             Err(error) if policy.on_outage() == OnOutage::Run && error.kind() != BackendErrorKind::Unreadable => {
                 tracing::error!(
-                    key = %record,
+                    key = %record.shown(),
                     error = &error as &dyn Error,
                     "the key cannot be checked; running unprotected, as the handler's `on_outage` says"
                 );
-                not_stored(self.unprotected(&policy, handler).await)
+                let answer = self.unprotected(&policy, handler).await;
+                observation.end(RequestOutcome::Unprotected);
+                not_stored(answer)
             }
-            Err(error) => self.unavailable(&record, &error),
+            Err(error) => {
+                observation.end(RequestOutcome::BackendUnavailable);
+                self.unavailable(&record, &error)
+            }
         }
+    }
+
+    /// Runs the handler under its claim.
+    async fn execute(
+        &self,
+        mut observation: Observation,
+        run: Run,
+        record: RecordKey,
+        policy: &Policy,
+        handler: BoxFuture<'static, Response>,
+    ) -> Response {
+        self.execution.fill(&record, run.claim());
+        observation.runs(run.claim().attempt);
+        let rules = self.rules(policy);
+        #[cfg(feature = "postgres")]
+        let finished = self
+            .transaction
+            .clone()
+            .join(handler, rules, record, run.claim().clone());
+        #[cfg(not(feature = "postgres"))]
+        let finished = handler.map(move |response| crate::answer::finish(response, &rules));
+        self.executed(run.run(finished, |ended| observation.ran(ended)).await)
     }
 
     /// The record of this request; none where it needs none and has no key.
     fn record(
         &self,
-        operation: &Operation,
+        operation: &str,
         policy: &Policy,
         identity: &Identity,
     ) -> Result<Option<RecordKey>, ProblemDetails> {
@@ -139,7 +188,8 @@ impl Guarding {
                 None => return Ok(None),
             },
         };
-        match RecordKey::new(&self.operation(operation), &identity.scope, &key) {
+        match RecordKey::new(operation, &identity.scope, &key) {
+            Ok(record) if self.idempotency.settings().hashed_keys => Ok(Some(record.hashed())),
             Ok(record) => Ok(Some(record)),
             Err(error) if error.part() == Part::Key || error.is_too_long() => {
                 let detail = format!("The request cannot be identified: {error}.");
@@ -214,11 +264,27 @@ impl Guarding {
             matched_path,
             ..
         } = &self.request;
-        let path = || matched_path.as_ref().map_or_else(|| uri.path(), |path| path.as_str());
+        let path = || matched_path.as_ref().map_or_else(|| uri.path(), MatchedPath::as_str);
         match operation.name {
             Some(name) => Cow::Borrowed(name),
             None => Cow::Owned(format!("{method} {}", path())),
         }
+    }
+
+    /// The operation as a label, of which there are no more than handlers: a path that was not matched by a route, and a
+    /// method that nobody knows, are the client's.
+    fn label(&self, operation: &Operation) -> String {
+        if let Some(name) = operation.name {
+            return name.to_owned();
+        }
+        let method = match self.request.method {
+            Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE => {
+                self.request.method.as_str()
+            }
+            _ => "other",
+        };
+        let path = self.request.matched_path.as_ref();
+        format!("{method} {}", path.map_or("unmatched", MatchedPath::as_str))
     }
 
     /// Runs a handler that has no claim. What it does in a transaction ends as its policy says.
@@ -249,28 +315,43 @@ impl Guarding {
         }
     }
 
-    fn duplicate(&self, record: &RecordKey, duplicate: Duplicate) -> Response {
+    fn duplicate(
+        &self,
+        record: &RecordKey,
+        policy: &Policy,
+        duplicate: Duplicate,
+        waited: bool,
+    ) -> (RequestOutcome, Response) {
         let problem = match duplicate {
             Duplicate::Replay(payload) => {
                 let Some(mut stored) = stored::decode(payload) else {
                     let context = "its payload is no response of this version";
-                    return self.unavailable(record, &BackendError::new(BackendErrorKind::Unreadable, context));
+                    let error = BackendError::new(BackendErrorKind::Unreadable, context);
+                    return (RequestOutcome::BackendUnavailable, self.unavailable(record, &error));
                 };
                 stored
                     .headers_mut()
                     .insert("idempotent-replayed", HeaderValue::from_static("true"));
-                return stored;
+                let outcome = if waited {
+                    RequestOutcome::Waited
+                } else {
+                    RequestOutcome::Replayed
+                };
+                return (outcome, stored);
+            }
+            Duplicate::InFlight if policy.in_flight() == InFlight::Accept => {
+                return (RequestOutcome::Accepted, problem::accepted());
             }
             Duplicate::NotStored => IdempotencyProblem::ResponseNotStored,
             Duplicate::Mismatch => IdempotencyProblem::KeyReused,
             Duplicate::InFlight => IdempotencyProblem::InFlight,
             Duplicate::OutcomeUnknown => IdempotencyProblem::OutcomeUnknown,
         };
-        self.idempotency.settings().problem(problem)
+        (outcome_of(problem), self.idempotency.settings().problem(problem))
     }
 
     fn unavailable(&self, record: &RecordKey, error: &BackendError) -> Response {
-        tracing::error!(key = %record, error = error as &dyn Error, "refusing a request whose key cannot be checked");
+        tracing::error!(key = %record.shown(), error = error as &dyn Error, "refusing a request whose key cannot be checked");
         self.idempotency
             .settings()
             .problem(IdempotencyProblem::BackendUnavailable)
@@ -278,6 +359,20 @@ impl Guarding {
 
     fn problem(&self, problem: IdempotencyProblem) -> ProblemDetails {
         ProblemDetails::new(problem, self.idempotency.settings().documentation.as_deref())
+    }
+}
+
+/// What a request came to that was refused.
+fn outcome_of(problem: IdempotencyProblem) -> RequestOutcome {
+    match problem {
+        IdempotencyProblem::KeyMissing => RequestOutcome::KeyMissing,
+        IdempotencyProblem::KeyInvalid => RequestOutcome::KeyInvalid,
+        IdempotencyProblem::KeyReused => RequestOutcome::Mismatch,
+        IdempotencyProblem::InFlight => RequestOutcome::InFlight,
+        IdempotencyProblem::OutcomeUnknown => RequestOutcome::OutcomeUnknown,
+        IdempotencyProblem::ResponseNotStored => RequestOutcome::ResponseNotStored,
+        IdempotencyProblem::BackendUnavailable => RequestOutcome::BackendUnavailable,
+        IdempotencyProblem::NotConfigured => RequestOutcome::NotConfigured,
     }
 }
 

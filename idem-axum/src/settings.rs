@@ -17,6 +17,9 @@ pub(crate) struct Settings {
     pub(crate) defaults: Policy,
     pub(crate) documentation: Option<Arc<str>>,
     pub(crate) strict_keys: bool,
+    pub(crate) hashed_keys: bool,
+    /// Requests are counted by key as well.
+    pub(crate) key_label: bool,
     pub(crate) key_format: Option<KeyFormat>,
     pub(crate) unstored_headers: Arc<[HeaderName]>,
     pub(crate) problem_response: Option<ProblemResponse>,

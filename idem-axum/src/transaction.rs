@@ -243,7 +243,7 @@ impl Slot {
             }
             Finished::Streaming { .. } => {
                 tracing::error!(
-                    key = %record,
+                    key = %record.shown(),
                     "a handler with a Transaction answered with a stream, and was rolled back; collect the answer"
                 );
                 refused(self.settings().problem(IdempotencyProblem::NotConfigured))

@@ -46,6 +46,8 @@ use crate::{Acquisition, Claim, Completion, Fenced, RecordKey};
 /// 13. [`changed`](Backend::changed) resolves once somebody listens: whatever completes or releases the key's claim after
 ///     that, from any process, wakes the [`Changed`] it returned. A `Changed` may wake without a change, and may be late
 ///     where a message was lost; dropping it leaves nothing behind.
+/// 14. [`check`](Backend::check) is `Ok` if the store would accept a claim now, as far as one call can tell, and changes
+///     no record.
 ///
 /// Calls may be dropped before they resolve; the effect is then unknown but whole. Deadlines are the caller's: a
 /// backend may wait for its store as long as it likes.
@@ -101,6 +103,13 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     ///
     /// When the store cannot be reached or refuses. The caller goes on without being told.
     fn changed(&self, key: &RecordKey) -> impl Future<Output = Result<Changed, BackendError>> + Send;
+
+    /// Asks whether claims would be accepted (clause 14).
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached or refuses.
+    fn check(&self) -> impl Future<Output = Result<(), BackendError>> + Send;
 }
 
 /// Resolves when a record may have changed; what it is then has to be looked up.
@@ -150,6 +159,8 @@ pub(crate) trait DynBackend: fmt::Debug + Send + Sync + 'static {
     fn release<'a>(&'a self, key: &'a RecordKey, claim: &'a Claim) -> BoxFuture<'a, Result<Fenced, BackendError>>;
 
     fn changed<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, Result<Changed, BackendError>>;
+
+    fn check(&self) -> BoxFuture<'_, Result<(), BackendError>>;
 }
 
 impl<B: Backend> DynBackend for B {
@@ -185,6 +196,10 @@ impl<B: Backend> DynBackend for B {
 
     fn changed<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, Result<Changed, BackendError>> {
         Box::pin(Backend::changed(self, key))
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), BackendError>> {
+        Box::pin(Backend::check(self))
     }
 }
 

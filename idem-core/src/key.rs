@@ -4,8 +4,14 @@
 //! only if all three parts are equal, whatever bytes a client or a tenant name is made of. Does not own where the
 //! parts come from; header syntax is HTTP's.
 
+mod shown;
+
+use std::cmp::Ordering;
 use std::fmt::{self, Display, Write as _};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+
+pub use self::shown::Shown;
 
 /// The longest a scope's value or a key may be, in bytes before encoding.
 ///
@@ -134,8 +140,12 @@ impl Encoded {
 /// assert_eq!(key.as_str(), "POST%20/orders/%7Bid%7D:acme:k%3A1");
 /// # Ok::<(), idem_core::KeyError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RecordKey(Arc<str>);
+#[derive(Clone)]
+pub struct RecordKey {
+    text: Arc<str>,
+    /// Its scope and key are not for the logs.
+    hashed: bool,
+}
 
 impl RecordKey {
     /// Joins the three parts.
@@ -152,19 +162,49 @@ impl RecordKey {
             encoded.push(':');
             encoded.push_str(part);
         }
-        Ok(Self(encoded.into()))
+        Ok(Self {
+            text: encoded.into(),
+            hashed: false,
+        })
     }
 
     /// The encoded form: visible ASCII without `{`, `}`, `*`, quotes, backslashes or white space.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 
+/// As it is stored; [`RecordKey::shown`] is for logs.
 impl Display for RecordKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
+    }
+}
+
+impl PartialEq for RecordKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for RecordKey {}
+
+impl Hash for RecordKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
+impl PartialOrd for RecordKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for RecordKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.text.cmp(&other.text)
     }
 }
 

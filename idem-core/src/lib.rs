@@ -15,6 +15,7 @@
 //! | [`backend`] | the contract every store keeps, and its errors | any store |
 //! | [`engine`] | claim, run detached, renew, complete, release | what the answer is made of |
 //! | [`memory`] | the backend of one process | other processes |
+//! | `observe` | what is counted and timed, with the feature `metrics` | where it is shown |
 //!
 //! The rules named `IDEM-n` throughout are the numbered promise in `docs/semantics.md`.
 
@@ -26,11 +27,12 @@ pub mod engine;
 pub mod fingerprint;
 pub mod key;
 pub mod memory;
+mod observe;
 pub mod policy;
 
 pub use backend::{Backend, BackendError, BackendErrorKind, Changed};
 pub use claim::{Acquisition, Claim, Completion, Decision, Fenced, Record, Token, decide};
-pub use engine::{Claimed, Duplicate, Ending, Engine, Executed, Finished, Outcome, Run};
+pub use engine::{Claimed, Duplicate, Ended, Ending, Engine, Executed, Finished, Outcome, Run};
 pub use fingerprint::Fingerprint;
 pub use key::{IdempotencyKey, KeyError, RecordKey, Scope};
 pub use memory::MemoryBackend;

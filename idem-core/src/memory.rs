@@ -269,6 +269,10 @@ impl Backend for MemoryBackend {
         }))
     }
 
+    async fn check(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
+
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
         let ended = self.at(key, |shard, _| {
             let waiters = shard.waiters.entry(key.clone()).or_default();

@@ -307,6 +307,17 @@ impl Backend for PostgresBackend {
         // There is no claim whose end could be told. One may be there in a moment, so whoever asks has to look.
         Ok(Changed::new(std::future::ready(())))
     }
+
+    async fn check(&self) -> Result<(), BackendError> {
+        let check = || sqlx::query(self.table.statements.check.clone());
+        match self.table.ask("checking", check).await? {
+            Some(_) => Ok(()),
+            None => Err(BackendError::new(
+                BackendErrorKind::Unavailable,
+                "the server takes no writes",
+            )),
+        }
+    }
 }
 
 impl fmt::Debug for PostgresBackend {

@@ -27,6 +27,8 @@ pub(crate) struct Statements {
     pub(crate) mark: SqlStr,
     /// `$1` id. A row if a marked claim is there.
     pub(crate) is_marked: SqlStr,
+    /// A row if the table can be read and the server takes writes.
+    pub(crate) check: SqlStr,
     /// `$1` the most rows to delete.
     pub(crate) sweep: SqlStr,
 }
@@ -88,6 +90,10 @@ impl Statements {
             )),
             is_marked: text(format!(
                 "SELECT true FROM {table} WHERE id = $1 AND state = 1 AND waited"
+            )),
+            check: text(format!(
+                "SELECT count(*) FROM (SELECT FROM {table} LIMIT 1) AS any_row \
+                 HAVING current_setting('transaction_read_only') = 'off'"
             )),
             // The time of the statement, unlike that of the clock, lets the index say where to stop. The rows are
             // chosen once, in an array: a plan could otherwise choose anew for each row.

@@ -278,6 +278,15 @@ impl Backend for RedisBackend {
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
         self.connection.subscriptions().changed(self.channel(key)).await
     }
+
+    /// Writes a key that is no record's, so that a server that takes no writes fails it. Of a cluster, it asks one
+    /// primary.
+    async fn check(&self) -> Result<(), BackendError> {
+        let name = format!("{}:check", self.prefix);
+        let mut command = redis::cmd("SET");
+        command.arg(&name).arg("").arg("PX").arg(1000);
+        self.connection.query("checking", &name, &command).await
+    }
 }
 
 impl fmt::Debug for RedisBackend {

@@ -1,6 +1,7 @@
 //! Each clause of the conformance kit can fail: on a backend that breaks just that clause.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ enum Defect {
     NobodyIsToldOfACompletion,
     NobodyIsToldOfARelease,
     TheUnreadableIsAbsent,
+    AHealthyStoreFailsItsCheck,
+    CheckingForgetsEverything,
 }
 
 /// How a claim ends.
@@ -49,6 +52,8 @@ enum Event {
 struct Broken {
     inner: MemoryBackend,
     defect: Option<Defect>,
+    /// Nothing that was claimed before is there any more.
+    checked: AtomicBool,
     /// What can no longer be read.
     spoiled: Mutex<HashSet<RecordKey>>,
     /// How the claims of keys last ended.
@@ -62,6 +67,7 @@ impl Broken {
         Self {
             inner: MemoryBackend::new(),
             defect,
+            checked: AtomicBool::new(false),
             spoiled: Mutex::default(),
             last: Arc::default(),
             prolonged: Mutex::default(),
@@ -189,7 +195,7 @@ impl Backend for Broken {
     }
 
     async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
-        if self.spoiled(key).is_some() {
+        if self.spoiled(key).is_some() || self.checked.load(Ordering::SeqCst) {
             return Ok(Fenced::Superseded);
         }
         if self.has(Defect::RenewingDoesNothing) {
@@ -256,6 +262,16 @@ impl Backend for Broken {
         Ok(released)
     }
 
+    async fn check(&self) -> Result<(), BackendError> {
+        if self.has(Defect::AHealthyStoreFailsItsCheck) {
+            return Err(BackendError::new(BackendErrorKind::Refused, "it is healthy"));
+        }
+        if self.has(Defect::CheckingForgetsEverything) {
+            self.checked.store(true, Ordering::SeqCst);
+        }
+        self.inner.check().await
+    }
+
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
         let changed = self.inner.changed(key).await?;
         let untold = match self.defect {
@@ -303,6 +319,7 @@ clauses_fail! {
     clause_10_payloads_come_back_byte_for_byte on PayloadsEndAtNul
     clause_12_keys_do_not_touch_each_other on ScopesAreIgnored
     clause_13_whoever_listens_is_told_of_a_completion_and_of_a_release on NobodyIsToldOfACompletion
+    clause_14_a_store_that_takes_claims_passes_its_check_and_is_not_changed_by_it on AHealthyStoreFailsItsCheck
 }
 
 mod also {
@@ -314,6 +331,7 @@ mod also {
         clause_08_a_release_makes_the_key_absent on ARepeatedReleaseIsApplied
         clause_09_a_superseded_owner_changes_nothing on RenewingIgnoresTokens
         clause_13_whoever_listens_is_told_of_a_completion_and_of_a_release on NobodyIsToldOfARelease
+        clause_14_a_store_that_takes_claims_passes_its_check_and_is_not_changed_by_it on CheckingForgetsEverything
     }
 }
 

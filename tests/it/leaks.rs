@@ -50,7 +50,7 @@ async fn use_keys(engine: &Engine, first: usize, waiting: &impl AsyncFn() -> usi
                 let outcome = Outcome::Complete(Completion::Stored(Bytes::from_static(b"the answer")));
                 Finished::Whole { answer: (), outcome }
             };
-            run.run(handler).await
+            run.run(handler, |_| {}).await
         });
     }
     until(async || begun.load(Ordering::SeqCst) == BATCH).await;
@@ -66,7 +66,13 @@ async fn use_keys(engine: &Engine, first: usize, waiting: &impl AsyncFn() -> usi
         assert_eq!(executed, Executed::Answer { answer: (), recorded });
     }
     for waited in waiters.join_all().await {
-        let is_replay = matches!(waited, Ok(Claimed::Duplicate(Duplicate::Replay(_))));
+        let is_replay = matches!(
+            waited,
+            Ok(Claimed::Duplicate {
+                duplicate: Duplicate::Replay(_),
+                waited: true
+            })
+        );
         assert!(is_replay, "{waited:?}");
     }
 }
@@ -99,7 +105,7 @@ async fn after_a_hundred_thousand_keys_the_memory_backend_is_empty() {
     for number in KEYS..KEYS + KEYS / 2 {
         let outcome = Outcome::Release;
         let run = claim(&engine, number).await;
-        run.run(async { Finished::Whole { answer: (), outcome } }).await;
+        run.run(async { Finished::Whole { answer: (), outcome } }, |_| {}).await;
     }
     assert_eq!(backend.len(), 0);
 }

@@ -133,6 +133,10 @@ impl Backend for TableBackend {
     async fn changed(&self, _key: &RecordKey) -> Result<Changed, BackendError> {
         Ok(Changed::new(self.ended.clone().notified_owned()))
     }
+
+    async fn check(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -417,6 +417,24 @@ pub async fn clause_13_whoever_listens_is_told_of_a_completion_and_of_a_release<
     }
 }
 
+/// Clause 14.
+pub async fn clause_14_a_store_that_takes_claims_passes_its_check_and_is_not_changed_by_it<S: Subject>(subject: S) {
+    let kit = Kit::new(subject);
+    kit.check().await;
+    let (absent, claimed, completed) = (fresh_key(), fresh_key(), fresh_key());
+    let mine = claim(LONG, LONG);
+    for key in [&claimed, &completed] {
+        assert_eq!(kit.claim(key, &mine).await, Acquisition::Acquired);
+    }
+    assert_eq!(kit.complete(&completed, &mine, b"done").await, Fenced::Applied);
+    for _ in 0..3 {
+        kit.check().await;
+    }
+    assert_eq!(kit.renew(&claimed, &mine).await, Fenced::Applied);
+    assert!(matches!(kit.read(&completed).await, Record::Completed { .. }));
+    assert_eq!(kit.claim(&absent, &mine).await, Acquisition::Acquired);
+}
+
 /// The least that has to have passed of `duration`, by a store that counts in milliseconds.
 fn at_least(duration: Duration) -> Duration {
     duration.saturating_sub(Duration::from_millis(2))

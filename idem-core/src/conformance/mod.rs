@@ -79,6 +79,7 @@ macro_rules! conformance {
             clause_11_what_cannot_be_read_is_an_error_and_not_absent
             clause_12_keys_do_not_touch_each_other
             clause_13_whoever_listens_is_told_of_a_completion_and_of_a_release
+            clause_14_a_store_that_takes_claims_passes_its_check_and_is_not_changed_by_it
         );
     };
     (@each $subject:expr; $($clause:ident)*) => {
@@ -161,6 +162,10 @@ impl<S: Subject> Kit<S> {
 
     async fn changed(&self, key: &RecordKey) -> Changed {
         healthy(self.0.backend().changed(key).await)
+    }
+
+    async fn check(&self) {
+        healthy(self.0.backend().check().await);
     }
 
     /// What is stored under `key`, which must be something.

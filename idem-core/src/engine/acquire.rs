@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::Instrument as _;
 
 use super::{Claimed, Duplicate, Engine, Run};
+use crate::observe::{self, Call, Waiting};
 use crate::{
     Acquisition, BackendError, BackendErrorKind, Changed, Claim, Decision, Fenced, Fingerprint, Policy, RecordKey,
     decide,
@@ -50,7 +51,9 @@ impl Engine {
         let mut pending = Pending::new(self, key, Claim::first(fingerprint, policy));
         let give_up = policy.wait().map(|wait| Instant::now() + wait);
         let mut look = pending.look(policy).await?;
+        let mut waiting = None;
         while let (Look::InFlight(_), Some(give_up)) = (&look, give_up.filter(|give_up| *give_up > Instant::now())) {
+            waiting.get_or_insert_with(Waiting::start);
             // Whoever looked before listening would miss what happens in between.
             let changed = timeout_at(give_up, self.listen(key, policy)).await;
             look = pending.look_again(policy).await?;
@@ -61,23 +64,30 @@ impl Engine {
                 look = pending.look_again(policy).await?;
             }
         }
+        let waited = waiting.is_some();
         Ok(match look {
             Look::Claimed(asked) => Claimed::Run(Run {
                 after_crash: policy.after_crash(),
                 pending,
                 asked,
             }),
-            Look::Duplicate(duplicate) => Claimed::Duplicate(duplicate),
-            Look::InFlight(_) => Claimed::Duplicate(Duplicate::InFlight),
+            Look::Duplicate(duplicate) => Claimed::Duplicate { duplicate, waited },
+            Look::InFlight(_) => Claimed::Duplicate {
+                duplicate: Duplicate::InFlight,
+                waited,
+            },
         })
     }
 
     /// Listens for a change; where the backend cannot, for some time.
     async fn listen(&self, key: &RecordKey, policy: &Policy) -> Changed {
-        match self.within_deadline(policy.lease(), self.backend.changed(key)).await {
+        match self
+            .within_deadline(Call::Listen, policy.lease(), self.backend.changed(key))
+            .await
+        {
             Ok(changed) => changed,
             Err(error) => {
-                tracing::debug!(%key, %error, "a waiter cannot be told; it looks again by itself");
+                tracing::debug!(key = %key.shown(), %error, "a waiter cannot be told; it looks again by itself");
                 Changed::new(sleep(BLIND))
             }
         }
@@ -85,17 +95,17 @@ impl Engine {
 
     /// A claiming call, repeated once if the connection fails it: its token makes that safe, and mostly the connection
     /// broke while it was idle.
-    async fn ask<F>(&self, claim: &Claim, call: impl Fn() -> F) -> Result<Acquisition, BackendError>
+    async fn ask<F>(&self, call: Call, claim: &Claim, ask: impl Fn() -> F) -> Result<Acquisition, BackendError>
     where
         F: Future<Output = Result<Acquisition, BackendError>>,
     {
         let calls = async {
-            match call().await {
-                Err(error) if error.kind() == BackendErrorKind::Unavailable => call().await,
+            match ask().await {
+                Err(error) if error.kind() == BackendErrorKind::Unavailable => ask().await,
                 answered => answered,
             }
         };
-        self.within_deadline(claim.lease, calls).await
+        self.within_deadline(call, claim.lease, calls).await
     }
 }
 
@@ -136,7 +146,7 @@ impl Pending {
     async fn look_again(&mut self, policy: &Policy) -> Result<Look, BackendError> {
         match self.look(policy).await {
             Err(error) if error.is_transient() => {
-                tracing::debug!(key = %self.key, %error, "a waiter could not look; it waits on");
+                tracing::debug!(key = %self.key.shown(), %error, "a waiter could not look; it waits on");
                 // What was asked for may have been written, so this claim is given up and the next look asks anew.
                 *self = Self::new(&self.engine, &self.key, Claim::first(self.claim.fingerprint, policy));
                 Ok(Look::InFlight(BLIND))
@@ -152,7 +162,7 @@ impl Pending {
         let mut asked = Instant::now();
         let Self { engine, key, .. } = self;
         let mut found = engine
-            .ask(&self.claim, || engine.backend.claim(key, &self.claim))
+            .ask(Call::Claim, &self.claim, || engine.backend.claim(key, &self.claim))
             .await?;
         for _ in 0..ROUNDS {
             let record = match found {
@@ -171,13 +181,16 @@ impl Pending {
             self.claim.attempt = lapsed.attempt.saturating_add(1);
             self.may_be_written = true;
             tracing::warn!(
-                %key,
+                key = %key.shown(),
                 attempt = self.claim.attempt,
                 "the owner of this claim let its lease lapse; running again in its place"
             );
             asked = Instant::now();
             let take_over = || engine.backend.take_over(key, &lapsed, &self.claim);
-            found = engine.ask(&self.claim, take_over).await?;
+            found = engine.ask(Call::TakeOver, &self.claim, take_over).await?;
+            if found == Acquisition::Acquired {
+                observe::takeover();
+            }
         }
         match found {
             Acquisition::Acquired => Ok(Look::Claimed(asked)),
@@ -208,13 +221,13 @@ async fn release(engine: Engine, key: RecordKey, claim: Claim) {
     let mut pause = Duration::from_millis(50);
     for _ in 0..RELEASES {
         match engine
-            .within_deadline(claim.lease, engine.backend.release(&key, &claim))
+            .within_deadline(Call::Release, claim.lease, engine.backend.release(&key, &claim))
             .await
         {
             Ok(Fenced::Applied) => return,
             // The claim may still be on its way, and arrive after this.
             Ok(Fenced::Superseded) => {}
-            Err(error) => tracing::debug!(%key, %error, "could not release a claim that was given up"),
+            Err(error) => tracing::debug!(key = %key.shown(), %error, "could not release a claim that was given up"),
         }
         sleep(pause).await;
         pause *= 4;

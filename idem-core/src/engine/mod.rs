@@ -26,7 +26,8 @@ use self::attended::Attended;
 use self::renewals::{Renewer, Renewing};
 use self::run::Work;
 use crate::backend::DynBackend;
-use crate::{AfterCrash, Backend, BackendError, BackendErrorKind, Claim, Completion, Fenced};
+use crate::observe::{self, Call, InFlight, Timing};
+use crate::{AfterCrash, Backend, BackendError, BackendErrorKind, Claim, Completion, Fenced, Policy};
 
 /// Runs each request once; clones share backend and running handlers.
 #[derive(Clone, Debug)]
@@ -108,7 +109,12 @@ pub enum Claimed {
     /// It is acquired: run.
     Run(Run),
     /// An equal request, or another one under the key, was first.
-    Duplicate(Duplicate),
+    Duplicate {
+        /// What it gets in place of a run.
+        duplicate: Duplicate,
+        /// Whether it waited for that.
+        waited: bool,
+    },
 }
 
 /// What a request gets whose handler does not run.
@@ -157,12 +163,34 @@ pub enum Executed<A> {
     Panicked,
 }
 
+/// How a run ended, for those who watch: what a retry finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ended {
+    /// The answer: it is recorded.
+    Completed,
+    /// That there was an answer, which is not kept.
+    NotStored,
+    /// Nothing: the outcome is not one that is kept, and the retry runs.
+    Released,
+    /// Nothing yet: the backend failed, and recording is tried again in the background.
+    NotRecorded,
+    /// What another attempt left: this one's claim was superseded before it ended.
+    Superseded,
+    /// Whatever came of a commit that was not answered.
+    NotCommitted,
+    /// Nothing, or under [`AfterCrash::Refuse`] that the outcome is unknown: the handler panicked.
+    Panicked,
+}
+
 impl Engine {
     /// How long a backend call may take where nothing else is set.
     pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(1);
 
     /// An engine over `backend`, with [`Engine::DEFAULT_DEADLINE`].
+    ///
+    /// With the feature `metrics` it also describes its figures to the recorder that is installed.
     pub fn new(backend: impl Backend) -> Self {
+        observe::describe();
         Self {
             backend: Arc::new(backend),
             running: TaskTracker::new(),
@@ -194,19 +222,35 @@ impl Engine {
         self.running.wait().await;
     }
 
+    /// Asks the backend whether claims would be accepted now, within the deadline.
+    ///
+    /// # Errors
+    ///
+    /// When they would not, or when there is no answer in time.
+    pub async fn check(&self) -> Result<(), BackendError> {
+        self.within_deadline(Call::Check, Policy::MAX_LEASE, self.backend.check())
+            .await
+    }
+
     /// A backend call about a claim with this `lease`, within the deadline.
     ///
     /// What takes longer than a third of the lease would be answered about a lease that is about to lapse.
     async fn within_deadline<T>(
         &self,
+        call: Call,
         lease: Duration,
-        call: impl Future<Output = Result<T, BackendError>>,
+        answering: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, BackendError> {
         let deadline = self.deadline.min(lease / 3);
-        tokio::time::timeout(deadline, call).await.unwrap_or_else(|elapsed| {
-            let context = format!("no answer within {deadline:?}");
-            Err(BackendError::new(BackendErrorKind::Timeout, context).with_source(elapsed))
-        })
+        let timing = Timing::start(call);
+        let answered = tokio::time::timeout(deadline, answering)
+            .await
+            .unwrap_or_else(|elapsed| {
+                let context = format!("no answer within {deadline:?}");
+                Err(BackendError::new(BackendErrorKind::Timeout, context).with_source(elapsed))
+            });
+        timing.end(&answered);
+        answered
     }
 }
 
@@ -219,6 +263,8 @@ impl Run {
 
     /// Runs `handler` to its end and records its outcome, within the current tracing span.
     ///
+    /// `ended` learns how the run ended, once, whether or not the client is still there.
+    ///
     /// The handler is polled in the current task, and from the moment that the future is dropped in a task of its own:
     /// task-local values that are set around the future are gone from then on.
     ///
@@ -230,10 +276,11 @@ impl Run {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub async fn run<A, F>(self, handler: F) -> Executed<A>
+    pub async fn run<A, F, E>(self, handler: F, ended: E) -> Executed<A>
     where
         A: Send + 'static,
         F: Future<Output = Finished<A>> + Send + 'static,
+        E: FnOnce(Ended) + Send + 'static,
     {
         let (engine, key, claim) = self.pending.start();
         let running = engine.running.clone();
@@ -245,10 +292,11 @@ impl Run {
             after_crash: self.after_crash,
             span: Span::current(),
             renewing: Renewing::default(),
+            _counted: InFlight::start(),
             settling: false.into(),
         });
         let renewals = work.engine.renewer.renew(&work, &runtime, self.asked);
-        let answering = work.answer(renewals, handler).in_current_span();
+        let answering = work.answer(renewals, handler, ended).in_current_span();
         Attended::new(answering, runtime, running).await
     }
 }

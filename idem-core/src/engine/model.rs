@@ -180,9 +180,9 @@ impl Model {
                         token,
                         ended: false,
                     };
-                    Got::Executed(run.run(granted.run(gates)).await)
+                    Got::Executed(run.run(granted.run(gates), |_| {}).await)
                 }
-                Ok(Claimed::Duplicate(duplicate)) => Got::Duplicate(duplicate),
+                Ok(Claimed::Duplicate { duplicate, .. }) => Got::Duplicate(duplicate),
                 Err(error) => Got::Failed(error.kind()),
             };
             let world = &mut *shared.lock();

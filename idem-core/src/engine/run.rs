@@ -17,7 +17,8 @@ use tracing::{Instrument as _, Span};
 
 use super::attended::Rest;
 use super::renewals::{Renewals, Renewing};
-use super::{Ending, Engine, Executed, Finished, Outcome};
+use super::{Ended, Ending, Engine, Executed, Finished, Outcome};
+use crate::observe::{self, Call, InFlight};
 use crate::{AfterCrash, BackendError, BackendErrorKind, Claim, Completion, Fenced, RecordKey};
 
 /// One acquired claim, whose handler is about to start.
@@ -33,6 +34,7 @@ pub(super) struct Work {
     pub(super) renewing: Renewing,
     /// The handler has ended, and its claim is being ended.
     pub(super) settling: AtomicBool,
+    pub(super) _counted: InFlight,
 }
 
 /// What a run comes to, and what is left to do once its client has been told.
@@ -40,38 +42,55 @@ type Answered<A> = (Executed<A>, Option<Rest>);
 
 impl Work {
     /// Runs `handler`, records its outcome and answers, renewing the lease all the while.
-    pub(super) async fn answer<A, F>(self: Arc<Self>, renewals: Renewals, handler: F) -> Answered<A>
+    pub(super) async fn answer<A, F, E>(self: Arc<Self>, renewals: Renewals, handler: F, ended: E) -> Answered<A>
     where
         F: Future<Output = Finished<A>> + Send,
+        E: FnOnce(Ended) + Send + 'static,
     {
         renewals.begun().await;
         match AssertUnwindSafe(handler).catch_unwind().await {
             Ok(Finished::Whole { answer, outcome }) => {
-                let (recorded, rest) = self.conclude(outcome, renewals).await;
+                let (end, rest) = self.conclude(outcome, renewals).await;
+                ended(end);
+                let recorded = !matches!(end, Ended::NotRecorded | Ended::Superseded);
                 (Executed::Answer { answer, recorded }, rest)
             }
             Ok(Finished::Streaming { answer, ending }) => {
                 let recorded = true;
-                let rest = self.stream(ending, renewals);
+                let rest = self.stream(ending, renewals, ended);
                 (Executed::Answer { answer, recorded }, Some(rest))
             }
-            Ok(Finished::Joint { answer, commit }) => self.commit(answer, commit, renewals).await,
+            Ok(Finished::Joint { answer, commit }) => {
+                let (end, rest) = self.commit(commit, renewals).await;
+                ended(end);
+                let executed = match end {
+                    Ended::Completed => Executed::Answer { answer, recorded: true },
+                    Ended::Superseded => Executed::Superseded,
+                    _ => Executed::NotCommitted,
+                };
+                (executed, rest)
+            }
             Err(_panic) if self.after_crash == AfterCrash::Refuse => {
                 // Nobody knows how far it came. The claim lapses, and then says so.
                 drop(renewals);
                 self.log_panic("its outcome is unknown");
+                ended(Ended::Panicked);
                 (Executed::Panicked, None)
             }
             Err(_panic) => {
                 self.log_panic("its claim is released");
                 let (_, rest) = self.conclude(Outcome::Release, renewals).await;
+                ended(Ended::Panicked);
                 (Executed::Panicked, rest)
             }
         }
     }
 
     /// Waits for the end of a streamed answer and records its outcome.
-    fn stream(self: Arc<Self>, ending: BoxFuture<'static, Ending>, renewals: Renewals) -> Rest {
+    fn stream<E>(self: Arc<Self>, ending: BoxFuture<'static, Ending>, renewals: Renewals, ended: E) -> Rest
+    where
+        E: FnOnce(Ended) + Send + 'static,
+    {
         let span = self.span.clone();
         let rest = async move {
             let (outcome, until_recorded) = match AssertUnwindSafe(ending).catch_unwind().await {
@@ -82,7 +101,8 @@ impl Work {
                     (Outcome::Complete(Completion::NotStored), None)
                 }
             };
-            let (_, rest) = self.conclude(outcome, renewals).await;
+            let (end, rest) = self.conclude(outcome, renewals).await;
+            ended(end);
             drop(until_recorded);
             if let Some(rest) = rest {
                 rest.await;
@@ -95,34 +115,35 @@ impl Work {
     ///
     /// Where nobody knows whether it was, the claim is released: a backend that records by transactions lets that wait
     /// for the end of this one, and then either there is a claim to release, or a completion, which stays.
-    async fn commit<A>(
+    async fn commit(
         self: Arc<Self>,
-        answer: A,
         commit: BoxFuture<'static, Result<Fenced, BackendError>>,
         renewals: Renewals,
-    ) -> Answered<A> {
+    ) -> (Ended, Option<Rest>) {
         self.settling.store(true, Ordering::Relaxed);
         let asked = Instant::now();
-        let committed = self.engine.within_deadline(self.claim.lease, commit).await;
+        let committed = self
+            .engine
+            .within_deadline(Call::Commit, self.claim.lease, commit)
+            .await;
         drop(renewals);
         match committed {
-            Ok(Fenced::Applied) => (Executed::Answer { answer, recorded: true }, None),
+            Ok(Fenced::Applied) => (Ended::Completed, None),
             Ok(Fenced::Superseded) => {
                 self.log_superseded();
-                (Executed::Superseded, None)
+                (Ended::Superseded, None)
             }
             Err(error) => {
                 let rest = self.settle_eventually(Outcome::Release, asked, None, error);
-                (Executed::NotCommitted, Some(rest))
+                (Ended::NotCommitted, Some(rest))
             }
         }
     }
 
-    /// Records the outcome, and says whether a retry will find it; where that fails, what is left is to go on trying.
-    async fn conclude(self: Arc<Self>, outcome: Outcome, renewals: Renewals) -> (bool, Option<Rest>) {
+    /// Records the outcome; where that fails, what is left is to go on trying.
+    async fn conclude(self: Arc<Self>, outcome: Outcome, renewals: Renewals) -> (Ended, Option<Rest>) {
         self.settling.store(true, Ordering::Relaxed);
         let asked = Instant::now();
-        let is_kept = matches!(outcome, Outcome::Complete(_));
         let mut settled = self.settle(&outcome).await;
         if settled
             .as_ref()
@@ -131,18 +152,26 @@ impl Work {
             // Mostly a connection that broke while it was idle; the next one is there already.
             settled = self.settle(&outcome).await;
         }
-        match settled {
-            Ok(fenced) => {
-                // A release has nothing to lose; and repeated, it finds nothing.
-                if is_kept && fenced == Fenced::Superseded {
-                    self.log_superseded();
-                }
-                (!is_kept || fenced == Fenced::Applied, None)
+        match (settled, &outcome) {
+            // It has nothing to lose; and repeated, it finds nothing.
+            (Ok(_), Outcome::Release) => (Ended::Released, None),
+            (Ok(Fenced::Superseded), Outcome::Complete(_)) => {
+                self.log_superseded();
+                (Ended::Superseded, None)
             }
-            Err(error) => {
-                // What is not kept lapses by itself.
-                let renewals = is_kept.then_some(renewals);
-                (!is_kept, Some(self.settle_eventually(outcome, asked, renewals, error)))
+            (Ok(Fenced::Applied), Outcome::Complete(Completion::NotStored)) => (Ended::NotStored, None),
+            (Ok(Fenced::Applied), Outcome::Complete(Completion::Stored(payload))) => {
+                observe::record(payload.len());
+                (Ended::Completed, None)
+            }
+            // What is not kept lapses by itself.
+            (Err(error), Outcome::Release) => {
+                let rest = self.settle_eventually(outcome, asked, None, error);
+                (Ended::Released, Some(rest))
+            }
+            (Err(error), Outcome::Complete(_)) => {
+                let rest = self.settle_eventually(outcome, asked, Some(renewals), error);
+                (Ended::NotRecorded, Some(rest))
             }
         }
     }
@@ -153,12 +182,16 @@ impl Work {
         match outcome {
             Outcome::Complete(completion) => {
                 engine
-                    .within_deadline(claim.lease, engine.backend.complete(key, claim, completion))
+                    .within_deadline(
+                        Call::Complete,
+                        claim.lease,
+                        engine.backend.complete(key, claim, completion),
+                    )
                     .await
             }
             Outcome::Release => {
                 engine
-                    .within_deadline(claim.lease, engine.backend.release(key, claim))
+                    .within_deadline(Call::Release, claim.lease, engine.backend.release(key, claim))
                     .await
             }
         }
@@ -178,7 +211,7 @@ impl Work {
     ) -> Rest {
         let Self { key, claim, span, .. } = self.as_ref();
         let attempt = claim.attempt;
-        tracing::warn!(%key, attempt, error = &error as &dyn Error, "the outcome could not be recorded yet; trying again");
+        tracing::warn!(key = %key.shown(), attempt, error = &error as &dyn Error, "the outcome could not be recorded yet; trying again");
         let span = span.clone();
         let rest = async move {
             let is_kept = renewals.is_some();
@@ -204,12 +237,12 @@ impl Work {
             pause = (pause * 2).min(Duration::from_secs(1));
             match self.settle(outcome).await {
                 Ok(Fenced::Superseded) if is_kept => return self.log_superseded(),
-                Ok(_) => return tracing::info!(%key, attempt, "the outcome is recorded at last"),
+                Ok(_) => return tracing::info!(key = %key.shown(), attempt, "the outcome is recorded at last"),
                 Err(again) => error = again,
             }
         }
         tracing::error!(
-            %key,
+            key = %key.shown(),
             attempt,
             error = &error as &dyn Error,
             "the outcome was never recorded; a retry runs the handler again"
@@ -218,7 +251,7 @@ impl Work {
 
     fn log_superseded(&self) {
         tracing::warn!(
-            key = %self.key,
+            key = %self.key.shown(),
             attempt = self.claim.attempt,
             "the claim was superseded before its handler ended, so its outcome is not recorded; the lease is too short \
              for a stall this long, or the backend lost the claim"
@@ -227,7 +260,7 @@ impl Work {
 
     fn log_panic(&self, consequence: &str) {
         // The panic hook has reported the panic itself.
-        tracing::error!(key = %self.key, attempt = self.claim.attempt, "the handler panicked; {consequence}");
+        tracing::error!(key = %self.key.shown(), attempt = self.claim.attempt, "the handler panicked; {consequence}");
     }
 
     /// Renews the lease at `next`, and a third of it after each renewal was asked for.
@@ -238,21 +271,26 @@ impl Work {
             sleep_until(next).await;
             let asked = Instant::now();
             match engine
-                .within_deadline(claim.lease, engine.backend.renew(key, claim))
+                .within_deadline(Call::Renew, claim.lease, engine.backend.renew(key, claim))
                 .await
             {
-                Ok(Fenced::Applied) => next = asked + third,
+                Ok(Fenced::Applied) => {
+                    observe::renewal("renewed");
+                    next = asked + third;
+                }
                 // It ends the claim itself, beside this.
                 Ok(Fenced::Superseded) if self.settling.load(Ordering::Relaxed) => return,
                 Ok(Fenced::Superseded) => {
+                    observe::renewal("lost");
                     return tracing::warn!(
-                        %key,
+                        key = %key.shown(),
                         attempt = claim.attempt,
                         "the lease was lost while the handler runs; it runs on, but another attempt may run beside it"
                     );
                 }
                 Err(error) => {
-                    tracing::warn!(%key, error = &error as &dyn Error, "the lease could not be renewed; trying again");
+                    observe::renewal("failed");
+                    tracing::warn!(key = %key.shown(), error = &error as &dyn Error, "the lease could not be renewed; trying again");
                     next = Instant::now() + third / 4;
                 }
             }

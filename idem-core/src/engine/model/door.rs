@@ -269,4 +269,8 @@ impl Backend for Door {
         }
         self.store.changed(key).await
     }
+
+    async fn check(&self) -> Result<(), BackendError> {
+        self.store.check().await
+    }
 }

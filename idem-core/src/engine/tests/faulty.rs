@@ -75,4 +75,9 @@ impl Backend for Faulty {
         }
         self.answer(self.inner.changed(key).await?).await
     }
+
+    async fn check(&self) -> Result<(), BackendError> {
+        Self::fails(&self.fault.deaf)?;
+        self.answer(()).await
+    }
 }

@@ -62,8 +62,8 @@ async fn execute_as(
     handler: impl Future<Output = Finished<&'static str>> + Send + 'static,
 ) -> Got {
     match engine.claim(&key(), request, policy).await {
-        Ok(Claimed::Run(run)) => Got::Executed(run.run(handler).await),
-        Ok(Claimed::Duplicate(duplicate)) => Got::Duplicate(duplicate),
+        Ok(Claimed::Run(run)) => Got::Executed(run.run(handler, |_| {}).await),
+        Ok(Claimed::Duplicate { duplicate, .. }) => Got::Duplicate(duplicate),
         Err(error) => Got::Failed(error.kind()),
     }
 }
@@ -392,10 +392,11 @@ fn idem_7_a_claim_is_renewed_where_the_runtime_of_earlier_ones_has_ended() {
         let Ok(Claimed::Run(run)) = claimed else {
             panic!("the key is free")
         };
-        let running = tokio::spawn(run.run(async {
+        let slow = async {
             sleep(LEASE * 9).await;
             stored("never")
-        }));
+        };
+        let running = tokio::spawn(run.run(slow, |_| {}));
         sleep(LEASE).await;
         assert!(!running.is_finished());
     });

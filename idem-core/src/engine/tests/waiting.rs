@@ -120,7 +120,7 @@ async fn idem_7_a_waiter_whose_owner_died_inherits_the_claim() {
         "when the lease has lapsed, and not later"
     );
     assert_eq!(
-        run.run(async { stored("201") }).await,
+        run.run(async { stored("201") }, |_| {}).await,
         Executed::Answer {
             answer: "201",
             recorded: true

@@ -1,0 +1,250 @@
+//! What an operator sees of each guarded request: a span, a line in the log, a count.
+//!
+//! Owns the outcomes a request can have, and the span and figure that tell them. A request's observation ends once,
+//! whoever is still there: it travels with the run. Does not own the engine's own figures and warnings.
+
+use idem_core::{Ended, RecordKey};
+use tracing::{Level, Span, field};
+
+/// What a guarded request came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RequestOutcome {
+    /// The handler ran and its answer is kept.
+    Executed,
+    /// The handler ran in the place of an attempt whose process died, or stalled.
+    TookOver,
+    /// The handler ran; its answer is one that is not kept, and a retry runs again.
+    Released,
+    /// The handler ran; its answer is too large to be kept, or broke off.
+    NotStored,
+    /// The handler ran; the backend failed, and its answer is not recorded yet.
+    NotRecorded,
+    /// The handler ran beyond its lease, and another attempt took its place.
+    Superseded,
+    /// The handler ran; whether what it did was committed is not known.
+    NotCommitted,
+    Panicked,
+    /// The handler ran without a claim.
+    Unprotected,
+    Replayed,
+    /// A replay, after a wait for it.
+    Waited,
+    Mismatch,
+    InFlight,
+    Accepted,
+    OutcomeUnknown,
+    ResponseNotStored,
+    BackendUnavailable,
+    KeyMissing,
+    KeyInvalid,
+    NotConfigured,
+    /// The client left before it was known whether its request would run.
+    Abandoned,
+}
+
+impl RequestOutcome {
+    /// What a run came to that ended so.
+    pub(crate) fn of_run(ended: Ended, attempt: u32) -> Self {
+        match ended {
+            Ended::Completed | Ended::Released if attempt > 1 => Self::TookOver,
+            Ended::Completed => Self::Executed,
+            Ended::Released => Self::Released,
+            Ended::NotStored => Self::NotStored,
+            Ended::NotRecorded => Self::NotRecorded,
+            Ended::Superseded => Self::Superseded,
+            Ended::NotCommitted => Self::NotCommitted,
+            Ended::Panicked => Self::Panicked,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Executed => "executed",
+            Self::TookOver => "took_over",
+            Self::Released => "released",
+            Self::NotStored => "not_stored",
+            Self::NotRecorded => "not_recorded",
+            Self::Superseded => "superseded",
+            Self::NotCommitted => "not_committed",
+            Self::Panicked => "panicked",
+            Self::Unprotected => "unprotected",
+            Self::Replayed => "replayed",
+            Self::Waited => "waited",
+            Self::Mismatch => "mismatch",
+            Self::InFlight => "in_flight",
+            Self::Accepted => "accepted",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::ResponseNotStored => "response_not_stored",
+            Self::BackendUnavailable => "backend_unavailable",
+            Self::KeyMissing => "key_missing",
+            Self::KeyInvalid => "key_invalid",
+            Self::NotConfigured => "not_configured",
+            Self::Abandoned => "abandoned",
+        }
+    }
+
+    /// Whether it is what happens to most requests, and of interest to none but those who look for one.
+    const fn is_usual(self) -> bool {
+        matches!(self, Self::Executed | Self::Released | Self::Unprotected)
+    }
+}
+
+/// One request under observation, from the extractors to its outcome.
+pub(crate) struct Observation {
+    span: Span,
+    count: Count,
+    attempt: u32,
+    ended: bool,
+}
+
+impl Observation {
+    /// Begins to observe a request for `operation`.
+    ///
+    /// The span is of the highest level, so that every line that its handler writes has the key, whatever is filtered.
+    pub(crate) fn start(operation: &str, label: impl FnOnce() -> String) -> Self {
+        let span = tracing::span!(
+            Level::ERROR,
+            "idempotent",
+            operation,
+            scope = field::Empty,
+            idempotency_key = field::Empty,
+            attempt = field::Empty,
+            outcome = field::Empty,
+        );
+        Self {
+            span,
+            count: Count::new(label),
+            attempt: 1,
+            ended: false,
+        }
+    }
+
+    pub(crate) fn span(&self) -> Span {
+        self.span.clone()
+    }
+
+    /// The request has a record key; `labelled` if it may be counted by it.
+    pub(crate) fn identified(&mut self, record: &RecordKey, labelled: bool) {
+        if !self.span.is_disabled() {
+            self.span.record("scope", field::display(record.shown_scope()));
+            self.span.record("idempotency_key", field::display(record.shown_key()));
+        }
+        if labelled {
+            self.count.label(record);
+        }
+    }
+
+    /// The handler is about to run, as this attempt.
+    pub(crate) fn runs(&mut self, attempt: u32) {
+        self.attempt = attempt;
+        self.span.record("attempt", attempt);
+    }
+
+    /// The run has ended.
+    pub(crate) fn ran(self, ended: Ended) {
+        if ended == Ended::NotStored {
+            let _entered = self.span.enter();
+            tracing::warn!(
+                "the handler's answer is too large to be kept, or did not end as announced: its retries get 409 \
+                 response-not-stored; raise `max_response`, or answer with less"
+            );
+        }
+        let outcome = RequestOutcome::of_run(ended, self.attempt);
+        self.end(outcome);
+    }
+
+    pub(crate) fn end(mut self, outcome: RequestOutcome) {
+        self.conclude(outcome);
+    }
+
+    fn conclude(&mut self, outcome: RequestOutcome) {
+        self.ended = true;
+        let name = outcome.name();
+        self.span.record("outcome", name);
+        self.count.one(name);
+        let _entered = self.span.enter();
+        if outcome.is_usual() {
+            tracing::debug!(outcome = name, "an idempotent request has ended");
+        } else {
+            tracing::info!(outcome = name, "an idempotent request has ended");
+        }
+    }
+}
+
+impl Drop for Observation {
+    fn drop(&mut self) {
+        if !self.ended {
+            let outcome = if std::thread::panicking() {
+                RequestOutcome::Panicked
+            } else {
+                RequestOutcome::Abandoned
+            };
+            self.conclude(outcome);
+        }
+    }
+}
+
+pub(crate) use count::{Count, describe};
+
+#[cfg(feature = "metrics")]
+mod count {
+    use idem_core::RecordKey;
+    use metrics::{Label, SharedString, Unit, describe_counter};
+
+    /// The count of requests that one request will add to.
+    pub(crate) struct Count {
+        operation: SharedString,
+        key: Option<String>,
+    }
+
+    impl Count {
+        pub(super) fn new(operation: impl FnOnce() -> String) -> Self {
+            Self {
+                operation: operation().into(),
+                key: None,
+            }
+        }
+
+        pub(super) fn label(&mut self, record: &RecordKey) {
+            self.key = Some(record.shown_key().to_string());
+        }
+
+        pub(super) fn one(&mut self, outcome: &'static str) {
+            let mut labels = vec![
+                Label::new("operation", self.operation.clone()),
+                Label::from_static_parts("outcome", outcome),
+            ];
+            labels.extend(self.key.take().map(|key| Label::new("key", key)));
+            metrics::counter!("idem_requests_total", labels).increment(1);
+        }
+    }
+
+    pub(crate) fn describe() {
+        describe_counter!(
+            "idem_requests_total",
+            Unit::Count,
+            "Requests to annotated handlers whose extractors accepted them, by operation and outcome."
+        );
+    }
+}
+
+#[cfg(not(feature = "metrics"))]
+mod count {
+    use idem_core::RecordKey;
+
+    pub(crate) struct Count;
+
+    impl Count {
+        pub(super) fn new(_: impl FnOnce() -> String) -> Self {
+            Self
+        }
+
+        #[expect(clippy::unused_self, reason = "the twin of what counts")]
+        pub(super) fn label(&mut self, _: &RecordKey) {}
+
+        #[expect(clippy::unused_self, reason = "the twin of what counts")]
+        pub(super) fn one(&mut self, _: &'static str) {}
+    }
+
+    pub(crate) fn describe() {}
+}

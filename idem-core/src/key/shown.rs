@@ -1,0 +1,85 @@
+//! How record keys look in logs and traces.
+//!
+//! Owns the choice between a key as it is and its hash. What is stored never depends on it.
+
+use std::fmt::{self, Display};
+
+use sha2::{Digest as _, Sha256};
+
+use super::RecordKey;
+
+/// A scope or an idempotency key as it is logged: escaped, or hashed where [`RecordKey::hashed`] says so.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    part: &'a str,
+    hashed: bool,
+}
+
+impl RecordKey {
+    /// The same key, whose scope and idempotency key are logged as hashes: the first 16 hexadecimal digits of the SHA-256
+    /// of the encoded part, so that `printf %s "$key" | sha256sum` finds the lines of a key that needs no escapes.
+    ///
+    /// ```
+    /// use idem_core::{IdempotencyKey, RecordKey, Scope};
+    ///
+    /// let key = RecordKey::new("orders", &Scope::of("acme"), &IdempotencyKey::of("k-1"))?.hashed();
+    /// assert_eq!(key.shown().to_string(), "orders:822b33ad87c148a0:7c35c5a1785d2070");
+    /// assert_eq!(key.as_str(), "orders:acme:k-1");
+    /// # Ok::<(), idem_core::KeyError>(())
+    /// ```
+    #[must_use]
+    pub fn hashed(mut self) -> Self {
+        self.hashed = true;
+        self
+    }
+
+    /// The whole key, as it is logged.
+    #[must_use]
+    pub fn shown(&self) -> impl Display + '_ {
+        let (operation, _, _) = self.parts();
+        fmt::from_fn(move |f| write!(f, "{operation}:{}:{}", self.shown_scope(), self.shown_key()))
+    }
+
+    /// The scope, as it is logged.
+    #[must_use]
+    pub fn shown_scope(&self) -> Shown<'_> {
+        let (_, scope, _) = self.parts();
+        self.part(scope)
+    }
+
+    /// The idempotency key, as it is logged.
+    #[must_use]
+    pub fn shown_key(&self) -> Shown<'_> {
+        let (_, _, key) = self.parts();
+        self.part(key)
+    }
+
+    fn part<'a>(&self, part: &'a str) -> Shown<'a> {
+        let hashed = self.hashed;
+        Shown { part, hashed }
+    }
+
+    /// Operation, scope and key, encoded. No part contains a colon.
+    fn parts(&self) -> (&str, &str, &str) {
+        let (operation, rest) = self.text.split_once(':').unwrap_or_default();
+        let (scope, key) = rest.split_once(':').unwrap_or_default();
+        (operation, scope, key)
+    }
+}
+
+impl Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.hashed {
+            return f.write_str(self.part);
+        }
+        let digest: [u8; 32] = Sha256::digest(self.part).into();
+        digest.iter().take(8).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// As [`RecordKey::shown`] says.
+impl fmt::Debug for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RecordKey({})", self.shown())
+    }
+}

@@ -1,0 +1,209 @@
+//! What is counted and timed, through the `metrics` facade.
+//!
+//! Owns the names, units and labels of the engine's figures; with the feature `metrics` off, all of it is nothing. Labels
+//! have few values: a key or a scope never is one. Does not own what a request came to, which the integration counts.
+
+/// A call to a backend, as a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Claim,
+    TakeOver,
+    Renew,
+    Complete,
+    Commit,
+    Release,
+    Listen,
+    Check,
+}
+
+#[cfg(feature = "metrics")]
+mod figures {
+    use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+    use tokio::time::Instant;
+
+    use super::Call;
+    use crate::{BackendError, BackendErrorKind};
+
+    impl Call {
+        const fn name(self) -> &'static str {
+            match self {
+                Self::Claim => "claim",
+                Self::TakeOver => "take_over",
+                Self::Renew => "renew",
+                Self::Complete => "complete",
+                Self::Commit => "commit",
+                Self::Release => "release",
+                Self::Listen => "listen",
+                Self::Check => "check",
+            }
+        }
+    }
+
+    fn kind(error: &BackendError) -> &'static str {
+        match error.kind() {
+            BackendErrorKind::Unavailable => "unavailable",
+            BackendErrorKind::Timeout => "timeout",
+            BackendErrorKind::Refused => "refused",
+            BackendErrorKind::Unreadable => "unreadable",
+            BackendErrorKind::Config => "config",
+        }
+    }
+
+    pub(crate) fn describe() {
+        describe_histogram!(
+            "idem_backend_duration_seconds",
+            Unit::Seconds,
+            "How long a call to the backend took, by call."
+        );
+        describe_counter!(
+            "idem_backend_errors_total",
+            Unit::Count,
+            "Calls to the backend that failed, by call and by kind of error."
+        );
+        describe_gauge!(
+            "idem_handlers_in_flight",
+            Unit::Count,
+            "Handlers that run, or whose outcome is being recorded, their clients gone or not."
+        );
+        describe_gauge!(
+            "idem_waiters",
+            Unit::Count,
+            "Duplicates that wait for the first one's answer."
+        );
+        describe_histogram!(
+            "idem_wait_duration_seconds",
+            Unit::Seconds,
+            "How long a duplicate waited, whatever came of it."
+        );
+        describe_counter!(
+            "idem_lease_renewals_total",
+            Unit::Count,
+            "Renewals of leases, by what came of them: renewed, lost, failed."
+        );
+        describe_counter!(
+            "idem_takeovers_total",
+            Unit::Count,
+            "Claims taken over from an owner that died or stalled."
+        );
+        describe_histogram!(
+            "idem_record_bytes",
+            Unit::Bytes,
+            "The size of an answer that was kept, headers and body."
+        );
+    }
+
+    /// A call that is on its way.
+    pub(crate) struct Timing {
+        call: Call,
+        started: Instant,
+    }
+
+    impl Timing {
+        pub(crate) fn start(call: Call) -> Self {
+            let started = Instant::now();
+            Self { call, started }
+        }
+
+        pub(crate) fn end<T>(self, answered: &Result<T, BackendError>) {
+            let call = self.call.name();
+            histogram!("idem_backend_duration_seconds", "call" => call).record(self.started.elapsed());
+            if let Err(error) = answered {
+                counter!("idem_backend_errors_total", "call" => call, "kind" => kind(error)).increment(1);
+            }
+        }
+    }
+
+    /// A handler in flight, until dropped.
+    #[derive(Debug)]
+    pub(crate) struct InFlight(());
+
+    impl InFlight {
+        pub(crate) fn start() -> Self {
+            gauge!("idem_handlers_in_flight").increment(1.0);
+            Self(())
+        }
+    }
+
+    impl Drop for InFlight {
+        fn drop(&mut self) {
+            gauge!("idem_handlers_in_flight").decrement(1.0);
+        }
+    }
+
+    /// A duplicate that waits, until dropped.
+    #[derive(Debug)]
+    pub(crate) struct Waiting(Instant);
+
+    impl Waiting {
+        pub(crate) fn start() -> Self {
+            gauge!("idem_waiters").increment(1.0);
+            Self(Instant::now())
+        }
+    }
+
+    impl Drop for Waiting {
+        fn drop(&mut self) {
+            gauge!("idem_waiters").decrement(1.0);
+            histogram!("idem_wait_duration_seconds").record(self.0.elapsed());
+        }
+    }
+
+    pub(crate) fn renewal(result: &'static str) {
+        counter!("idem_lease_renewals_total", "result" => result).increment(1);
+    }
+
+    pub(crate) fn takeover() {
+        counter!("idem_takeovers_total").increment(1);
+    }
+
+    pub(crate) fn record(bytes: usize) {
+        // No answer that is kept is large enough to lose a digit.
+        #[allow(clippy::cast_precision_loss, reason = "64 MiB at most")]
+        histogram!("idem_record_bytes").record(bytes as f64);
+    }
+}
+
+#[cfg(not(feature = "metrics"))]
+mod figures {
+    use super::Call;
+    use crate::BackendError;
+
+    pub(crate) fn describe() {}
+
+    pub(crate) struct Timing;
+
+    impl Timing {
+        pub(crate) fn start(_: Call) -> Self {
+            Self
+        }
+
+        #[expect(clippy::unused_self, reason = "the twin of what counts")]
+        pub(crate) fn end<T>(self, _: &Result<T, BackendError>) {}
+    }
+
+    #[derive(Debug)]
+    pub(crate) struct InFlight;
+
+    impl InFlight {
+        pub(crate) fn start() -> Self {
+            Self
+        }
+    }
+
+    #[derive(Debug)]
+    pub(crate) struct Waiting;
+
+    impl Waiting {
+        pub(crate) fn start() -> Self {
+            Self
+        }
+    }
+
+    pub(crate) fn renewal(_: &'static str) {}
+
+    pub(crate) fn takeover() {}
+
+    pub(crate) fn record(_: usize) {}
+}
+
+pub(crate) use figures::{InFlight, Timing, Waiting, describe, record, renewal, takeover};
