@@ -1,60 +1,12 @@
 //! IDEM-9: what clients send is harmless in logs and in storage.
 
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
-
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderName, Request, StatusCode};
 use axum::routing::post;
 use idem_axum::{BackendError, Idempotency, RedisBackend, idempotent};
-use idem_tests::{Order, Service, TENANT};
+use idem_tests::{Log, Order, Service, TENANT};
 use tower::ServiceExt as _;
-use tracing_subscriber::fmt::MakeWriter;
-
-/// What was logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8(bytes.clone()).expect("text")
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
-/// What is logged on this thread for as long as the guard lives.
-fn listen() -> (Log, tracing::subscriber::DefaultGuard) {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(log.clone())
-        .with_ansi(false)
-        .finish();
-    (log, tracing::subscriber::set_default(subscriber))
-}
 
 #[idempotent(ttl = "1m", scope = body)]
 async fn scoped_by_body(body: String) -> String {
@@ -96,7 +48,7 @@ async fn unreachable() -> Result<Idempotency, BackendError> {
 async fn keys_and_scopes_cannot_forge_a_line_of_the_log() {
     let idempotency = unreachable().await.expect("the server answers");
     let router: Router = Router::new().route("/scoped", post(scoped_by_body)).layer(idempotency);
-    let (log, _guard) = listen();
+    let (log, _guard) = Log::listen(tracing::Level::TRACE);
     let request = request(
         "/scoped",
         "{k}:*%../ \"q\"",
@@ -116,7 +68,7 @@ async fn keys_and_scopes_cannot_forge_a_line_of_the_log() {
 async fn what_a_value_says_of_its_missing_form_is_logged_on_one_line() {
     let idempotency = Idempotency::new(idem_axum::MemoryBackend::new());
     let router: Router = Router::new().route("/", post(unserializable)).layer(idempotency);
-    let (log, _guard) = listen();
+    let (log, _guard) = Log::listen(tracing::Level::TRACE);
     let response = router.oneshot(request("/", "k", "b")).await.expect("infallible");
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     let text = log.text();
@@ -127,7 +79,7 @@ async fn what_a_value_says_of_its_missing_form_is_logged_on_one_line() {
 #[tokio::test]
 async fn without_the_layer_the_log_says_what_to_add() {
     let router: Router = Router::new().route("/", post(unscoped));
-    let (log, _guard) = listen();
+    let (log, _guard) = Log::listen(tracing::Level::TRACE);
     let response = router.oneshot(request("/", "k", "")).await.expect("infallible");
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     let text = log.text();

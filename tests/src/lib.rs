@@ -13,6 +13,7 @@
 mod app;
 mod client;
 pub mod lab;
+mod log;
 mod postgres_server;
 mod process;
 mod proxy;
@@ -23,6 +24,7 @@ mod service;
 
 pub use app::{App, Order, Tenant, router};
 pub use client::{Answer, Call, Client, OTHER_TENANT, TENANT};
+pub use log::Log;
 pub use postgres_server::PostgresServer;
 pub use process::{Process, Program};
 pub use proxy::Proxy;
