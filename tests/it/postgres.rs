@@ -58,6 +58,22 @@ fn in_database(url: &str, database: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_takes_no_writes_and_one_without_the_table_are_not_ready() {
+    let server = PostgresServer::shared().await;
+    let (backend, schema) = server.backend().await;
+    backend.check().await.expect("it is healthy");
+    let standby = pool_with(&server.url(), &[("default_transaction_read_only", "on")]);
+    let error = PostgresBackend::new(standby).with_schema(&schema).check().await;
+    assert_eq!(
+        error.expect_err("no claim would do").kind(),
+        BackendErrorKind::Unavailable
+    );
+    let pool = pool_with(&server.url(), &[]);
+    let error = PostgresBackend::new(pool).with_schema("nowhere").check().await;
+    assert_eq!(error.expect_err("it is not migrated").kind(), BackendErrorKind::Config);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_is_one_row_with_a_readable_key() {
     let server = PostgresServer::shared().await;
     let (backend, schema) = server.backend().await;

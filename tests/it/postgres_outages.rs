@@ -49,10 +49,13 @@ async fn a_killed_server_is_a_503_and_comes_back_with_everything_it_had() {
             assert_unavailable(&service.client.order("k", &Order::new("k")).send().await);
         }
         assert_eq!(service.app.executions("k"), 0);
+        let error = service.idempotency.check().await.expect_err("it is not ready");
+        assert!(error.is_transient(), "{error}");
         server.restart().await;
         assert_eq!(insist(&service, "k").await.json()["execution"], 1);
         let replay = service.client.order("before", &Order::new("before")).send().await;
         replay.assert_replays(&first);
+        service.idempotency.check().await.expect("it is ready again");
     })
     .await;
 }

@@ -1,7 +1,6 @@
 //! What the Redis backend costs, stores and needs, on a real server.
 
 use std::error::Error;
-use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -9,7 +8,7 @@ use idem_axum::{BackendErrorKind, RedisBackend};
 use idem_core::{
     Acquisition, Backend as _, Claim, Completion, Fenced, Fingerprint, IdempotencyKey, Policy, RecordKey, Scope,
 };
-use idem_tests::{Order, Proxy, RedisServer, Service};
+use idem_tests::{Log, Order, Proxy, RedisServer, Service};
 use redis::AsyncTypedCommands as _;
 
 const KEY: &str = "idem:{POST%20/orders:acme:k}";
@@ -203,11 +202,13 @@ async fn a_full_server_still_records_what_has_happened() {
         "backend-unavailable",
         "a full server takes no new claim"
     );
+    assert!(service.idempotency.check().await.is_err(), "and is not ready");
     service.app.open_gate();
     let first = first.await.expect("no panic");
     assert_eq!(first.headers.get("idempotency-stored"), None);
     // SET NX GET counts as a write, so that replaying needs room as well.
     server.set("maxmemory", "0").await;
+    service.idempotency.check().await.expect("it has room again");
     service.client.order("k", &order).send().await.assert_replays(&first);
     assert_eq!(service.app.executions("o"), 1);
 }
@@ -349,30 +350,13 @@ async fn a_server_that_evicts_is_warned_about_at_start() {
     let server = RedisServer::start().await;
     server.set("maxmemory", "100mb").await;
     server.set("maxmemory-policy", "allkeys-lru").await;
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
-    let _logging = tracing::subscriber::set_default(subscriber);
+    let (log, _logging) = Log::listen(tracing::Level::INFO);
     RedisBackend::connect(&server.url())
         .await
         .expect("it warns and goes on");
-    let log = String::from_utf8_lossy(&log.0.lock().expect("no panic")).into_owned();
+    let log = log.text();
     assert!(
         log.contains("WARN") && log.contains("set maxmemory-policy noeviction"),
         "{log}"
     );
-}
-
-/// Collects what is logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("no panic").write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
