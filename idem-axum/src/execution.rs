@@ -26,7 +26,7 @@ use sha2::{Digest as _, Sha256};
 /// }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Execution(Arc<OnceLock<Filled>>);
+pub struct Execution(Arc<OnceLock<Option<Filled>>>);
 
 #[derive(Debug)]
 struct Filled {
@@ -40,20 +40,20 @@ impl Execution {
     /// without a key, in an outage, or called directly.
     #[must_use]
     pub fn record_key(&self) -> Option<&str> {
-        self.0.get().map(|filled| filled.record.as_str())
+        self.filled().map(|filled| filled.record.as_str())
     }
 
     /// Which run of this request it is: 1, and one more each time after a process died, or stalled beyond its lease.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.0.get().map_or(1, |filled| filled.attempt)
+        self.filled().map_or(1, |filled| filled.attempt)
     }
 
     /// What tells this run's claim from any other one, for storing beside an effect; `None` where the handler runs
     /// unprotected. Tokens are not ordered; within one record, attempts are.
     #[must_use]
     pub fn token(&self) -> Option<FencingToken> {
-        self.0.get().map(|filled| FencingToken(filled.token))
+        self.filled().map(|filled| FencingToken(filled.token))
     }
 
     /// A key for a call that the handler makes itself, in the form of a UUID (version 8 of RFC 9562).
@@ -65,7 +65,7 @@ impl Execution {
     pub fn downstream_key(&self, label: &str) -> String {
         let mut hash = Sha256::new();
         hash.update(b"idem downstream key 1");
-        match self.0.get() {
+        match self.filled() {
             Some(filled) => hash.update(filled.record.as_str()),
             None => hash.update(Token::random().to_bytes()),
         }
@@ -76,16 +76,34 @@ impl Execution {
         uuid(digest)
     }
 
-    /// The one of a request, for all its arguments and its guard.
+    /// The one of a request, for all its arguments and its guard. One that has begun belongs to a handler that hands its
+    /// request on, and not to the next one.
     pub(crate) fn of(extensions: &mut Extensions) -> Self {
-        extensions.get_or_insert_with(|| Self(Arc::default())).clone()
+        match extensions.get::<Self>() {
+            Some(execution) if execution.0.get().is_none() => execution.clone(),
+            _ => {
+                let execution = Self(Arc::default());
+                extensions.insert(execution.clone());
+                execution
+            }
+        }
     }
 
-    pub(crate) fn fill(&self, record: &RecordKey, claim: &Claim) {
+    /// The handler runs under a claim.
+    pub(crate) fn begin(&self, record: &RecordKey, claim: &Claim) {
         let Claim { attempt, token, .. } = *claim;
         let record = record.clone();
-        // An execution belongs to one request, which runs at most once.
-        let _ = self.0.set(Filled { record, attempt, token });
+        // An execution belongs to one handler, which runs at most once.
+        let _ = self.0.set(Some(Filled { record, attempt, token }));
+    }
+
+    /// The handler runs without one.
+    pub(crate) fn begin_unprotected(&self) {
+        let _ = self.0.set(None);
+    }
+
+    fn filled(&self) -> Option<&Filled> {
+        self.0.get().and_then(Option::as_ref)
     }
 }
 
@@ -129,7 +147,7 @@ mod tests {
         let record = RecordKey::new("o", &Scope::global(), &IdempotencyKey::of(key)).expect("a valid key");
         let claim = Claim::first(Fingerprint::NONE, &Policy::new(Duration::from_mins(1)));
         let execution = Execution(Arc::default());
-        execution.fill(&record, &claim);
+        execution.begin(&record, &claim);
         execution
     }
 

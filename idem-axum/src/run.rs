@@ -161,7 +161,7 @@ impl Guarding {
         policy: &Policy,
         handler: BoxFuture<'static, Response>,
     ) -> Response {
-        self.execution.fill(&record, run.claim());
+        self.execution.begin(&record, run.claim());
         observation.runs(run.claim().attempt);
         let rules = self.rules(policy);
         #[cfg(feature = "postgres")]
@@ -290,11 +290,13 @@ impl Guarding {
     /// Runs a handler that has no claim. What it does in a transaction ends as its policy says.
     #[cfg(feature = "postgres")]
     async fn unprotected(&self, policy: &Policy, handler: BoxFuture<'static, Response>) -> Response {
+        self.execution.begin_unprotected();
         self.transaction.clone().alone(handler, policy.store()).await
     }
 
     #[cfg(not(feature = "postgres"))]
     async fn unprotected(&self, _: &Policy, handler: BoxFuture<'static, Response>) -> Response {
+        self.execution.begin_unprotected();
         handler.await
     }
 

@@ -157,9 +157,12 @@ impl fmt::Debug for Slot {
 }
 
 impl Slot {
-    /// The one of a request, for its argument and its guard.
+    /// The one of a request, for its argument and its guard. One that has a committer belongs to a handler that hands
+    /// its request on, and not to the next one.
     pub(crate) fn of(extensions: &mut Extensions) -> Self {
-        if let Some(slot) = extensions.get::<Self>() {
+        if let Some(slot) = extensions.get::<Self>()
+            && slot.0.committer.get().is_none()
+        {
             return slot.clone();
         }
         let slot = Self(Arc::default());

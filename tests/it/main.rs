@@ -18,6 +18,7 @@ mod disconnects;
 mod duplicates;
 mod engines;
 mod figures;
+mod forwarding;
 mod generated_responses;
 mod handlers;
 mod lab;
