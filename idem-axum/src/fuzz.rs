@@ -1,7 +1,8 @@
 //! What fuzz targets reach of the inside: what reads bytes that somebody else wrote.
 
-use axum::http::header::ETAG;
-use axum::http::{HeaderMap, HeaderValue};
+use std::borrow::Cow;
+
+use axum::http::HeaderValue;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http_body::Body as _;
@@ -12,15 +13,16 @@ use crate::{key, stored};
 /// The key in a header line.
 #[must_use]
 pub fn key(line: &[u8], strict: bool) -> Option<String> {
-    let headers = HeaderMap::from_iter([(ETAG, HeaderValue::from_bytes(line).ok()?)]);
-    key::from_headers(&headers, ETAG.as_str(), strict).ok().flatten()
+    let line = HeaderValue::from_bytes(line).ok()?;
+    let key = key::from_lines([Some(&line), None], strict).ok()?;
+    key.map(Cow::into_owned)
 }
 
 /// A payload as it is written after it was read.
 #[must_use]
 pub fn read_and_write(payload: &[u8]) -> Option<Vec<u8>> {
     let (parts, body) = stored::decode(Bytes::copy_from_slice(payload))?.into_parts();
-    let mut written = stored::encode_head(&parts, &[])?;
+    let mut written = stored::encode_head(&parts, &[], 0)?;
     if body.size_hint().exact().is_none() {
         stored::mark_length_not_told(&mut written);
     }

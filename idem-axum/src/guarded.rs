@@ -8,13 +8,15 @@ use std::sync::Arc;
 use axum::RequestExt as _;
 use axum::body::Body;
 use axum::extract::{FromRequest, MatchedPath, OriginalUri, Request};
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 
+use crate::pieces::Pieces;
 use crate::problem::{IdempotencyProblem, ProblemDetails};
 use crate::{Execution, Idempotency};
 
@@ -54,6 +56,9 @@ pub trait EngineSource {
     /// The response that says that there is none.
     #[expect(clippy::result_large_err, reason = "axum's rejections are responses")]
     fn find(request: &Request) -> Result<Self::Engine, Response>;
+
+    /// The header that carries the key, where that is known already.
+    fn header(engine: &Self::Engine) -> Option<&'static str>;
 }
 
 /// From the layer around the route.
@@ -75,6 +80,26 @@ impl EngineSource for FromLayer {
             ProblemDetails::new(IdempotencyProblem::NotConfigured, None).into_response()
         })
     }
+
+    fn header(engine: &Idempotency) -> Option<&'static str> {
+        Some(engine.settings().defaults.header())
+    }
+}
+
+/// From the layer around the route, for a handler that names a header of its own.
+#[derive(Debug)]
+pub struct FromLayerByHeader;
+
+impl EngineSource for FromLayerByHeader {
+    type Engine = Idempotency;
+
+    fn find(request: &Request) -> Result<Idempotency, Response> {
+        FromLayer::find(request)
+    }
+
+    fn header(_: &Idempotency) -> Option<&'static str> {
+        None
+    }
 }
 
 /// From an argument of the handler, by the option `engine`.
@@ -86,6 +111,10 @@ impl EngineSource for FromArgument {
 
     fn find(_: &Request) -> Result<(), Response> {
         Ok(())
+    }
+
+    fn header((): &()) -> Option<&'static str> {
+        None
     }
 }
 
@@ -155,8 +184,39 @@ pub(crate) struct Buffered {
     /// As the client sent it, also inside nested routers.
     pub(crate) uri: Uri,
     pub(crate) matched_path: Option<MatchedPath>,
-    pub(crate) headers: HeaderMap,
+    pub(crate) content_type: Option<HeaderValue>,
+    pub(crate) key_lines: KeyLines,
     pub(crate) body: Bytes,
+}
+
+/// The header lines that carry the key. A copy of all headers costs more than anything else that is kept of a request.
+#[derive(Debug)]
+pub(crate) enum KeyLines {
+    /// The first two, for there must not be more than one.
+    Known([Option<HeaderValue>; 2]),
+    /// They are among these, where the name of the header comes with the operation.
+    Among(HeaderMap),
+}
+
+impl KeyLines {
+    fn of(headers: &HeaderMap, header: Option<&str>) -> Self {
+        let Some(name) = header else {
+            return Self::Among(headers.clone());
+        };
+        let mut lines = headers.get_all(name).iter().cloned();
+        Self::Known([lines.next(), lines.next()])
+    }
+
+    /// Those of the header called `name`.
+    pub(crate) fn named(&self, name: &str) -> [Option<&HeaderValue>; 2] {
+        match self {
+            Self::Known([first, second]) => [first.as_ref(), second.as_ref()],
+            Self::Among(headers) => {
+                let mut lines = headers.get_all(name).iter();
+                [lines.next(), lines.next()]
+            }
+        }
+    }
 }
 
 /// Tells axum's inference through which of its own markers `T` extracts.
@@ -173,7 +233,7 @@ where
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
         let idempotency = E::find(&request)?;
-        let (request, buffered, execution) = prepare(request).await?;
+        let (request, buffered, execution) = prepare(request, E::header(&idempotency)).await?;
         #[cfg(feature = "postgres")]
         let (request, transaction) = crate::transaction::Slot::of_guarded(request);
         let argument = T::from_request(request, state)
@@ -191,7 +251,7 @@ where
 }
 
 /// What does not depend on the argument, compiled once: the request as its extractor finds it, and what is kept of it.
-async fn prepare(request: Request) -> Result<(Request, Buffered, Execution), Response> {
+async fn prepare(request: Request, header: Option<&str>) -> Result<(Request, Buffered, Execution), Response> {
     let mut request = request.with_limited_body();
     let body = buffer(std::mem::take(request.body_mut())).await?;
     // The one that an argument has, or the last one will find.
@@ -201,7 +261,8 @@ async fn prepare(request: Request) -> Result<(Request, Buffered, Execution), Res
         method: request.method().clone(),
         uri: original.map_or_else(|| request.uri().clone(), |original| original.0.clone()),
         matched_path: request.extensions().get::<MatchedPath>().cloned(),
-        headers: request.headers().clone(),
+        content_type: request.headers().get(CONTENT_TYPE).cloned(),
+        key_lines: KeyLines::of(request.headers(), header),
         body: body.clone(),
     };
     *request.body_mut() = Body::from(body);
@@ -209,10 +270,17 @@ async fn prepare(request: Request) -> Result<(Request, Buffered, Execution), Res
 }
 
 /// All of a body, or axum's own answer to one that is too large or fails half-way.
-async fn buffer(body: Body) -> Result<Bytes, Response> {
-    let error = match body.collect().await {
-        Ok(collected) => return Ok(collected.to_bytes()),
-        Err(error) => error,
+async fn buffer(mut body: Body) -> Result<Bytes, Response> {
+    let mut pieces = Pieces::default();
+    let error = loop {
+        match body.frame().await {
+            Some(Ok(frame)) => {
+                // Trailers are not part of it.
+                let _trailers = frame.into_data().map(|data| pieces.push(data));
+            }
+            Some(Err(error)) => break error,
+            None => return Ok(pieces.into()),
+        }
     };
     // Limits nest errors in errors, and axum's extractor tells them apart only a few layers deep.
     let mut error = error.into_inner();

@@ -3,7 +3,9 @@
 //! Owns the syntax: 1 to 255 printable ASCII characters, bare or as an RFC 9651 String, which are the same key; where
 //! the application is strict, as a String only. What else a key has to look like is the application's to check. A key that is there but not well-formed is refused and never ignored: its sender believes to be protected.
 
-use axum::http::{HeaderMap, HeaderValue};
+use std::borrow::Cow;
+
+use axum::http::HeaderValue;
 
 /// The longest key, in characters.
 const MAX_LEN: usize = 255;
@@ -38,28 +40,27 @@ impl Malformed {
     }
 }
 
-/// The key in the header called `name`, or `None` if the request has no such header. `strict` refuses bare ones.
-pub(crate) fn from_headers(headers: &HeaderMap, name: &str, strict: bool) -> Result<Option<String>, Malformed> {
-    let mut lines = headers.get_all(name).iter();
-    let Some(line) = lines.next() else { return Ok(None) };
-    if lines.next().is_some() {
-        return Err(Malformed::Repeated);
+/// The key in the lines of its header, or `None` if the request has none. `strict` refuses bare ones.
+pub(crate) fn from_lines(lines: [Option<&HeaderValue>; 2], strict: bool) -> Result<Option<Cow<'_, str>>, Malformed> {
+    match lines {
+        [None, _] => Ok(None),
+        [Some(line), None] => parse(line, strict).map(Some),
+        [Some(_), Some(_)] => Err(Malformed::Repeated),
     }
-    parse(line, strict).map(Some)
 }
 
-fn parse(line: &HeaderValue, strict: bool) -> Result<String, Malformed> {
+fn parse(line: &HeaderValue, strict: bool) -> Result<Cow<'_, str>, Malformed> {
     let line = line.as_bytes().trim_ascii();
     let key = if line.starts_with(b"\"") {
         let item: sfv::Item = sfv::Parser::new(line).parse().map_err(|_| Malformed::NotAString)?;
         match item.bare_item {
-            sfv::BareItem::String(key) => key.as_str().to_owned(),
+            sfv::BareItem::String(key) => Cow::Owned(key.into()),
             _ => return Err(Malformed::NotAString),
         }
     } else if strict && !line.is_empty() {
         return Err(Malformed::NotQuoted);
     } else {
-        bare(line)?
+        Cow::Borrowed(bare(line)?)
     };
     match key.len() {
         0 => Err(Malformed::Empty),
@@ -68,12 +69,12 @@ fn parse(line: &HeaderValue, strict: bool) -> Result<String, Malformed> {
     }
 }
 
-fn bare(line: &[u8]) -> Result<String, Malformed> {
+fn bare(line: &[u8]) -> Result<&str, Malformed> {
     if line.contains(&b',') {
         return Err(Malformed::List);
     }
     match str::from_utf8(line) {
-        Ok(key) if key.bytes().all(|byte| matches!(byte, b' '..=b'~')) => Ok(key.to_owned()),
+        Ok(key) if key.bytes().all(|byte| matches!(byte, b' '..=b'~')) => Ok(key),
         _ => Err(Malformed::NotPrintableAscii),
     }
 }
@@ -85,11 +86,11 @@ mod tests {
     use super::*;
 
     fn parsed(line: &[u8]) -> Result<String, Malformed> {
-        parse(&HeaderValue::from_bytes(line).expect("a header value"), false)
+        parse(&HeaderValue::from_bytes(line).expect("a header value"), false).map(Cow::into_owned)
     }
 
     fn strictly_parsed(line: &[u8]) -> Result<String, Malformed> {
-        parse(&HeaderValue::from_bytes(line).expect("a header value"), true)
+        parse(&HeaderValue::from_bytes(line).expect("a header value"), true).map(Cow::into_owned)
     }
 
     #[test]
@@ -169,18 +170,10 @@ mod tests {
 
     #[test]
     fn no_line_is_no_key_and_two_lines_are_none_either() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(from_headers(&headers, "idempotency-key", false), Ok(None));
-        headers.append("idempotency-key", HeaderValue::from_static("k"));
-        assert_eq!(
-            from_headers(&headers, "idempotency-key", false),
-            Ok(Some("k".to_owned()))
-        );
-        headers.append("idempotency-key", HeaderValue::from_static("k"));
-        assert_eq!(
-            from_headers(&headers, "idempotency-key", false),
-            Err(Malformed::Repeated)
-        );
+        let line = HeaderValue::from_static("k");
+        assert_eq!(from_lines([None, None], false), Ok(None));
+        assert_eq!(from_lines([Some(&line), None], false), Ok(Some("k".into())));
+        assert_eq!(from_lines([Some(&line), Some(&line)], false), Err(Malformed::Repeated));
     }
 
     proptest! {
@@ -199,7 +192,7 @@ mod tests {
         fn every_key_comes_back_from_its_string(key in "[ -~]{1,255}", strict: bool) {
             let quoted = format!("\"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""));
             let line = HeaderValue::from_str(&quoted).expect("a header value");
-            prop_assert_eq!(parse(&line, strict), Ok(key));
+            prop_assert_eq!(parse(&line, strict), Ok(key.into()));
         }
     }
 

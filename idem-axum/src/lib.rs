@@ -11,6 +11,7 @@ mod key;
 mod layer;
 mod observe;
 mod operation;
+mod pieces;
 mod policy;
 mod problem;
 mod run;
@@ -39,7 +40,9 @@ pub use self::transaction::Transaction;
 pub mod __private {
     pub use axum::response::Response;
 
-    pub use crate::guarded::{EngineSource, FromArgument, FromLayer, GivesEngine, Guard, Guarded, ViaGuard};
+    pub use crate::guarded::{
+        EngineSource, FromArgument, FromLayer, FromLayerByHeader, GivesEngine, Guard, Guarded, ViaGuard,
+    };
     pub use crate::identity::{Comparable, Identity, Keying, Scoping, SerdeForm, fingerprint, key, scope};
     pub use crate::operation::Operation;
     pub use crate::run::{Answer, into_response, never, run};

@@ -8,7 +8,7 @@ use std::error::Error;
 use std::future::Future;
 
 use axum::extract::MatchedPath;
-use axum::http::{HeaderValue, Method};
+use axum::http::{HeaderName, HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -26,6 +26,12 @@ use crate::operation::Operation;
 use crate::policy::{Compared, InFlight, OnOutage, Policy};
 use crate::problem::{self, IdempotencyProblem, ProblemDetails};
 use crate::{fingerprint, key, stored};
+
+/// What marks a replay.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// What marks an answer that could not be stored.
+const STORED: HeaderName = HeaderName::from_static("idempotency-stored");
 
 /// Runs `handler` once per record, or answers in its place.
 ///
@@ -181,14 +187,18 @@ impl Guarding {
         policy: &Policy,
         identity: &Identity,
     ) -> Result<Option<RecordKey>, ProblemDetails> {
+        let sent;
         let key = match &identity.key {
-            Some(natural) => natural.clone(),
+            Some(natural) => natural,
             None => match self.key(policy)? {
-                Some(key) => IdempotencyKey::of(&key),
+                Some(key) => {
+                    sent = IdempotencyKey::of(&key);
+                    &sent
+                }
                 None => return Ok(None),
             },
         };
-        match RecordKey::new(operation, &identity.scope, &key) {
+        match RecordKey::new(operation, &identity.scope, key) {
             Ok(record) if self.idempotency.settings().hashed_keys => Ok(Some(record.hashed())),
             Ok(record) => Ok(Some(record)),
             Err(error) if error.part() == Part::Key || error.is_too_long() => {
@@ -203,10 +213,10 @@ impl Guarding {
     }
 
     /// The key in the header, as the application wants it.
-    fn key(&self, policy: &Policy) -> Result<Option<String>, ProblemDetails> {
+    fn key(&self, policy: &Policy) -> Result<Option<Cow<'_, str>>, ProblemDetails> {
         let settings = self.idempotency.settings();
         let invalid = || self.problem(IdempotencyProblem::KeyInvalid);
-        let key = key::from_headers(&self.request.headers, policy.header(), settings.strict_keys)
+        let key = key::from_lines(self.request.key_lines.named(policy.header()), settings.strict_keys)
             .map_err(|malformed| invalid().with_detail(malformed.detail()))?;
         let Some(key) = key else {
             if !policy.required() {
@@ -228,12 +238,12 @@ impl Guarding {
         let Buffered {
             method,
             uri,
-            headers,
+            content_type,
             body,
             ..
         } = &self.request;
         match (compared, policy.fingerprint()) {
-            (None, Compared::Request) => Ok(fingerprint::of_request(method, uri, headers, body)),
+            (None, Compared::Request) => Ok(fingerprint::of_request(method, uri, content_type.as_ref(), body)),
             (None, Compared::Nothing) => Ok(Fingerprint::NONE),
             (Some(SerdeForm(Ok(value))), _) => Ok(fingerprint::of_value(value)),
             (Some(SerdeForm(Err(error))), _) => {
@@ -267,7 +277,7 @@ impl Guarding {
         let path = || matched_path.as_ref().map_or_else(|| uri.path(), MatchedPath::as_str);
         match operation.name {
             Some(name) => Cow::Borrowed(name),
-            None => Cow::Owned(format!("{method} {}", path())),
+            None => Cow::Owned([method.as_str(), " ", path()].concat()),
         }
     }
 
@@ -331,9 +341,7 @@ impl Guarding {
                     let error = BackendError::new(BackendErrorKind::Unreadable, context);
                     return (RequestOutcome::BackendUnavailable, self.unavailable(record, &error));
                 };
-                stored
-                    .headers_mut()
-                    .insert("idempotent-replayed", HeaderValue::from_static("true"));
+                stored.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
                 let outcome = if waited {
                     RequestOutcome::Waited
                 } else {
@@ -380,8 +388,6 @@ fn outcome_of(problem: IdempotencyProblem) -> RequestOutcome {
 
 /// Tells the client that its answer could not be stored, so that a retry may run again.
 fn not_stored(mut answer: Response) -> Response {
-    answer
-        .headers_mut()
-        .insert("idempotency-stored", HeaderValue::from_static("false"));
+    answer.headers_mut().insert(STORED, HeaderValue::from_static("false"));
     answer
 }

@@ -31,18 +31,25 @@ const NOT_TOLD: u8 = 0;
 const TOLD: u8 = 1;
 
 /// The payload of a response up to its body, or `None` if it does not fit the layout. Headers in `unstored` are left out.
-pub(crate) fn encode_head(parts: &Parts, unstored: &[HeaderName]) -> Option<Vec<u8>> {
-    let is_stored = |name: &HeaderName| is_kept(name, &parts.headers) && !unstored.contains(name);
-    let lines = || parts.headers.iter().filter(|(name, _)| is_stored(name));
-    let mut payload = vec![VERSION, TOLD];
+/// There is room for a body of `body_len` bytes behind it.
+pub(crate) fn encode_head(parts: &Parts, unstored: &[HeaderName], body_len: usize) -> Option<Vec<u8>> {
+    let lists = parts.headers.contains_key(CONNECTION);
+    let is_listed = |name: &HeaderName| lists && names(&parts.headers, name);
+    let is_stored = |name: &HeaderName| is_kept(name) && !is_listed(name) && !unstored.contains(name);
+    let len = |(name, value): (&HeaderName, &HeaderValue)| 1 + name.as_str().len() + 4 + value.len();
+    let mut payload = Vec::with_capacity(6 + parts.headers.iter().map(len).sum::<usize>() + body_len);
+    payload.extend_from_slice(&[VERSION, TOLD]);
     payload.extend_from_slice(&parts.status.as_u16().to_be_bytes());
-    payload.extend_from_slice(&u16::try_from(lines().count()).ok()?.to_be_bytes());
-    for (name, value) in lines() {
+    payload.extend_from_slice(&[0; 2]);
+    let mut lines: u16 = 0;
+    for (name, value) in parts.headers.iter().filter(|(name, _)| is_stored(name)) {
+        lines = lines.checked_add(1)?;
         payload.push(u8::try_from(name.as_str().len()).ok()?);
         payload.extend_from_slice(name.as_str().as_bytes());
         payload.extend_from_slice(&u32::try_from(value.len()).ok()?.to_be_bytes());
         payload.extend_from_slice(value.as_bytes());
     }
+    payload.get_mut(4..6)?.copy_from_slice(&lines.to_be_bytes());
     Some(payload)
 }
 
@@ -54,10 +61,10 @@ pub(crate) fn mark_length_not_told(payload: &mut [u8]) {
 }
 
 /// Whether a header belongs to the answer, and not to the connection or the moment it was sent in.
-fn is_kept(name: &HeaderName, headers: &HeaderMap) -> bool {
+fn is_kept(name: &HeaderName) -> bool {
     const LEFT_OUT: [HeaderName; 6] = [CONNECTION, DATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
     let hop_by_hop = || matches!(name.as_str(), "keep-alive" | "proxy-connection");
-    !LEFT_OUT.contains(name) && !hop_by_hop() && !names(headers, name)
+    !LEFT_OUT.contains(name) && !hop_by_hop()
 }
 
 /// Whether a `Connection` header lists `name` as meant for the next hop only.
@@ -125,7 +132,7 @@ mod tests {
     }
 
     fn head(lines: &[(&'static str, &[u8])]) -> Vec<u8> {
-        encode_head(&parts(lines), &[]).expect("it fits")
+        encode_head(&parts(lines), &[], 0).expect("it fits")
     }
 
     /// What a body comes to, and whether its length is told before it.
@@ -170,7 +177,7 @@ mod tests {
     #[test]
     fn every_line_of_an_unstored_header_is_left_out() {
         let lines: &[(&str, &[u8])] = &[("set-cookie", b"a"), ("etag", b"\"1\""), ("set-cookie", b"b")];
-        let head = encode_head(&parts(lines), &[HeaderName::from_static("set-cookie")]).expect("it fits");
+        let head = encode_head(&parts(lines), &[HeaderName::from_static("set-cookie")], 0).expect("it fits");
         let response = decode(head.into()).expect("a payload");
         assert_eq!(response.headers(), &parts(&[("etag", b"\"1\"")]).headers);
     }
@@ -230,7 +237,7 @@ mod tests {
                 response.headers_mut().append(name, value);
             }
             let parts = response.into_parts().0;
-            let mut payload = encode_head(&parts, &[]).expect("it fits");
+            let mut payload = encode_head(&parts, &[], 0).expect("it fits");
             payload.extend_from_slice(&body);
             if !told {
                 mark_length_not_told(&mut payload);

@@ -6,6 +6,7 @@
 
 mod shown;
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt::{self, Display, Write as _};
 use std::hash::{Hash, Hasher};
@@ -53,7 +54,7 @@ impl Scope {
     pub fn global() -> Self {
         // An `@` is escaped in values, so no value encodes to this.
         Self(Encoded {
-            text: String::from("@global"),
+            text: Cow::Borrowed("@global"),
             error: None,
         })
     }
@@ -95,7 +96,7 @@ impl Display for IdempotencyKey {
 /// A part of a record key in its escaped form, or why it has none.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Encoded {
-    text: String,
+    text: Cow<'static, str>,
     error: Option<KeyError>,
 }
 
@@ -103,6 +104,7 @@ impl Encoded {
     fn of(value: &(impl Display + ?Sized), part: Part) -> Self {
         let mut text = String::new();
         let error = escape(value, part, &mut text).err();
+        let text = text.into();
         Self { text, error }
     }
 
@@ -117,6 +119,7 @@ impl Encoded {
             error = error.or(part.error);
         }
         text.push(')');
+        let text = text.into();
         Self { text, error }
     }
 
@@ -294,16 +297,34 @@ impl fmt::Write for Escaper<'_> {
         if self.len > self.limit {
             return Err(fmt::Error);
         }
-        for &byte in text.as_bytes() {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
-                    self.out.push(char::from(byte));
-                }
-                other => write!(self.out, "%{other:02X}")?,
-            }
+        let mut rest = text;
+        while let Some(at) = rest.bytes().position(|byte| !is_plain(byte)) {
+            let (plain, after) = rest.split_at(at);
+            self.out.push_str(plain);
+            // All bytes of one character, for only ASCII can be plain.
+            let escaped = after.chars().next().map_or(0, char::len_utf8);
+            let (escaped, after) = after.split_at(escaped);
+            escaped.bytes().for_each(|byte| self.escape(byte));
+            rest = after;
         }
+        self.out.push_str(rest);
         Ok(())
     }
+}
+
+impl Escaper<'_> {
+    fn escape(&mut self, byte: u8) {
+        const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+        self.out.push('%');
+        for digit in [byte >> 4, byte & 0x0F] {
+            self.out.push(char::from(DIGITS[usize::from(digit)]));
+        }
+    }
+}
+
+/// Whether a byte stands for itself.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/')
 }
 
 #[cfg(test)]

@@ -127,10 +127,12 @@ fn expand(options: &Options, handler: Handler) -> TokenStream {
         })
         .await
     };
-    let source = options
-        .engine
-        .as_ref()
-        .map(|_| root.private(Span::call_site(), "FromArgument"));
+    let source = match (&options.engine, &options.header) {
+        (Some(_), _) => Some("FromArgument"),
+        (None, Some(_)) => Some("FromLayerByHeader"),
+        (None, None) => None,
+    };
+    let source = source.map(|source| root.private(Span::call_site(), source));
     let (inputs, last) = guarded_inputs(&arguments, &names, source.as_ref(), root);
     let signature = guarded_signature(signature, &inputs, root);
     quote! {

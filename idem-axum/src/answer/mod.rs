@@ -20,6 +20,7 @@ use http_body_util::BodyExt as _;
 use idem_core::{Completion, Finished, Outcome};
 
 use self::relay::{End, Relay};
+use crate::pieces::Pieces;
 use crate::policy::StoredAnswers;
 use crate::stored;
 
@@ -50,7 +51,9 @@ pub(crate) fn finish(response: Response, rules: &Rules) -> Finished<Response> {
     if !rules.stored.include(parts.status) {
         return whole(parts, body, Outcome::Release);
     }
-    let head = stored::encode_head(&parts, &rules.unstored_headers);
+    let room = body.size_hint().exact().and_then(|len| usize::try_from(len).ok());
+    let room = room.filter(|len| *len <= rules.max_response).unwrap_or_default();
+    let head = stored::encode_head(&parts, &rules.unstored_headers, room);
     let (Some(mut head), false) = (head, parts.status.is_informational()) else {
         // Headers beyond any limit of HTTP servers, or a switch of protocols: nothing that could be replayed.
         return whole(parts, body, NOT_STORED);
@@ -69,12 +72,9 @@ pub(crate) fn finish(response: Response, rules: &Rules) -> Finished<Response> {
     }
     match collect(body, rules.max_response) {
         (bytes, Then::End) if announced.is_none_or(|len| len == bytes.len() as u64) => {
-            let payload = [&head, &bytes[..]].concat();
-            whole(
-                parts,
-                Body::from(bytes),
-                Outcome::Complete(Completion::Stored(payload.into())),
-            )
+            head.extend_from_slice(&bytes);
+            let outcome = Outcome::Complete(Completion::Stored(head.into()));
+            whole(parts, Body::from(bytes), outcome)
         }
         (start, Then::Pending(rest)) => {
             if announced.is_none() {
@@ -123,52 +123,32 @@ enum Then {
 
 /// The bytes of a body that are there at once.
 fn collect(mut body: Body, max: usize) -> (Bytes, Then) {
-    let mut chunks = Vec::new();
-    let mut len = 0;
+    let mut start = Pieces::default();
     for _ in 0..MAX_FRAMES {
         // The handler has come to its end, so a panic of its body must not make it run again.
         let next = catch_unwind(AssertUnwindSafe(|| body.frame().now_or_never()));
         let frame = match next {
             Ok(None) => break,
-            Ok(Some(None)) => return (join(chunks, len), Then::End),
+            Ok(Some(None)) => return (start.into(), Then::End),
             Ok(Some(Some(frame))) => frame,
-            Err(_panic) => return (join(chunks, len), Then::Unfit(End::CutShort)),
+            Err(_panic) => return (start.into(), Then::Unfit(End::CutShort)),
         };
-        match data(frame) {
-            Ok(data) if len + data.len() <= max => {
-                len += data.len();
-                chunks.push(data);
+        let rest = match data(frame) {
+            Ok(data) if start.len() + data.len() <= max => {
+                start.push(data);
+                continue;
             }
-            Ok(data) => {
-                return (
-                    join(chunks, len),
-                    Then::Unfit(End::Rest(Some(Ok(Frame::data(data))), body)),
-                );
-            }
-            Err(unfit) => return (join(chunks, len), Then::Unfit(End::Rest(Some(unfit), body))),
-        }
+            Ok(data) => Ok(Frame::data(data)),
+            Err(unfit) => unfit,
+        };
+        return (start.into(), Then::Unfit(End::Rest(Some(rest), body)));
     }
-    (join(chunks, len), Then::Pending(body))
+    (start.into(), Then::Pending(body))
 }
 
 /// The data in a piece of a body; or the piece, if it is trailers or an error.
 fn data(piece: Piece) -> Result<Bytes, Piece> {
     piece.map_err(Err)?.into_data().map_err(Ok)
-}
-
-fn join(chunks: Vec<Bytes>, len: usize) -> Bytes {
-    let mut chunks = chunks.into_iter();
-    match (chunks.next(), chunks.next()) {
-        (None, _) => Bytes::new(),
-        (Some(only), None) => only,
-        (Some(first), Some(second)) => {
-            let mut joined = Vec::with_capacity(len);
-            joined.extend_from_slice(&first);
-            joined.extend_from_slice(&second);
-            chunks.for_each(|chunk| joined.extend_from_slice(&chunk));
-            joined.into()
-        }
-    }
 }
 
 #[cfg(test)]
