@@ -1,14 +1,12 @@
 //! The same handler five times: alone, behind what people write by hand, and annotated.
 
-use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use idem_axum::{Idempotency, MemoryBackend, RedisBackend, idempotent};
+use idem_axum::{Idempotency, MemoryBackend, RedisBackend};
 use redis::IntoConnectionInfo as _;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
@@ -16,16 +14,6 @@ use tokio::net::TcpListener;
 
 /// A day, in milliseconds.
 const DAY: u64 = 24 * 60 * 60 * 1000;
-
-/// What is answered, and so stored: as many bytes as were sent, with a status and a media type of its own.
-async fn order(body: Bytes) -> impl IntoResponse {
-    (StatusCode::CREATED, [(CONTENT_TYPE, "application/json")], body)
-}
-
-#[idempotent(ttl = "24h", scope = global)]
-async fn annotated(body: Bytes) -> impl IntoResponse {
-    order(body).await
-}
 
 /// Twenty lines that do the least there is to do: claim, run, store; no fingerprint, no fencing, no lease.
 async fn floor(State(mut redis): State<MultiplexedConnection>, request: Request, next: Next) -> Response {
@@ -85,16 +73,15 @@ fn key(headers: &HeaderMap) -> String {
 
 /// Serves until the process is killed; prints where.
 pub(crate) async fn run(variant: &str, redis: &str) {
-    let bare = Router::new().route("/orders", post(order));
-    let guarded = |idempotency: Idempotency| Router::new().route("/orders", post(annotated)).layer(idempotency);
+    let bare = idem_bench::bare();
     let router = match variant {
         "bare" => bare,
         "floor" => bare.layer(middleware::from_fn_with_state(connection(redis).await, floor)),
         "article" => bare.layer(middleware::from_fn_with_state(connection(redis).await, article)),
-        "memory" => guarded(Idempotency::new(MemoryBackend::new())),
+        "memory" => idem_bench::guarded(Idempotency::new(MemoryBackend::new())),
         "redis" => {
             let backend = RedisBackend::connect(redis).await;
-            guarded(Idempotency::new(backend.expect("the server answers")))
+            idem_bench::guarded(Idempotency::new(backend.expect("the server answers")))
         }
         _ => panic!("no such variant: {variant}"),
     };
