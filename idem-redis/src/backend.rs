@@ -16,6 +16,9 @@ use crate::connection::Connection;
 use crate::record::{self, Stored, millis};
 use crate::scripts::{self, Script};
 
+/// The most bytes of a number, for commands are made with the room that they take.
+const NUMBER_LEN: usize = 20;
+
 /// How often a look at a record that keeps changing is repeated before the call is given up as unavailable.
 const LOOKS: usize = 8;
 
@@ -103,12 +106,12 @@ impl RedisBackend {
 
     /// The record's key; the braces make its operation, scope and key the hash tag.
     fn key(&self, key: &RecordKey) -> String {
-        format!("{}:{{{key}}}", self.prefix)
+        [&self.prefix, ":{", key.as_str(), "}"].concat()
     }
 
-    /// Where the end of a claim is published, in the same hash slot.
+    /// Where scripts publish the end of a claim, in the same hash slot.
     fn channel(&self, key: &RecordKey) -> String {
-        format!("{}:{{{key}}}:c", self.prefix)
+        self.key(key) + ":c"
     }
 
     /// What stands behind the stored `bytes`, or `None` if the record has gone since they were read.
@@ -194,8 +197,9 @@ impl Backend for RedisBackend {
         let name = self.key(key);
         let value = record::encode_claim(claim);
         for _ in 0..LOOKS {
-            let mut command = redis::cmd("SET");
+            let mut command = Cmd::with_capacity(7, name.len() + value.len() + NUMBER_LEN + "SETNXGETPX".len());
             command
+                .arg("SET")
                 .arg(&name)
                 .arg(&value)
                 .arg("NX")
@@ -223,7 +227,7 @@ impl Backend for RedisBackend {
     async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
         let name = self.key(key);
         for _ in 0..LOOKS {
-            let mut command = scripts::TAKE_OVER.on(&name);
+            let mut command = scripts::TAKE_OVER.on(&name, 4, 2 * (record::CLAIM_LEN + NUMBER_LEN));
             command
                 .arg(record::encode_claim(lapsed))
                 .arg(record::encode_claim(claim))
@@ -247,32 +251,29 @@ impl Backend for RedisBackend {
 
     async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
         let name = self.key(key);
-        let mut command = scripts::RENEW.on(&name);
+        let mut command = scripts::RENEW.on(&name, 2, record::CLAIM_LEN + NUMBER_LEN);
         command.arg(record::encode_claim(claim)).arg(lifetime(claim));
         self.fenced("renewing a lease", &name, &scripts::RENEW, &command).await
     }
 
     async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
         let name = self.key(key);
-        let mut command = scripts::COMPLETE.on(&name);
+        let completed = record::encode_completion(claim, completion);
+        let script = scripts::COMPLETE.on_cluster(self.connection.is_cluster());
+        let mut command = script.on(&name, 3, record::CLAIM_LEN + completed.len() + NUMBER_LEN);
         command
             .arg(record::encode_claim(claim))
-            .arg(record::encode_completion(claim, completion))
-            .arg(millis(claim.ttl))
-            .arg(self.connection.publish())
-            .arg(self.channel(key));
-        self.fenced("completing", &name, &scripts::COMPLETE, &command).await
+            .arg(completed)
+            .arg(millis(claim.ttl));
+        self.fenced("completing", &name, script, &command).await
     }
 
     async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
         let name = self.key(key);
-        let mut command = scripts::RELEASE.on(&name);
-        command
-            .arg(record::encode_claim(claim))
-            .arg(self.connection.publish())
-            .arg(self.channel(key));
-        self.fenced("releasing a claim", &name, &scripts::RELEASE, &command)
-            .await
+        let script = scripts::RELEASE.on_cluster(self.connection.is_cluster());
+        let mut command = script.on(&name, 1, record::CLAIM_LEN);
+        command.arg(record::encode_claim(claim));
+        self.fenced("releasing a claim", &name, script, &command).await
     }
 
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {

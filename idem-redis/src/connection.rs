@@ -77,7 +77,11 @@ impl Current {
     where
         F: Future<Output = RedisResult<T>>,
     {
-        let link = match self.link.clone().await {
+        let opened = match self.link.peek() {
+            Some(opened) => opened.clone(),
+            None => self.link.clone().await,
+        };
+        let link = match opened {
             Ok(link) => link,
             Err(error) => {
                 self.has_ended.store(true, Ordering::Relaxed);
@@ -89,9 +93,11 @@ impl Current {
             place,
             since: Instant::now(),
         };
-        let answer = call(link.clone()).await;
+        let answer = call(link).await;
         asking.answered();
-        if answer.as_ref().is_err_and(|error| link.is_ended_by(error)) {
+        if let (Err(error), Some(Ok(link))) = (&answer, self.link.peek())
+            && link.is_ended_by(error)
+        {
             self.has_ended.store(true, Ordering::Relaxed);
         }
         answer
@@ -218,11 +224,6 @@ impl Connection {
 
     pub(crate) fn is_cluster(&self) -> bool {
         self.0.client.is_cluster()
-    }
-
-    /// The command that publishes: in a cluster, to the nodes of the record alone.
-    pub(crate) fn publish(&self) -> &'static str {
-        if self.is_cluster() { "SPUBLISH" } else { "PUBLISH" }
     }
 
     /// Those who wait for messages, on a link of their own.

@@ -29,14 +29,12 @@ pub(crate) enum Link {
 impl Link {
     /// Sends a command about the record under `key`.
     pub(crate) async fn query<T: FromRedisValue>(&mut self, key: &str, command: &Cmd) -> RedisResult<T> {
-        match self {
-            Self::Server(connection) => command.query_async(connection).await,
-            Self::Cluster(connection) => {
-                // What a replica knows may be old, and the application's client may be set up to read from them.
-                let answer = connection.route_command(command.clone(), to_primary_of(key)).await?;
-                Ok(T::from_redis_value(answer.extract_error()?)?)
-            }
-        }
+        let answer = match self {
+            Self::Server(connection) => connection.send_packed_command(command).await?,
+            // What a replica knows may be old, and the application's client may be set up to read from them.
+            Self::Cluster(connection) => connection.route_command(command.clone(), to_primary_of(key)).await?,
+        };
+        Ok(T::from_redis_value(answer.extract_error()?)?)
     }
 
     /// Sends a command that is about no record; to every primary, where there are several.

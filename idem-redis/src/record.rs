@@ -23,6 +23,9 @@ const NOT_STORED: u8 = 3;
 
 const HEADER_LEN: usize = 2 + Token::LEN + 4 + Fingerprint::LEN;
 
+/// Length of [`encode_claim`].
+pub(crate) const CLAIM_LEN: usize = HEADER_LEN + 16;
+
 /// A record as it is stored, before the server's clock has said whether its lease has lapsed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Stored {
@@ -39,7 +42,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 }
 
 pub(crate) fn encode_claim(claim: &Claim) -> Vec<u8> {
-    let mut bytes = header(CLAIMED, claim, 16);
+    let mut bytes = header(CLAIMED, claim, CLAIM_LEN - HEADER_LEN);
     bytes.extend_from_slice(&millis(claim.ttl).to_be_bytes());
     bytes.extend_from_slice(&millis(claim.lease).to_be_bytes());
     bytes

@@ -9,28 +9,54 @@ use redis::Cmd;
 
 /// A script and the name Redis has for it.
 pub(crate) struct Script {
-    source: &'static str,
+    source: String,
     hash: String,
 }
 
 impl Script {
-    fn new(source: &'static str) -> Self {
-        let hash = redis::Script::new(source).get_hash().to_owned();
-        Self { source, hash }
+    fn new(source: &str) -> Self {
+        Self {
+            source: source.to_owned(),
+            hash: redis::Script::new(source).get_hash().to_owned(),
+        }
     }
 
-    /// The command that runs it on the record under `key`; arguments follow.
-    pub(crate) fn on(&self, key: &str) -> Cmd {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(&self.hash).arg(1).arg(key);
+    /// The command that runs it on the record under `key`; arguments follow, so many and of so many bytes.
+    pub(crate) fn on(&self, key: &str, arguments: usize, bytes: usize) -> Cmd {
+        const EVALSHA: &str = "EVALSHA";
+        let bytes = EVALSHA.len() + self.hash.len() + 1 + key.len() + bytes;
+        let mut command = Cmd::with_capacity(4 + arguments, bytes);
+        command.arg(EVALSHA).arg(&self.hash).arg(1).arg(key);
         command
     }
 
     /// The command that makes it known to a server.
     pub(crate) fn load(&self) -> Cmd {
         let mut command = redis::cmd("SCRIPT");
-        command.arg("LOAD").arg(self.source);
+        command.arg("LOAD").arg(&self.source);
         command
+    }
+}
+
+/// A script that tells those who wait, on the channel beside the record.
+///
+/// What Redis gets as an argument it copies and hashes for Lua, so neither the command nor the channel is one.
+pub(crate) struct Telling {
+    server: Script,
+    cluster: Script,
+}
+
+impl Telling {
+    fn new(source: &str) -> Self {
+        Self {
+            server: Script::new(source),
+            cluster: Script::new(&source.replace("'PUBLISH'", "'SPUBLISH'")),
+        }
+    }
+
+    /// For one server, or in a cluster for the nodes of the record alone.
+    pub(crate) fn on_cluster(&self, is_cluster: bool) -> &Script {
+        if is_cluster { &self.cluster } else { &self.server }
     }
 }
 
@@ -63,16 +89,17 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
     )
 });
 
-/// `KEYS` record; `ARGV` claim, completed record, lifetime, how to publish, channel. Returns 1 where the completion is in place.
+/// `KEYS` record; `ARGV` claim, completed record, lifetime. Returns 1 where the completion is in place.
 ///
 /// Failing to publish would not undo the `SET`, so its error is swallowed: it costs a waiter time, not the answer.
-pub(crate) static COMPLETE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
+pub(crate) static COMPLETE: LazyLock<Telling> = LazyLock::new(|| {
+    Telling::new(
         r"#!lua flags=allow-oom
-local held = redis.call('GET', KEYS[1])
+local key = KEYS[1]
+local held = redis.call('GET', key)
 if held == ARGV[1] then
-  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-  redis.pcall(ARGV[4], ARGV[5], '')
+  redis.call('SET', key, ARGV[2], 'PX', ARGV[3])
+  redis.pcall('PUBLISH', key .. ':c', '')
   return 1
 end
 if held == ARGV[2] then
@@ -83,15 +110,16 @@ return 0
     )
 });
 
-/// `KEYS` record; `ARGV` claim, how to publish, channel. Returns 1 where the claim was in place.
-pub(crate) static RELEASE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
+/// `KEYS` record; `ARGV` claim. Returns 1 where the claim was in place.
+pub(crate) static RELEASE: LazyLock<Telling> = LazyLock::new(|| {
+    Telling::new(
         r"#!lua flags=allow-oom
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+local key = KEYS[1]
+if redis.call('GET', key) ~= ARGV[1] then
   return 0
 end
-redis.call('DEL', KEYS[1])
-redis.pcall(ARGV[2], ARGV[3], '')
+redis.call('DEL', key)
+redis.pcall('PUBLISH', key .. ':c', '')
 return 1
 ",
     )
