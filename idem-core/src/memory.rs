@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -39,10 +39,51 @@ pub struct MemoryBackend {
 
 #[derive(Default)]
 struct Shard {
-    entries: HashMap<RecordKey, Entry>,
-    /// The same keys by the time they expire.
-    expiries: BTreeSet<(Instant, RecordKey)>,
-    waiters: HashMap<RecordKey, Waiters>,
+    entries: HashMap<Place, Entry, BuildHasherDefault<AsIs>>,
+    /// The same places by the time they expire.
+    expiries: BTreeSet<(Instant, Place)>,
+    waiters: HashMap<Place, Waiters, BuildHasherDefault<AsIs>>,
+}
+
+/// A key with its hash, which is taken once for each operation and not at every look.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    hash: u64,
+    key: RecordKey,
+}
+
+impl Place {
+    fn shard(&self) -> usize {
+        // Not the lowest bits: by those, the places in one shard's maps are told apart.
+        let [high, ..] = (self.hash >> 24).to_le_bytes();
+        usize::from(high) % SHARDS
+    }
+}
+
+impl Hash for Place {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+/// Takes the hash of a [`Place`] as it is.
+#[derive(Default)]
+struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// Those who wait for the end of one claim.
@@ -55,16 +96,16 @@ struct Waiters {
 /// One waiter's share. Dropped, it leaves nothing behind.
 struct Waiter {
     backend: MemoryBackend,
-    key: RecordKey,
+    place: Place,
 }
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        self.backend.at(&self.key, |shard, _| {
-            if let Some(waiters) = shard.waiters.get_mut(&self.key) {
+        self.backend.at_place(&self.place, |shard, _| {
+            if let Some(waiters) = shard.waiters.get_mut(&self.place) {
                 waiters.count -= 1;
                 if waiters.count == 0 {
-                    shard.waiters.remove(&self.key);
+                    shard.waiters.remove(&self.place);
                 }
             }
         });
@@ -118,14 +159,19 @@ impl MemoryBackend {
     }
 
     /// Runs `operate` on the shard of `key`, with `key` itself removed if it has expired.
-    fn at<T>(&self, key: &RecordKey, operate: impl FnOnce(&mut Shard, Instant) -> T) -> T {
-        // The modulus keeps the index in range, so the conversion loses nothing.
-        #[expect(clippy::cast_possible_truncation)]
-        let index = self.hasher.hash_one(key) as usize % SHARDS;
-        let mut shard = lock(&self.shards[index]);
+    fn at<T>(&self, key: &RecordKey, operate: impl FnOnce(&mut Shard, &Place, Instant) -> T) -> T {
+        let place = Place {
+            hash: self.hasher.hash_one(key),
+            key: key.clone(),
+        };
+        self.at_place(&place, |shard, now| operate(shard, &place, now))
+    }
+
+    fn at_place<T>(&self, place: &Place, operate: impl FnOnce(&mut Shard, Instant) -> T) -> T {
+        let mut shard = lock(&self.shards[place.shard()]);
         let now = Instant::now();
-        if shard.entries.get(key).is_some_and(|entry| entry.expires <= now) {
-            shard.remove(key);
+        if shard.entries.get(place).is_some_and(|entry| entry.expires <= now) {
+            shard.remove(place);
         }
         operate(&mut shard, now)
     }
@@ -137,23 +183,23 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Shard {
-    fn put(&mut self, key: &RecordKey, state: State, expires: Instant) {
-        if let Some(old) = self.entries.insert(key.clone(), Entry { state, expires }) {
-            self.expiries.remove(&(old.expires, key.clone()));
+    fn put(&mut self, place: &Place, state: State, expires: Instant) {
+        if let Some(old) = self.entries.insert(place.clone(), Entry { state, expires }) {
+            self.expiries.remove(&(old.expires, place.clone()));
         }
-        self.expiries.insert((expires, key.clone()));
+        self.expiries.insert((expires, place.clone()));
     }
 
-    fn put_claim(&mut self, key: &RecordKey, claim: &Claim, now: Instant) {
+    fn put_claim(&mut self, place: &Place, claim: &Claim, now: Instant) {
         let lapses = now + claim.lease;
         let claim = claim.clone();
         let expires = lapses + claim.ttl;
-        self.put(key, State::Claimed { claim, lapses }, expires);
+        self.put(place, State::Claimed { claim, lapses }, expires);
     }
 
-    fn remove(&mut self, key: &RecordKey) {
-        if let Some(old) = self.entries.remove(key) {
-            self.expiries.remove(&(old.expires, key.clone()));
+    fn remove(&mut self, place: &Place) {
+        if let Some(old) = self.entries.remove(place) {
+            self.expiries.remove(&(old.expires, place.clone()));
         }
     }
 
@@ -163,25 +209,25 @@ impl Shard {
                 Some((expires, _)) if *expires <= now => {}
                 _ => return,
             }
-            if let Some((_, key)) = self.expiries.pop_first() {
-                self.entries.remove(&key);
+            if let Some((_, place)) = self.expiries.pop_first() {
+                self.entries.remove(&place);
             }
         }
     }
 
-    /// Wakes those who wait for the end of the claim on `key`.
-    fn wake(&self, key: &RecordKey) {
-        if let Some(waiters) = self.waiters.get(key) {
+    /// Wakes those who wait for the end of the claim at `place`.
+    fn wake(&self, place: &Place) {
+        if let Some(waiters) = self.waiters.get(place) {
             waiters.ended.notify_waiters();
         }
     }
 
-    fn holds(&self, key: &RecordKey, token: Token) -> bool {
-        matches!(self.entries.get(key), Some(Entry { state: State::Claimed { claim, .. }, .. }) if claim.token == token)
+    fn holds(&self, place: &Place, token: Token) -> bool {
+        matches!(self.entries.get(place), Some(Entry { state: State::Claimed { claim, .. }, .. }) if claim.token == token)
     }
 
-    fn read(&self, key: &RecordKey, now: Instant) -> Option<Record> {
-        Some(match &self.entries.get(key)?.state {
+    fn read(&self, place: &Place, now: Instant) -> Option<Record> {
+        Some(match &self.entries.get(place)?.state {
             State::Claimed { claim, lapses } => Record::Claimed {
                 claim: claim.clone(),
                 remaining: lapses.saturating_duration_since(now),
@@ -200,28 +246,28 @@ impl Shard {
 
 impl Backend for MemoryBackend {
     async fn claim(&self, key: &RecordKey, claim: &Claim) -> Result<Acquisition, BackendError> {
-        Ok(self.at(key, |shard, now| {
-            if let Some(record) = shard.read(key, now)
-                && !shard.holds(key, claim.token)
+        Ok(self.at(key, |shard, place, now| {
+            if let Some(record) = shard.read(place, now)
+                && !shard.holds(place, claim.token)
             {
                 return Acquisition::Existing(record);
             }
             shard.sweep(now);
-            shard.put_claim(key, claim, now);
+            shard.put_claim(place, claim, now);
             Acquisition::Acquired
         }))
     }
 
     async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
-        Ok(self.at(key, |shard, now| match shard.read(key, now) {
+        Ok(self.at(key, |shard, place, now| match shard.read(place, now) {
             Some(Record::Claimed { claim: held, remaining })
                 if held.token == claim.token || (held == *lapsed && remaining.is_zero()) =>
             {
-                shard.put_claim(key, claim, now);
+                shard.put_claim(place, claim, now);
                 Acquisition::Acquired
             }
             None => {
-                shard.put_claim(key, claim, now);
+                shard.put_claim(place, claim, now);
                 Acquisition::Acquired
             }
             Some(record) => Acquisition::Existing(record),
@@ -229,29 +275,29 @@ impl Backend for MemoryBackend {
     }
 
     async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
-        Ok(self.at(key, |shard, now| {
-            if !shard.holds(key, claim.token) {
+        Ok(self.at(key, |shard, place, now| {
+            if !shard.holds(place, claim.token) {
                 return Fenced::Superseded;
             }
-            shard.put_claim(key, claim, now);
+            shard.put_claim(place, claim, now);
             Fenced::Applied
         }))
     }
 
     async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
-        Ok(self.at(key, |shard, now| match shard.entries.get(key) {
+        Ok(self.at(key, |shard, place, now| match shard.entries.get(place) {
             Some(Entry {
                 state: State::Completed { token, .. },
                 ..
             }) if *token == claim.token => Fenced::Applied,
-            _ if shard.holds(key, claim.token) => {
+            _ if shard.holds(place, claim.token) => {
                 let state = State::Completed {
                     token: claim.token,
                     fingerprint: claim.fingerprint,
                     completion: completion.clone(),
                 };
-                shard.put(key, state, now + claim.ttl);
-                shard.wake(key);
+                shard.put(place, state, now + claim.ttl);
+                shard.wake(place);
                 Fenced::Applied
             }
             _ => Fenced::Superseded,
@@ -259,12 +305,12 @@ impl Backend for MemoryBackend {
     }
 
     async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
-        Ok(self.at(key, |shard, _| {
-            if !shard.holds(key, claim.token) {
+        Ok(self.at(key, |shard, place, _| {
+            if !shard.holds(place, claim.token) {
                 return Fenced::Superseded;
             }
-            shard.remove(key);
-            shard.wake(key);
+            shard.remove(place);
+            shard.wake(place);
             Fenced::Applied
         }))
     }
@@ -274,15 +320,15 @@ impl Backend for MemoryBackend {
     }
 
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
-        let ended = self.at(key, |shard, _| {
-            let waiters = shard.waiters.entry(key.clone()).or_default();
+        let (ended, place) = self.at(key, |shard, place, _| {
+            let waiters = shard.waiters.entry(place.clone()).or_default();
             waiters.count += 1;
             // From here on it is told, though it is not awaited yet.
-            waiters.ended.clone().notified_owned()
+            (waiters.ended.clone().notified_owned(), place.clone())
         });
         let waiter = Waiter {
             backend: self.clone(),
-            key: key.clone(),
+            place,
         };
         Ok(Changed::new(async move {
             ended.await;
