@@ -4,6 +4,8 @@
 
 #![allow(clippy::expect_used, reason = "a measurement that cannot be taken is not reported")]
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::StatusCode;
@@ -19,14 +21,34 @@ pub fn bare() -> Router {
     Router::new().route("/orders", post(order))
 }
 
-/// The handler behind the attribute.
+/// The handler behind the attribute; and at `/slow` and `/slower` those that take their time and let duplicates wait.
 pub fn guarded(idempotency: Idempotency) -> Router {
-    Router::new().route("/orders", post(annotated)).layer(idempotency)
+    Router::new()
+        .route("/orders", post(annotated))
+        .route("/slow", post(slow))
+        .route("/slower", post(slower))
+        .layer(idempotency)
 }
 
 /// What is answered, and so stored: as many bytes as were sent, with a status and a media type of its own.
 async fn order(body: Bytes) -> impl IntoResponse {
     (StatusCode::CREATED, [(CONTENT_TYPE, "application/json")], body)
+}
+
+/// How long a request to `/slow` takes.
+pub const SLOW: Duration = Duration::from_millis(50);
+
+#[idempotent(ttl = "24h", scope = global, in_flight = "wait", wait = "60s")]
+async fn slow(body: Bytes) -> impl IntoResponse {
+    tokio::time::sleep(SLOW).await;
+    order(body).await
+}
+
+/// Long enough for thousands to come and wait.
+#[idempotent(ttl = "24h", scope = global, in_flight = "wait", wait = "60s")]
+async fn slower(body: Bytes) -> impl IntoResponse {
+    tokio::time::sleep(SLOW * 100).await;
+    order(body).await
 }
 
 #[idempotent(ttl = "24h", scope = global)]

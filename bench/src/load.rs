@@ -115,7 +115,9 @@ impl Load {
             connections.spawn(async move {
                 let mut connection = Connection::open(self.address, self.bytes).await;
                 for key in (number..count).step_by(usize::try_from(CONNECTIONS).unwrap_or(1)) {
-                    connection.exchange(&format!("{}-old-{key}", self.seed)).await;
+                    connection
+                        .exchange("/orders", &format!("{}-old-{key}", self.seed))
+                        .await;
                 }
             });
         }
@@ -134,7 +136,7 @@ impl Load {
                 Keys::Mixed => format!("{seed}-{connection}-{}", number / 2),
             };
             let sent = Instant::now();
-            http.exchange(&key).await;
+            http.exchange("/orders", &key).await;
             times.push(sent.elapsed());
             if Instant::now() >= until {
                 break;
@@ -145,14 +147,14 @@ impl Load {
 }
 
 /// A connection that is kept alive, with as little work as can be: the load must not be what is measured.
-struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     body: String,
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    async fn open(address: SocketAddr, bytes: usize) -> Self {
+    pub(crate) async fn open(address: SocketAddr, bytes: usize) -> Self {
         let stream = TcpStream::connect(address).await.expect("the server listens");
         stream.set_nodelay(true).expect("a socket");
         // A string in JSON, quotation marks included.
@@ -162,10 +164,10 @@ impl Connection {
     }
 
     /// Sends a request and reads its answer, which has to be a 201 of the same length.
-    async fn exchange(&mut self, key: &str) {
+    pub(crate) async fn exchange(&mut self, path: &str, key: &str) {
         let length = self.body.len();
         let request = format!(
-            "POST /orders HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\nidempotency-key: \
+            "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\nidempotency-key: \
              {key}\r\ncontent-length: {length}\r\n\r\n{}",
             self.body
         );

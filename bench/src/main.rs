@@ -9,6 +9,8 @@
     reason = "a measurement that cannot be taken is not reported"
 )]
 
+mod figures;
+mod growth;
 mod load;
 mod measure;
 mod plot;
@@ -18,7 +20,7 @@ mod serve;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: idem-bench [--quick]
+const USAGE: &str = "usage: idem-bench [--quick | --growth]
        idem-bench serve <variant> <redis url>
        idem-bench load <address> <keys> <bytes> <milliseconds> <seed>";
 
@@ -29,6 +31,7 @@ async fn main() -> ExitCode {
     match arguments[..] {
         [] => measure::all(measure::Effort::FULL).await,
         ["--quick"] => measure::all(measure::Effort::QUICK).await,
+        ["--growth"] => growth::all().await,
         ["serve", variant, redis] => serve::run(variant, redis).await,
         ["load", ref rest @ ..] => match load::Load::parse(rest) {
             Some(load) => load.run().await,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::figures::Figures;
 use crate::load::{Keys, Load, Outcome};
 use crate::processes::{Redis, Service, measure};
 use crate::report::{Cell, Report, Scenario};
@@ -27,22 +28,27 @@ impl Effort {
     };
     pub(crate) const QUICK: Self = Self {
         rounds: 3,
-        time: Duration::from_millis(1500),
+        time: Duration::from_millis(800),
         bytes: &[200],
     };
 }
 
 /// A service and the server behind it.
-struct Subject {
-    variant: &'static str,
-    service: Service,
-    redis: Redis,
+pub(crate) struct Subject {
+    pub(crate) variant: &'static str,
+    pub(crate) service: Service,
+    pub(crate) redis: Redis,
 }
 
 impl Subject {
-    async fn start(variant: &'static str) -> Self {
+    pub(crate) async fn start(variant: &'static str) -> Self {
+        Self::start_with(variant, None).await
+    }
+
+    /// On so many threads.
+    pub(crate) async fn start_with(variant: &'static str, threads: Option<u32>) -> Self {
         let redis = Redis::start().await;
-        let service = Service::start(variant, &redis.url).await;
+        let service = Service::start_with(variant, &redis.url, threads).await;
         Self {
             variant,
             service,
@@ -53,7 +59,7 @@ impl Subject {
 
 /// Takes every measurement, prints the table and writes the report.
 pub(crate) async fn all(effort: Effort) {
-    let mut report = Report::default();
+    let mut report = Report::new(Figures::take().await);
     let mut seed = 0;
     for &bytes in effort.bytes {
         for keys in Keys::ALL {
@@ -63,7 +69,14 @@ pub(crate) async fn all(effort: Effort) {
                     // A service of its own a round: nothing that one round leaves behind is in the next one.
                     let subject = Subject::start(variant).await;
                     seed += 1;
-                    let measured = once(&subject, keys, bytes, effort.time, seed).await;
+                    let load = Load {
+                        address: subject.service.address,
+                        keys,
+                        bytes,
+                        time: effort.time,
+                        seed,
+                    };
+                    let measured = once(&subject, load).await;
                     // The first round warms the machine up.
                     if round > 0 {
                         cells.entry(variant).or_default().add(measured);
@@ -83,16 +96,9 @@ pub(crate) async fn all(effort: Effort) {
 }
 
 /// One load on one service.
-async fn once(subject: &Subject, keys: Keys, bytes: usize, time: Duration, seed: u64) -> Measured {
-    subject.redis.forget().await;
+pub(crate) async fn once(subject: &Subject, load: Load) -> Measured {
+    let keys = load.keys;
     let before = subject.redis.usage().await;
-    let load = Load {
-        address: subject.service.address,
-        keys,
-        bytes,
-        time,
-        seed,
-    };
     let outcome = measure(&load).await;
     let after = subject.redis.usage().await;
     let speaks_to_redis = !["bare", "memory"].contains(&subject.variant);
@@ -100,7 +106,8 @@ async fn once(subject: &Subject, keys: Keys, bytes: usize, time: Duration, seed:
     Measured {
         outcome,
         processor: speaks_to_redis.then(|| (after.processor - before.processor) * 1e6 / requests),
-        record: (speaks_to_redis && keys == Keys::Unique).then(|| (after.memory - before.memory) / after.keys),
+        record: (speaks_to_redis && keys == Keys::Unique)
+            .then(|| (after.memory - before.memory) / (after.keys - before.keys)),
     }
 }
 

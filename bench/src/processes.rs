@@ -87,11 +87,28 @@ impl Redis {
         }
     }
 
-    /// Forgets all records.
-    pub(crate) async fn forget(&self) {
-        let mut flush = redis::cmd("FLUSHALL");
-        flush.arg("SYNC");
-        flush.exec_async(&mut self.connection().await).await.expect("FLUSHALL");
+    /// How many commands about records clients have sent.
+    ///
+    /// Redis counts what scripts call as well: a completion calls three.
+    pub(crate) async fn commands(&self) -> f64 {
+        let mut info = redis::cmd("INFO");
+        let info: InfoDict = info
+            .arg("commandstats")
+            .query_async(&mut self.connection().await)
+            .await
+            .expect("INFO");
+        let calls = |command: &str| {
+            let stats: Option<String> = info.get(&format!("cmdstat_{command}"));
+            let calls = stats
+                .as_deref()
+                .and_then(|stats| stats.strip_prefix("calls=")?.split(',').next()?.parse().ok());
+            calls.unwrap_or(0.0)
+        };
+        let all = ["set", "get", "pttl", "pexpire", "del", "publish", "evalsha"]
+            .into_iter()
+            .map(calls)
+            .sum::<f64>();
+        all - 3.0 * calls("evalsha")
     }
 }
 
@@ -103,8 +120,15 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) async fn start(variant: &str, redis: &str) -> Self {
+        Self::start_with(variant, redis, None).await
+    }
+
+    /// On so many threads; as many as the machine has where nothing is said.
+    pub(crate) async fn start_with(variant: &str, redis: &str, threads: Option<u32>) -> Self {
+        let threads = threads.map(|threads| ("TOKIO_WORKER_THREADS", threads.to_string()));
         let mut child = Command::new(std::env::current_exe().expect("this program"))
             .args(["serve", variant, redis])
+            .envs(threads)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::figures::Figures;
 use crate::measure::{Measured, VARIANTS};
 use crate::plot;
 
@@ -78,8 +79,11 @@ impl Series {
 }
 
 /// Every measurement of one run.
-#[derive(Debug, Default)]
-pub(crate) struct Report(Vec<(Scenario, BTreeMap<&'static str, Cell>)>);
+#[derive(Debug)]
+pub(crate) struct Report {
+    figures: Figures,
+    scenarios: Vec<(Scenario, BTreeMap<&'static str, Cell>)>,
+}
 
 /// A figure that has to be reached.
 struct Ratio {
@@ -89,17 +93,22 @@ struct Ratio {
 }
 
 impl Report {
+    pub(crate) fn new(figures: Figures) -> Self {
+        let scenarios = Vec::new();
+        Self { figures, scenarios }
+    }
+
     pub(crate) fn add(&mut self, scenario: Scenario, cells: BTreeMap<&'static str, Cell>) {
-        self.0.push((scenario, cells));
+        self.scenarios.push((scenario, cells));
     }
 
     pub(crate) fn scenarios(&self) -> impl Iterator<Item = (&Scenario, &BTreeMap<&'static str, Cell>)> {
-        self.0.iter().map(|(scenario, cells)| (scenario, cells))
+        self.scenarios.iter().map(|(scenario, cells)| (scenario, cells))
     }
 
     /// The cells of one kind of load with the smallest bodies.
     fn cell(&self, keys: &str, variant: &str) -> Option<&Cell> {
-        let (_, cells) = self.0.iter().find(|(scenario, _)| scenario.keys == keys)?;
+        let (_, cells) = self.scenarios.iter().find(|(scenario, _)| scenario.keys == keys)?;
         cells.get(variant)
     }
 
@@ -132,6 +141,8 @@ impl Report {
                 ">= 0.85",
                 rate("unique", "memory", "bare"),
             ),
+            ratio("Redis commands a first request", "exactly 2", self.figures.commands[0]),
+            ratio("Redis commands a replay", "exactly 1", self.figures.commands[1]),
             ratio(
                 "Redis server time a first request / floor's",
                 "<= 1.5",
@@ -141,6 +152,16 @@ impl Report {
                 "Redis memory a record with a 200-byte JSON answer",
                 "<= 565 B",
                 of("unique", "redis", memory),
+            ),
+            ratio(
+                "allocations of ours beyond bare, first request on memory",
+                "<= 20",
+                self.figures.allocations_beyond_bare(),
+            ),
+            ratio(
+                "waiter wake-up after completion, p50, other process, ms",
+                "<= 2",
+                self.figures.wake_up,
             ),
         ]
     }
@@ -156,7 +177,7 @@ impl Report {
             .scenarios()
             .map(|(scenario, cells)| (scenario.to_string(), serde_json::json!(cells)))
             .collect();
-        let report = serde_json::json!({ "ratios": ratios, "scenarios": scenarios });
+        let report = serde_json::json!({ "ratios": ratios, "figures": self.figures, "scenarios": scenarios });
         let folder = Path::new(FOLDER);
         fs::create_dir_all(folder).expect("target can be written to");
         fs::write(folder.join("report.json"), format!("{report:#}")).expect("target can be written to");
@@ -196,7 +217,7 @@ impl fmt::Display for Report {
         }
         writeln!(f)?;
         for Ratio { name, aim, value } in self.ratios() {
-            writeln!(f, "{name:<52}{value:>9.2}   {aim}")?;
+            writeln!(f, "{name:<58}{value:>9.2}   {aim}")?;
         }
         Ok(())
     }

@@ -81,7 +81,16 @@ pub(crate) fn test() -> Result<(), String> {
 
 /// The comparison, where speed is the point.
 pub(crate) fn bench(options: &[&str]) -> Result<(), String> {
-    let bench = ["run", "--release", "--package", "idem-bench", "--"];
+    cargo(&["build", "--release", "--package", "idem-bench", "--bins"], &[])?;
+    let bench = [
+        "run",
+        "--release",
+        "--package",
+        "idem-bench",
+        "--bin",
+        "idem-bench",
+        "--",
+    ];
     cargo(&[&bench[..], options].concat(), &[])
 }
 

@@ -4,6 +4,7 @@
 //! cargo, so that it runs on a fresh clone.
 
 mod commands;
+mod instructions;
 mod lab;
 mod macro_cost;
 mod mutants;
@@ -19,6 +20,8 @@ commands:
   test    setup, then every test of the workspace, documentation included
   lab     --seconds <number> [--seed <number>]: the fault lab for so long, and a table of what came of it
   bench   [--quick]: idem beside a bare handler and two hand-written schemes, in one run
+          --growth: with more records, waiters and threads
+  instructions [--bless]: those of one request, by callgrind, against bench/instructions.tsv; needs valgrind
   mutants [file]...: changes the HTTP crate, or the files of it, and lists what no test notices; needs cargo-mutants
   macro-cost  what the attribute costs in compile time and machine code, as a table";
 
@@ -38,7 +41,9 @@ fn main() -> ExitCode {
             servers::setup().and_then(|()| lab::run(options))
         }
         ["bench"] => servers::setup().and_then(|()| commands::bench(&[])),
-        ["bench", "--quick"] => servers::setup().and_then(|()| commands::bench(&["--quick"])),
+        ["bench", option @ ("--quick" | "--growth")] => servers::setup().and_then(|()| commands::bench(&[option])),
+        ["instructions"] => instructions::measure(false),
+        ["instructions", "--bless"] => instructions::measure(true),
         ["mutants", ref files @ ..] => servers::setup().and_then(|()| mutants::run(files)),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
