@@ -104,7 +104,7 @@ impl Encoded {
     fn of(value: &(impl Display + ?Sized), part: Part) -> Self {
         let mut text = String::new();
         let error = escape(value, part, &mut text).err();
-        let text = text.into();
+        let text = Cow::Owned(text);
         Self { text, error }
     }
 
@@ -119,15 +119,12 @@ impl Encoded {
             error = error.or(part.error);
         }
         text.push(')');
-        let text = text.into();
+        let text = Cow::Owned(text);
         Self { text, error }
     }
 
     fn text(&self) -> Result<&str, KeyError> {
-        match &self.error {
-            None => Ok(&self.text),
-            Some(error) => Err(error.clone()),
-        }
+        self.error.clone().map_or(Ok(&*self.text), Err)
     }
 }
 
@@ -297,34 +294,17 @@ impl fmt::Write for Escaper<'_> {
         if self.len > self.limit {
             return Err(fmt::Error);
         }
-        let mut rest = text;
-        while let Some(at) = rest.bytes().position(|byte| !is_plain(byte)) {
-            let (plain, after) = rest.split_at(at);
-            self.out.push_str(plain);
-            // All bytes of one character, for only ASCII can be plain.
-            let escaped = after.chars().next().map_or(0, char::len_utf8);
-            let (escaped, after) = after.split_at(escaped);
-            escaped.bytes().for_each(|byte| self.escape(byte));
-            rest = after;
+        self.out.reserve(text.len());
+        for &byte in text.as_bytes() {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
+                    self.out.push(char::from(byte));
+                }
+                other => write!(self.out, "%{other:02X}")?,
+            }
         }
-        self.out.push_str(rest);
         Ok(())
     }
-}
-
-impl Escaper<'_> {
-    fn escape(&mut self, byte: u8) {
-        const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-        self.out.push('%');
-        for digit in [byte >> 4, byte & 0x0F] {
-            self.out.push(char::from(DIGITS[usize::from(digit)]));
-        }
-    }
-}
-
-/// Whether a byte stands for itself.
-fn is_plain(byte: u8) -> bool {
-    matches!(byte, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/')
 }
 
 #[cfg(test)]
