@@ -17,6 +17,8 @@ mod problem;
 mod run;
 mod settings;
 mod stored;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "postgres")]
 mod transaction;
 

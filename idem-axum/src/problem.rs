@@ -228,6 +228,10 @@ impl IntoResponse for ProblemDetails {
     }
 }
 
+/// In the extensions of the 202 that tells a duplicate that the first one is on its way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Accepted;
+
 /// The 202 that tells a duplicate that the first one is on its way.
 pub(crate) fn accepted() -> Response {
     let mut response = Response::new(Body::empty());
@@ -235,6 +239,7 @@ pub(crate) fn accepted() -> Response {
     response
         .headers_mut()
         .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response.extensions_mut().insert(Accepted);
     response
 }
 

@@ -35,7 +35,7 @@ const TOLD: u8 = 1;
 pub(crate) fn encode_head(parts: &Parts, unstored: &[HeaderName], body_len: usize) -> Option<Vec<u8>> {
     let lists = parts.headers.contains_key(CONNECTION);
     let is_listed = |name: &HeaderName| lists && names(&parts.headers, name);
-    let is_stored = |name: &HeaderName| is_kept(name) && !is_listed(name) && !unstored.contains(name);
+    let is_stored = |name: &HeaderName| is_of_the_answer(name) && !is_listed(name) && !unstored.contains(name);
     let len = |(name, value): (&HeaderName, &HeaderValue)| 1 + name.as_str().len() + 4 + value.len();
     let mut payload = Vec::with_capacity(6 + parts.headers.iter().map(len).sum::<usize>() + body_len);
     payload.extend_from_slice(&[VERSION, TOLD]);
@@ -60,8 +60,14 @@ pub(crate) fn mark_length_not_told(payload: &mut [u8]) {
     }
 }
 
-/// Whether a header belongs to the answer, and not to the connection or the moment it was sent in.
-fn is_kept(name: &HeaderName) -> bool {
+/// Whether a header among `headers` belongs to the answer, and not to the connection or the moment it was sent in.
+#[cfg(feature = "testing")]
+pub(crate) fn is_kept(name: &HeaderName, headers: &HeaderMap) -> bool {
+    is_of_the_answer(name) && !names(headers, name)
+}
+
+/// The same, but for what a `Connection` header lists.
+fn is_of_the_answer(name: &HeaderName) -> bool {
     const LEFT_OUT: [HeaderName; 6] = [CONNECTION, DATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
     let hop_by_hop = || matches!(name.as_str(), "keep-alive" | "proxy-connection");
     !LEFT_OUT.contains(name) && !hop_by_hop()

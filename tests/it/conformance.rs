@@ -14,6 +14,11 @@ mod memory {
     idem_core::conformance!(async { idem_core::MemoryBackend::new() });
 }
 
+/// One that was told nothing.
+mod scripted {
+    idem_core::conformance!(async { idem_axum::testing::ScriptedBackend::new(idem_core::MemoryBackend::new()) });
+}
+
 mod redis {
     idem_core::conformance!(super::OnRedis::start());
 }

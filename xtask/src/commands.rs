@@ -21,7 +21,7 @@ pub(crate) fn lint() -> Result<(), String> {
         &[],
     )?;
     // Each feature of what users add has to compile alone.
-    for features in ["", "macros", "postgres", "redis", "redis-rustls"] {
+    for features in ["", "macros", "postgres", "redis", "redis-rustls", "testing"] {
         let arguments = [
             "clippy",
             "--package",
