@@ -3,6 +3,9 @@
 //! Owns which path leads where and that the idempotency layer is over all of them. What the handlers do is in
 //! [`orders`].
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 

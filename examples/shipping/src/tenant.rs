@@ -74,7 +74,7 @@ impl Tokens {
         Ok(Self(tokens))
     }
 
-    fn tenant(&self, token: &str) -> Option<&Tenant> {
+    pub(crate) fn tenant(&self, token: &str) -> Option<&Tenant> {
         self.0.get(token)
     }
 }
