@@ -10,6 +10,8 @@ mod identity;
 mod key;
 mod layer;
 mod observe;
+#[cfg(feature = "utoipa")]
+pub mod openapi;
 mod operation;
 mod pieces;
 mod policy;
@@ -46,6 +48,8 @@ pub mod __private {
         EngineSource, FromArgument, FromLayer, FromLayerByHeader, GivesEngine, Guard, Guarded, ViaGuard,
     };
     pub use crate::identity::{Comparable, Identity, Keying, Scoping, SerdeForm, fingerprint, key, scope};
+    #[cfg(feature = "utoipa")]
+    pub use crate::openapi::mark::Mark;
     pub use crate::operation::Operation;
     pub use crate::run::{Answer, into_response, never, run};
 }

@@ -29,13 +29,13 @@ use idem_core::AfterCrash;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    header: Option<&'static str>,
-    required: Option<bool>,
+    pub(crate) header: Option<&'static str>,
+    pub(crate) required: Option<bool>,
     lease: Option<Duration>,
-    in_flight: Option<InFlight>,
+    pub(crate) in_flight: Option<InFlight>,
     wait: Option<Duration>,
-    after_crash: Option<AfterCrash>,
-    store: Option<StoredAnswers>,
+    pub(crate) after_crash: Option<AfterCrash>,
+    pub(crate) store: Option<StoredAnswers>,
     fingerprint: Option<Compared>,
     on_outage: Option<OnOutage>,
     max_response: Option<usize>,

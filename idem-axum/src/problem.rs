@@ -49,6 +49,19 @@ pub enum IdempotencyProblem {
 }
 
 impl IdempotencyProblem {
+    /// Each of them.
+    #[cfg(any(feature = "testing", feature = "utoipa"))]
+    pub(crate) const ALL: [Self; 8] = [
+        Self::KeyMissing,
+        Self::KeyInvalid,
+        Self::KeyReused,
+        Self::InFlight,
+        Self::OutcomeUnknown,
+        Self::ResponseNotStored,
+        Self::BackendUnavailable,
+        Self::NotConfigured,
+    ];
+
     /// The stable word for the case, as in the member `code`.
     ///
     /// ```
@@ -117,7 +130,7 @@ impl IdempotencyProblem {
     }
 
     /// Seconds. A first answer is usually on its way, and an outage short, so the shortest the header can say.
-    const fn retry_after(self) -> Option<HeaderValue> {
+    pub(crate) const fn retry_after(self) -> Option<HeaderValue> {
         match self {
             Self::InFlight | Self::BackendUnavailable => Some(HeaderValue::from_static("1")),
             _ => None,
@@ -193,6 +206,17 @@ impl ProblemDetails {
         response
     }
 
+    /// What its response says in its body.
+    pub(crate) fn body(&self) -> serde_json::Value {
+        serde_json::json!({
+            "type": self.documentation.as_deref().unwrap_or("about:blank"),
+            "title": self.title,
+            "status": self.problem.status().as_u16(),
+            "detail": self.detail,
+            "code": self.problem.code(),
+        })
+    }
+
     /// What its response says outside its body.
     fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -213,18 +237,7 @@ impl ProblemDetails {
 
 impl IntoResponse for ProblemDetails {
     fn into_response(self) -> Response {
-        self.shaped_by(|details| {
-            json(
-                details.problem.status(),
-                &serde_json::json!({
-                    "type": details.documentation.as_deref().unwrap_or("about:blank"),
-                    "title": details.title,
-                    "status": details.problem.status().as_u16(),
-                    "detail": details.detail,
-                    "code": details.problem.code(),
-                }),
-            )
-        })
+        self.shaped_by(|details| json(details.problem.status(), &details.body()))
     }
 }
 

@@ -7,6 +7,7 @@ use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned as _;
 use syn::{Attribute, Expr, Ident, PatType, Result, Signature, Type, parse_quote};
 
+use crate::described::described;
 use crate::handler::{self, Handler};
 use crate::identity::{Values, by_reference, compared, identity, mentioned};
 use crate::operation::operation;
@@ -99,6 +100,7 @@ fn expand(options: &Options, handler: Handler) -> TokenStream {
     let guard = Ident::new(GUARD, Span::mixed_site());
     let engine = engine(options, &values, &guard);
     let operation = operation(options, root);
+    let attributes = described(attributes, options, &operation, root);
     let identity = identity(options, &values);
     let bindings = bindings(options, &arguments, &names);
     let Returned { ty, constraint } = returned(&signature);

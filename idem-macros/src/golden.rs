@@ -17,6 +17,9 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("expansions")
 }
 
+/// The one that shows what the feature `utoipa` adds.
+const DESCRIBED: &str = "described";
+
 /// Each file with its name and its text.
 fn files() -> Vec<(String, String)> {
     let files = fs::read_dir(folder()).expect("the folder of expansions");
@@ -26,6 +29,7 @@ fn files() -> Vec<(String, String)> {
             let name = path.file_stem().expect("a name").display().to_string();
             (name, fs::read_to_string(path).expect("a text"))
         })
+        .filter(|(name, _)| cfg!(feature = "utoipa") || name != DESCRIBED)
         .collect();
     files.sort();
     files

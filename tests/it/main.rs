@@ -27,6 +27,7 @@ mod leases;
 mod logs;
 mod methods;
 mod mismatches;
+mod openapi;
 mod options;
 mod outages;
 mod outer_layers;

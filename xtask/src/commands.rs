@@ -21,7 +21,7 @@ pub(crate) fn lint() -> Result<(), String> {
         &[],
     )?;
     // Each feature of what users add has to compile alone.
-    for features in ["", "macros", "postgres", "redis", "redis-rustls", "testing"] {
+    for features in ["", "macros", "postgres", "redis", "redis-rustls", "testing", "utoipa"] {
         let arguments = [
             "clippy",
             "--package",

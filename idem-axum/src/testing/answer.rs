@@ -17,17 +17,6 @@ pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-repl
 /// Marks answers that could not be recorded.
 const STORED: HeaderName = HeaderName::from_static("idempotency-stored");
 
-const PROBLEMS: [IdempotencyProblem; 8] = [
-    IdempotencyProblem::KeyMissing,
-    IdempotencyProblem::KeyInvalid,
-    IdempotencyProblem::KeyReused,
-    IdempotencyProblem::InFlight,
-    IdempotencyProblem::OutcomeUnknown,
-    IdempotencyProblem::ResponseNotStored,
-    IdempotencyProblem::BackendUnavailable,
-    IdempotencyProblem::NotConfigured,
-];
-
 /// A whole answer.
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
@@ -82,7 +71,7 @@ impl Answer {
         let is_problem_json = || self.says(&CONTENT_TYPE, "application/problem+json");
         extension.or_else(|| {
             let code = is_problem_json().then(|| self.member("code"))??;
-            let mut problems = PROBLEMS.into_iter();
+            let mut problems = IdempotencyProblem::ALL.into_iter();
             problems.find(|problem| problem.code() == code && problem.status() == self.head.status)
         })
     }
