@@ -5,7 +5,7 @@
 //!
 //! # One line
 //!
-//! [`Idempotency`](crate::Idempotency) is a [`Modify`] of utoipa's, so the layer that an application has describes its
+//! [`Idempotency`] is a [`Modify`] of utoipa's, so the layer that an application has describes its
 //! handlers, with the defaults and the documentation page that were set on it:
 //!
 //! ```
@@ -57,7 +57,7 @@
 //!
 //! An answer that the handler describes itself keeps what it says; ours is added as another content type. Of problems in
 //! a format of the application's own
-//! ([`with_problem_response`](crate::Idempotency::with_problem_response)) there is no schema to show.
+//! ([`with_problem_response`](Idempotency::with_problem_response)) there is no schema to show.
 
 mod answers;
 pub(crate) mod mark;

@@ -111,22 +111,22 @@ impl<B: Backend> ScriptedBackend<B> {
         self.0.script.calls(call)
     }
 
-    /// Plays a call by the script: `effect` is what it does behind this backend.
+    /// Plays a call by the script: `effect` is what it does behind this backend. One that is about no record has no key.
     async fn play<T>(
         &self,
         call: BackendCall,
-        key: &RecordKey,
+        key: Option<&RecordKey>,
         effect: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, BackendError> {
         let scripted = |kind| BackendError::new(kind, "a test wants it so");
         let fault = self.0.script.begin(call).await;
-        match fault {
-            Some(Fault::Error(kind)) => return Err(scripted(kind)),
-            Some(Fault::LostClaim) => {
+        match (fault, key) {
+            (Some(Fault::Error(kind)), _) => return Err(scripted(kind)),
+            (Some(Fault::LostClaim), Some(key)) => {
                 self.lose(key).await?;
             }
-            Some(Fault::Superseded) => self.supersede(key).await?,
-            Some(Fault::LostAnswer) | None => {}
+            (Some(Fault::Superseded), Some(key)) => self.supersede(key).await?,
+            (Some(Fault::LostAnswer | Fault::LostClaim | Fault::Superseded) | None, _) => {}
         }
         let answer = effect.await?;
         match fault {
@@ -184,7 +184,7 @@ impl<B: Backend> Backend for ScriptedBackend<B> {
             self.acquired(key, claim, &acquisition);
             Ok(acquisition)
         };
-        self.play(BackendCall::Claim, key, effect).await
+        self.play(BackendCall::Claim, Some(key), effect).await
     }
 
     async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
@@ -193,11 +193,12 @@ impl<B: Backend> Backend for ScriptedBackend<B> {
             self.acquired(key, claim, &acquisition);
             Ok(acquisition)
         };
-        self.play(BackendCall::TakeOver, key, effect).await
+        self.play(BackendCall::TakeOver, Some(key), effect).await
     }
 
     async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
-        self.play(BackendCall::Renew, key, self.0.inner.renew(key, claim)).await
+        self.play(BackendCall::Renew, Some(key), self.0.inner.renew(key, claim))
+            .await
     }
 
     async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
@@ -206,7 +207,7 @@ impl<B: Backend> Backend for ScriptedBackend<B> {
             self.ended(key, fenced);
             Ok(fenced)
         };
-        self.play(BackendCall::Complete, key, effect).await
+        self.play(BackendCall::Complete, Some(key), effect).await
     }
 
     async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
@@ -215,10 +216,11 @@ impl<B: Backend> Backend for ScriptedBackend<B> {
             self.ended(key, fenced);
             Ok(fenced)
         };
-        self.play(BackendCall::Release, key, effect).await
+        self.play(BackendCall::Release, Some(key), effect).await
     }
 
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
-        self.play(BackendCall::Changed, key, self.0.inner.changed(key)).await
+        self.play(BackendCall::Changed, Some(key), self.0.inner.changed(key))
+            .await
     }
 }
