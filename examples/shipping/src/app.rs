@@ -9,13 +9,13 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::routing::{get, post};
+use axum::{Json, Router};
 use idem_axum::Idempotency;
 
 use crate::db::Db;
-use crate::orders;
 use crate::tenant::Tokens;
+use crate::{document, orders};
 
 /// What every handler can reach.
 #[derive(Clone)]
@@ -26,7 +26,9 @@ pub(crate) struct App {
 }
 
 pub(crate) fn router(app: App, idempotency: Idempotency) -> Router {
+    let document = Json(document::of(&idempotency));
     Router::new()
+        .route("/openapi.json", get(async || document))
         .route("/shipping/order", post(orders::place_order))
         .route("/naive/shipping/order", post(orders::place_order_naively))
         .route("/shipping/orders", get(orders::list_orders))

@@ -8,6 +8,8 @@ use axum::Json;
 use axum::http::header::WWW_AUTHENTICATE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +23,12 @@ pub(crate) enum ApiError {
     /// The database failed. The answer is 500, which is not stored, so a retry runs again.
     #[error("the order could not be handled; try again")]
     Database(#[from] sqlx::Error),
+}
+
+/// What a client is told of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ErrorBody {
+    error: String,
 }
 
 impl ApiError {
@@ -38,7 +46,9 @@ impl IntoResponse for ApiError {
         if let Self::Database(cause) = &self {
             tracing::error!(error = cause as &dyn Error, "the database failed");
         }
-        let body = Json(serde_json::json!({ "error": self.to_string() }));
+        let body = Json(ErrorBody {
+            error: self.to_string(),
+        });
         let mut response = (self.status(), body).into_response();
         if matches!(self, Self::Unauthorized) {
             let challenge = HeaderValue::from_static("Bearer");

@@ -7,6 +7,7 @@ mod app;
 mod config;
 mod db;
 mod demo;
+mod document;
 mod error;
 mod orders;
 mod serve;

@@ -8,13 +8,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use idem_axum::idempotent;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorBody};
 use crate::tenant::Tenant;
 
 /// What a client sends.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct NewOrder {
     pub(crate) order_id: String,
     pub(crate) vendor: String,
@@ -22,7 +23,7 @@ pub(crate) struct NewOrder {
 }
 
 /// What it gets for it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Receipt {
     ok: bool,
     shipping_id: i64,
@@ -39,9 +40,21 @@ pub(crate) struct Order {
     created_at: String,
 }
 
+/// Ships an order.
 // Whoever sends an order again while it is placed wants its receipt, which is seconds away, and not a refusal. The wait is
 // longer than a lease: where the process of the first one dies, the one that waits is still there to run in its place.
 #[idempotent(ttl = "24h", scope = "tenant", in_flight = "wait", wait = "45s")]
+#[utoipa::path(
+    post,
+    path = "/shipping/order",
+    request_body = NewOrder,
+    security(("token" = [])),
+    responses(
+        (status = 201, description = "It is on its way.", body = Receipt),
+        (status = 401, description = "A known bearer token is needed.", body = ErrorBody),
+        (status = 422, description = "A field cannot be taken as it is.", body = ErrorBody),
+    )
+)]
 pub(crate) async fn place_order(
     State(app): State<App>,
     tenant: Tenant,

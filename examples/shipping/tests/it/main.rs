@@ -12,6 +12,7 @@
 mod client;
 mod configuration;
 mod demo;
+mod document;
 mod duplicates;
 mod orders;
 mod process;
