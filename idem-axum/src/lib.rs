@@ -1,4 +1,4 @@
-#![doc = include_str!("../README.md")]
+#![doc = include_str!("tutorial.md")]
 
 mod answer;
 mod execution;
@@ -6,6 +6,9 @@ mod fingerprint;
 #[cfg(fuzzing)]
 mod fuzz;
 mod guarded;
+// Nothing but documentation, so nothing of it is compiled into a service.
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod identity;
 mod key;
 mod layer;

@@ -20,6 +20,10 @@ mod process;
 mod proxy;
 mod redis_cluster;
 mod redis_server;
+/// The repository's own page, so that its code is compiled. No crate that is published has it.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}
 mod sentinels;
 mod service;
 
