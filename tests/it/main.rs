@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod broken_backends;
+mod client_examples;
 mod cluster;
 mod conformance;
 mod contract;

