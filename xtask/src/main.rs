@@ -6,8 +6,11 @@
 mod commands;
 mod instructions;
 mod lab;
+mod links;
 mod macro_cost;
 mod mutants;
+mod newcomer;
+mod pages;
 mod servers;
 
 use std::process::ExitCode;
@@ -15,9 +18,10 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask <command>
 
 commands:
-  setup   finds the servers that tests start, or installs them by the system's package manager
-  lint    formatting, clippy and documentation, with warnings denied
-  test    setup, then every test of the workspace, documentation included
+  setup   finds what tests start, or installs it by the system's package manager
+  lint    formatting, clippy, documentation and the links in it, with warnings denied
+  test    setup, then every test of the workspace, documentation included, then newcomer
+  newcomer  runs the commands of the README and the tutorial on a clean checkout of HEAD, as a new user does
   lab     --seconds <number> [--seed <number>]: the fault lab for so long, and a table of what came of it
   bench   [--quick]: idem beside a bare handler and two hand-written schemes, in one run
           --growth: with more records, waiters and threads
@@ -30,8 +34,11 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let done = match arguments[..] {
         ["setup"] => servers::setup(),
-        ["lint"] => commands::lint(),
-        ["test"] => servers::setup().and_then(|()| commands::test()),
+        ["lint"] => links::check().and_then(|()| commands::lint()),
+        ["test"] => servers::setup()
+            .and_then(|()| commands::test())
+            .and_then(|()| newcomer::walk()),
+        ["newcomer"] => servers::setup().and_then(|()| newcomer::walk()),
         ["macro-cost"] => macro_cost::measure(),
         ["lab", ref options @ ..] => {
             let Some(options) = lab::Options::parse(options) else {
