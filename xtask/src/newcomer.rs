@@ -3,6 +3,7 @@
 //! Owns which pages those are, where each one begins, and what stands in for what a machine may not have: a port that is
 //! taken, a package that is not published. What a page shows below a command has to be printed, in that order.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -17,9 +18,9 @@ const LISTENING: &str = "listening on http://";
 
 /// Walks through every page that a new user follows.
 pub(crate) fn walk() -> Result<(), String> {
-    let folder = Folder::new()?;
-    let checkout = folder.0.join("idem");
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let folder = Folder::of(&workspace)?;
+    let checkout = folder.0.join("idem");
     // What is not committed is not what somebody else gets.
     run(Command::new("git")
         .args(["clone", "--quiet"])
@@ -93,8 +94,15 @@ impl Drop for Service {
 struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Result<Self, String> {
-        let path = env::temp_dir().join(format!("idem-newcomer-{}", std::process::id()));
+    /// The same each time, so that what is compiled there takes the place of what was before.
+    fn of(workspace: &Path) -> Result<Self, String> {
+        let mut hasher = DefaultHasher::new();
+        workspace.hash(&mut hasher);
+        let path = env::temp_dir().join(format!("idem-newcomer-{:016x}", hasher.finish()));
+        if path.exists() {
+            // Of a walk that was killed.
+            fs::remove_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
         fs::create_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(Self(path))
     }
