@@ -114,7 +114,7 @@ async fn request(app: &Router, method: &str, path: &str, key: Option<&str>, body
 }
 
 /// What is recorded of one figure, by its labels.
-fn figure(recorder: &PrometheusRecorder, name: &str) -> BTreeMap<String, f64> {
+fn figure(recorder: &PrometheusRecorder, name: &str) -> BTreeMap<String, u64> {
     let text = recorder.handle().render();
     let figures = text.lines().filter_map(|line| {
         let (series, value) = line.rsplit_once(' ')?;
@@ -129,12 +129,12 @@ fn figure(recorder: &PrometheusRecorder, name: &str) -> BTreeMap<String, f64> {
 }
 
 /// How many requests each operation had, by outcome.
-fn requests(recorder: &PrometheusRecorder) -> BTreeMap<String, f64> {
+fn requests(recorder: &PrometheusRecorder) -> BTreeMap<String, u64> {
     figure(recorder, "idem_requests_total")
 }
 
-fn expected(counts: &[(&str, &str, f64)]) -> BTreeMap<String, f64> {
-    let labels = |(operation, outcome, count): &(&str, &str, f64)| {
+fn expected(counts: &[(&str, &str, u64)]) -> BTreeMap<String, u64> {
+    let labels = |(operation, outcome, count): &(&str, &str, u64)| {
         (format!("operation=\"{operation}\",outcome=\"{outcome}\""), *count)
     };
     counts.iter().map(labels).collect()
@@ -200,34 +200,34 @@ async fn every_request_is_counted_once_by_what_it_came_to() {
     request(&app, "INVENTED", "/nowhere", Some("k"), "201").await;
     idempotency.drain().await;
     let expected = expected(&[
-        ("rejects", "executed", 2.0),
-        ("rejects", "replayed", 2.0),
-        ("rejects", "mismatch", 1.0),
-        ("rejects", "key_missing", 1.0),
-        ("rejects", "key_invalid", 1.0),
-        ("rejects", "released", 2.0),
-        ("rejects", "panicked", 1.0),
-        ("rejects", "not_stored", 1.0),
-        ("rejects", "response_not_stored", 1.0),
-        ("rejects", "in_flight", 1.0),
-        ("waits", "executed", 1.0),
-        ("waits", "abandoned", 1.0),
-        ("waits", "waited", 1.0),
-        ("accepts", "executed", 1.0),
-        ("accepts", "accepted", 1.0),
-        ("reruns", "took_over", 1.0),
-        ("refuses", "outcome_unknown", 1.0),
-        ("PUT /optional/{id}", "unprotected", 2.0),
-        ("PUT /optional/{id}", "not_configured", 1.0),
-        ("other unmatched", "executed", 1.0),
+        ("rejects", "executed", 2),
+        ("rejects", "replayed", 2),
+        ("rejects", "mismatch", 1),
+        ("rejects", "key_missing", 1),
+        ("rejects", "key_invalid", 1),
+        ("rejects", "released", 2),
+        ("rejects", "panicked", 1),
+        ("rejects", "not_stored", 1),
+        ("rejects", "response_not_stored", 1),
+        ("rejects", "in_flight", 1),
+        ("waits", "executed", 1),
+        ("waits", "abandoned", 1),
+        ("waits", "waited", 1),
+        ("accepts", "executed", 1),
+        ("accepts", "accepted", 1),
+        ("reruns", "took_over", 1),
+        ("refuses", "outcome_unknown", 1),
+        ("PUT /optional/{id}", "unprotected", 2),
+        ("PUT /optional/{id}", "not_configured", 1),
+        ("other unmatched", "executed", 1),
     ]);
     assert_eq!(requests(&recorder), expected);
-    assert_eq!(figure(&recorder, "idem_takeovers_total")[""], 1.0);
-    assert_eq!(figure(&recorder, "idem_wait_duration_seconds_count")[""], 2.0);
+    assert_eq!(figure(&recorder, "idem_takeovers_total")[""], 1);
+    assert_eq!(figure(&recorder, "idem_wait_duration_seconds_count")[""], 2);
     // Five answers were kept, and one on which a dead claim stood before.
-    assert_eq!(figure(&recorder, "idem_record_bytes_count")[""], 6.0);
+    assert_eq!(figure(&recorder, "idem_record_bytes_count")[""], 6);
     for gauge in ["idem_waiters", "idem_handlers_in_flight"] {
-        assert_eq!(figure(&recorder, gauge)[""], 0.0, "{gauge}");
+        assert_eq!(figure(&recorder, gauge)[""], 0, "{gauge}");
     }
     let text = recorder.handle().render();
     let said = |word| {
@@ -235,9 +235,9 @@ async fn every_request_is_counted_once_by_what_it_came_to() {
             .filter_map(move |line| line.strip_prefix(word)?.split(' ').next())
     };
     let described: Vec<_> = said("# HELP ").collect();
-    let recorded: Vec<_> = said("# TYPE ").collect();
-    assert_eq!(described, recorded, "{text}");
-    assert_eq!(recorded.len(), 7, "all but renewals and errors: {recorded:?}");
+    let shown: Vec<_> = said("# TYPE ").collect();
+    assert_eq!(described, shown, "{text}");
+    assert_eq!(shown.len(), 7, "all but renewals and errors: {shown:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -252,17 +252,14 @@ async fn what_goes_on_is_counted_while_it_does() {
     });
     let waiting = tokio::spawn(async move { send(&app, "/waits", Some("k"), "sleep").await });
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(figure(&recorder, "idem_handlers_in_flight")[""], 1.0);
-    assert_eq!(figure(&recorder, "idem_waiters")[""], 1.0);
+    assert_eq!(figure(&recorder, "idem_handlers_in_flight")[""], 1);
+    assert_eq!(figure(&recorder, "idem_waiters")[""], 1);
     assert_eq!(waiting.await.expect("no panic").status(), StatusCode::CONFLICT);
     assert_eq!(request.await.expect("no panic").status(), StatusCode::CREATED);
-    assert_eq!(figure(&recorder, "idem_handlers_in_flight")[""], 0.0);
-    assert_eq!(figure(&recorder, "idem_waiters")[""], 0.0);
+    assert_eq!(figure(&recorder, "idem_handlers_in_flight")[""], 0);
+    assert_eq!(figure(&recorder, "idem_waiters")[""], 0);
     // Of 25 seconds, with a lease of 30 that is renewed at a third of it.
-    assert_eq!(
-        figure(&recorder, "idem_lease_renewals_total")[r#"result="renewed""#],
-        2.0
-    );
+    assert_eq!(figure(&recorder, "idem_lease_renewals_total")[r#"result="renewed""#], 2);
 }
 
 #[tokio::test]
@@ -283,10 +280,10 @@ async fn what_a_backend_does_not_do_is_counted_by_call_and_kind() {
         let error = idempotency.check().await.expect_err("the server has gone");
         assert!(error.is_transient(), "{error}");
         let expected = expected(&[
-            ("rejects", "superseded", 1.0),
-            ("rejects", "executed", 1.0),
-            ("rejects", "not_recorded", 1.0),
-            ("rejects", "backend_unavailable", 1.0),
+            ("rejects", "superseded", 1),
+            ("rejects", "executed", 1),
+            ("rejects", "not_recorded", 1),
+            ("rejects", "backend_unavailable", 1),
         ]);
         assert_eq!(requests(&recorder), expected);
         let errors = figure(&recorder, "idem_backend_errors_total");
@@ -294,11 +291,11 @@ async fn what_a_backend_does_not_do_is_counted_by_call_and_kind() {
             let count = errors
                 .iter()
                 .filter(|(labels, _)| labels.contains(&format!("call=\"{call}\"")));
-            assert!(count.map(|(_, count)| count).sum::<f64>() >= 1.0, "{call}: {errors:?}");
+            assert!(count.map(|(_, count)| count).sum::<u64>() >= 1, "{call}: {errors:?}");
         }
         let timed = figure(&recorder, "idem_backend_duration_seconds_count");
-        assert_eq!(timed[r#"call="claim""#], 4.0);
-        assert_eq!(timed[r#"call="check""#], 2.0);
+        assert_eq!(timed[r#"call="claim""#], 4);
+        assert_eq!(timed[r#"call="check""#], 2);
     })
     .await;
 }
@@ -322,5 +319,5 @@ async fn a_key_is_a_label_where_that_is_asked_for_and_nowhere_else() {
         format!("{plain},key=\"be2974546978e373\""),
         format!("{plain},key=\"key-1\""),
     ];
-    assert_eq!(requests(&recorder), BTreeMap::from(keys.map(|key| (key, 1.0))));
+    assert_eq!(requests(&recorder), BTreeMap::from(keys.map(|key| (key, 1))));
 }

@@ -25,6 +25,8 @@ pub enum BackendCall {
     Release,
     /// Listens for the end of a claim, where duplicates wait.
     Changed,
+    /// Asks whether claims would be accepted; it is about no record, so that only errors and stalls mean something to it.
+    Check,
 }
 
 /// What happens to a call.

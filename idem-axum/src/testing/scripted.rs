@@ -223,4 +223,8 @@ impl<B: Backend> Backend for ScriptedBackend<B> {
         self.play(BackendCall::Changed, Some(key), self.0.inner.changed(key))
             .await
     }
+
+    async fn check(&self) -> Result<(), BackendError> {
+        self.play(BackendCall::Check, None, self.0.inner.check()).await
+    }
 }
