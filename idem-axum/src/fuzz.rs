@@ -1,14 +1,15 @@
-//! What fuzz targets reach of the inside: what reads bytes that somebody else wrote.
+//! What fuzz targets and micro benchmarks reach of the inside: what reads bytes that somebody else wrote.
 
 use std::borrow::Cow;
 
-use axum::http::HeaderValue;
+use axum::http::{HeaderValue, Method, Uri};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
+use idem_core::Fingerprint;
 
-use crate::{key, stored};
+use crate::{fingerprint, key, stored};
 
 /// The key in a header line.
 #[must_use]
@@ -16,6 +17,12 @@ pub fn key(line: &[u8], strict: bool) -> Option<String> {
     let line = HeaderValue::from_bytes(line).ok()?;
     let key = key::from_lines([Some(&line), None], strict).ok()?;
     key.map(Cow::into_owned)
+}
+
+/// The fingerprint of a request.
+#[must_use]
+pub fn fingerprint(content_type: &HeaderValue, body: &[u8]) -> Fingerprint {
+    fingerprint::of_request(&Method::POST, &Uri::from_static("/orders"), Some(content_type), body)
 }
 
 /// A payload as it is written after it was read.

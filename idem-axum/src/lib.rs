@@ -57,9 +57,9 @@ pub mod __private {
     pub use crate::run::{Answer, into_response, never, run};
 }
 
-/// The door for the targets in `fuzz`. Not part of the public interface.
+/// The door for the targets in `fuzz`, and for `bench/benches`. Not part of the public interface.
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod __fuzz {
-    pub use crate::fuzz::{key, read_and_write};
+    pub use crate::fuzz::{fingerprint, key, read_and_write};
 }

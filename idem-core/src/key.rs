@@ -6,7 +6,6 @@
 
 mod shown;
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt::{self, Display, Write as _};
 use std::hash::{Hash, Hasher};
@@ -54,7 +53,7 @@ impl Scope {
     pub fn global() -> Self {
         // An `@` is escaped in values, so no value encodes to this.
         Self(Encoded {
-            text: Cow::Borrowed("@global"),
+            text: "@global".into(),
             error: None,
         })
     }
@@ -96,7 +95,7 @@ impl Display for IdempotencyKey {
 /// A part of a record key in its escaped form, or why it has none.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Encoded {
-    text: Cow<'static, str>,
+    text: std::borrow::Cow<'static, str>,
     error: Option<KeyError>,
 }
 
@@ -104,7 +103,7 @@ impl Encoded {
     fn of(value: &(impl Display + ?Sized), part: Part) -> Self {
         let mut text = String::new();
         let error = escape(value, part, &mut text).err();
-        let text = Cow::Owned(text);
+        let text = text.into();
         Self { text, error }
     }
 
@@ -119,7 +118,7 @@ impl Encoded {
             error = error.or(part.error);
         }
         text.push(')');
-        let text = Cow::Owned(text);
+        let text = text.into();
         Self { text, error }
     }
 

@@ -52,7 +52,7 @@ pub use client::RedisClient;
 /// The Redis client whose types [`RedisClient`] is made from.
 pub use redis;
 
-/// The door for the targets in `fuzz`. Not part of the public interface.
+/// The door for the targets in `fuzz`, and for `bench/benches`. Not part of the public interface.
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod __fuzz {

@@ -94,6 +94,12 @@ pub(crate) fn bench(options: &[&str]) -> Result<(), String> {
     cargo(&[&bench[..], options].concat(), &[])
 }
 
+/// Micro benchmarks, by the door that fuzz targets go through; in a folder of their own, for it is another build of all.
+pub(crate) fn parts() -> Result<(), String> {
+    let door = [("RUSTFLAGS", "--cfg fuzzing"), ("CARGO_TARGET_DIR", "target/parts")];
+    cargo(&["bench", "--package", "idem-bench", "--bench", "parts"], &door)
+}
+
 /// Runs cargo to its success.
 pub(crate) fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<(), String> {
     run(Command::new(program())

@@ -25,6 +25,7 @@ commands:
   lab     --seconds <number> [--seed <number>]: the fault lab for so long, and a table of what came of it
   bench   [--quick]: idem beside a bare handler and two hand-written schemes, in one run
           --growth: with more records, waiters and threads
+  parts   micro benchmarks of what a request goes through
   instructions [--bless]: those of one request, by callgrind, against bench/instructions.tsv; needs valgrind
   mutants [file]...: changes the HTTP crate, or the files of it, and lists what no test notices; needs cargo-mutants
   macro-cost  what the attribute costs in compile time and machine code, as a table";
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         }
         ["bench"] => servers::setup().and_then(|()| commands::bench(&[])),
         ["bench", option @ ("--quick" | "--growth")] => servers::setup().and_then(|()| commands::bench(&[option])),
+        ["parts"] => commands::parts(),
         ["instructions"] => instructions::measure(false),
         ["instructions", "--bless"] => instructions::measure(true),
         ["mutants", ref files @ ..] => servers::setup().and_then(|()| mutants::run(files)),
