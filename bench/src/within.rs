@@ -62,7 +62,8 @@ impl Within {
         };
         let mut within = Self {
             runtime,
-            router,
+            // As serving does, which makes routes of handlers once and not for each request.
+            router: router.with_state(()),
             kind,
             next: 0,
         };

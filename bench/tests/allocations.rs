@@ -1,5 +1,7 @@
 //! How often a request allocates memory. Where each of ours comes from is in `docs/performance.md`.
 
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
 use idem_bench::within::{Callee, Kind, Within};
 
 /// Over so many, for the maps and trees of the memory backend allocate now and then.
