@@ -4,6 +4,7 @@
 //! only if all three parts are equal, whatever bytes a client or a tenant name is made of. Does not own where the
 //! parts come from; header syntax is HTTP's.
 
+mod draft;
 mod shown;
 
 use std::cmp::Ordering;
@@ -101,7 +102,7 @@ struct Encoded {
 
 impl Encoded {
     fn of(value: &(impl Display + ?Sized), part: Part) -> Self {
-        let mut text = String::new();
+        let mut text = String::with_capacity(64);
         let error = escape(value, part, &mut text).err();
         let text = text.into();
         Self { text, error }
@@ -155,16 +156,16 @@ impl RecordKey {
     /// `Display` implementation failed. [`KeyError::part`] says which part it was.
     pub fn new(operation: &str, scope: &Scope, key: &IdempotencyKey) -> Result<Self, KeyError> {
         let (scope, key) = (scope.0.text()?, key.0.text()?);
-        let mut encoded = String::with_capacity(operation.len() + scope.len() + key.len() + 16);
-        escape(operation, Part::Operation, &mut encoded)?;
-        for part in [scope, key] {
-            encoded.push(':');
-            encoded.push_str(part);
-        }
-        Ok(Self {
-            text: encoded.into(),
-            hashed: false,
-        })
+        let text = draft::drafted(|text| {
+            escape(operation, Part::Operation, text)?;
+            for part in [scope, key] {
+                text.push(':');
+                text.push_str(part);
+            }
+            Ok(())
+        })?;
+        let hashed = false;
+        Ok(Self { text, hashed })
     }
 
     /// The encoded form: visible ASCII without `{`, `}`, `*`, quotes, backslashes or white space.
@@ -293,7 +294,6 @@ impl fmt::Write for Escaper<'_> {
         if self.len > self.limit {
             return Err(fmt::Error);
         }
-        self.out.reserve(text.len());
         for &byte in text.as_bytes() {
             match byte {
                 b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
