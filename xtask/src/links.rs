@@ -1,14 +1,14 @@
 //! The links between the project's pages: each one leads somewhere.
 //!
-//! Owns which pages are looked at. Links of the documentation to items of the code are rustdoc's to check, and what is
-//! elsewhere on the web is not looked at.
+//! Owns which pages are looked at. Links from one item of the documentation to another, such as ``[`name`]``, are rustdoc's to
+//! check, and what is elsewhere on the web is not looked at.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use crate::pages;
 
-/// Where pages are. Those below `src`, and the macro's own, are read in rustdoc, which has no files beside them.
+/// Where pages are. Those below `src`, and the macro's own, are read in rustdoc as well, which has no files beside them.
 const FOLDERS: [&str; 5] = [".", "docs", "idem-macros", "idem-axum/src", "idem-axum/src/guide"];
 
 /// Names every link that leads nowhere.
@@ -62,9 +62,9 @@ fn fault(page: &Path, text: &str, target: &str) -> Result<Option<&'static str>, 
         return Ok((!has(text)).then_some(NO_HEADING));
     }
     if is_in_rustdoc(page) {
-        return Ok(file
-            .contains(['/', '.'])
-            .then_some("is a file, which rustdoc does not have"));
+        return Ok(Some(
+            "leads nowhere in rustdoc, or nowhere outside of it; write [`item`] or the file's name",
+        ));
     }
     let file = page.with_file_name(file);
     if !file.exists() {
@@ -79,4 +79,32 @@ fn fault(page: &Path, text: &str, target: &str) -> Result<Option<&'static str>, 
 fn is_in_rustdoc(page: &Path) -> bool {
     page.components()
         .any(|part| part.as_os_str() == "src" || part.as_os_str() == "idem-macros")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_needs_a_file_and_a_heading_and_in_rustdoc_has_no_files() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let (readme, guide) = (root.join("README.md"), root.join("idem-axum/src/guide/orders.md"));
+        let leads = |page: &Path, target| fault(page, "# Here", target).expect("it can be read").is_none();
+        for target in [
+            "#here",
+            "docs",
+            "docs/http.md",
+            "docs/http.md#keys",
+            "https://example.com/#gone",
+        ] {
+            assert!(leads(&readme, target), "{target}");
+        }
+        for target in ["#there", "docs/gone.md", "docs/http.md#gone"] {
+            assert!(!leads(&readme, target), "{target}");
+        }
+        assert!(leads(&guide, "#here"));
+        for target in ["payments.md", "crate::Idempotency"] {
+            assert!(!leads(&guide, target), "{target}");
+        }
+    }
 }

@@ -15,6 +15,10 @@
 //! shell and for JavaScript are run against a service of the integration tests. The numbered rules, such as IDEM-7, are in
 //! `docs/semantics.md`.
 
+// What the pages name. Links in them are followed in rustdoc, and read as plain names everywhere else.
+#[allow(unused_imports, reason = "only links use them")]
+use crate::{Execution, Idempotency};
+
 #[doc = include_str!("clients.md")]
 pub mod clients {}
 
