@@ -11,12 +11,15 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{FromRow as _, PgPool, Postgres, SqlStr, Transaction};
 
+use crate::connections::Lent;
 use crate::error::backend_error;
 use crate::migrations;
 use crate::record::{self, Id, millis};
 use crate::subscriptions::Subscriptions;
 use crate::sweeper::{self, Sweeper};
 use crate::table::{Name, Table};
+
+const CLAIMING: &str = "claiming";
 
 /// How often a look at a record that keeps changing is repeated before the call is given up as unavailable.
 const LOOKS: usize = 8;
@@ -65,10 +68,12 @@ impl PostgresBackend {
     }
 
     fn renamed(self, rename: impl FnOnce(&mut Name)) -> Self {
-        let Table { pool, mut name, .. } = self.table;
+        let Table {
+            connections, mut name, ..
+        } = self.table;
         rename(&mut name);
         let renamed = Self {
-            table: Table::new(pool, name),
+            table: Table::new(connections.pool, name),
             subscriptions: Arc::default(),
             sweeper: None,
         };
@@ -112,7 +117,7 @@ impl PostgresBackend {
     ///
     /// When the database cannot be reached, or its role may not create tables.
     pub async fn migrate(&self) -> Result<(), BackendError> {
-        migrations::run(&self.table.pool, &self.table.name).await
+        migrations::run(&self.table.connections.pool, &self.table.name).await
     }
 
     /// Begins a transaction on a connection of the pool, for [`complete_in`](Self::complete_in).
@@ -121,7 +126,7 @@ impl PostgresBackend {
     ///
     /// When the pool has no connection, or the database cannot be reached.
     pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
-        self.table.pool.begin().await
+        self.table.connections.pool.begin().await
     }
 
     /// Completes `claim` through `transaction` and commits it, so that what was written in it and the completion are
@@ -164,10 +169,10 @@ impl PostgresBackend {
     }
 
     /// What is stored under the key, if it has not expired; and whether anything is there at all.
-    async fn look(&self, id: Id) -> Result<(Option<record::Found>, bool), BackendError> {
+    async fn look(&self, connection: &mut Lent, id: Id) -> Result<(Option<record::Found>, bool), BackendError> {
         const WHAT: &str = "reading a record";
         let read = || sqlx::query(self.table.statements.read.clone()).bind(id.as_bytes().to_vec());
-        let Some(row) = self.table.ask(WHAT, read).await? else {
+        let Some(row) = connection.ask(WHAT, read).await? else {
             return Ok((None, false));
         };
         let row = record::Row::from_row(&row).map_err(|error| backend_error(WHAT, error))?;
@@ -176,7 +181,7 @@ impl PostgresBackend {
 
     /// Executes a statement that writes `claim`; whether it did.
     async fn write(
-        &self,
+        connection: &mut Lent,
         what: &'static str,
         statement: &SqlStr,
         (id, key): (Id, &RecordKey),
@@ -197,7 +202,39 @@ impl PostgresBackend {
                 None => query,
             }
         };
-        Ok(self.table.ask(what, write).await?.is_some())
+        Ok(connection.ask(what, write).await?.is_some())
+    }
+
+    /// As `claim`, on a connection that is there: what is looked at and then written waits for one only once.
+    async fn claim_on(
+        &self,
+        connection: &mut Lent,
+        key: &RecordKey,
+        claim: &Claim,
+    ) -> Result<Acquisition, BackendError> {
+        let id = Id::of(key);
+        let statements = &self.table.statements;
+        for _ in 0..LOOKS {
+            let (found, is_there) = self.look(connection, id).await?;
+            if let Some(found) = found {
+                // By an earlier try of this call, whose answer was lost.
+                let is_ours = matches!(found.record, Record::Claimed { .. }) && found.token == claim.token;
+                return Ok(if is_ours {
+                    Acquisition::Acquired
+                } else {
+                    Acquisition::Existing(found.record)
+                });
+            }
+            let statement = if is_there {
+                &statements.claim_expired
+            } else {
+                &statements.claim
+            };
+            if Self::write(connection, CLAIMING, statement, (id, key), claim, None).await? {
+                return Ok(Acquisition::Acquired);
+            }
+        }
+        Err(busy())
     }
 
     /// Executes a statement of the owner's.
@@ -217,41 +254,19 @@ fn busy() -> BackendError {
 
 impl Backend for PostgresBackend {
     async fn claim(&self, key: &RecordKey, claim: &Claim) -> Result<Acquisition, BackendError> {
-        let id = Id::of(key);
-        let statements = &self.table.statements;
-        for _ in 0..LOOKS {
-            let (found, is_there) = self.look(id).await?;
-            if let Some(found) = found {
-                // By an earlier try of this call, whose answer was lost.
-                let is_ours = matches!(found.record, Record::Claimed { .. }) && found.token == claim.token;
-                return Ok(if is_ours {
-                    Acquisition::Acquired
-                } else {
-                    Acquisition::Existing(found.record)
-                });
-            }
-            let statement = if is_there {
-                &statements.claim_expired
-            } else {
-                &statements.claim
-            };
-            if self.write("claiming", statement, (id, key), claim, None).await? {
-                return Ok(Acquisition::Acquired);
-            }
-        }
-        Err(busy())
+        let mut connection = self.table.connections.lend(CLAIMING).await?;
+        self.claim_on(&mut connection, key, claim).await
     }
 
     async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
-        let what = "taking over a lapsed claim";
+        const WHAT: &str = "taking over a lapsed claim";
+        let mut connection = self.table.connections.lend(WHAT).await?;
         let statement = &self.table.statements.take_over;
-        if self
-            .write(what, statement, (Id::of(key), key), claim, Some(lapsed))
-            .await?
-        {
+        let row = (Id::of(key), key);
+        if Self::write(&mut connection, WHAT, statement, row, claim, Some(lapsed)).await? {
             return Ok(Acquisition::Acquired);
         }
-        self.claim(key, claim).await
+        self.claim_on(&mut connection, key, claim).await
     }
 
     async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
@@ -294,7 +309,7 @@ impl Backend for PostgresBackend {
         const WHAT: &str = "marking a claim as waited for";
         let id = Id::of(key);
         let subscriptions = self.subscriptions.get_or_init(|| {
-            let options = self.table.pool.connect_options().as_ref().clone();
+            let options = self.table.connections.pool.connect_options().as_ref().clone();
             Subscriptions::start(options, self.table.name.channel())
         });
         let subscription = subscriptions.listen(id.message()).await?;

@@ -59,6 +59,7 @@
 //! it.
 
 mod backend;
+mod connections;
 mod error;
 mod migrations;
 mod record;

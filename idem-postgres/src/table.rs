@@ -1,27 +1,14 @@
-//! The table of records: its name, and one statement at a time on it.
-//!
-//! Owns a connection of the pool for the length of a statement, and gives it back or up. A statement that met another one
-//! and had to give way is repeated.
+//! The table of records: its name, its statements and the connections to it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use idem_core::BackendError;
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
-use sqlx::{Connection as _, PgPool, Postgres};
-use tokio::runtime::Handle;
-use tokio::time::timeout;
+use sqlx::{PgPool, Postgres};
 
-use crate::error::{backend_error, is_collision};
+use crate::connections::Connections;
 use crate::statements::Statements;
-
-/// How often a statement that had to give way is tried.
-const TRIES: usize = 8;
-
-/// How long a connection whose statement was given up has to answer before it is given up as well.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// The longest a name may be: as a channel, both and a dot have to fit into the 63 bytes of an identifier.
 const MAX_NAME_LEN: usize = 31;
@@ -92,7 +79,7 @@ fn assert_plain(name: &str) {
 /// The table of records in one database.
 #[derive(Clone)]
 pub(crate) struct Table {
-    pub(crate) pool: PgPool,
+    pub(crate) connections: Connections,
     pub(crate) name: Name,
     pub(crate) statements: Arc<Statements>,
 }
@@ -100,53 +87,20 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn new(pool: PgPool, name: Name) -> Self {
         let statements = Arc::new(Statements::on(&name.qualified()));
-        Self { pool, name, statements }
+        Self {
+            connections: Connections::of(pool),
+            name,
+            statements,
+        }
     }
 
-    /// Executes a statement and returns its first row. It has taken effect, and as lasting as the server is set up to
-    /// make it, once this resolves.
+    /// Executes a statement by itself.
     pub(crate) async fn ask<'q>(
         &self,
         what: &'static str,
         query: impl Fn() -> Query<'q, Postgres, PgArguments>,
     ) -> Result<Option<PgRow>, BackendError> {
-        let mut tries = 1;
-        loop {
-            match self.try_ask(query()).await {
-                Err(error) if is_collision(&error) && tries < TRIES => tries += 1,
-                answered => return answered.map_err(|error| backend_error(what, error)),
-            }
-        }
-    }
-
-    async fn try_ask(&self, query: Query<'_, Postgres, PgArguments>) -> sqlx::Result<Option<PgRow>> {
-        let mut lent = Lent(Some(self.pool.acquire().await?));
-        let Some(connection) = &mut lent.0 else {
-            return Err(sqlx::Error::WorkerCrashed);
-        };
-        let answered = query.fetch_optional(&mut **connection).await;
-        // It has answered, so the pool can have it back.
-        drop(lent.0.take());
-        answered
-    }
-}
-
-/// A connection whose statement may be given up half-way. The pool would wait for its answer for as long as the network
-/// does, and lend nothing in its place.
-struct Lent(Option<PoolConnection<Postgres>>);
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        let Some(mut connection) = self.0.take() else { return };
-        let Ok(runtime) = Handle::try_current() else {
-            drop(connection.detach());
-            return;
-        };
-        runtime.spawn(async move {
-            if !matches!(timeout(ANSWER_LIMIT, connection.ping()).await, Ok(Ok(()))) {
-                drop(connection.detach());
-            }
-        });
+        self.connections.lend(what).await?.ask(what, query).await
     }
 }
 

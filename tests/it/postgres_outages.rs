@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
+use futures_util::FutureExt as _;
+use idem_axum::sqlx::migrate::Migrate as _;
 use idem_axum::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use idem_axum::{BackendErrorKind, PostgresBackend, sqlx};
 use idem_core::{
@@ -148,6 +150,34 @@ async fn a_pool_that_is_exhausted_is_a_503_and_never_a_second_run() {
         let retry = service.client.order("k", &order).send().await;
         assert!(retry.is_replay(), "{retry:?}");
         assert_eq!((service.app.executions("o"), service.app.executions("other")), (1, 0));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_being_opened_is_opened_though_the_call_it_was_for_is_given_up() {
+    in_time(async {
+        let server = PostgresServer::shared().await;
+        let (_, schema) = server.backend().await;
+        let pool = PgPoolOptions::new().connect_lazy(&server.url()).expect("a valid URL");
+        let backend = PostgresBackend::new(pool.clone()).with_schema(&schema);
+        let key = RecordKey::new("o", &Scope::global(), &IdempotencyKey::of("k")).expect("a valid key");
+        let claim = Claim::first(Fingerprint::NONE, &Policy::new(Duration::from_mins(10)));
+        // Polled once and dropped: nothing can have been answered yet.
+        assert!(backend.claim(&key, &claim).now_or_never().is_none());
+        until("the pool has it", async || pool.num_idle() == 1).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nothing_is_to_be_migrated_nobody_waits_for_one_that_was_cut_off_while_it_migrated() {
+    in_time(async {
+        let server = PostgresServer::shared().await;
+        let (backend, _) = server.backend().await;
+        let mut cut_off = server.connection().await;
+        cut_off.lock().await.expect("nobody else migrates for long");
+        backend.migrate().await.expect("nothing is to be done");
     })
     .await;
 }

@@ -134,6 +134,52 @@ impl PostgresServer {
         signal("-CONT", &[self.postmaster.id()]);
     }
 
+    /// Closes the connections of everybody else.
+    pub async fn kill_clients(&self) {
+        self.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()",
+        )
+        .await;
+    }
+
+    /// Changes a setting for everybody, those who are connected included.
+    pub async fn set(&self, setting: &str, value: &str) {
+        // Each by itself: the first is refused in a transaction.
+        self.execute(&format!("ALTER SYSTEM SET {setting} = '{value}'")).await;
+        self.execute("SELECT pg_reload_conf()").await;
+    }
+
+    /// A connection that holds what `sql` takes until it is dropped.
+    pub async fn hold(&self, sql: &str) -> PgConnection {
+        let mut holder = self.connection().await;
+        let held = holder.execute(AssertSqlSafe(format!("BEGIN; {sql}"))).await;
+        held.expect("nobody keeps it for long");
+        holder
+    }
+
+    /// Kills one of its processes with SIGKILL, after which it ends all others and recovers, and waits until it answers
+    /// again.
+    pub async fn crash(&mut self) {
+        let mut victim = self.connection().await;
+        let id: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+            .fetch_one(&mut victim)
+            .await
+            .expect("it answers");
+        let mut other = self.connection().await;
+        signal("-KILL", &[id.unsigned_abs()]);
+        while other.ping().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(answers(&mut self.postmaster, self.port).await, "postgres ends");
+    }
+
+    /// Shuts it down in the mode `immediate`: its processes end where they are, and it recovers when it starts again.
+    pub fn shut_down_at_once(&mut self) {
+        signal("-QUIT", &[self.postmaster.id()]);
+        let _ = self.postmaster.wait();
+    }
+
     /// Kills all its processes with SIGKILL.
     pub fn kill(&mut self) {
         if matches!(self.postmaster.try_wait(), Ok(Some(_))) {
