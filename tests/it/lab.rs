@@ -1,9 +1,13 @@
-//! Two short rounds of the fault lab (`idem_tests::lab`); `cargo xtask lab` runs more of it.
+//! Short rounds of the fault lab (`idem_tests::lab`) on each server; `cargo xtask lab` runs more of it.
 
 use std::path::Path;
 use std::time::Duration;
 
-use idem_tests::lab::{self, Size};
+use idem_tests::lab::{self, Backend, Size};
+use tokio::sync::Mutex;
+
+/// The load of one round is as much as debug builds on a few cores can answer.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 const SIZE: Size = Size {
     keys: 240,
@@ -11,12 +15,13 @@ const SIZE: Size = Size {
 };
 
 /// Plays the round of a seed; `IDEM_SEED` puts another one in its place.
-async fn play(seed: u64) {
+async fn play(backend: Backend, seed: u64) {
+    let _turn = ONE_AT_A_TIME.lock().await;
     let given = std::env::var("IDEM_SEED")
         .ok()
         .map(|given| given.parse().expect("a number"));
     let seed = given.unwrap_or(seed);
-    let totals = lab::round(Path::new(env!("CARGO_BIN_EXE_server")), seed, SIZE).await;
+    let totals = lab::round(Path::new(env!("CARGO_BIN_EXE_server")), backend, seed, SIZE).await;
     println!("{totals}");
     assert!(
         totals.violations.is_empty(),
@@ -28,10 +33,20 @@ async fn play(seed: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_rule_is_broken_where_redis_keeps_its_records() {
-    play(0).await;
+    play(Backend::Redis, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_rule_is_broken_where_redis_loses_its_records_but_those_that_need_them() {
-    play(1).await;
+    play(Backend::Redis, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_rule_is_broken_where_postgres_keeps_its_records() {
+    play(Backend::Postgres, 36).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_rule_is_broken_where_postgres_loses_its_records_but_those_that_need_them() {
+    play(Backend::Postgres, 23).await;
 }

@@ -6,20 +6,28 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::commands::cargo;
 
+const BACKENDS: [&str; 2] = ["redis", "postgres"];
+
 /// What the command was told.
 pub(crate) struct Options {
+    backend: &'static str,
     seconds: u64,
     seed: u64,
 }
 
 impl Options {
-    /// Reads `--seconds <number>` and `--seed <number>`, in any order; without a seed it takes a new one.
+    /// Reads `--seconds <number>`, `--seed <number>` and `--backend <name>`, in any order; without a seed it takes a new one,
+    /// and without a backend Redis.
     pub(crate) fn parse(words: &[&str]) -> Option<Self> {
-        let (mut seconds, mut seed) = (None, None);
+        let (mut seconds, mut seed, mut backend) = (None, None, "redis");
         for pair in words.chunks(2) {
             let (option, number) = match *pair {
                 ["--seconds", number] => (&mut seconds, number),
                 ["--seed", number] => (&mut seed, number),
+                ["--backend", named] => {
+                    backend = BACKENDS.into_iter().find(|backend| *backend == named)?;
+                    continue;
+                }
                 _ => return None,
             };
             *option = Some(number.parse().ok()?);
@@ -30,12 +38,12 @@ impl Options {
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |now| now.as_secs())
         });
-        Some(Self { seconds, seed })
+        Some(Self { backend, seconds, seed })
     }
 }
 
 /// Runs the model for a third of the time and the processes for the rest.
-pub(crate) fn run(Options { seconds, seed }: Options) -> Result<(), String> {
+pub(crate) fn run(Options { backend, seconds, seed }: Options) -> Result<(), String> {
     println!("seed {seed}");
     // Everything is built before the time begins.
     cargo(
@@ -59,5 +67,8 @@ pub(crate) fn run(Options { seconds, seed }: Options) -> Result<(), String> {
     cargo(&model, &[("IDEM_SEED", &seed), ("IDEM_SECONDS", &third)])?;
     let rest = (seconds - seconds / 3).to_string();
     let lab = ["run", "--release", "--package", "idem-tests", "--bin", "lab", "--"];
-    cargo(&[&lab[..], &["--seconds", &rest, "--seed", &seed]].concat(), &[])
+    cargo(
+        &[&lab[..], &[backend, "--seconds", &rest, "--seed", &seed]].concat(),
+        &[],
+    )
 }

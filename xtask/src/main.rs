@@ -22,13 +22,24 @@ commands:
   lint    formatting, clippy, documentation and the links in it, with warnings denied
   test    setup, then every test of the workspace, documentation included, then newcomer
   newcomer  runs the commands of the README and the tutorial on a clean checkout of HEAD, as a new user does
-  lab     --seconds <number> [--seed <number>]: the fault lab for so long, and a table of what came of it
+  lab     --seconds <number> [--seed <number>] [--backend redis|postgres]: the fault lab for so long, and a table of what
+          came of it
   bench   [--quick]: idem beside a bare handler and two hand-written schemes, in one run
           --growth: with more records, waiters and threads
+          --postgres [--quick]: on Postgres, beside hand-written SQL
   parts   micro benchmarks of what a request goes through
   instructions [--bless]: those of one request, by callgrind, against bench/instructions.tsv; needs valgrind
   mutants [file]...: changes the HTTP crate, or the files of it, and lists what no test notices; needs cargo-mutants
   macro-cost  what the attribute costs in compile time and machine code, as a table";
+
+/// What the benchmark understands.
+const BENCHES: [&[&str]; 5] = [
+    &[],
+    &["--quick"],
+    &["--growth"],
+    &["--postgres"],
+    &["--postgres", "--quick"],
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -48,8 +59,9 @@ fn main() -> ExitCode {
             };
             servers::setup().and_then(|()| lab::run(options))
         }
-        ["bench"] => servers::setup().and_then(|()| commands::bench(&[])),
-        ["bench", option @ ("--quick" | "--growth")] => servers::setup().and_then(|()| commands::bench(&[option])),
+        ["bench", ref options @ ..] if BENCHES.contains(&options) => {
+            servers::setup().and_then(|()| commands::bench(options))
+        }
         ["parts"] => commands::parts(),
         ["instructions"] => instructions::measure(false),
         ["instructions", "--bless"] => instructions::measure(true),

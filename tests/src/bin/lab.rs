@@ -1,12 +1,12 @@
 //! The fault lab as a command: rounds of it until the time is over, and a table.
 //!
-//! `lab --seconds N --seed S` starts with the round of that seed. With `--seconds 0` it runs that round alone.
+//! `lab redis|postgres --seconds N --seed S` starts with the round of that seed. With `--seconds 0` it runs that round alone.
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use idem_tests::lab::{self, Measures, Size, Totals};
+use idem_tests::lab::{self, Backend, Measures, Size, Totals};
 
 const SIZE: Size = Size {
     keys: 400,
@@ -17,8 +17,8 @@ const SIZE: Size = Size {
 async fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let [("--seconds", Some(seconds)), ("--seed", Some(seed))] = pairs(&arguments)[..] else {
-        eprintln!("usage: lab --seconds <number> --seed <number>");
+    let Some((backend, seconds, seed)) = parse(&arguments) else {
+        eprintln!("usage: lab <redis | postgres> --seconds <number> --seed <number>");
         return ExitCode::from(2);
     };
     // Cargo puts the binaries of a package into one folder.
@@ -27,11 +27,11 @@ async fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let begun = Instant::now();
-    let measures = match seconds {
-        0 => None,
-        _ => Some(Measures::take(&server).await),
+    let measures = match (backend, seconds) {
+        (Backend::Redis, 1..) => Some(Measures::take(&server).await),
+        _ => None,
     };
-    let totals = rounds(&server, seed, begun, Duration::from_secs(seconds)).await;
+    let totals = rounds(&server, backend, seed, begun, Duration::from_secs(seconds)).await;
     println!("\n{totals}");
     if let Some(measures) = measures {
         println!("{measures}");
@@ -42,23 +42,31 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Names and numbers, in turn.
-fn pairs<'a>(arguments: &[&'a str]) -> Vec<(&'a str, Option<u64>)> {
-    let number = |pair: &[&'a str]| pair.get(1).and_then(|number| number.parse().ok());
-    arguments.chunks(2).map(|pair| (pair[0], number(pair))).collect()
+/// The backend, the seconds and the seed.
+fn parse(arguments: &[&str]) -> Option<(Backend, u64, u64)> {
+    let [backend, "--seconds", seconds, "--seed", seed] = arguments else {
+        return None;
+    };
+    let backend = match *backend {
+        "redis" => Backend::Redis,
+        "postgres" => Backend::Postgres,
+        _ => return None,
+    };
+    Some((backend, seconds.parse().ok()?, seed.parse().ok()?))
 }
 
 /// Runs the rounds of one seed after the other until the time is over; one at least.
-async fn rounds(server: &Path, first: u64, begun: Instant, time: Duration) -> Totals {
+async fn rounds(server: &Path, backend: Backend, first: u64, begun: Instant, time: Duration) -> Totals {
     let mut totals = Totals::default();
     for seed in first.. {
-        let round = lab::round(server, seed, SIZE).await;
+        let round = lab::round(server, backend, seed, SIZE).await;
         println!("seed {seed}: {}", round.summary());
         for violation in &round.violations {
             println!("{violation}");
         }
         if !round.violations.is_empty() {
-            println!("replay: cargo run --release -p idem-tests --bin lab -- --seconds 0 --seed {seed}\n");
+            let on = backend.name().to_lowercase();
+            println!("replay: cargo run --release -p idem-tests --bin lab -- {on} --seconds 0 --seed {seed}\n");
         }
         totals.add(round);
         if begun.elapsed() >= time {

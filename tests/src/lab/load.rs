@@ -16,6 +16,8 @@ use crate::{Answer, Client};
 
 /// How long a client waits before it asks again.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The same where the server was away, as its answer asks for: who hurries keeps it from coming back.
+const LONG_PAUSE: Duration = Duration::from_secs(1);
 /// How long a client asks before it counts as never answered; far above lease and wait.
 pub(super) const PATIENCE: Duration = Duration::from_secs(45);
 
@@ -175,6 +177,7 @@ impl Load {
             if begun.elapsed() > PATIENCE {
                 return self.note(at, request, false, Got::Hung);
             }
+            let mut pause = PAUSE;
             if let Some(client) = self.fleet.client(first + attempt) {
                 let special = planned.filter(|_| attempt == 0);
                 let got = try_once(&client, key, &request, special).await;
@@ -187,10 +190,11 @@ impl Load {
                         return;
                     }
                     Got::OutcomeUnknown | Got::Mismatch | Got::Hung | Got::Other(_) => return,
-                    Got::InFlight | Got::Unavailable | Got::Lost | Got::Left => {}
+                    Got::Unavailable => pause = LONG_PAUSE,
+                    Got::InFlight | Got::Lost | Got::Left => {}
                 }
             }
-            sleep(PAUSE).await;
+            sleep(pause).await;
         }
     }
 

@@ -1,4 +1,5 @@
-//! The fault lab: a service of several processes on one Redis, under load, while both are killed, frozen and cut off.
+//! The fault lab: a service of several processes on one Redis or Postgres, under load, while both are killed, frozen and cut
+//! off.
 //!
 //! A round is a seeded `plan`, clients that carry out its requests (`load`), what goes wrong meanwhile (`faults`,
 //! and the named points of death in `service`), a journal of every execution that outlives its process (`journal`),
@@ -15,6 +16,7 @@ mod measures;
 mod oracle;
 mod plan;
 mod random;
+mod server;
 mod service;
 mod table;
 
@@ -27,35 +29,37 @@ use tokio::time::sleep;
 pub use self::journal::{Entry, Event, Journal, read};
 pub use self::measures::Measures;
 pub use self::plan::Size;
+pub use self::server::Backend;
 pub use self::service::{DIE, LEASE, Point, REQUEST, Task, routes};
 pub use self::table::Totals;
 
 use self::fleet::Fleet;
 use self::load::Load;
 use self::plan::{PROCESSES, Plan};
-use crate::{Program, Proxy, RedisServer};
+use self::server::Server;
+use crate::{Program, Proxy};
 
 /// Runs the round of a seed with the `server` at `binary`, and counts what came of it.
-pub async fn round(binary: &Path, seed: u64, size: Size) -> Totals {
-    let plan = Arc::new(Plan::new(seed, size));
+pub async fn round(binary: &Path, backend: Backend, seed: u64, size: Size) -> Totals {
+    let plan = Arc::new(Plan::new(seed, backend, size));
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("journal");
     let journal = Journal::open(&file);
-    let mut redis = RedisServer::start_durable().await;
-    let proxy = Proxy::start(redis.address()).await;
-    // One of them reaches Redis without the proxy, so that not all are cut off at once.
+    let mut server = Server::start(backend).await;
+    let proxy = Proxy::start(server.address()).await;
+    // One of them reaches it without the proxy, so that not all are cut off at once.
     let url = |at| match at {
-        0 => redis.url(),
-        _ => format!("redis://{}/", proxy.address),
+        0 => server.url(),
+        _ => server.url_behind(&proxy),
     };
-    let program = |at| Program::new(binary, &url(at)).journaled(&file).quiet();
+    let program = |at| Program::new(binary, &url(at)).journaled(&file);
     let fleet = Arc::new(Fleet::start((0..PROCESSES).map(program).collect()));
     let load = Load::new(plan.clone(), fleet.clone());
 
     let faults = async {
         for (rest, fault) in &plan.faults {
             sleep(*rest).await;
-            fault.inject(&mut redis, &proxy, &fleet, &journal).await;
+            fault.inject(&mut server, &proxy, &fleet, &journal).await;
         }
     };
     tokio::join!(load.run(), faults);

@@ -1,7 +1,7 @@
 //! Judges what happened to each key by the rules of `docs/semantics.md`.
 //!
-//! Owns the rules, and nothing else: what ran is in the journal, what clients saw in their answers, and neither Redis
-//! nor the engine is asked what it believes.
+//! Owns the rules, and nothing else: what ran is in the journal, what clients saw in their answers, and neither the
+//! server nor the engine is asked what it believes.
 
 mod key;
 #[cfg(test)]
@@ -20,7 +20,7 @@ pub(super) struct Verdict {
     pub(super) violations: Vec<String>,
     /// Of each key, how often it was executed by the rules.
     pub(super) executions: Vec<usize>,
-    /// How often a key was executed again because Redis had lost its record, as documented.
+    /// How often a key was executed again because the server had lost its record, as documented.
     pub(super) documented: usize,
 }
 
@@ -31,7 +31,7 @@ struct Round<'a> {
     entries: &'a [Entry],
     /// Of each dead process, the line where it said so.
     deaths: HashMap<u32, usize>,
-    /// The lines of what made Redis lose its records.
+    /// The lines of what made the server lose its records.
     losses: Vec<usize>,
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::faults::Fault;
 use super::random::Random;
+use super::server::Backend;
 use super::service::{LEASE, Point, Task};
 
 /// How many processes there are at a time.
@@ -16,7 +17,7 @@ pub(super) const PROCESSES: usize = 3;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) seed: u64,
-    /// Whether no fault loses what Redis has recorded; then nothing runs again but for a death.
+    /// Whether no fault loses what is recorded; then nothing runs again but for a death.
     pub(super) keeps: bool,
     pub(super) keys: Vec<Key>,
     /// Each with how long it lets things rest before.
@@ -74,8 +75,8 @@ impl Route {
 }
 
 impl Plan {
-    /// Even seeds keep what Redis has recorded, odd ones lose it at times.
-    pub(super) fn new(seed: u64, size: Size) -> Self {
+    /// Even seeds keep what is recorded, odd ones lose it at times.
+    pub(super) fn new(seed: u64, backend: Backend, size: Size) -> Self {
         let mut random = Random::new(seed);
         let keeps = seed.is_multiple_of(2);
         let keys = (0..size.keys).map(|number| Key::new(&mut random, number, keeps, size.span));
@@ -93,7 +94,7 @@ impl Plan {
             };
             let rest = least + random.millis(50, 500);
             if deck.is_empty() {
-                deck = Fault::deal(&mut random, keeps);
+                deck = Fault::deal(&mut random, backend, keeps);
             }
             let Some(fault) = deck.pop() else { break };
             length += rest + fault.length();
@@ -151,13 +152,16 @@ mod tests {
 
     #[test]
     fn the_same_seed_makes_the_same_plan() {
-        assert_eq!(Plan::new(7, SIZE), Plan::new(7, SIZE));
-        assert_ne!(Plan::new(7, SIZE), Plan::new(9, SIZE));
+        for backend in [Backend::Redis, Backend::Postgres] {
+            assert_eq!(Plan::new(7, backend, SIZE), Plan::new(7, backend, SIZE));
+            assert_ne!(Plan::new(7, backend, SIZE), Plan::new(9, backend, SIZE));
+        }
     }
 
     #[test]
     fn no_stall_is_longer_than_two_thirds_of_the_lease() {
-        let plans = (0..200).map(|seed| Plan::new(seed, SIZE));
+        let seeds = 0..200;
+        let plans = seeds.flat_map(|seed| [Backend::Redis, Backend::Postgres].map(|on| Plan::new(seed, on, SIZE)));
         let longest = plans
             .flat_map(|plan| plan.faults)
             .map(|(_, fault)| fault.length())
