@@ -16,8 +16,14 @@ pub(crate) struct Config {
     pub(crate) delay: Duration,
     pub(crate) tokens: Tokens,
     pub(crate) database_url: String,
-    /// Records are kept in this process where it is `None`.
     pub(crate) redis_url: Option<String>,
+}
+
+/// Where records are kept.
+pub(crate) enum Records<'a> {
+    Redis(&'a str),
+    Postgres(&'a str),
+    ThisProcess,
 }
 
 /// An hour: longer is a slip of the hand.
@@ -48,12 +54,12 @@ pub(crate) const TOKENS: Variable = Variable {
 pub(crate) const DATABASE_URL: Variable = Variable {
     name: "DATABASE_URL",
     default: Some("sqlite://shipping.db?mode=rwc"),
-    meaning: "sqlite://file?mode=rwc or postgres://user:password@host/database",
+    meaning: "sqlite://file?mode=rwc; or postgres://user:password@host/database, which keeps the records as well",
 };
 pub(crate) const REDIS_URL: Variable = Variable {
     name: "REDIS_URL",
     default: None,
-    meaning: "redis://user:password@host:port/; without it, records are kept in this process only",
+    meaning: "redis://user:password@host:port/; keeps the records, which are in this process only with neither",
 };
 const RUST_LOG: Variable = Variable {
     name: "RUST_LOG",
@@ -103,6 +109,15 @@ impl Config {
             database_url: DATABASE_URL.parse(database_url)?,
             redis_url: REDIS_URL.read()?,
         })
+    }
+
+    /// Redis where it is named, or else the database if other processes can share it.
+    pub(crate) fn records(&self) -> Records<'_> {
+        match &self.redis_url {
+            Some(url) => Records::Redis(url),
+            None if self.database_url.starts_with("sqlite:") => Records::ThisProcess,
+            None => Records::Postgres(&self.database_url),
+        }
     }
 }
 

@@ -9,16 +9,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use idem_axum::{BackendError, Idempotency, MemoryBackend, RedisBackend};
+use idem_axum::sqlx::{self, PgPool};
+use idem_axum::{BackendError, Idempotency, MemoryBackend, PostgresBackend, RedisBackend};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use crate::app::{self, App};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Records};
 use crate::db::{Db, OpenError};
 
 /// How long handlers and outcomes may take once every connection is closed.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+
+/// How often records that have expired are deleted from Postgres.
+const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
 /// What the line on stdout begins with, before the URL.
 pub(crate) const LISTENING: &str = "listening on ";
@@ -27,7 +31,11 @@ pub(crate) const LISTENING: &str = "listening on ";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
     #[error("{}: Redis cannot be used", config::REDIS_URL.name)]
-    Redis(#[from] BackendError),
+    Redis(#[source] BackendError),
+    #[error("{}: records cannot be kept there", config::DATABASE_URL.name)]
+    Postgres(#[source] BackendError),
+    #[error("{}: records cannot be kept there", config::DATABASE_URL.name)]
+    Pool(#[source] sqlx::Error),
     #[error("{}: the database cannot be used", config::DATABASE_URL.name)]
     Database(#[from] OpenError),
     #[error("{}: cannot listen on {addr}", config::ADDR.name)]
@@ -49,11 +57,12 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) async fn start(config: Config) -> Result<Self, ServeError> {
-        let idempotency = match &config.redis_url {
-            Some(url) => Idempotency::new(RedisBackend::connect(url).await?),
-            None => in_memory(),
-        };
         let db = Db::open(&config.database_url).await?;
+        let idempotency = match config.records() {
+            Records::Redis(url) => Idempotency::new(RedisBackend::connect(url).await.map_err(ServeError::Redis)?),
+            Records::Postgres(url) => Idempotency::new(postgres(url).await?),
+            Records::ThisProcess => in_memory(),
+        };
         let app = App {
             db: db.clone(),
             tokens: Arc::new(config.tokens),
@@ -95,11 +104,20 @@ impl Service {
     }
 }
 
+/// A table beside the orders, by way of a pool of its own, for theirs speaks to other databases too.
+async fn postgres(url: &str) -> Result<PostgresBackend, ServeError> {
+    let pool = PgPool::connect_lazy(url).map_err(ServeError::Pool)?;
+    let backend = PostgresBackend::new(pool).with_sweeper(SWEEP_INTERVAL);
+    backend.migrate().await.map_err(ServeError::Postgres)?;
+    Ok(backend)
+}
+
 fn in_memory() -> Idempotency {
     tracing::warn!(
-        "{} is not set: idempotency records are kept in this process only; they are lost when it ends and not shared \
+        "{} is not set and {} not a Postgres: idempotency records are kept in this process only; they are lost when it ends and not shared \
          with a second one",
-        config::REDIS_URL.name
+        config::REDIS_URL.name,
+        config::DATABASE_URL.name
     );
     Idempotency::new(MemoryBackend::new())
 }

@@ -2,7 +2,7 @@
 
 use std::panic::resume_unwind;
 
-use idem_tests::RedisServer;
+use idem_tests::{PostgresServer, RedisServer, until};
 use tokio::task::JoinHandle;
 
 use crate::client::{Answer, Client, order};
@@ -39,25 +39,59 @@ async fn a_duplicate_during_the_delay_gets_the_first_ones_answer() {
     assert_eq!(service.client.listed("acme-demo").await, ["a"]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_duplicate_during_the_delay_gets_the_first_ones_answer_from_another_process() {
-    let redis = RedisServer::start().await;
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let database = format!("sqlite:{}?mode=rwc", folder.path().join("shared.db").display());
-    let variables = [
-        ("SHIPPING_DELAY_MS", "3000"),
-        ("DATABASE_URL", &database),
-        ("REDIS_URL", &redis.url()),
-    ];
+/// Two processes over one database, of which the second gets the duplicate.
+async fn assert_replays_from_another_process(variables: &[(&str, &str)], waits: impl AsyncFn()) {
+    let variables = [&[("SHIPPING_DELAY_MS", "3000")], variables].concat();
     let mut service = Service::start_with(&variables);
     let other = Service::start_with(&variables);
 
     let first = send(&service.client);
     service.process.wait_for_log("row written");
     let duplicate = send(&other.client);
-    // Only who waits for an answer listens for it.
-    redis.wait_for_calls("subscribe", 1).await;
+    waits().await;
 
     assert_replays(&answer(duplicate).await, &answer(first).await);
     assert_eq!(other.client.listed("acme-demo").await, ["a"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_redis_a_duplicate_gets_the_first_ones_answer_from_another_process() {
+    let redis = RedisServer::start().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let database = format!("sqlite:{}?mode=rwc", folder.path().join("shared.db").display());
+    let variables = [("DATABASE_URL", &*database), ("REDIS_URL", &redis.url())];
+
+    // Only who waits for an answer listens for it.
+    assert_replays_from_another_process(&variables, async || redis.wait_for_calls("subscribe", 1).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_postgres_a_duplicate_gets_the_first_ones_answer_from_another_process() {
+    let postgres = PostgresServer::start().await;
+
+    assert_replays_from_another_process(&[("DATABASE_URL", &postgres.url())], async || {
+        until("the duplicate waits", async || {
+            postgres
+                .query("SELECT coalesce(bool_or(waited), false) FROM idem_records")
+                .await
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_redis_and_postgres_the_records_are_in_redis() {
+    let (redis, postgres) = (RedisServer::start().await, PostgresServer::start().await);
+    let service = Service::start_with(&[
+        ("SHIPPING_DELAY_MS", "0"),
+        ("DATABASE_URL", &postgres.url()),
+        ("REDIS_URL", &redis.url()),
+    ]);
+
+    answer(send(&service.client)).await;
+
+    assert_eq!(redis.records().await, 1);
+    let is_there: bool = postgres.query("SELECT to_regclass('idem_records') IS NOT NULL").await;
+    assert!(!is_there, "nobody keeps records there");
 }
