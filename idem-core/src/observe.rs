@@ -90,6 +90,18 @@ mod figures {
             Unit::Bytes,
             "The size of an answer that was kept, headers and body."
         );
+        begin();
+    }
+
+    /// Shows the figures whose labels are known before there is anything to count. One that appeared with its first count
+    /// would look to who asks for its increase as though nothing had happened, and takeovers are few.
+    fn begin() {
+        gauge!("idem_handlers_in_flight").increment(0.0);
+        gauge!("idem_waiters").increment(0.0);
+        counter!("idem_takeovers_total").increment(0);
+        for result in ["renewed", "lost", "failed"] {
+            counter!("idem_lease_renewals_total", "result" => result).increment(0);
+        }
     }
 
     /// A call that is on its way.

@@ -237,7 +237,23 @@ async fn every_request_is_counted_once_by_what_it_came_to() {
     let described: Vec<_> = said("# HELP ").collect();
     let shown: Vec<_> = said("# TYPE ").collect();
     assert_eq!(described, shown, "{text}");
-    assert_eq!(shown.len(), 7, "all but renewals and errors: {shown:?}");
+    assert_eq!(shown.len(), 8, "all but errors: {shown:?}");
+}
+
+/// Prometheus takes the first takeover for no increase where the figure appears with it.
+#[test]
+fn what_is_rare_is_shown_before_there_is_any() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    for _ in 0..2 {
+        let _ = Idempotency::new(MemoryBackend::new());
+    }
+    for plain in ["idem_handlers_in_flight", "idem_takeovers_total", "idem_waiters"] {
+        assert_eq!(figure(&recorder, plain)[""], 0, "{plain}");
+    }
+    let renewals = figure(&recorder, "idem_lease_renewals_total");
+    let results = ["failed", "lost", "renewed"].map(|result| (format!("result=\"{result}\""), 0));
+    assert_eq!(renewals, BTreeMap::from(results));
 }
 
 #[tokio::test(start_paused = true)]
