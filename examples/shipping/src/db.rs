@@ -61,6 +61,11 @@ impl Db {
         Ok(Self(pool))
     }
 
+    /// Asks whether the database answers.
+    pub(crate) async fn check(&self) -> sqlx::Result<()> {
+        sqlx::query("SELECT 1").execute(&self.0).await.map(|_| ())
+    }
+
     /// Writes a row and returns its id.
     pub(crate) async fn insert(&self, tenant: &Tenant, order: &NewOrder) -> sqlx::Result<i64> {
         sqlx::query_scalar(

@@ -1,7 +1,7 @@
 //! The service's life: backend, listener, serving, and an end that loses nothing.
 //!
 //! Owns the order of those things and the failures of each, by the variable that causes them. What is served is in
-//! [`app`].
+//! [`app`] and [`operators`].
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -11,12 +11,15 @@ use std::time::Duration;
 use axum::Router;
 use idem_axum::sqlx::{self, PgPool};
 use idem_axum::{BackendError, Idempotency, MemoryBackend, PostgresBackend, RedisBackend};
+use metrics_exporter_prometheus::BuildError;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use crate::app::{self, App};
 use crate::config::{self, Config, Records};
 use crate::db::{Db, OpenError};
+use crate::health::Needed;
+use crate::{metrics, operators};
 
 /// How long handlers and outcomes may take once every connection is closed.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
@@ -40,6 +43,8 @@ pub(crate) enum ServeError {
     Database(#[from] OpenError),
     #[error("{}: cannot listen on {addr}", config::ADDR.name)]
     Listen { addr: SocketAddr, source: io::Error },
+    #[error("nothing can be counted")]
+    Metrics(#[from] BuildError),
     #[error("cannot receive signals")]
     Signals(#[source] io::Error),
     #[error("serving failed")]
@@ -57,6 +62,8 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) async fn start(config: Config) -> Result<Self, ServeError> {
+        // Before idem, which describes what it counts to the recorder that is there.
+        let metrics = metrics::install()?;
         let db = Db::open(&config.database_url).await?;
         let idempotency = match config.records() {
             Records::Redis(url) => Idempotency::new(RedisBackend::connect(url).await.map_err(ServeError::Redis)?),
@@ -68,6 +75,10 @@ impl Service {
             tokens: Arc::new(config.tokens),
             delay: config.delay,
         };
+        let needed = Needed {
+            idempotency: idempotency.clone(),
+            db: db.clone(),
+        };
         let cannot_listen = |source| ServeError::Listen {
             addr: config.addr,
             source,
@@ -76,7 +87,7 @@ impl Service {
         Ok(Self {
             addr: listener.local_addr().map_err(cannot_listen)?,
             listener,
-            router: app::router(app, idempotency.clone()),
+            router: app::router(app, idempotency.clone()).merge(operators::router(needed, metrics)),
             idempotency,
             db,
         })

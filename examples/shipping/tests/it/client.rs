@@ -82,3 +82,13 @@ impl Answer {
 pub(crate) fn order(order_id: &str) -> Value {
     json!({ "order_id": order_id, "vendor": "Tiny Parts", "address": "1 Long Way" })
 }
+
+/// An order as it is on the wire, for a client that leaves as no client should. `more` are further header lines.
+pub(crate) fn raw_order(addr: &str, key: &str, more: &str, order: &Value) -> String {
+    let body = order.to_string();
+    format!(
+        "POST /shipping/order HTTP/1.1\r\nhost: {addr}\r\nauthorization: Bearer acme-demo\r\nidempotency-key: {key}\r\n\
+         {more}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}

@@ -11,9 +11,14 @@
 
 mod client;
 mod configuration;
+mod dashboard;
 mod demo;
 mod document;
 mod duplicates;
+mod exposition;
+mod health;
+mod metrics;
+mod mix;
 mod orders;
 mod process;
 mod shutdown;

@@ -4,19 +4,13 @@
 use std::io::Write as _;
 use std::net::TcpStream;
 
-use crate::client::order;
+use crate::client::{order, raw_order};
 use crate::process::Service;
 
 #[test]
 fn sigterm_waits_for_a_handler_whose_client_has_left() {
     let mut service = Service::start(2000);
-    let body = order("a").to_string();
-    let request = format!(
-        "POST /shipping/order HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer acme-demo\r\nidempotency-key: k\r\n\
-         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        service.client.addr,
-        body.len()
-    );
+    let request = raw_order(&service.client.addr, "k", "", &order("a"));
     let mut client = TcpStream::connect(&service.client.addr).expect("it listens");
     client.write_all(request.as_bytes()).expect("it reads");
     service.process.wait_for_log("row written");

@@ -1,0 +1,42 @@
+//! What probes are told.
+
+use idem_tests::{PostgresServer, RedisServer, until};
+use serde_json::json;
+
+use crate::process::Service;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readiness_follows_redis_and_liveness_does_not() {
+    let mut redis = RedisServer::start().await;
+    let service = Service::start_with(&[("REDIS_URL", &redis.url())]);
+    let client = &service.client;
+
+    let ready = client.get_bare("/health/ready").await;
+    assert_eq!((ready.status, ready.json()), (200, json!({ "ready": true })));
+
+    redis.kill();
+    let unready = client.get_bare("/health/ready").await;
+    assert_eq!(unready.status, 503);
+    assert_eq!(unready.json(), json!({ "ready": false, "reason": "records" }));
+    assert_eq!(client.get_bare("/health/live").await.status, 204);
+
+    redis.restart().await;
+    until("it is ready again", async || {
+        client.get_bare("/health/ready").await.status == 200
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readiness_follows_the_database() {
+    let mut postgres = PostgresServer::start().await;
+    let mut service = Service::start_with(&[("DATABASE_URL", &postgres.url())]);
+    assert_eq!(service.client.get_bare("/health/ready").await.status, 200);
+
+    postgres.kill();
+    let unready = service.client.get_bare("/health/ready").await;
+
+    assert_eq!(unready.status, 503);
+    assert_eq!(unready.json(), json!({ "ready": false, "reason": "database" }));
+    service.process.wait_for_log("not ready reason=\"database\" error=");
+}
