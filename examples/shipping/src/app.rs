@@ -1,7 +1,7 @@
 //! The router, and the state its handlers share.
 //!
-//! Owns which path leads where and that the idempotency layer is over all of them. What the handlers do is in
-//! [`orders`].
+//! Owns which path leads where, and that the idempotency layer and a span of its own are over all of them. What the
+//! handlers do is in [`orders`].
 
 #[cfg(test)]
 mod tests;
@@ -9,13 +9,14 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::middleware::from_fn;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use idem_axum::Idempotency;
 
 use crate::db::Db;
 use crate::tenant::Tokens;
-use crate::{document, orders};
+use crate::{document, orders, traces};
 
 /// What every handler can reach.
 #[derive(Clone)]
@@ -33,5 +34,6 @@ pub(crate) fn router(app: App, idempotency: Idempotency) -> Router {
         .route("/naive/shipping/order", post(orders::place_order_naively))
         .route("/shipping/orders", get(orders::list_orders))
         .layer(idempotency)
+        .layer(from_fn(traces::in_span))
         .with_state(app)
 }

@@ -61,6 +61,16 @@ pub(crate) const REDIS_URL: Variable = Variable {
     default: None,
     meaning: "redis://user:password@host:port/; keeps the records, which are in this process only with neither",
 };
+pub(crate) const OTLP_ENDPOINT: Variable = Variable {
+    name: "OTEL_EXPORTER_OTLP_ENDPOINT",
+    default: None,
+    meaning: "http://host:port of an OpenTelemetry collector, for traces over OTLP; without it, none are made",
+};
+pub(crate) const OTEL_SERVICE_NAME: Variable = Variable {
+    name: "OTEL_SERVICE_NAME",
+    default: Some("shipping"),
+    meaning: "what the service is called in traces",
+};
 const RUST_LOG: Variable = Variable {
     name: "RUST_LOG",
     default: Some("info; demo: error"),
@@ -68,7 +78,16 @@ const RUST_LOG: Variable = Variable {
 };
 
 /// All of them, in the order of `--help`.
-pub(crate) const VARIABLES: [Variable; 6] = [ADDR, DELAY, TOKENS, DATABASE_URL, REDIS_URL, RUST_LOG];
+pub(crate) const VARIABLES: [Variable; 8] = [
+    ADDR,
+    DELAY,
+    TOKENS,
+    DATABASE_URL,
+    REDIS_URL,
+    OTLP_ENDPOINT,
+    OTEL_SERVICE_NAME,
+    RUST_LOG,
+];
 
 /// A variable whose value cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +98,7 @@ pub(crate) struct InvalidVariable {
 }
 
 impl Variable {
-    fn read(&self) -> Result<Option<String>, InvalidVariable> {
+    pub(crate) fn read(&self) -> Result<Option<String>, InvalidVariable> {
         match env::var(self.name) {
             Ok(value) => Ok(Some(value)),
             Err(VarError::NotPresent) => Ok(self.default.map(str::to_owned)),

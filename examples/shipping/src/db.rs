@@ -67,6 +67,7 @@ impl Db {
     }
 
     /// Writes a row and returns its id.
+    #[tracing::instrument(skip_all)]
     pub(crate) async fn insert(&self, tenant: &Tenant, order: &NewOrder) -> sqlx::Result<i64> {
         sqlx::query_scalar(
             "INSERT INTO orders (tenant, order_id, vendor, address) VALUES ($1, $2, $3, $4) RETURNING id",

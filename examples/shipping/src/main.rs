@@ -15,15 +15,19 @@ mod operators;
 mod orders;
 mod serve;
 mod tenant;
+mod traces;
 
 use std::error::Error;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::config::Config;
+use crate::traces::Traces;
 
 const USAGE: &str = "usage: shipping [demo | --help]";
 
@@ -32,18 +36,15 @@ async fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let arguments: Vec<_> = arguments.iter().map(|argument| argument.to_str()).collect();
     let result = match arguments[..] {
-        [] => {
-            log_from(LevelFilter::INFO);
-            run_service().await
-        }
+        [] => run_service().await,
         [Some("demo")] => {
             // The story is on stdout; the service's own log would run into it.
-            log_from(LevelFilter::ERROR);
+            log_from(LevelFilter::ERROR, None);
             run_demo().await
         }
         // Not for people, so the usage is silent about it.
         [Some("demo"), Some(demo::SECOND)] => {
-            log_from(LevelFilter::ERROR);
+            log_from(LevelFilter::ERROR, None);
             run_second().await
         }
         [Some("--help" | "-h")] => {
@@ -65,7 +66,20 @@ async fn main() -> ExitCode {
 }
 
 async fn run_service() -> Result<(), Box<dyn Error>> {
-    Ok(serve::until_stopped(Config::from_env()?).await?)
+    let (traces, fault) = match Traces::from_env() {
+        Ok(traces) => (traces, None),
+        Err(fault) => (None, Some(fault)),
+    };
+    log_from(LevelFilter::INFO, traces.as_ref());
+    if let Some(fault) = fault {
+        tracing::warn!("{fault}: no traces are made");
+    }
+    let served = serve::until_stopped(Config::from_env()?).await;
+    if let Some(traces) = traces {
+        // It waits on this thread, of which the runtime has no need any more.
+        traces.flush();
+    }
+    Ok(served?)
 }
 
 async fn run_demo() -> Result<(), Box<dyn Error>> {
@@ -76,15 +90,18 @@ async fn run_second() -> Result<(), Box<dyn Error>> {
     Ok(demo::serve_second(Config::from_env()?).await?)
 }
 
-/// Logs to stderr, from `level` on where `RUST_LOG` does not say otherwise.
-fn log_from(level: LevelFilter) {
+/// Logs to stderr, from `level` on where `RUST_LOG` does not say otherwise, and lets `traces` see all that is traced.
+fn log_from(level: LevelFilter, traces: Option<&Traces>) {
     let filter = EnvFilter::builder()
         .with_default_directive(level.into())
         .from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let log = tracing_subscriber::fmt::layer()
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
+        .with_filter(filter);
+    tracing_subscriber::registry()
+        .with(log)
+        .with(traces.map(Traces::layer))
         .init();
 }
 
@@ -98,7 +115,7 @@ fn help() {
     );
     for variable in config::VARIABLES {
         let default = variable.default.unwrap_or("not set");
-        let _ = writeln!(out, "  {:<18} {} [{default}]", variable.name, variable.meaning);
+        let _ = writeln!(out, "  {:<28} {} [{default}]", variable.name, variable.meaning);
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Owns its paths and where they are: on the tenants' address, so that a probe finds what a tenant would; a listener of
 //! its own answers though the other one has stopped. No token is asked for and no tenant told of, and what faces the world
-//! forwards `/shipping` and nothing else. Outside the idempotency layer, for nobody retries a probe. What is answered is
-//! in [`metrics`] and [`health`].
+//! forwards `/shipping` and nothing else. Outside the tenants' layers: nobody retries a probe, and its spans would outnumber
+//! all others. What is answered is in [`metrics`] and [`health`].
 
 use axum::Router;
 use axum::routing::get;

@@ -75,6 +75,8 @@ fn help_lists_every_variable() {
         "SHIPPING_TOKENS",
         "DATABASE_URL",
         "REDIS_URL",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_SERVICE_NAME",
     ] {
         assert!(ended.stdout.contains(variable), "{variable}: {ended:#?}");
     }

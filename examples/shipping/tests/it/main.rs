@@ -10,6 +10,7 @@
 )]
 
 mod client;
+mod collector;
 mod configuration;
 mod dashboard;
 mod demo;
@@ -23,3 +24,4 @@ mod orders;
 mod process;
 mod shutdown;
 mod tenants;
+mod traces;

@@ -27,6 +27,8 @@ impl Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_shipping"));
         for inherited in [
             "DATABASE_URL",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "OTEL_SERVICE_NAME",
             "REDIS_URL",
             "RUST_LOG",
             "SHIPPING_ADDR",
