@@ -21,7 +21,16 @@ pub(crate) fn lint() -> Result<(), String> {
         &[],
     )?;
     // Each feature of what users add has to compile alone.
-    for features in ["", "macros", "postgres", "redis", "redis-rustls", "testing", "utoipa"] {
+    for features in [
+        "",
+        "macros",
+        "metrics",
+        "postgres",
+        "redis",
+        "redis-rustls",
+        "testing",
+        "utoipa",
+    ] {
         let arguments = [
             "clippy",
             "--package",

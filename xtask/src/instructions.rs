@@ -116,11 +116,11 @@ fn total(call: &str, requests: u32) -> Result<u64, String> {
 fn output(command: &mut Command) -> Result<String, String> {
     let output = command
         .output()
-        .map_err(|error| format!("{:?} could not be started: {error}", command.get_program()))?;
+        .map_err(|error| format!("{} could not be started: {error}", command.get_program().display()))?;
     if !output.status.success() {
         return Err(format!(
-            "{:?} ended with {}: {}",
-            command.get_program(),
+            "{} ended with {}: {}",
+            command.get_program().display(),
             output.status,
             String::from_utf8_lossy(&output.stderr)
         ));
