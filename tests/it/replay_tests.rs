@@ -205,7 +205,7 @@ async fn processes_without_a_common_backend_are_told_by_a_second_run() {
 async fn a_header_that_an_outer_layer_draws_anew_is_named_with_its_values() {
     let app = header("x-request-id", number);
     let report = report(&app, "/status/201").await;
-    let [Finding::Header { name, first, replay }] = report.findings() else {
+    let [Finding::HeaderDiffers { name, first, replay }] = report.findings() else {
         panic!("{report}");
     };
     assert_eq!(name, "x-request-id");
@@ -255,7 +255,7 @@ async fn a_body_that_differs_is_shown_from_the_first_byte_that_does() {
     }));
     let report = report(&changed, "/status/201").await;
     assert!(
-        matches!(report.findings(), [.., Finding::Body { offset: 40, .. }]),
+        matches!(report.findings(), [.., Finding::BodyDiffers { offset: 40, .. }]),
         "{report}"
     );
     let excerpt = |byte| format!("`…{}{byte}{}…`", "a".repeat(16), "b".repeat(31));
@@ -276,7 +276,7 @@ async fn a_status_that_differs_is_named() {
         response
     }));
     let report = report(&changed, "/status/201").await;
-    let differs = Finding::Status {
+    let differs = Finding::StatusDiffers {
         first: StatusCode::CREATED,
         replay: StatusCode::OK,
     };

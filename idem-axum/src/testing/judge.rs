@@ -77,7 +77,7 @@ impl Answers {
     fn differences(&self, first: &Answer, replay: &Answer) -> Vec<Finding> {
         let mut findings = Vec::new();
         if first.head.status != replay.head.status {
-            findings.push(Finding::Status {
+            findings.push(Finding::StatusDiffers {
                 first: first.head.status,
                 replay: replay.head.status,
             });
@@ -92,12 +92,12 @@ impl Answers {
             let (first, replay) = (lines(sent, name), lines(replayed, name));
             if first != replay {
                 let name = name.clone();
-                findings.push(Finding::Header { name, first, replay });
+                findings.push(Finding::HeaderDiffers { name, first, replay });
             }
         }
         if first.body != replay.body {
             let same = first.body.iter().zip(&replay.body).take_while(|(a, b)| a == b);
-            findings.push(Finding::Body {
+            findings.push(Finding::BodyDiffers {
                 offset: same.count(),
                 first: first.body.clone(),
                 replay: replay.body.clone(),

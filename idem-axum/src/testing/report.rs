@@ -55,14 +55,14 @@ pub enum Finding {
     /// The handler's answer is marked `Idempotency-Stored: false`: the backend did not take it.
     NotRecorded,
     /// The statuses differ.
-    Status {
+    StatusDiffers {
         /// That of the first answer.
         first: StatusCode,
         /// That of the replay.
         replay: StatusCode,
     },
     /// The lines of a header differ.
-    Header {
+    HeaderDiffers {
         /// Its name.
         name: HeaderName,
         /// Its lines in the first answer.
@@ -71,7 +71,7 @@ pub enum Finding {
         replay: Vec<HeaderValue>,
     },
     /// The bytes of the bodies differ.
-    Body {
+    BodyDiffers {
         /// The first byte that does; the length of the shorter one where the longer one begins with it.
         offset: usize,
         /// The first answer's.
@@ -130,17 +130,17 @@ impl Display for Finding {
                 "the handler's answer is marked `Idempotency-Stored: false`: the backend did not take it, and a retry \
                  may run again",
             ),
-            Self::Status { first, replay } => {
+            Self::StatusDiffers { first, replay } => {
                 write!(f, "status: {first} in the first answer, {replay} in the replay")
             }
-            Self::Header { name, first, replay } => {
+            Self::HeaderDiffers { name, first, replay } => {
                 let (first, replay) = (Lines(first), Lines(replay));
                 write!(
                     f,
                     "header `{name}`: {first} in the first answer, {replay} in the replay"
                 )
             }
-            Self::Body { offset, first, replay } => {
+            Self::BodyDiffers { offset, first, replay } => {
                 let (before, behind) = (Excerpt(first, *offset), Excerpt(replay, *offset));
                 write!(
                     f,
