@@ -52,7 +52,7 @@ pub async fn round(binary: &Path, backend: Backend, seed: u64, size: Size) -> To
         0 => server.url(),
         _ => server.url_behind(&proxy),
     };
-    let program = |at| Program::new(binary, &url(at)).journaled(&file);
+    let program = |at| Program::new(binary, &url(at)).journaled(&file).quiet();
     let fleet = Arc::new(Fleet::start((0..PROCESSES).map(program).collect()));
     let load = Load::new(plan.clone(), fleet.clone());
 
