@@ -14,14 +14,16 @@ mod growth;
 mod load;
 mod measure;
 mod plot;
+mod postgres;
 mod processes;
 mod report;
 mod serve;
+mod sql;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: idem-bench [--quick | --growth]
-       idem-bench serve <variant> <redis url>
+const USAGE: &str = "usage: idem-bench [--quick | --growth | --postgres [--quick]]
+       idem-bench serve <variant> <url>
        idem-bench load <address> <keys> <bytes> <milliseconds> <seed>";
 
 #[tokio::main]
@@ -32,7 +34,9 @@ async fn main() -> ExitCode {
         [] => measure::all(measure::Effort::FULL).await,
         ["--quick"] => measure::all(measure::Effort::QUICK).await,
         ["--growth"] => growth::all().await,
-        ["serve", variant, redis] => serve::run(variant, redis).await,
+        ["--postgres"] => postgres::all(measure::Effort::FULL).await,
+        ["--postgres", "--quick"] => postgres::all(measure::Effort::QUICK).await,
+        ["serve", variant, url] => serve::run(variant, url).await,
         ["load", ref rest @ ..] => match load::Load::parse(rest) {
             Some(load) => load.run().await,
             None => return usage(),

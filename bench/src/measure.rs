@@ -14,10 +14,10 @@ pub(crate) const VARIANTS: [&str; 5] = ["bare", "floor", "article", "memory", "r
 /// How long and how often.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Effort {
-    rounds: usize,
+    pub(crate) rounds: usize,
     /// Of one load.
-    time: Duration,
-    bytes: &'static [usize],
+    pub(crate) time: Duration,
+    pub(crate) bytes: &'static [usize],
 }
 
 impl Effort {

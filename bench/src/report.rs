@@ -12,7 +12,7 @@ use crate::measure::{Measured, VARIANTS};
 use crate::plot;
 
 /// Where reports go, from the root of the workspace.
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench");
+pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench");
 
 /// One kind of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +52,18 @@ impl Cell {
 
     pub(crate) fn rate(&self) -> f64 {
         self.rate.median()
+    }
+
+    pub(crate) fn range(&self) -> (f64, f64) {
+        self.rate.range()
+    }
+
+    pub(crate) fn p50(&self) -> f64 {
+        self.p50.median()
+    }
+
+    pub(crate) fn p99(&self) -> f64 {
+        self.p99.median()
     }
 }
 
@@ -195,15 +207,15 @@ impl fmt::Display for Report {
         for (scenario, cells) in self.scenarios() {
             for variant in VARIANTS {
                 let Some(cell) = cells.get(variant) else { continue };
-                let (least, most) = cell.rate.range();
+                let (least, most) = cell.range();
                 let range = format!("{least:.0}-{most:.0}");
                 write!(
                     f,
                     "{:<22}{variant:<9}{:>9.0}{range:>19}{:>9.0}{:>9.0}",
                     scenario.to_string(),
                     cell.rate(),
-                    cell.p50.median(),
-                    cell.p99.median(),
+                    cell.p50(),
+                    cell.p99(),
                 )?;
                 for series in [&cell.redis_time, &cell.redis_memory] {
                     if series.0.is_empty() {

@@ -1,4 +1,4 @@
-//! The same handler five times: alone, behind what people write by hand, and annotated.
+//! The same handler several times: alone, behind what people write by hand, and annotated.
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -7,10 +7,13 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use idem_axum::{Idempotency, MemoryBackend, RedisBackend};
+use idem_bench::{bare, guarded};
 use redis::IntoConnectionInfo as _;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use tokio::net::TcpListener;
+
+use crate::sql;
 
 /// A day, in milliseconds.
 const DAY: u64 = 24 * 60 * 60 * 1000;
@@ -66,22 +69,24 @@ async fn article(State(mut redis): State<MultiplexedConnection>, request: Reques
     Response::from_parts(parts, Body::from(body))
 }
 
-fn key(headers: &HeaderMap) -> String {
+pub(crate) fn key(headers: &HeaderMap) -> String {
     let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok());
     format!("order:{}", key.expect("each request has a key"))
 }
 
 /// Serves until the process is killed; prints where.
-pub(crate) async fn run(variant: &str, redis: &str) {
-    let bare = idem_bench::bare();
+pub(crate) async fn run(variant: &str, url: &str) {
     let router = match variant {
-        "bare" => bare,
-        "floor" => bare.layer(middleware::from_fn_with_state(connection(redis).await, floor)),
-        "article" => bare.layer(middleware::from_fn_with_state(connection(redis).await, article)),
-        "memory" => idem_bench::guarded(Idempotency::new(MemoryBackend::new())),
+        "bare" => bare(),
+        "floor" => bare().layer(middleware::from_fn_with_state(connection(url).await, floor)),
+        "article" => bare().layer(middleware::from_fn_with_state(connection(url).await, article)),
+        "sql" => sql::by_hand(url).await,
+        "postgres" => sql::annotated(url, false).await,
+        "swept" => sql::annotated(url, true).await,
+        "memory" => guarded(Idempotency::new(MemoryBackend::new())),
         "redis" => {
-            let backend = RedisBackend::connect(redis).await;
-            idem_bench::guarded(Idempotency::new(backend.expect("the server answers")))
+            let backend = RedisBackend::connect(url).await;
+            guarded(Idempotency::new(backend.expect("the server answers")))
         }
         _ => panic!("no such variant: {variant}"),
     };
