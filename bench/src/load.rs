@@ -180,9 +180,10 @@ impl Connection {
             if missing.is_none() {
                 let head = self.buffer.windows(4).position(|four| four == b"\r\n\r\n");
                 missing = head.map(|head| head + 4 + length);
+                // Any other answer has another length, and would be waited for.
+                let status = self.buffer.get(9..12).unwrap_or_default();
+                assert!(missing.is_none() || status == b"201", "{}", self.buffer.escape_ascii());
             }
         }
-        let status = self.buffer.get(9..12).unwrap_or_default();
-        assert_eq!(status, b"201", "{}", self.buffer.escape_ascii());
     }
 }
