@@ -4,8 +4,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use redis::InfoDict;
 use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, InfoDict};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -68,7 +68,9 @@ impl Redis {
 
     async fn try_connect(&self) -> Option<MultiplexedConnection> {
         let client = redis::Client::open(self.url.as_str()).ok()?;
-        client.get_multiplexed_async_connection().await.ok()
+        // A server that makes room for millions of records answers late.
+        let patient = AsyncConnectionConfig::new().set_response_timeout(None);
+        client.get_multiplexed_async_connection_with_config(&patient).await.ok()
     }
 
     pub(crate) async fn connection(&self) -> MultiplexedConnection {
