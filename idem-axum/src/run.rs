@@ -294,7 +294,7 @@ impl Guarding {
             _ => "other",
         };
         let path = self.request.matched_path.as_ref();
-        format!("{method} {}", path.map_or("unmatched", MatchedPath::as_str))
+        [method, " ", path.map_or("unmatched", MatchedPath::as_str)].concat()
     }
 
     /// Runs a handler that has no claim. What it does in a transaction ends as its policy says.
