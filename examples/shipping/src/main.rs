@@ -90,7 +90,7 @@ async fn run_second() -> Result<(), Box<dyn Error>> {
     Ok(demo::serve_second(Config::from_env()?).await?)
 }
 
-/// Logs to stderr, from `level` on where `RUST_LOG` does not say otherwise, and lets `traces` see all that is traced.
+/// Logs to stderr, from `level` on where `RUST_LOG` does not say otherwise; spans go to `traces`, whatever is logged.
 fn log_from(level: LevelFilter, traces: Option<&Traces>) {
     let filter = EnvFilter::builder()
         .with_default_directive(level.into())
