@@ -34,8 +34,9 @@ async fn readiness_follows_redis_and_liveness_does_not() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readiness_follows_the_database() {
+    let redis = RedisServer::start().await;
     let mut postgres = PostgresServer::start().await;
-    let mut service = Service::start_with(&[("DATABASE_URL", &postgres.url())]);
+    let mut service = Service::start_with(&[("DATABASE_URL", &postgres.url()), ("REDIS_URL", &redis.url())]);
     until_ready(&service.client).await;
 
     postgres.kill();
