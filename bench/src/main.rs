@@ -14,10 +14,12 @@ mod growth;
 mod load;
 mod measure;
 mod plot;
+#[cfg(feature = "postgres")]
 mod postgres;
 mod processes;
 mod report;
 mod serve;
+#[cfg(feature = "postgres")]
 mod sql;
 
 use std::process::ExitCode;
@@ -34,7 +36,9 @@ async fn main() -> ExitCode {
         [] => measure::all(measure::Effort::FULL).await,
         ["--quick"] => measure::all(measure::Effort::QUICK).await,
         ["--growth"] => growth::all().await,
+        #[cfg(feature = "postgres")]
         ["--postgres"] => postgres::all(measure::Effort::FULL).await,
+        #[cfg(feature = "postgres")]
         ["--postgres", "--quick"] => postgres::all(measure::Effort::QUICK).await,
         ["serve", variant, url] => serve::run(variant, url).await,
         ["load", ref rest @ ..] => match load::Load::parse(rest) {

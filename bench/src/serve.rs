@@ -13,6 +13,7 @@ use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use tokio::net::TcpListener;
 
+#[cfg(feature = "postgres")]
 use crate::sql;
 
 /// A day, in milliseconds.
@@ -80,8 +81,11 @@ pub(crate) async fn run(variant: &str, url: &str) {
         "bare" => bare(),
         "floor" => bare().layer(middleware::from_fn_with_state(connection(url).await, floor)),
         "article" => bare().layer(middleware::from_fn_with_state(connection(url).await, article)),
+        #[cfg(feature = "postgres")]
         "sql" => sql::by_hand(url).await,
+        #[cfg(feature = "postgres")]
         "postgres" => sql::annotated(url, false).await,
+        #[cfg(feature = "postgres")]
         "swept" => sql::annotated(url, true).await,
         "memory" => guarded(Idempotency::new(MemoryBackend::new())),
         "redis" => {

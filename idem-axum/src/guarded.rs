@@ -3,6 +3,7 @@
 //! Owns the request up to the claim: it finds the layer, where the attribute names no engine, buffers the body within axum's limit, and lets the argument
 //! extract itself from what was buffered. A request that an extractor refuses has claimed nothing (IDEM-10).
 
+use std::fmt;
 use std::sync::Arc;
 
 use axum::RequestExt as _;
@@ -24,10 +25,16 @@ use crate::{Execution, Idempotency};
 ///
 /// Only the expansion of `#[idempotent]` names this type. A direct call of an annotated function passes
 /// `argument.into()`, and its handler runs unguarded.
-#[derive(Debug)]
 pub struct Guarded<T, E: EngineSource = FromLayer> {
     guard: Guard<E::Engine>,
     argument: T,
+}
+
+/// As the argument that it stands for.
+impl<T: fmt::Debug, E: EngineSource> fmt::Debug for Guarded<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.argument.fmt(f)
+    }
 }
 
 impl<T, E: EngineSource> Guarded<T, E> {
@@ -150,8 +157,14 @@ impl<T: GivesEngine + ?Sized> GivesEngine for Arc<T> {
 }
 
 /// What the run needs of the request, or nothing where the function was called directly.
-#[derive(Debug)]
 pub struct Guard<E = Idempotency>(pub(crate) Option<Guarding<E>>);
+
+/// Says nothing of the request: its key and its body are not for the logs.
+impl<E> fmt::Debug for Guard<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").finish_non_exhaustive()
+    }
+}
 
 impl Guard<()> {
     /// Completes the guard of a handler that names its engine.
@@ -167,7 +180,6 @@ impl Guard<()> {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct Guarding<E = Idempotency> {
     pub(crate) idempotency: E,
     pub(crate) request: Buffered,
@@ -178,7 +190,6 @@ pub(crate) struct Guarding<E = Idempotency> {
 }
 
 /// What is known of a request besides what its extractors made of it.
-#[derive(Debug)]
 pub(crate) struct Buffered {
     pub(crate) method: Method,
     /// As the client sent it, also inside nested routers.
@@ -190,7 +201,6 @@ pub(crate) struct Buffered {
 }
 
 /// The header lines that carry the key. A copy of all headers costs more than anything else that is kept of a request.
-#[derive(Debug)]
 pub(crate) enum KeyLines {
     /// The first two, for there must not be more than one.
     Known([Option<HeaderValue>; 2]),

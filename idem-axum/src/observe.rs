@@ -93,6 +93,7 @@ impl RequestOutcome {
 pub(crate) struct Observation {
     span: Span,
     count: Count,
+    record: Option<RecordKey>,
     attempt: u32,
     ended: bool,
 }
@@ -100,7 +101,8 @@ pub(crate) struct Observation {
 impl Observation {
     /// Begins to observe a request for `operation`.
     ///
-    /// The span is of the highest level, so that every line that its handler writes has the key, whatever is filtered.
+    /// The span is of the highest level, so that every line that its handler writes has the key, whatever level is
+    /// filtered. A filter that names targets has to let errors of this one through.
     pub(crate) fn start(operation: &str, label: impl FnOnce() -> String) -> Self {
         let span = tracing::span!(
             Level::ERROR,
@@ -114,6 +116,7 @@ impl Observation {
         Self {
             span,
             count: Count::new(label),
+            record: None,
             attempt: 1,
             ended: false,
         }
@@ -132,6 +135,7 @@ impl Observation {
         if labelled {
             self.count.label(record);
         }
+        self.record = Some(record.clone());
     }
 
     /// The handler is about to run, as this attempt.
@@ -145,8 +149,9 @@ impl Observation {
         if ended == Ended::NotStored {
             let _entered = self.span.enter();
             tracing::warn!(
-                "the handler's answer is too large to be kept, or did not end as announced: its retries get 409 \
-                 response-not-stored; raise `max_response`, or answer with less"
+                key = self.shown_key(),
+                "the handler's answer is not kept, and its retries get 409 response-not-stored: it is too large (raise \
+                 `max_response`, or answer with less), took too long to end, or did not end as announced"
             );
         }
         let outcome = RequestOutcome::of_run(ended, self.attempt);
@@ -157,16 +162,22 @@ impl Observation {
         self.conclude(outcome);
     }
 
+    /// Also in the lines themselves, for those whose filter leaves out the span.
+    fn shown_key(&self) -> Option<field::DisplayValue<impl std::fmt::Display + '_>> {
+        self.record.as_ref().map(|record| field::display(record.shown()))
+    }
+
     fn conclude(&mut self, outcome: RequestOutcome) {
         self.ended = true;
         let name = outcome.name();
         self.span.record("outcome", name);
         self.count.one(name);
         let _entered = self.span.enter();
+        let key = self.shown_key();
         if outcome.is_usual() {
-            tracing::debug!(outcome = name, "an idempotent request has ended");
+            tracing::debug!(key, outcome = name, "an idempotent request has ended");
         } else {
-            tracing::info!(outcome = name, "an idempotent request has ended");
+            tracing::info!(key, outcome = name, "an idempotent request has ended");
         }
     }
 }

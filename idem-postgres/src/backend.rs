@@ -168,18 +168,7 @@ impl PostgresBackend {
             .bind(id.message())
     }
 
-    /// What is stored under the key, if it has not expired; and whether anything is there at all.
-    async fn look(&self, connection: &mut Lent, id: Id) -> Result<(Option<record::Found>, bool), BackendError> {
-        const WHAT: &str = "reading a record";
-        let read = || sqlx::query(self.table.statements.read.clone()).bind(id.as_bytes().to_vec());
-        let Some(row) = connection.ask(WHAT, read).await? else {
-            return Ok((None, false));
-        };
-        let row = record::Row::from_row(&row).map_err(|error| backend_error(WHAT, error))?;
-        Ok((record::decode(row)?, true))
-    }
-
-    /// Executes a statement that writes `claim`; whether it did.
+    /// Executes a statement that is about `claim`, and returns its first row.
     async fn write(
         connection: &mut Lent,
         what: &'static str,
@@ -187,7 +176,7 @@ impl PostgresBackend {
         (id, key): (Id, &RecordKey),
         claim: &Claim,
         lapsed: Option<&Claim>,
-    ) -> Result<bool, BackendError> {
+    ) -> Result<Option<PgRow>, BackendError> {
         let write = || {
             let query = sqlx::query(statement.clone())
                 .bind(id.as_bytes().to_vec())
@@ -202,22 +191,25 @@ impl PostgresBackend {
                 None => query,
             }
         };
-        Ok(connection.ask(what, write).await?.is_some())
+        connection.ask(what, write).await
     }
 
-    /// As `claim`, on a connection that is there: what is looked at and then written waits for one only once.
+    /// As `claim`, on a connection that is there: what is claimed over an expired row waits for one only once.
     async fn claim_on(
         &self,
         connection: &mut Lent,
         key: &RecordKey,
         claim: &Claim,
     ) -> Result<Acquisition, BackendError> {
-        let id = Id::of(key);
+        let row = (Id::of(key), key);
         let statements = &self.table.statements;
         for _ in 0..LOOKS {
-            let (found, is_there) = self.look(connection, id).await?;
-            if let Some(found) = found {
-                // By an earlier try of this call, whose answer was lost.
+            let Some(found) = Self::write(connection, CLAIMING, &statements.claim, row, claim, None).await? else {
+                continue;
+            };
+            let found = record::Row::from_row(&found).map_err(|error| backend_error(CLAIMING, error))?;
+            if let Some(found) = record::decode(found)? {
+                // Written now, or by an earlier try of this call, whose answer was lost.
                 let is_ours = matches!(found.record, Record::Claimed { .. }) && found.token == claim.token;
                 return Ok(if is_ours {
                     Acquisition::Acquired
@@ -225,12 +217,11 @@ impl PostgresBackend {
                     Acquisition::Existing(found.record)
                 });
             }
-            let statement = if is_there {
-                &statements.claim_expired
-            } else {
-                &statements.claim
-            };
-            if Self::write(connection, CLAIMING, statement, (id, key), claim, None).await? {
+            let expired = &statements.claim_expired;
+            if Self::write(connection, CLAIMING, expired, row, claim, None)
+                .await?
+                .is_some()
+            {
                 return Ok(Acquisition::Acquired);
             }
         }
@@ -263,7 +254,10 @@ impl Backend for PostgresBackend {
         let mut connection = self.table.connections.lend(WHAT).await?;
         let statement = &self.table.statements.take_over;
         let row = (Id::of(key), key);
-        if Self::write(&mut connection, WHAT, statement, row, claim, Some(lapsed)).await? {
+        if Self::write(&mut connection, WHAT, statement, row, claim, Some(lapsed))
+            .await?
+            .is_some()
+        {
             return Ok(Acquisition::Acquired);
         }
         self.claim_on(&mut connection, key, claim).await

@@ -7,13 +7,12 @@ use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 
 /// The text of each statement.
 pub(crate) struct Statements {
-    /// `$1` id.
-    pub(crate) read: SqlStr,
-    /// `$1` id, `$2` key, `$3` token, `$4` attempt, `$5` fingerprint, `$6` lease, `$7` ttl. A row if it was written.
+    /// `$1` id, `$2` key, `$3` token, `$4` attempt, `$5` fingerprint, `$6` lease, `$7` ttl. The row that was there, or the
+    /// one that was written; none if another claim came in between.
     pub(crate) claim: SqlStr,
-    /// As `claim`, over what has expired.
+    /// As `claim`, over what has expired. A row if it was written.
     pub(crate) claim_expired: SqlStr,
-    /// As `claim`, and `$8` the lapsed token.
+    /// As `claim_expired`, and `$8` the lapsed token.
     pub(crate) take_over: SqlStr,
     /// `$1` id, `$2` token. A row if it was renewed.
     pub(crate) renew: SqlStr,
@@ -39,6 +38,10 @@ const REPLACE: &str = "key = $2, state = 1, token = $3, attempt = $4, fingerprin
      expires_at = clock_timestamp() + ($6 + $7) * interval '1 millisecond', \
      waited = waited AND state = 1, payload = NULL";
 
+/// What is read of a row, as [`crate::record::Row`] has it.
+const RECORD: &str = "state, token, attempt, fingerprint, lease_ms, ttl_ms, payload, expires_at <= clock_timestamp() AS expired, \
+     ceil(extract(epoch FROM lease_until - clock_timestamp()) * 1000)::bigint AS remaining";
+
 /// A claim in place, whose owner has the token `$2`.
 const OWN: &str = "id = $1 AND state = 1 AND token = $2 AND expires_at > clock_timestamp()";
 
@@ -47,18 +50,15 @@ impl Statements {
     pub(crate) fn on(table: &str) -> Self {
         let text = |text: String| AssertSqlSafe(text).into_sql_str().clone();
         Self {
-            read: text(format!(
-                "SELECT state, token, attempt, fingerprint, lease_ms, ttl_ms, payload, \
-                 expires_at <= clock_timestamp(), \
-                 ceil(extract(epoch FROM lease_until - clock_timestamp()) * 1000)::bigint \
-                 FROM {table} WHERE id = $1"
-            )),
+            // Both halves see the table as it was before: what is read is not what is written.
             claim: text(format!(
-                "INSERT INTO {table} \
+                "WITH claimed AS (INSERT INTO {table} \
                  (id, key, state, token, attempt, fingerprint, lease_ms, ttl_ms, lease_until, expires_at) \
-                 VALUES ($1, $2, 1, $3, $4, $5, $6, $7, clock_timestamp() + $6 * interval '1 millisecond', \
-                 clock_timestamp() + ($6 + $7) * interval '1 millisecond') \
-                 ON CONFLICT (id) DO NOTHING RETURNING true"
+                 SELECT $1, $2, 1, $3, $4, $5, $6, $7, clock_timestamp() + $6 * interval '1 millisecond', \
+                 clock_timestamp() + ($6 + $7) * interval '1 millisecond' \
+                 WHERE NOT EXISTS (SELECT FROM {table} WHERE id = $1) \
+                 ON CONFLICT (id) DO NOTHING RETURNING {RECORD}) \
+                 SELECT {RECORD} FROM {table} WHERE id = $1 UNION ALL SELECT * FROM claimed"
             )),
             claim_expired: text(format!(
                 "UPDATE {table} SET {REPLACE} WHERE id = $1 AND expires_at <= clock_timestamp() RETURNING true"

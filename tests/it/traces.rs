@@ -11,7 +11,8 @@ use axum::extract::{Path, State};
 use axum::http::{Request, StatusCode};
 use axum::response::Response;
 use axum::routing::post;
-use idem_axum::{Idempotency, MemoryBackend, idempotent};
+use idem_axum::testing::{BackendCall, Fault, ScriptedBackend};
+use idem_axum::{BackendErrorKind, Idempotency, MemoryBackend, idempotent};
 use idem_tests::Log;
 use tokio::sync::Notify;
 use tower::ServiceExt as _;
@@ -31,6 +32,7 @@ async fn talkative(State(gate): State<Gate>, Path(tenant): Path<String>, body: S
     let nested = async { tracing::error!("the handler says: third") };
     nested.instrument(tracing::info_span!("charging")).await;
     match body.as_str() {
+        "panic" => panic!("in the handler, on purpose"),
         "large" => (StatusCode::OK, "x".repeat(65)),
         _ => (StatusCode::CREATED, body),
     }
@@ -138,7 +140,7 @@ async fn a_duplicate_is_a_line_in_the_log_and_a_first_request_none() {
     send(&app, "k", "201").await;
     let ends = log.lines_with("an idempotent request has ended");
     assert!(
-        matches!(&ends[..], [end] if end.contains("idempotency_key=k") && end.contains("replayed")),
+        matches!(&ends[..], [end] if end.contains("key=orders:acme:k") && end.contains("replayed")),
         "{ends:#?}"
     );
 }
@@ -156,18 +158,43 @@ async fn an_answer_that_is_not_kept_is_a_warning_that_says_what_to_do() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn where_keys_are_hashed_no_line_has_one() {
-    let (app, _) = app(Idempotency::new(MemoryBackend::new()).with_hashed_keys());
+    let backend = ScriptedBackend::new(MemoryBackend::new());
+    let idempotency = Idempotency::new(backend.clone()).with_hashed_keys();
+    let (app, _) = app(idempotency.clone());
     let (log, _guard) = Log::listen(Level::TRACE);
-    for body in ["201", "201", "other", "large"] {
+    let refused = Fault::Error(BackendErrorKind::Refused);
+    let faults = [
+        (BackendCall::Claim, refused, "refusing a request"),
+        (BackendCall::Complete, Fault::Superseded, "the claim was superseded"),
+        (BackendCall::Complete, refused, "could not be recorded yet"),
+    ];
+    for (number, (call, fault, _)) in faults.iter().enumerate() {
+        backend.on_next(*call, *fault);
+        send(&app, &format!("key-1-{number}"), "201").await;
+    }
+    for body in ["panic", "201", "201", "other"] {
         send(&app, "key-1", body).await;
     }
+    send(&app, "key-1-large", "large").await;
+    idempotency.drain().await;
+    for (_, _, said) in faults {
+        assert!(
+            log.lines_with(said).iter().any(|line| line.contains("key=orders:")),
+            "{said}"
+        );
+    }
+    assert!(!log.lines_with("the handler panicked").is_empty());
     let text = log.text();
     assert!(!text.contains("key-1") && !text.contains("acme"), "{text}");
     // printf %s key-1 | sha256sum, and so for acme
     let hashes = ["idempotency_key=be2974546978e373", "scope=822b33ad87c148a0"];
-    for line in log.lines_with("the handler says") {
-        assert!(hashes.iter().all(|hash| line.contains(hash)), "{line}");
-    }
+    let said = log.lines_with("the handler says");
+    let of_key_1 = said.iter().filter(|line| hashes.iter().all(|hash| line.contains(hash)));
+    assert_eq!(
+        of_key_1.count(),
+        6,
+        "three of the panic, three of the answer: {said:#?}"
+    );
 }

@@ -90,17 +90,17 @@ pub(crate) fn test() -> Result<(), String> {
 
 /// The comparison, where speed is the point.
 pub(crate) fn bench(options: &[&str]) -> Result<(), String> {
-    cargo(&["build", "--release", "--package", "idem-bench", "--bins"], &[])?;
-    let bench = [
-        "run",
-        "--release",
-        "--package",
-        "idem-bench",
-        "--bin",
-        "idem-bench",
-        "--",
-    ];
-    cargo(&[&bench[..], options].concat(), &[])
+    let features: &[&str] = match options {
+        ["--postgres", ..] => &["--features", "postgres"],
+        _ => &[],
+    };
+    let package = ["--release", "--package", "idem-bench"];
+    cargo(&[&["build"], &package[..], &["--bins"], features].concat(), &[])?;
+    let bench = ["--bin", "idem-bench"];
+    cargo(
+        &[&["run"], &package[..], &bench, features, &["--"], options].concat(),
+        &[],
+    )
 }
 
 /// Micro benchmarks, by the door that fuzz targets go through; in a folder of their own, for it is another build of all.

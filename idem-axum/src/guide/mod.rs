@@ -11,7 +11,11 @@
 //! | [`clients`] | keys and retries, seen from the other side, in curl, reqwest and JavaScript |
 //! | [`migration`] | from Redis code written by hand, and from `axum-idempotent` |
 //!
-//! Every Rust program on them is run by the tests of this crate, and asserts what the text beside it says; those for the
+//! The programs keep their records in a `MemoryBackend`, so that they run anywhere. A service that has to know what it did
+//! before it was started again, or that runs more than once, keeps them in Redis or Postgres.
+//!
+//! Every Rust program on them is run by the tests of this crate, and asserts what the text beside it says (the one on
+//! Postgres is compiled, and `examples/payments` runs its like); those for the
 //! shell and for JavaScript are run against a service of the integration tests. The numbered rules, such as IDEM-7, are in
 //! `docs/semantics.md`.
 

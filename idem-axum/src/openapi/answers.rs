@@ -7,10 +7,9 @@ use idem_core::AfterCrash;
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{AllOfBuilder, Schema, SchemaFormat};
+use utoipa::openapi::schema::{AllOfBuilder, AnyOfBuilder, Schema, SchemaFormat};
 use utoipa::openapi::{
-    Components, Content, ContentBuilder, Header, ObjectBuilder, OneOfBuilder, Ref, RefOr, Required, Response,
-    ResponseBuilder, Type,
+    Components, Content, ContentBuilder, Header, ObjectBuilder, Ref, RefOr, Required, Response, ResponseBuilder, Type,
 };
 
 use super::{Mark, PROBLEM_SCHEMA};
@@ -212,13 +211,13 @@ fn add(theirs: &mut Response, ours: Response) {
     }
 }
 
-/// Both have problems of one media type: a body is one of the author's or one of ours.
+/// Both have problems of one media type: a body is one of the author's or one of ours, and may look like both.
 fn either(theirs: &mut Content, ours: RefOr<Content>) {
     let RefOr::T(ours) = ours else { return };
     theirs.schema = match (theirs.schema.take(), ours.schema) {
         (Some(theirs), Some(ours)) => {
-            let either = OneOfBuilder::new().item(theirs).item(ours).build();
-            Some(RefOr::T(Schema::OneOf(either)))
+            let either = AnyOfBuilder::new().item(theirs).item(ours).build();
+            Some(RefOr::T(Schema::AnyOf(either)))
         }
         // Without a schema, a body may be anything.
         (theirs, _) => theirs,

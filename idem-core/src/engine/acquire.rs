@@ -180,16 +180,17 @@ impl Pending {
             };
             self.claim.attempt = lapsed.attempt.saturating_add(1);
             self.may_be_written = true;
-            tracing::warn!(
-                key = %key.shown(),
-                attempt = self.claim.attempt,
-                "the owner of this claim let its lease lapse; running again in its place"
-            );
             asked = Instant::now();
             let take_over = || engine.backend.take_over(key, &lapsed, &self.claim);
             found = engine.ask(Call::TakeOver, &self.claim, take_over).await?;
             if found == Acquisition::Acquired {
                 observe::takeover();
+                tracing::warn!(
+                    key = %key.shown(),
+                    attempt = self.claim.attempt,
+                    "the owner of this claim let its lease lapse; running again in its place. Look whether its process died, \
+                     or stalled for longer than a lease"
+                );
             }
         }
         match found {

@@ -211,7 +211,7 @@ impl Work {
     ) -> Rest {
         let Self { key, claim, span, .. } = self.as_ref();
         let attempt = claim.attempt;
-        tracing::warn!(key = %key.shown(), attempt, error = &error as &dyn Error, "the outcome could not be recorded yet; trying again");
+        tracing::warn!(key = %key.shown(), attempt, error = &error as &dyn Error, "the outcome could not be recorded yet; trying again for as long as this process runs");
         let span = span.clone();
         let rest = async move {
             let is_kept = renewals.is_some();
@@ -245,7 +245,7 @@ impl Work {
             key = %key.shown(),
             attempt,
             error = &error as &dyn Error,
-            "the outcome was never recorded; a retry runs the handler again"
+            "the outcome was never recorded; once its lease has lapsed, a retry finds a dead attempt"
         );
     }
 
@@ -285,12 +285,13 @@ impl Work {
                     return tracing::warn!(
                         key = %key.shown(),
                         attempt = claim.attempt,
-                        "the lease was lost while the handler runs; it runs on, but another attempt may run beside it"
+                        "the lease was lost while the handler runs; it runs on, but another attempt may run beside it. Choose a \
+                         lease longer than any stall, and look whether the backend lost the record"
                     );
                 }
                 Err(error) => {
                     observe::renewal("failed");
-                    tracing::warn!(key = %key.shown(), error = &error as &dyn Error, "the lease could not be renewed; trying again");
+                    tracing::warn!(key = %key.shown(), error = &error as &dyn Error, "the lease could not be renewed; trying again. It lapses if the backend stays away");
                     next = Instant::now() + third / 4;
                 }
             }

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::RecordKey;
 
 /// A scope or an idempotency key as it is logged: escaped, or hashed where [`RecordKey::hashed`] says so.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Shown<'a> {
     part: &'a str,
     hashed: bool,
@@ -25,6 +25,7 @@ impl RecordKey {
     /// let key = RecordKey::new("orders", &Scope::of("acme"), &IdempotencyKey::of("k-1"))?.hashed();
     /// assert_eq!(key.shown().to_string(), "orders:822b33ad87c148a0:7c35c5a1785d2070");
     /// assert_eq!(key.as_str(), "orders:acme:k-1");
+    /// assert_eq!(format!("{:?}", key.shown_key()), "7c35c5a1785d2070");
     /// # Ok::<(), idem_core::KeyError>(())
     /// ```
     #[must_use]
@@ -74,6 +75,13 @@ impl Display for Shown<'_> {
         }
         let digest: [u8; 32] = Sha256::digest(self.part).into();
         digest.iter().take(8).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// As it is displayed.
+impl fmt::Debug for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Display::fmt(self, f)
     }
 }
 
