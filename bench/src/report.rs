@@ -167,7 +167,7 @@ impl Report {
             ),
             ratio(
                 "allocations of ours beyond bare, first request on memory",
-                "<= 27",
+                "<= 19.7",
                 self.figures.allocations_beyond_bare(),
             ),
             ratio(
