@@ -22,33 +22,30 @@ const DAY: u64 = 24 * 60 * 60 * 1000;
 /// Twenty lines that do the least there is to do: claim, run, store; no fingerprint, no fencing, no lease.
 async fn floor(State(mut redis): State<MultiplexedConnection>, request: Request, next: Next) -> Response {
     let key = key(request.headers());
-    let claim = redis::cmd("SET")
-        .arg(&key)
-        .arg("P")
-        .arg("NX")
-        .arg("GET")
-        .arg("PX")
-        .arg(DAY)
-        .to_owned();
+    let mut claim = redis::cmd("SET");
+    claim.arg(&key).arg("P").arg("NX").arg("GET").arg("PX").arg(DAY);
     let held: Option<Vec<u8>> = claim.query_async(&mut redis).await.expect("SET");
     if let Some(stored) = held {
         return (StatusCode::CREATED, [(CONTENT_TYPE, "application/json")], stored).into_response();
     }
     let (parts, body) = next.run(request).await.into_parts();
     let body = to_bytes(body, usize::MAX).await.expect("a body");
-    let store = redis::cmd("SET").arg(&key).arg(&body[..]).arg("PX").arg(DAY).to_owned();
+    let mut store = redis::cmd("SET");
+    store.arg(&key).arg(&body[..]).arg("PX").arg(DAY);
     store.exec_async(&mut redis).await.expect("SET");
     Response::from_parts(parts, Body::from(body))
 }
 
-/// The scheme of many an article: a hash a key, whose field is set first by one of all.
+/// The scheme of many an article: a hash a key, whose field is set first by one of all. It never expires.
 async fn article(State(mut redis): State<MultiplexedConnection>, request: Request, next: Next) -> Response {
     let key = key(request.headers());
-    let claim = redis::cmd("HSETNX").arg(&key).arg("status").arg("pending").to_owned();
+    let mut claim = redis::cmd("HSETNX");
+    claim.arg(&key).arg("status").arg("pending");
     let is_first: bool = claim.query_async(&mut redis).await.expect("HSETNX");
     if !is_first {
-        let stored = redis::cmd("HGET").arg(&key).arg("response").to_owned();
-        let stored: Option<Vec<u8>> = stored.query_async(&mut redis).await.expect("HGET");
+        let mut read = redis::cmd("HGET");
+        read.arg(&key).arg("response");
+        let stored: Option<Vec<u8>> = read.query_async(&mut redis).await.expect("HGET");
         let headers = [(CONTENT_TYPE, "application/json")];
         return match stored {
             Some(stored) => (StatusCode::CREATED, headers, stored).into_response(),
@@ -57,16 +54,9 @@ async fn article(State(mut redis): State<MultiplexedConnection>, request: Reques
     }
     let (parts, body) = next.run(request).await.into_parts();
     let body = to_bytes(body, usize::MAX).await.expect("a body");
-    let store = redis::cmd("HSET")
-        .arg(&key)
-        .arg("status")
-        .arg("done")
-        .arg("response")
-        .arg(&body[..])
-        .to_owned();
+    let mut store = redis::cmd("HSET");
+    store.arg(&key).arg("status").arg("done").arg("response").arg(&body[..]);
     store.exec_async(&mut redis).await.expect("HSET");
-    let expire = redis::cmd("PEXPIRE").arg(&key).arg(DAY).to_owned();
-    expire.exec_async(&mut redis).await.expect("PEXPIRE");
     Response::from_parts(parts, Body::from(body))
 }
 

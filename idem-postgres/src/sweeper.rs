@@ -16,9 +16,11 @@ use crate::table::Table;
 /// How many rows one statement of a [`Sweeper`] deletes at most.
 const BATCH: u32 = 1000;
 
-/// How much longer it rests than it works. A row is deleted in a hundredth of the time that its request has taken, so what is
-/// left is more than enough.
+/// How much longer it rests than it works.
 const REST: u32 = 9;
+
+/// But no longer than this, however long it had to wait for a connection, or it would fall behind where it is needed most.
+const LONGEST_REST: Duration = Duration::from_millis(250);
 
 /// Sweeps at an interval, until it is dropped.
 pub(crate) struct Sweeper {
@@ -72,6 +74,6 @@ async fn sweep_all(table: &Table) -> Result<(), BackendError> {
         if sweep(table, BATCH).await? < u64::from(BATCH) {
             return Ok(());
         }
-        sleep(started.elapsed() * REST).await;
+        sleep((started.elapsed() * REST).min(LONGEST_REST)).await;
     }
 }

@@ -45,11 +45,14 @@ impl<A: Send + 'static> Future for Attended<A> {
     type Output = A;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<A> {
-        let Some(answering) = &mut self.answering else {
+        // Taken out, so that one that panics is never polled again.
+        let Some(mut answering) = self.answering.take() else {
             return Poll::Pending;
         };
-        let (answer, rest) = std::task::ready!(answering.as_mut().poll(context));
-        self.answering = None;
+        let Poll::Ready((answer, rest)) = answering.as_mut().poll(context) else {
+            self.answering = Some(answering);
+            return Poll::Pending;
+        };
         if let Some(rest) = rest {
             self.running.spawn_on(rest, &self.runtime);
         }

@@ -11,10 +11,12 @@ mod renewals;
 mod run;
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -296,7 +298,10 @@ impl Run {
             settling: false.into(),
         });
         let renewals = work.engine.renewer.renew(&work, &runtime, self.asked);
-        let answering = work.answer(renewals, handler, ended).in_current_span();
+        // The handler's own panics are caught before; these are of a backend's, or of what watches.
+        let answering = AssertUnwindSafe(work.answer(renewals, handler, ended)).catch_unwind();
+        let answering = answering.map(|answered| answered.unwrap_or((Executed::Panicked, None)));
+        let answering = answering.in_current_span();
         Attended::new(answering, runtime, running).await
     }
 }

@@ -2,11 +2,14 @@
 //!
 //! Owns one task for each runtime, which starts the renewals of every claim whose handler outlives a third of its lease.
 //! Most handlers do not, and cost it nothing but an entry. It is a task of its own because a handler that blocks its
-//! thread must not lose its claim. Does not own how a lease is renewed.
+//! thread must not lose its claim; and because that thread may be the one that would have fired the timers, a thread of the
+//! engine's own prods the runtime while renewals are due. Does not own how a lease is renewed.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::Duration;
 
 use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
@@ -19,14 +22,42 @@ use super::run::Work;
 /// When a claim is to be renewed first, and a number that tells it from others at that time.
 type Due = (Instant, u64);
 
-/// The claims of one engine whose renewals have not started yet.
+/// A runtime is prodded so often in a lease while one of its claims is renewed.
+const PRODS: u32 = 12;
+
+/// And never sooner again than after so long.
+const BREATH: Duration = Duration::from_millis(20);
+
+/// How long the prodding thread sleeps where nothing is due; it is woken before if something is.
+const IDLE: Duration = Duration::from_hours(1);
+
+/// The claims of one engine.
 #[derive(Default)]
-pub(super) struct Renewer(Mutex<Vec<Watch>>);
+pub(super) struct Renewer(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Something is due before the thread would look.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    watches: Vec<Watch>,
+    has_thread: bool,
+    is_closed: bool,
+}
 
 /// Those of one runtime: its handlers end with it, and so does the task that watches over their claims.
 struct Watch {
     runtime: Id,
+    handle: Handle,
+    /// Whose renewals have not started yet.
     due: BTreeMap<Due, Arc<Work>>,
+    /// The leases of the others.
+    renewed: BTreeMap<Due, Duration>,
+    prodded: Instant,
     next: u64,
     /// When the task looks again; `None` until it is woken.
     looks_at: Option<Instant>,
@@ -40,20 +71,24 @@ impl Renewer {
         let id = runtime.id();
         let mut fresh = None;
         let (due, woken) = {
-            let mut watches = self.lock();
-            let found = watches.iter().position(|watch| watch.runtime == id);
+            let mut state = self.0.lock();
+            let found = state.watches.iter().position(|watch| watch.runtime == id);
             let place = found.unwrap_or_else(|| {
                 let wake = Arc::default();
                 fresh = Some(Arc::clone(&wake));
-                watches.push(Watch::new(id, wake));
-                watches.len() - 1
+                state.watches.push(Watch::new(runtime.clone(), wake));
+                state.watches.len() - 1
             });
-            watches[place].add(at, work.clone())
+            let added = state.watches[place].add(at, work.clone());
+            if added.1 {
+                self.0.wake(&mut state);
+            }
+            added
         };
         if let Some(wake) = fresh {
             // Not under the lock: a runtime that is shutting down drops the task at once, which takes the lock.
             runtime.spawn(watch(Watcher {
-                renewer: Arc::downgrade(self),
+                renewer: Arc::downgrade(&self.0),
                 runtime: id,
                 wake,
             }));
@@ -66,22 +101,67 @@ impl Renewer {
             work: work.clone(),
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Watch>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Does something to what is known of a runtime.
-    fn of<R>(&self, runtime: Id, operate: impl FnOnce(&mut Watch) -> R) -> Option<R> {
-        let mut watches = self.lock();
-        watches.iter_mut().find(|watch| watch.runtime == runtime).map(operate)
-    }
 }
 
 impl Drop for Renewer {
     fn drop(&mut self) {
-        for watch in self.lock().iter() {
+        let mut state = self.0.lock();
+        state.is_closed = true;
+        for watch in &state.watches {
             watch.wake.notify_one();
+        }
+        self.0.changed.notify_one();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something to what is known of a runtime.
+    fn of<R>(&self, runtime: Id, operate: impl FnOnce(&mut Watch) -> R) -> Option<R> {
+        let mut state = self.lock();
+        state
+            .watches
+            .iter_mut()
+            .find(|watch| watch.runtime == runtime)
+            .map(operate)
+    }
+
+    /// Lets the prodding thread look when to prod; the first time, starts it. Without it, as where no thread can be had, a
+    /// handler that blocks the thread that fires timers can lose its claim.
+    fn wake(self: &Arc<Self>, state: &mut State) {
+        if !state.has_thread {
+            let shared = self.clone();
+            let started = thread::Builder::new().name("idem-leases".to_owned());
+            state.has_thread = started.spawn(move || shared.prod()).is_ok();
+        }
+        self.changed.notify_one();
+    }
+
+    /// Prods runtimes whose claims are to be renewed, until the engine has gone.
+    ///
+    /// A runtime of which one thread is blocked and the others are idle fires no timers until something from outside
+    /// wakes another of its threads.
+    fn prod(&self) {
+        let mut state = self.lock();
+        while !state.is_closed {
+            let now = Instant::now();
+            let mut pause = IDLE;
+            for watch in &mut state.watches {
+                let Some(at) = watch.prods_at() else { continue };
+                if at <= now {
+                    watch.prodded = now;
+                    watch.wake.notify_one();
+                    watch.handle.spawn(async {});
+                    pause = pause.min(BREATH);
+                } else {
+                    pause = pause.min(at - now);
+                }
+            }
+            let woken = self.changed.wait_timeout(state, pause);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -93,10 +173,13 @@ impl fmt::Debug for Renewer {
 }
 
 impl Watch {
-    fn new(runtime: Id, wake: Arc<Notify>) -> Self {
+    fn new(handle: Handle, wake: Arc<Notify>) -> Self {
         Self {
-            runtime,
+            runtime: handle.id(),
+            handle,
             due: BTreeMap::new(),
+            renewed: BTreeMap::new(),
+            prodded: Instant::now(),
             next: 0,
             looks_at: None,
             wake,
@@ -124,13 +207,22 @@ impl Watch {
         let later = self.due.split_off(&(now, u64::MAX));
         let due = std::mem::replace(&mut self.due, later);
         self.looks_at = self.due.first_key_value().map(|((at, _), _)| *at);
+        self.renewed
+            .extend(due.iter().map(|(due, work)| (*due, work.claim.lease)));
         due.into_iter().map(|((at, _), work)| (at, work)).collect()
+    }
+
+    /// When the runtime is prodded, if at all.
+    fn prods_at(&self) -> Option<Instant> {
+        let again = self.renewed.values().min().map(|lease| self.prodded + *lease / PRODS);
+        let at = [self.looks_at, again].into_iter().flatten().min()?;
+        Some(at.max(self.prodded + BREATH))
     }
 }
 
 /// The task's hold on its watch, which goes with it.
 struct Watcher {
-    renewer: Weak<Renewer>,
+    renewer: Weak<Shared>,
     runtime: Id,
     wake: Arc<Notify>,
 }
@@ -138,7 +230,9 @@ struct Watcher {
 impl Drop for Watcher {
     fn drop(&mut self) {
         if let Some(renewer) = self.renewer.upgrade() {
-            renewer.lock().retain(|watch| watch.runtime != self.runtime);
+            let gone = |watch: &mut Watch| watch.runtime == self.runtime;
+            // Not dropped under the lock: what it holds may be the last of an engine.
+            let _gone: Vec<_> = renewer.lock().watches.extract_if(.., gone).collect();
         }
     }
 }
@@ -149,10 +243,17 @@ async fn watch(watcher: Watcher) {
         let Some(renewer) = watcher.renewer.upgrade() else {
             return;
         };
+        if renewer.lock().is_closed {
+            return;
+        }
         let now = Instant::now();
-        let Some((due, looks_at)) = renewer.of(watcher.runtime, |watch| (watch.take_due(now), watch.looks_at)) else {
+        let looked = |watch: &mut Watch| (watch.take_due(now), watch.looks_at);
+        let Some((due, looks_at)) = renewer.of(watcher.runtime, looked) else {
             return;
         };
+        if !due.is_empty() {
+            renewer.changed.notify_one();
+        }
         drop(renewer);
         for (at, work) in due {
             let renewing = work.clone().renew_from(at).instrument(work.span.clone());
@@ -189,8 +290,12 @@ impl Renewals {
 
 impl Drop for Renewals {
     fn drop(&mut self) {
-        let waiting = self.renewer.of(self.runtime, |watch| watch.due.remove(&self.due));
-        if waiting.flatten().is_none() {
+        let ended = |watch: &mut Watch| {
+            let waiting = watch.due.remove(&self.due);
+            watch.renewed.remove(&self.due);
+            waiting
+        };
+        if self.renewer.0.of(self.runtime, ended).flatten().is_none() {
             self.work.renewing.end();
         }
     }
