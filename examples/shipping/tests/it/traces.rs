@@ -58,7 +58,7 @@ async fn a_handler_whose_client_has_left_is_in_its_callers_trace_and_so_is_the_r
     drop(first);
     service
         .process
-        .wait_for_log("an idempotent request has ended outcome=\"executed\"");
+        .wait_for_log("an idempotent request has ended key=POST%20/shipping/order:acme:k outcome=\"executed\"");
     let mut answer = String::new();
     send(&service, RETRY).read_to_string(&mut answer).expect("an answer");
     service.process.terminate();
