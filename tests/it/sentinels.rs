@@ -33,7 +33,16 @@ async fn a_replica_that_was_in_step_takes_over_records_claims_and_waiters() {
             call("new", &Order::new("new")).await.status == StatusCode::CREATED
         })
         .await;
-        call("done", &Order::new("done")).await.assert_replays(&first);
+        // On a busy machine a call may still be refused at its deadline, but nothing is ever run again.
+        until("what was done is known", async || {
+            let again = call("done", &Order::new("done")).await;
+            let is_known = again.status != StatusCode::SERVICE_UNAVAILABLE;
+            if is_known {
+                again.assert_replays(&first);
+            }
+            is_known
+        })
+        .await;
         redis.replica.wait_for_calls("subscribe", 1).await;
         service.app.open_gate();
         let first = running.await.expect("no panic");
