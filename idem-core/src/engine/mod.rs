@@ -25,7 +25,7 @@ use tracing::{Instrument as _, Span};
 
 use self::acquire::Pending;
 use self::attended::Attended;
-use self::renewals::{Renewer, Renewing};
+use self::renewals::Renewer;
 use self::run::Work;
 use crate::backend::DynBackend;
 use crate::observe::{self, Call, InFlight, Timing};
@@ -293,7 +293,6 @@ impl Run {
             claim,
             after_crash: self.after_crash,
             span: Span::current(),
-            renewing: Renewing::default(),
             _counted: InFlight::start(),
             settling: false.into(),
         });

@@ -55,8 +55,8 @@ struct Watch {
     handle: Handle,
     /// Whose renewals have not started yet.
     due: BTreeMap<Due, Arc<Work>>,
-    /// The leases of the others.
-    renewed: BTreeMap<Due, Duration>,
+    /// The others.
+    renewed: BTreeMap<Due, Renewing>,
     prodded: Instant,
     next: u64,
     /// When the task looks again; `None` until it is woken.
@@ -98,7 +98,6 @@ impl Renewer {
             runtime: id,
             due,
             woken,
-            work: work.clone(),
         }
     }
 }
@@ -107,7 +106,8 @@ impl Drop for Renewer {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.is_closed = true;
-        for watch in &state.watches {
+        // A task that finds no watch of its own ends.
+        for watch in state.watches.drain(..) {
             watch.wake.notify_one();
         }
         self.0.changed.notify_one();
@@ -203,21 +203,41 @@ impl Watch {
     }
 
     /// Takes out what is due, and settles when to look again.
-    fn take_due(&mut self, now: Instant) -> Vec<(Instant, Arc<Work>)> {
+    fn take_due(&mut self, now: Instant) -> BTreeMap<Due, Arc<Work>> {
         let later = self.due.split_off(&(now, u64::MAX));
         let due = std::mem::replace(&mut self.due, later);
         self.looks_at = self.due.first_key_value().map(|((at, _), _)| *at);
+        let renewing = |work: &Arc<Work>| Renewing {
+            lease: work.claim.lease,
+            task: None,
+        };
         self.renewed
-            .extend(due.iter().map(|(due, work)| (*due, work.claim.lease)));
-        due.into_iter().map(|((at, _), work)| (at, work)).collect()
+            .extend(due.iter().map(|(due, work)| (*due, renewing(work))));
+        due
+    }
+
+    /// Keeps the task that renews a claim; or ends it, if the claim has ended meanwhile.
+    fn started(&mut self, due: Due, task: AbortHandle) {
+        match self.renewed.get_mut(&due) {
+            Some(renewing) => renewing.task = Some(task),
+            None => task.abort(),
+        }
     }
 
     /// When the runtime is prodded, if at all.
     fn prods_at(&self) -> Option<Instant> {
-        let again = self.renewed.values().min().map(|lease| self.prodded + *lease / PRODS);
+        let shortest = self.renewed.values().map(|renewing| renewing.lease).min();
+        let again = shortest.map(|lease| self.prodded + lease / PRODS);
         let at = [self.looks_at, again].into_iter().flatten().min()?;
         Some(at.max(self.prodded + BREATH))
     }
+}
+
+/// The renewals of one claim, once they have started.
+struct Renewing {
+    lease: Duration,
+    /// Set as soon as it is there.
+    task: Option<AbortHandle>,
 }
 
 /// The task's hold on its watch, which goes with it.
@@ -243,9 +263,6 @@ async fn watch(watcher: Watcher) {
         let Some(renewer) = watcher.renewer.upgrade() else {
             return;
         };
-        if renewer.lock().is_closed {
-            return;
-        }
         let now = Instant::now();
         let looked = |watch: &mut Watch| (watch.take_due(now), watch.looks_at);
         let Some((due, looks_at)) = renewer.of(watcher.runtime, looked) else {
@@ -254,11 +271,12 @@ async fn watch(watcher: Watcher) {
         if !due.is_empty() {
             renewer.changed.notify_one();
         }
-        drop(renewer);
-        for (at, work) in due {
-            let renewing = work.clone().renew_from(at).instrument(work.span.clone());
-            work.renewing.start(tokio::spawn(renewing).abort_handle());
+        for (due, work) in due {
+            let span = work.span.clone();
+            let task = tokio::spawn(work.renew_from(due.0).instrument(span)).abort_handle();
+            renewer.of(watcher.runtime, |watch| watch.started(due, task));
         }
+        drop(renewer);
         match looks_at {
             Some(at) => {
                 let _woken = tokio::time::timeout_at(at, watcher.wake.notified()).await;
@@ -274,7 +292,6 @@ pub(super) struct Renewals {
     runtime: Id,
     due: Due,
     woken: bool,
-    work: Arc<Work>,
 }
 
 impl Renewals {
@@ -290,41 +307,10 @@ impl Renewals {
 
 impl Drop for Renewals {
     fn drop(&mut self) {
-        let ended = |watch: &mut Watch| {
-            let waiting = watch.due.remove(&self.due);
-            watch.renewed.remove(&self.due);
-            waiting
-        };
-        if self.renewer.0.of(self.runtime, ended).flatten().is_none() {
-            self.work.renewing.end();
-        }
-    }
-}
-
-/// The task that renews one claim, from when it is started until the claim has ended.
-#[derive(Default)]
-pub(super) struct Renewing(Mutex<Started>);
-
-#[derive(Default)]
-enum Started {
-    #[default]
-    No,
-    Yes(AbortHandle),
-    Ended,
-}
-
-impl Renewing {
-    fn start(&self, task: AbortHandle) {
-        let mut started = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match *started {
-            Started::Ended => task.abort(),
-            Started::No | Started::Yes(_) => *started = Started::Yes(task),
-        }
-    }
-
-    fn end(&self) {
-        let mut started = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Started::Yes(task) = std::mem::replace(&mut *started, Started::Ended) {
+        let ended = |watch: &mut Watch| (watch.due.remove(&self.due), watch.renewed.remove(&self.due));
+        if let Some((_, Some(renewing))) = self.renewer.0.of(self.runtime, ended)
+            && let Some(task) = renewing.task
+        {
             task.abort();
         }
     }

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{Instrument as _, Span};
 
 use super::attended::Rest;
-use super::renewals::{Renewals, Renewing};
+use super::renewals::Renewals;
 use super::{Ended, Ending, Engine, Executed, Finished, Outcome};
 use crate::observe::{self, Call, InFlight};
 use crate::{AfterCrash, BackendError, BackendErrorKind, Claim, Completion, Fenced, RecordKey};
@@ -31,7 +31,6 @@ pub(super) struct Work {
     pub(super) after_crash: AfterCrash,
     /// The request's, for what happens in other tasks.
     pub(super) span: Span,
-    pub(super) renewing: Renewing,
     /// The handler has ended, and its claim is being ended.
     pub(super) settling: AtomicBool,
     pub(super) _counted: InFlight,

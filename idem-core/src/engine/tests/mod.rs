@@ -456,7 +456,8 @@ fn assert_is_held_after(time: Duration, backend: &MemoryBackend) {
 async fn idem_7_a_handler_that_blocks_the_thread_that_would_fire_timers_keeps_its_claim() {
     let backend = MemoryBackend::new();
     let engine = Engine::new(backend.clone());
-    let lease = Duration::from_millis(600);
+    // Long enough for a machine that stands still for a second.
+    let lease = Duration::from_millis(1500);
     let policy = POLICY.with_lease(lease);
     let _running = tokio::spawn(async move {
         let other = RecordKey::new("POST /orders", &Scope::of("acme"), &IdempotencyKey::of("earlier"));
@@ -479,7 +480,8 @@ async fn idem_7_a_handler_that_blocks_the_thread_that_would_fire_timers_keeps_it
 async fn idem_7_a_handler_that_blocks_after_having_waited_keeps_its_claim() {
     let backend = MemoryBackend::new();
     let engine = Engine::new(backend.clone());
-    let lease = Duration::from_millis(600);
+    // Long enough for a machine that stands still for a second.
+    let lease = Duration::from_millis(1500);
     let policy = POLICY.with_lease(lease);
     let _running = tokio::spawn(async move {
         let blocking = async move {
