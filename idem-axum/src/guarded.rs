@@ -182,7 +182,8 @@ impl Guard<()> {
 
 pub(crate) struct Guarding<E = Idempotency> {
     pub(crate) idempotency: E,
-    pub(crate) request: Buffered,
+    /// Boxed, for it is passed through futures that each have room for it.
+    pub(crate) request: Box<Buffered>,
     /// To be filled in for an argument that asks for it.
     pub(crate) execution: Execution,
     #[cfg(feature = "postgres")]
@@ -261,20 +262,20 @@ where
 }
 
 /// What does not depend on the argument, compiled once: the request as its extractor finds it, and what is kept of it.
-async fn prepare(request: Request, header: Option<&str>) -> Result<(Request, Buffered, Execution), Response> {
+async fn prepare(request: Request, header: Option<&str>) -> Result<(Request, Box<Buffered>, Execution), Response> {
     let mut request = request.with_limited_body();
     let body = buffer(std::mem::take(request.body_mut())).await?;
     // The one that an argument has, or the last one will find.
     let execution = Execution::of(request.extensions_mut());
     let original = request.extensions().get::<OriginalUri>();
-    let buffered = Buffered {
+    let buffered = Box::new(Buffered {
         method: request.method().clone(),
         uri: original.map_or_else(|| request.uri().clone(), |original| original.0.clone()),
         matched_path: request.extensions().get::<MatchedPath>().cloned(),
         content_type: request.headers().get(CONTENT_TYPE).cloned(),
         key_lines: KeyLines::of(request.headers(), header),
         body: body.clone(),
-    };
+    });
     *request.body_mut() = Body::from(body);
     Ok((request, buffered, execution))
 }

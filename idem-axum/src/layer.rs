@@ -40,7 +40,11 @@ use crate::settings::{KeyFormat, ProblemResponse, Settings};
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Idempotency {
+pub struct Idempotency(Arc<Parts>);
+
+/// Behind one pointer: every request has a clone.
+#[derive(Clone, Debug)]
+struct Parts {
     engine: Engine,
     settings: Arc<Settings>,
     /// The same backend, where handlers can join its transactions.
@@ -54,12 +58,12 @@ impl Idempotency {
     /// With the feature `metrics`, install the recorder before: the figures are described to it here.
     pub fn new(backend: impl Backend) -> Self {
         crate::observe::describe();
-        Self {
+        Self(Arc::new(Parts {
             #[cfg(feature = "postgres")]
             postgres: crate::transaction::postgres(&backend),
             engine: Engine::new(backend),
             settings: Arc::default(),
-        }
+        }))
     }
 
     /// Sets the options that handlers have whose attributes leave them open, in place of those set before.
@@ -95,7 +99,8 @@ impl Idempotency {
     /// A request whose claim takes longer is answered with 503 and its handler does not run (IDEM-13).
     #[must_use]
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
-        self.engine = self.engine.with_deadline(deadline);
+        let parts = Arc::make_mut(&mut self.0);
+        parts.engine = parts.engine.clone().with_deadline(deadline);
         self
     }
 
@@ -255,7 +260,7 @@ impl Idempotency {
     ///
     /// Dropping the future gives up the question, and nothing else.
     pub async fn check(&self) -> Result<(), BackendError> {
-        self.engine.check().await
+        self.0.engine.check().await
     }
 
     /// Waits until every handler that was started has ended and its outcome is recorded.
@@ -267,24 +272,24 @@ impl Idempotency {
     ///
     /// Dropping the future stops only the waiting; wrap it in a timeout to bound a shutdown.
     pub async fn drain(&self) {
-        self.engine.drain().await;
+        self.0.engine.drain().await;
     }
 
     pub(crate) fn engine(&self) -> &Engine {
-        &self.engine
+        &self.0.engine
     }
 
     pub(crate) fn settings(&self) -> &Arc<Settings> {
-        &self.settings
+        &self.0.settings
     }
 
     #[cfg(feature = "postgres")]
     pub(crate) fn postgres(&self) -> Option<&idem_postgres::PostgresBackend> {
-        self.postgres.as_ref()
+        self.0.postgres.as_ref()
     }
 
     fn settings_mut(&mut self) -> &mut Settings {
-        Arc::make_mut(&mut self.settings)
+        Arc::make_mut(&mut Arc::make_mut(&mut self.0).settings)
     }
 }
 

@@ -50,15 +50,15 @@ where
 }
 
 /// Compiled once: of a handler's own there is only its boxed future.
-async fn guarded(
+fn guarded(
     guard: Guard,
     operation: &'static Operation,
     identity: Identity,
     handler: BoxFuture<'static, Response>,
-) -> Response {
+) -> impl Future<Output = Response> + Send {
     match guard.0 {
-        Some(guarding) => guarding.run(operation, identity, handler).await,
-        None => handler.await,
+        Some(guarding) => guarding.run(operation, identity, handler).left_future(),
+        None => handler.right_future(),
     }
 }
 
@@ -84,59 +84,83 @@ pub fn never<T>() -> T {
     unreachable!("only its type is of use")
 }
 
-impl Guarding {
-    async fn run(self, operation: &Operation, identity: Identity, handler: BoxFuture<'static, Response>) -> Response {
-        let name = self.operation(operation);
-        let observation = Observation::start(&name, || self.label(operation));
-        #[cfg(feature = "postgres")]
-        if let Some(refused) = self.transaction.guard(&self.idempotency) {
-            observation.end(RequestOutcome::NotConfigured);
-            return refused;
-        }
-        let span = observation.span();
-        self.observed(observation, operation, &name, identity, handler)
-            .instrument(span)
-            .await
-    }
+/// What is known of a request before its key is claimed.
+enum Beginning {
+    Refused(RequestOutcome, Response),
+    /// It runs without a claim.
+    Unprotected,
+    Identified(RecordKey, Fingerprint),
+}
 
-    async fn observed(
-        &self,
-        mut observation: Observation,
-        operation: &Operation,
-        name: &str,
+impl Guarding {
+    /// What needs no waiting is done at once, for an `async fn` would have room for all that it is done with.
+    fn run(
+        self,
+        operation: &'static Operation,
         identity: Identity,
         handler: BoxFuture<'static, Response>,
-    ) -> Response {
-        let settings = self.idempotency.settings();
-        let policy = operation.policy.or(settings.defaults);
-        let claimed = match self.record(name, &policy, &identity) {
-            Ok(None) => {
-                let answer = self.unprotected(&policy, handler).await;
-                observation.end(RequestOutcome::Unprotected);
-                return answer;
+    ) -> impl Future<Output = Response> + Send {
+        let name = self.operation(operation);
+        let mut observation = Observation::start(&name, || self.label(operation));
+        let span = observation.span();
+        let policy = operation.policy.or(self.idempotency.settings().defaults);
+        let beginning = span.in_scope(|| self.begin(&mut observation, &name, &policy, identity));
+        let observed = async move {
+            match beginning {
+                Beginning::Identified(record, fingerprint) => {
+                    let durations = policy.durations(operation.ttl);
+                    self.claim(observation, record, fingerprint, (&policy, &durations), handler)
+                        .await
+                }
+                Beginning::Unprotected => {
+                    let answer = self.unprotected(&policy, handler).boxed().await;
+                    observation.end(RequestOutcome::Unprotected);
+                    answer
+                }
+                Beginning::Refused(outcome, refusal) => {
+                    observation.end(outcome);
+                    refusal
+                }
             }
+        };
+        observed.instrument(span)
+    }
+
+    /// Tells who the request is.
+    fn begin(&self, observation: &mut Observation, name: &str, policy: &Policy, identity: Identity) -> Beginning {
+        let settings = self.idempotency.settings();
+        #[cfg(feature = "postgres")]
+        if let Some(refusal) = self.transaction.guard(&self.idempotency) {
+            return Beginning::Refused(RequestOutcome::NotConfigured, refusal);
+        }
+        let identified = match self.record(name, policy, &identity) {
+            Ok(None) => return Beginning::Unprotected,
             Ok(Some(record)) => {
                 observation.identified(&record, settings.key_label);
-                self.fingerprint(&policy, identity.compared)
-                    .map(|fingerprint| (record, fingerprint))
+                self.fingerprint(policy, identity.compared)
+                    .map(|fingerprint| Beginning::Identified(record, fingerprint))
             }
             Err(refused) => Err(refused),
         };
-        let (record, fingerprint) = match claimed {
-            Ok(claimed) => claimed,
-            Err(refused) => {
-                observation.end(outcome_of(refused.problem));
-                return settings.refuse(refused);
+        identified.unwrap_or_else(|refused| Beginning::Refused(outcome_of(refused.problem), settings.refuse(refused)))
+    }
+
+    /// Claims the record, and runs the handler or answers in its place.
+    async fn claim(
+        &self,
+        observation: Observation,
+        record: RecordKey,
+        fingerprint: Fingerprint,
+        (policy, durations): (&Policy, &idem_core::Policy),
+        handler: BoxFuture<'static, Response>,
+    ) -> Response {
+        match self.idempotency.engine().claim(&record, fingerprint, durations).await {
+            Ok(Claimed::Run(run)) => {
+                let executed = self.execute(observation, run, record, policy, handler).await;
+                self.executed(executed)
             }
-        };
-        let engine = self.idempotency.engine();
-        match engine
-            .claim(&record, fingerprint, &policy.durations(operation.ttl))
-            .await
-        {
-            Ok(Claimed::Run(run)) => self.execute(observation, run, record, &policy, handler).await,
             Ok(Claimed::Duplicate { duplicate, waited }) => {
-                let (outcome, answer) = self.duplicate(&record, &policy, duplicate, waited);
+                let (outcome, answer) = self.duplicate(&record, policy, duplicate, waited);
                 observation.end(outcome);
                 answer
             }
@@ -147,7 +171,7 @@ impl Guarding {
                     error = &error as &dyn Error,
                     "the key cannot be checked; running unprotected, as the handler's `on_outage` says"
                 );
-                let answer = self.unprotected(&policy, handler).await;
+                let answer = self.unprotected(policy, handler).boxed().await;
                 observation.end(RequestOutcome::Unprotected);
                 not_stored(answer)
             }
@@ -159,14 +183,14 @@ impl Guarding {
     }
 
     /// Runs the handler under its claim.
-    async fn execute(
+    fn execute(
         &self,
         mut observation: Observation,
         run: Run,
         record: RecordKey,
         policy: &Policy,
         handler: BoxFuture<'static, Response>,
-    ) -> Response {
+    ) -> impl Future<Output = Executed<Response>> + Send + use<> {
         self.execution.begin(&record, run.claim());
         observation.runs(run.claim().attempt);
         let rules = self.rules(policy);
@@ -177,7 +201,7 @@ impl Guarding {
             .join(handler, rules, record, run.claim().clone());
         #[cfg(not(feature = "postgres"))]
         let finished = handler.map(move |response| crate::answer::finish(response, &rules));
-        self.executed(run.run(finished, |ended| observation.ran(ended)).await)
+        run.run(finished, |ended| observation.ran(ended))
     }
 
     /// The record of this request; none where it needs none and has no key.
@@ -241,7 +265,7 @@ impl Guarding {
             content_type,
             body,
             ..
-        } = &self.request;
+        } = &*self.request;
         match (compared, policy.fingerprint()) {
             (None, Compared::Request) => Ok(fingerprint::of_request(method, uri, content_type.as_ref(), body)),
             (None, Compared::Nothing) => Ok(Fingerprint::NONE),
@@ -273,7 +297,7 @@ impl Guarding {
             uri,
             matched_path,
             ..
-        } = &self.request;
+        } = &*self.request;
         let path = || matched_path.as_ref().map_or_else(|| uri.path(), MatchedPath::as_str);
         match operation.name {
             Some(name) => Cow::Borrowed(name),

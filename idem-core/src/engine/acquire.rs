@@ -1,8 +1,9 @@
 //! From a request to the right to run it, or to what a duplicate gets.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::time::Duration;
 
+use futures_util::{FutureExt as _, TryFutureExt as _};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::Instrument as _;
@@ -10,8 +11,8 @@ use tracing::Instrument as _;
 use super::{Claimed, Duplicate, Engine, Run};
 use crate::observe::{self, Call, Waiting};
 use crate::{
-    Acquisition, BackendError, BackendErrorKind, Changed, Claim, Decision, Fenced, Fingerprint, Policy, RecordKey,
-    decide,
+    Acquisition, BackendError, BackendErrorKind, Changed, Claim, Decision, Fenced, Fingerprint, Policy, Record,
+    RecordKey, decide,
 };
 
 /// How often a claim may find the record changed under its hands before it settles for "in flight". Every round means
@@ -30,6 +31,13 @@ enum Look {
     Duplicate(Duplicate),
     /// In flight, and the lease lapses in so long if it is not renewed.
     InFlight(Duration),
+}
+
+/// What a record that is there comes to.
+enum Seen {
+    Look(Look),
+    /// Its owner is gone, and it may be taken over.
+    Lapsed(Claim),
 }
 
 impl Engine {
@@ -51,20 +59,11 @@ impl Engine {
         let mut pending = Pending::new(self, key, Claim::first(fingerprint, policy));
         let give_up = policy.wait().map(|wait| Instant::now() + wait);
         let mut look = pending.look(policy).await?;
-        let mut waiting = None;
-        while let (Look::InFlight(_), Some(give_up)) = (&look, give_up.filter(|give_up| *give_up > Instant::now())) {
-            waiting.get_or_insert_with(Waiting::start);
-            // Whoever looked before listening would miss what happens in between.
-            let changed = timeout_at(give_up, self.listen(key, policy)).await;
-            look = pending.look_again(policy).await?;
-            if let (Look::InFlight(remaining), Ok(changed)) = (&look, changed) {
-                let lapses = Instant::now() + *remaining;
-                // Told, too late, or about a lease that should have been renewed by now: the next look will say.
-                let _woken = timeout_at(give_up.min(lapses), changed).await;
-                look = pending.look_again(policy).await?;
-            }
+        let mut waited = false;
+        if let (Look::InFlight(_), Some(give_up)) = (&look, give_up.filter(|give_up| *give_up > Instant::now())) {
+            waited = true;
+            look = Box::pin(pending.wait(look, give_up, policy)).await?;
         }
-        let waited = waiting.is_some();
         Ok(match look {
             Look::Claimed(asked) => Claimed::Run(Run {
                 after_crash: policy.after_crash(),
@@ -82,7 +81,7 @@ impl Engine {
     /// Listens for a change; where the backend cannot, for some time.
     async fn listen(&self, key: &RecordKey, policy: &Policy) -> Changed {
         match self
-            .within_deadline(Call::Listen, policy.lease(), self.backend.changed(key))
+            .within_deadline(Call::Listen, policy.lease(), self.0.backend.changed(key))
             .await
         {
             Ok(changed) => changed,
@@ -95,17 +94,20 @@ impl Engine {
 
     /// A claiming call, repeated once if the connection fails it: its token makes that safe, and mostly the connection
     /// broke while it was idle.
-    async fn ask<F>(&self, call: Call, claim: &Claim, ask: impl Fn() -> F) -> Result<Acquisition, BackendError>
+    fn ask<'a, F>(
+        &self,
+        call: Call,
+        lease: Duration,
+        ask: impl Fn() -> F + 'a,
+    ) -> impl Future<Output = Result<Acquisition, BackendError>> + 'a
     where
-        F: Future<Output = Result<Acquisition, BackendError>>,
+        F: Future<Output = Result<Acquisition, BackendError>> + 'a,
     {
-        let calls = async {
-            match ask().await {
-                Err(error) if error.kind() == BackendErrorKind::Unavailable => ask().await,
-                answered => answered,
-            }
-        };
-        self.within_deadline(call, claim.lease, calls).await
+        let calls = ask().or_else(move |error| match error.kind() {
+            BackendErrorKind::Unavailable => ask().left_future(),
+            _ => ready(Err(error)).right_future(),
+        });
+        self.within_deadline(call, lease, calls)
     }
 }
 
@@ -135,10 +137,34 @@ impl Pending {
         &self.claim
     }
 
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(super) fn key(&self) -> &RecordKey {
+        &self.key
+    }
+
     /// The claim is about to be run under, and ends as a run does.
-    pub(super) fn start(mut self) -> (Engine, RecordKey, Claim) {
+    pub(super) fn start(&mut self) {
         self.may_be_written = false;
-        (self.engine.clone(), self.key.clone(), self.claim.clone())
+    }
+
+    /// Waits for the end of what was in flight, until `give_up`; then it still is.
+    async fn wait(&mut self, mut look: Look, give_up: Instant, policy: &Policy) -> Result<Look, BackendError> {
+        let _waiting = Waiting::start();
+        while matches!(look, Look::InFlight(_)) && Instant::now() < give_up {
+            // Whoever looked before listening would miss what happens in between.
+            let changed = timeout_at(give_up, self.engine.listen(&self.key, policy)).await;
+            look = self.look_again(policy).await?;
+            if let (Look::InFlight(remaining), Ok(changed)) = (&look, changed) {
+                let lapses = Instant::now() + *remaining;
+                // Told, too late, or about a lease that should have been renewed by now: the next look will say.
+                let _woken = timeout_at(give_up.min(lapses), changed).await;
+                look = self.look_again(policy).await?;
+            }
+        }
+        Ok(look)
     }
 
     /// Looks at what was in flight. While the backend cannot say otherwise it still is: an equal request is known to
@@ -159,47 +185,57 @@ impl Pending {
     async fn look(&mut self, policy: &Policy) -> Result<Look, BackendError> {
         self.claim.attempt = 1;
         self.may_be_written = true;
-        let mut asked = Instant::now();
-        let Self { engine, key, .. } = self;
-        let mut found = engine
-            .ask(Call::Claim, &self.claim, || engine.backend.claim(key, &self.claim))
-            .await?;
+        let asked = Instant::now();
+        let Self { engine, key, claim, .. } = &*self;
+        let claiming = engine.ask(Call::Claim, claim.lease, || engine.0.backend.claim(key, claim));
+        match claiming.await? {
+            Acquisition::Acquired => Ok(Look::Claimed(asked)),
+            Acquisition::Existing(record) => match self.seen(record, policy) {
+                Seen::Look(look) => Ok(look),
+                Seen::Lapsed(lapsed) => Box::pin(self.take_over(lapsed, policy)).await,
+            },
+        }
+    }
+
+    /// What a record that is there comes to.
+    fn seen(&mut self, record: Record, policy: &Policy) -> Seen {
+        self.may_be_written = false;
+        Seen::Look(match decide(record, &self.claim.fingerprint, policy.after_crash()) {
+            Decision::TakeOver(lapsed) => return Seen::Lapsed(lapsed),
+            Decision::InFlight(remaining) => Look::InFlight(remaining),
+            Decision::Replay(payload) => Look::Duplicate(Duplicate::Replay(payload)),
+            Decision::NotStored => Look::Duplicate(Duplicate::NotStored),
+            Decision::Mismatch => Look::Duplicate(Duplicate::Mismatch),
+            Decision::OutcomeUnknown => Look::Duplicate(Duplicate::OutcomeUnknown),
+        })
+    }
+
+    /// Takes a lapsed claim over, or says what is there in its place.
+    async fn take_over(&mut self, mut lapsed: Claim, policy: &Policy) -> Result<Look, BackendError> {
         for _ in 0..ROUNDS {
-            let record = match found {
-                Acquisition::Acquired => return Ok(Look::Claimed(asked)),
-                Acquisition::Existing(record) => record,
-            };
-            self.may_be_written = false;
-            let lapsed = match decide(record, &self.claim.fingerprint, policy.after_crash()) {
-                Decision::TakeOver(lapsed) => lapsed,
-                Decision::InFlight(remaining) => return Ok(Look::InFlight(remaining)),
-                Decision::Replay(payload) => return Ok(Look::Duplicate(Duplicate::Replay(payload))),
-                Decision::NotStored => return Ok(Look::Duplicate(Duplicate::NotStored)),
-                Decision::Mismatch => return Ok(Look::Duplicate(Duplicate::Mismatch)),
-                Decision::OutcomeUnknown => return Ok(Look::Duplicate(Duplicate::OutcomeUnknown)),
-            };
             self.claim.attempt = lapsed.attempt.saturating_add(1);
             self.may_be_written = true;
-            asked = Instant::now();
-            let take_over = || engine.backend.take_over(key, &lapsed, &self.claim);
-            found = engine.ask(Call::TakeOver, &self.claim, take_over).await?;
-            if found == Acquisition::Acquired {
-                observe::takeover();
-                tracing::warn!(
-                    key = %key.shown(),
-                    attempt = self.claim.attempt,
-                    "the owner of this claim let its lease lapse; running again in its place. Look whether its process died, \
-                     or stalled for longer than a lease"
-                );
+            let asked = Instant::now();
+            let Self { engine, key, claim, .. } = &*self;
+            let take_over = || engine.0.backend.take_over(key, &lapsed, claim);
+            match engine.ask(Call::TakeOver, claim.lease, take_over).await? {
+                Acquisition::Acquired => {
+                    observe::takeover();
+                    tracing::warn!(
+                        key = %key.shown(),
+                        attempt = claim.attempt,
+                        "the owner of this claim let its lease lapse; running again in its place. Look whether its \
+                         process died, or stalled for longer than a lease"
+                    );
+                    return Ok(Look::Claimed(asked));
+                }
+                Acquisition::Existing(record) => match self.seen(record, policy) {
+                    Seen::Look(look) => return Ok(look),
+                    Seen::Lapsed(again) => lapsed = again,
+                },
             }
         }
-        match found {
-            Acquisition::Acquired => Ok(Look::Claimed(asked)),
-            Acquisition::Existing(_) => {
-                self.may_be_written = false;
-                Ok(Look::InFlight(BLIND))
-            }
-        }
+        Ok(Look::InFlight(BLIND))
     }
 }
 
@@ -212,7 +248,7 @@ impl Drop for Pending {
             && let Ok(runtime) = Handle::try_current()
         {
             let release = release(self.engine.clone(), self.key.clone(), self.claim.clone());
-            self.engine.running.spawn_on(release.in_current_span(), &runtime);
+            self.engine.0.running.spawn_on(release.in_current_span(), &runtime);
         }
     }
 }
@@ -222,7 +258,7 @@ async fn release(engine: Engine, key: RecordKey, claim: Claim) {
     let mut pause = Duration::from_millis(50);
     for _ in 0..RELEASES {
         match engine
-            .within_deadline(Call::Release, claim.lease, engine.backend.release(&key, &claim))
+            .within_deadline(Call::Release, claim.lease, engine.0.backend.release(&key, &claim))
             .await
         {
             Ok(Fenced::Applied) => return,

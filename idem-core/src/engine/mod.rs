@@ -11,7 +11,6 @@ mod renewals;
 mod run;
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument as _, Span};
+use tracing::Span;
 
 use self::acquire::Pending;
 use self::attended::Attended;
@@ -33,7 +32,11 @@ use crate::{AfterCrash, Backend, BackendError, BackendErrorKind, Claim, Completi
 
 /// Runs each request once; clones share backend and running handlers.
 #[derive(Clone, Debug)]
-pub struct Engine {
+pub struct Engine(Arc<Parts>);
+
+/// Behind one pointer: every request clones its engine.
+#[derive(Clone, Debug)]
+struct Parts {
     backend: Arc<dyn DynBackend>,
     running: TaskTracker,
     renewer: Arc<Renewer>,
@@ -193,12 +196,12 @@ impl Engine {
     /// With the feature `metrics` it also describes its figures to the recorder that is installed.
     pub fn new(backend: impl Backend) -> Self {
         observe::describe();
-        Self {
+        Self(Arc::new(Parts {
             backend: Arc::new(backend),
             running: TaskTracker::new(),
             renewer: Arc::default(),
             deadline: Self::DEFAULT_DEADLINE,
-        }
+        }))
     }
 
     /// Sets how long a single backend call may take.
@@ -206,7 +209,7 @@ impl Engine {
     /// No call takes longer than a third of the lease it is about either, however long the deadline.
     #[must_use]
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+        Arc::make_mut(&mut self.0).deadline = deadline;
         self
     }
 
@@ -220,8 +223,8 @@ impl Engine {
     ///
     /// Dropping the future stops only the waiting; wrap it in a timeout to bound a shutdown.
     pub async fn drain(&self) {
-        self.running.close();
-        self.running.wait().await;
+        self.0.running.close();
+        self.0.running.wait().await;
     }
 
     /// Asks the backend whether claims would be accepted now, within the deadline.
@@ -230,29 +233,33 @@ impl Engine {
     ///
     /// When they would not, or when there is no answer in time.
     pub async fn check(&self) -> Result<(), BackendError> {
-        self.within_deadline(Call::Check, Policy::MAX_LEASE, self.backend.check())
+        self.within_deadline(Call::Check, Policy::MAX_LEASE, self.0.backend.check())
             .await
     }
 
     /// A backend call about a claim with this `lease`, within the deadline.
     ///
     /// What takes longer than a third of the lease would be answered about a lease that is about to lapse.
-    async fn within_deadline<T>(
+    fn within_deadline<T, F>(
         &self,
         call: Call,
         lease: Duration,
-        answering: impl Future<Output = Result<T, BackendError>>,
-    ) -> Result<T, BackendError> {
-        let deadline = self.deadline.min(lease / 3);
+        answering: F,
+    ) -> impl Future<Output = Result<T, BackendError>> + use<T, F>
+    where
+        F: Future<Output = Result<T, BackendError>>,
+    {
+        let deadline = self.0.deadline.min(lease / 3);
         let timing = Timing::start(call);
-        let answered = tokio::time::timeout(deadline, answering)
-            .await
-            .unwrap_or_else(|elapsed| {
+        // Not an `async fn`, which would have room for `answering` twice.
+        tokio::time::timeout(deadline, answering).map(move |answered| {
+            let answered = answered.unwrap_or_else(|elapsed| {
                 let context = format!("no answer within {deadline:?}");
                 Err(BackendError::new(BackendErrorKind::Timeout, context).with_source(elapsed))
             });
-        timing.end(&answered);
-        answered
+            timing.end(&answered);
+            answered
+        })
     }
 }
 
@@ -278,30 +285,30 @@ impl Run {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub async fn run<A, F, E>(self, handler: F, ended: E) -> Executed<A>
+    pub async fn run<A, F, E>(mut self, handler: F, ended: E) -> Executed<A>
     where
         A: Send + 'static,
         F: Future<Output = Finished<A>> + Send + 'static,
         E: FnOnce(Ended) + Send + 'static,
     {
-        let (engine, key, claim) = self.pending.start();
-        let running = engine.running.clone();
-        let runtime = Handle::current();
-        let work = Arc::new(Work {
-            engine,
-            key,
-            claim,
-            after_crash: self.after_crash,
-            span: Span::current(),
-            _counted: InFlight::start(),
-            settling: false.into(),
-        });
-        let renewals = work.engine.renewer.renew(&work, &runtime, self.asked);
-        // The handler's own panics are caught before; these are of a backend's, or of what watches.
-        let answering = AssertUnwindSafe(work.answer(renewals, handler, ended)).catch_unwind();
-        let answering = answering.map(|answered| answered.unwrap_or((Executed::Panicked, None)));
-        let answering = answering.in_current_span();
-        Attended::new(answering, runtime, running).await
+        let running = {
+            let runtime = Handle::current();
+            let work = Arc::new(Work {
+                engine: self.pending.engine().clone(),
+                key: self.pending.key().clone(),
+                claim: self.pending.claim().clone(),
+                after_crash: self.after_crash,
+                span: Span::current(),
+                _counted: InFlight::start(),
+                settling: false.into(),
+            });
+            let Parts { renewer, running, .. } = &*work.engine.0;
+            let renewals = renewer.renew(&work, &runtime, self.asked);
+            let running = running.clone();
+            self.pending.start();
+            Attended::new(work.answer(renewals, handler, ended), runtime, running)
+        };
+        running.await
     }
 }
 

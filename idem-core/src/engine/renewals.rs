@@ -7,10 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::{Future, ready};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, yield_now};
@@ -298,9 +300,11 @@ impl Renewals {
     /// Resolves when the renewing task knows of the claim; await it before the handler can block its thread.
     ///
     /// A task that is woken runs on the thread that woke it, and no other thread takes it over from there.
-    pub(super) async fn begun(&self) {
+    pub(super) fn begun(&self) -> impl Future<Output = ()> + Send + use<> {
         if self.woken {
-            yield_now().await;
+            yield_now().left_future()
+        } else {
+            ready(()).right_future()
         }
     }
 }

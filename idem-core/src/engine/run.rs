@@ -4,10 +4,11 @@
 //! client has its answer is left over as a [`Rest`].
 
 use std::error::Error;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -41,48 +42,84 @@ type Answered<A> = (Executed<A>, Option<Rest>);
 
 impl Work {
     /// Runs `handler`, records its outcome and answers, renewing the lease all the while.
-    pub(super) async fn answer<A, F, E>(self: Arc<Self>, renewals: Renewals, handler: F, ended: E) -> Answered<A>
+    ///
+    /// Put together from steps, for an `async fn` would have room for each of them twice.
+    pub(super) fn answer<A, F, E>(
+        self: Arc<Self>,
+        renewals: Renewals,
+        handler: F,
+        ended: E,
+    ) -> impl Future<Output = Answered<A>> + Send + use<A, F, E>
     where
-        F: Future<Output = Finished<A>> + Send,
+        A: Send + 'static,
+        F: Future<Output = Finished<A>> + Send + 'static,
         E: FnOnce(Ended) + Send + 'static,
     {
-        renewals.begun().await;
-        match AssertUnwindSafe(handler).catch_unwind().await {
+        let span = self.span.clone();
+        let answering = renewals
+            .begun()
+            .then(move |()| AssertUnwindSafe(handler).catch_unwind())
+            .then(move |handled| self.end(handled, renewals, ended));
+        // The handler's own panics are caught before; these are of a backend's, or of what watches.
+        let answering = AssertUnwindSafe(answering).catch_unwind();
+        let answering = answering.map(|answered| answered.unwrap_or((Executed::Panicked, None)));
+        answering.instrument(span)
+    }
+
+    /// Makes of a handler's end an answer and a recorded outcome.
+    fn end<A, E>(
+        self: Arc<Self>,
+        handled: thread::Result<Finished<A>>,
+        renewals: Renewals,
+        ended: E,
+    ) -> impl Future<Output = Answered<A>> + Send + use<A, E>
+    where
+        A: Send + 'static,
+        E: FnOnce(Ended) + Send + 'static,
+    {
+        match handled {
             Ok(Finished::Whole { answer, outcome }) => {
-                let (end, rest) = self.conclude(outcome, renewals).await;
-                ended(end);
-                let recorded = !matches!(end, Ended::NotRecorded | Ended::Superseded);
-                (Executed::Answer { answer, recorded }, rest)
+                let concluded = self.conclude(outcome, renewals).map(move |(end, rest)| {
+                    ended(end);
+                    let recorded = !matches!(end, Ended::NotRecorded | Ended::Superseded);
+                    (Executed::Answer { answer, recorded }, rest)
+                });
+                concluded.left_future()
             }
             Ok(Finished::Streaming { answer, ending }) => {
                 let recorded = true;
                 let rest = self.stream(ending, renewals, ended);
-                (Executed::Answer { answer, recorded }, Some(rest))
+                let answered = (Executed::Answer { answer, recorded }, Some(rest));
+                ready(answered).boxed().right_future()
             }
             Ok(Finished::Joint { answer, commit }) => {
-                let (end, rest) = self.commit(commit, renewals).await;
-                ended(end);
-                let executed = match end {
-                    Ended::Completed => Executed::Answer { answer, recorded: true },
-                    Ended::Superseded => Executed::Superseded,
-                    _ => Executed::NotCommitted,
-                };
-                (executed, rest)
+                let committed = self.commit(commit, renewals).map(move |(end, rest)| {
+                    ended(end);
+                    let executed = match end {
+                        Ended::Completed => Executed::Answer { answer, recorded: true },
+                        Ended::Superseded => Executed::Superseded,
+                        _ => Executed::NotCommitted,
+                    };
+                    (executed, rest)
+                });
+                committed.boxed().right_future()
             }
-            Err(_panic) if self.after_crash == AfterCrash::Refuse => {
-                // Nobody knows how far it came. The claim lapses, and then says so.
-                drop(renewals);
-                self.log_panic("its outcome is unknown");
-                ended(Ended::Panicked);
-                (Executed::Panicked, None)
-            }
-            Err(_panic) => {
-                self.log_panic("its claim is released");
-                let (_, rest) = self.conclude(Outcome::Release, renewals).await;
-                ended(Ended::Panicked);
-                (Executed::Panicked, rest)
-            }
+            Err(_panic) => self.end_of_panic(renewals, ended).boxed().right_future(),
         }
+    }
+
+    async fn end_of_panic<A>(self: Arc<Self>, renewals: Renewals, ended: impl FnOnce(Ended)) -> Answered<A> {
+        let mut rest = None;
+        if self.after_crash == AfterCrash::Refuse {
+            // Nobody knows how far it came. The claim lapses, and then says so.
+            drop(renewals);
+            self.log_panic("its outcome is unknown");
+        } else {
+            self.log_panic("its claim is released");
+            (_, rest) = self.conclude(Outcome::Release, renewals).await;
+        }
+        ended(Ended::Panicked);
+        (Executed::Panicked, rest)
     }
 
     /// Waits for the end of a streamed answer and records its outcome.
@@ -140,60 +177,57 @@ impl Work {
     }
 
     /// Records the outcome; where that fails, what is left is to go on trying.
-    async fn conclude(self: Arc<Self>, outcome: Outcome, renewals: Renewals) -> (Ended, Option<Rest>) {
-        self.settling.store(true, Ordering::Relaxed);
-        let asked = Instant::now();
-        let mut settled = self.settle(&outcome).await;
-        if settled
-            .as_ref()
-            .is_err_and(|error| error.kind() == BackendErrorKind::Unavailable)
-        {
-            // Mostly a connection that broke while it was idle; the next one is there already.
-            settled = self.settle(&outcome).await;
-        }
-        match (settled, &outcome) {
-            // It has nothing to lose; and repeated, it finds nothing.
-            (Ok(_), Outcome::Release) => (Ended::Released, None),
-            (Ok(Fenced::Superseded), Outcome::Complete(_)) => {
-                self.log_superseded();
-                (Ended::Superseded, None)
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` has room for its arguments twice")]
+    fn conclude(
+        self: Arc<Self>,
+        outcome: Outcome,
+        renewals: Renewals,
+    ) -> impl Future<Output = (Ended, Option<Rest>)> + Send {
+        async move {
+            self.settling.store(true, Ordering::Relaxed);
+            let asked = Instant::now();
+            let mut settled = self.settle(&outcome).await;
+            if settled
+                .as_ref()
+                .is_err_and(|error| error.kind() == BackendErrorKind::Unavailable)
+            {
+                // Mostly a connection that broke while it was idle; the next one is there already.
+                settled = self.settle(&outcome).boxed().await;
             }
-            (Ok(Fenced::Applied), Outcome::Complete(Completion::NotStored)) => (Ended::NotStored, None),
-            (Ok(Fenced::Applied), Outcome::Complete(Completion::Stored(payload))) => {
-                observe::record(payload.len());
-                (Ended::Completed, None)
-            }
-            // What is not kept lapses by itself.
-            (Err(error), Outcome::Release) => {
-                let rest = self.settle_eventually(outcome, asked, None, error);
-                (Ended::Released, Some(rest))
-            }
-            (Err(error), Outcome::Complete(_)) => {
-                let rest = self.settle_eventually(outcome, asked, Some(renewals), error);
-                (Ended::NotRecorded, Some(rest))
+            match (settled, &outcome) {
+                // It has nothing to lose; and repeated, it finds nothing.
+                (Ok(_), Outcome::Release) => (Ended::Released, None),
+                (Ok(Fenced::Superseded), Outcome::Complete(_)) => {
+                    self.log_superseded();
+                    (Ended::Superseded, None)
+                }
+                (Ok(Fenced::Applied), Outcome::Complete(Completion::NotStored)) => (Ended::NotStored, None),
+                (Ok(Fenced::Applied), Outcome::Complete(Completion::Stored(payload))) => {
+                    observe::record(payload.len());
+                    (Ended::Completed, None)
+                }
+                // What is not kept lapses by itself.
+                (Err(error), Outcome::Release) => {
+                    let rest = self.settle_eventually(outcome, asked, None, error);
+                    (Ended::Released, Some(rest))
+                }
+                (Err(error), Outcome::Complete(_)) => {
+                    let rest = self.settle_eventually(outcome, asked, Some(renewals), error);
+                    (Ended::NotRecorded, Some(rest))
+                }
             }
         }
     }
 
     /// Records the outcome: one call.
-    async fn settle(&self, outcome: &Outcome) -> Result<Fenced, BackendError> {
+    fn settle<'a>(&'a self, outcome: &'a Outcome) -> impl Future<Output = Result<Fenced, BackendError>> + Send + 'a {
         let Self { engine, key, claim, .. } = self;
-        match outcome {
-            Outcome::Complete(completion) => {
-                engine
-                    .within_deadline(
-                        Call::Complete,
-                        claim.lease,
-                        engine.backend.complete(key, claim, completion),
-                    )
-                    .await
-            }
-            Outcome::Release => {
-                engine
-                    .within_deadline(Call::Release, claim.lease, engine.backend.release(key, claim))
-                    .await
-            }
-        }
+        let backend = &engine.0.backend;
+        let (call, answering) = match outcome {
+            Outcome::Complete(completion) => (Call::Complete, backend.complete(key, claim, completion)),
+            Outcome::Release => (Call::Release, backend.release(key, claim)),
+        };
+        engine.within_deadline(call, claim.lease, answering)
     }
 
     /// Records the outcome after a first try that ended in `error`.
@@ -270,7 +304,7 @@ impl Work {
             sleep_until(next).await;
             let asked = Instant::now();
             match engine
-                .within_deadline(Call::Renew, claim.lease, engine.backend.renew(key, claim))
+                .within_deadline(Call::Renew, claim.lease, engine.0.backend.renew(key, claim))
                 .await
             {
                 Ok(Fenced::Applied) => {
