@@ -3,7 +3,7 @@
 //! Owns its records and forgets them when they expire or the process ends. Does not reach other processes: two
 //! servers with a `MemoryBackend` each run a duplicate twice.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, hash_map};
 use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,7 +40,7 @@ pub struct MemoryBackend {
 #[derive(Default)]
 struct Shard {
     entries: HashMap<Place, Entry, BuildHasherDefault<AsIs>>,
-    /// The same places by the time they expire.
+    /// The same places by the time that they are swept.
     expiries: BTreeSet<(Instant, Place)>,
     waiters: HashMap<Place, Waiters, BuildHasherDefault<AsIs>>,
 }
@@ -101,20 +101,22 @@ struct Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        self.backend.at_place(&self.place, |shard, _| {
-            if let Some(waiters) = shard.waiters.get_mut(&self.place) {
-                waiters.count -= 1;
-                if waiters.count == 0 {
-                    shard.waiters.remove(&self.place);
-                }
+        let mut shard = self.backend.shard(&self.place);
+        if let Some(waiters) = shard.waiters.get_mut(&self.place) {
+            waiters.count -= 1;
+            if waiters.count == 0 {
+                shard.waiters.remove(&self.place);
             }
-        });
+        }
     }
 }
 
 struct Entry {
     state: State,
     expires: Instant,
+    /// When it is looked at whether it has expired: its place among the expiries. Most records expire a lease before
+    /// that, for they are completed; those that expire later get another place then.
+    swept: Instant,
 }
 
 enum State {
@@ -158,22 +160,19 @@ impl MemoryBackend {
         self.len() == 0
     }
 
-    /// Runs `operate` on the shard of `key`, with `key` itself removed if it has expired.
-    fn at<T>(&self, key: &RecordKey, operate: impl FnOnce(&mut Shard, &Place, Instant) -> T) -> T {
+    /// Runs `operate` on the shard of `key`.
+    fn at<T>(&self, key: &RecordKey, operate: impl FnOnce(&mut Shard, Place, Instant) -> T) -> T {
         let place = Place {
             hash: self.hasher.hash_one(key),
             key: key.clone(),
         };
-        self.at_place(&place, |shard, now| operate(shard, &place, now))
+        let mut shard = self.shard(&place);
+        let now = Instant::now();
+        operate(&mut shard, place, now)
     }
 
-    fn at_place<T>(&self, place: &Place, operate: impl FnOnce(&mut Shard, Instant) -> T) -> T {
-        let mut shard = lock(&self.shards[place.shard()]);
-        let now = Instant::now();
-        if shard.entries.get(place).is_some_and(|entry| entry.expires <= now) {
-            shard.remove(place);
-        }
-        operate(&mut shard, now)
+    fn shard(&self, place: &Place) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[place.shard()])
     }
 }
 
@@ -183,34 +182,56 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Shard {
-    fn put(&mut self, place: &Place, state: State, expires: Instant) {
-        if let Some(old) = self.entries.insert(place.clone(), Entry { state, expires }) {
-            self.expiries.remove(&(old.expires, place.clone()));
-        }
-        self.expiries.insert((expires, place.clone()));
+    /// What is there and has not expired.
+    fn live(&mut self, place: &Place, now: Instant) -> Option<&mut Entry> {
+        self.entries.get_mut(place).filter(|entry| entry.expires > now)
     }
 
-    fn put_claim(&mut self, place: &Place, claim: &Claim, now: Instant) {
-        let lapses = now + claim.lease;
-        let claim = claim.clone();
-        let expires = lapses + claim.ttl;
-        self.put(place, State::Claimed { claim, lapses }, expires);
+    /// What is there under `token`: a claim, or its completion.
+    fn owned(&mut self, place: &Place, token: Token, now: Instant) -> Option<&mut Entry> {
+        self.live(place, now).filter(|entry| entry.state.token() == token)
+    }
+
+    fn put_claim(&mut self, place: Place, claim: &Claim, now: Instant) {
+        let (state, expires) = State::claimed(claim, now);
+        let swept = expires;
+        let entry = Entry { state, expires, swept };
+        match self.entries.entry(place) {
+            hash_map::Entry::Vacant(vacant) => {
+                self.expiries.insert((swept, vacant.key().clone()));
+                vacant.insert(entry);
+            }
+            hash_map::Entry::Occupied(mut occupied) => {
+                let old = std::mem::replace(occupied.get_mut(), entry);
+                self.expiries.remove(&(old.swept, occupied.key().clone()));
+                self.expiries.insert((swept, occupied.key().clone()));
+            }
+        }
     }
 
     fn remove(&mut self, place: &Place) {
         if let Some(old) = self.entries.remove(place) {
-            self.expiries.remove(&(old.expires, place.clone()));
+            self.expiries.remove(&(old.swept, place.clone()));
         }
     }
 
     fn sweep(&mut self, now: Instant) {
         for _ in 0..SWEEP {
             match self.expiries.first() {
-                Some((expires, _)) if *expires <= now => {}
+                Some((swept, _)) if *swept <= now => {}
                 _ => return,
             }
-            if let Some((_, place)) = self.expiries.pop_first() {
-                self.entries.remove(&place);
+            let Some((_, place)) = self.expiries.pop_first() else {
+                return;
+            };
+            if let hash_map::Entry::Occupied(mut entry) = self.entries.entry(place) {
+                if entry.get().expires <= now {
+                    entry.remove();
+                } else {
+                    let again = entry.get().expires;
+                    entry.get_mut().swept = again;
+                    self.expiries.insert((again, entry.key().clone()));
+                }
             }
         }
     }
@@ -221,18 +242,31 @@ impl Shard {
             waiters.ended.notify_waiters();
         }
     }
+}
 
-    fn holds(&self, place: &Place, token: Token) -> bool {
-        matches!(self.entries.get(place), Some(Entry { state: State::Claimed { claim, .. }, .. }) if claim.token == token)
+impl State {
+    /// A claim from now on, and when it expires.
+    fn claimed(claim: &Claim, now: Instant) -> (Self, Instant) {
+        let lapses = now + claim.lease;
+        let expires = lapses + claim.ttl;
+        let claim = claim.clone();
+        (Self::Claimed { claim, lapses }, expires)
     }
 
-    fn read(&self, place: &Place, now: Instant) -> Option<Record> {
-        Some(match &self.entries.get(place)?.state {
-            State::Claimed { claim, lapses } => Record::Claimed {
+    fn token(&self) -> Token {
+        match self {
+            Self::Claimed { claim, .. } => claim.token,
+            Self::Completed { token, .. } => *token,
+        }
+    }
+
+    fn record(&self, now: Instant) -> Record {
+        match self {
+            Self::Claimed { claim, lapses } => Record::Claimed {
                 claim: claim.clone(),
                 remaining: lapses.saturating_duration_since(now),
             },
-            State::Completed {
+            Self::Completed {
                 fingerprint,
                 completion,
                 ..
@@ -240,17 +274,18 @@ impl Shard {
                 fingerprint: *fingerprint,
                 completion: completion.clone(),
             },
-        })
+        }
     }
 }
 
 impl Backend for MemoryBackend {
     async fn claim(&self, key: &RecordKey, claim: &Claim) -> Result<Acquisition, BackendError> {
         Ok(self.at(key, |shard, place, now| {
-            if let Some(record) = shard.read(place, now)
-                && !shard.holds(place, claim.token)
-            {
-                return Acquisition::Existing(record);
+            if let Some(Entry { state, .. }) = shard.live(&place, now) {
+                let is_ours = matches!(state, State::Claimed { claim: held, .. } if held.token == claim.token);
+                if !is_ours {
+                    return Acquisition::Existing(state.record(now));
+                }
             }
             shard.sweep(now);
             shard.put_claim(place, claim, now);
@@ -259,60 +294,67 @@ impl Backend for MemoryBackend {
     }
 
     async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
-        Ok(self.at(key, |shard, place, now| match shard.read(place, now) {
-            Some(Record::Claimed { claim: held, remaining })
-                if held.token == claim.token || (held == *lapsed && remaining.is_zero()) =>
-            {
-                shard.put_claim(place, claim, now);
-                Acquisition::Acquired
+        Ok(self.at(key, |shard, place, now| {
+            let record = shard.live(&place, now).map(|entry| entry.state.record(now));
+            match record {
+                Some(Record::Claimed { claim: held, remaining })
+                    if held.token == claim.token || (held == *lapsed && remaining.is_zero()) => {}
+                Some(record) => return Acquisition::Existing(record),
+                None => {}
             }
-            None => {
-                shard.put_claim(place, claim, now);
-                Acquisition::Acquired
-            }
-            Some(record) => Acquisition::Existing(record),
+            shard.put_claim(place, claim, now);
+            Acquisition::Acquired
         }))
     }
 
     async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
-        Ok(self.at(key, |shard, place, now| {
-            if !shard.holds(place, claim.token) {
-                return Fenced::Superseded;
-            }
-            shard.put_claim(place, claim, now);
-            Fenced::Applied
-        }))
+        Ok(
+            self.at(key, |shard, place, now| match shard.owned(&place, claim.token, now) {
+                Some(Entry {
+                    state: state @ State::Claimed { .. },
+                    expires,
+                    ..
+                }) => {
+                    (*state, *expires) = State::claimed(claim, now);
+                    Fenced::Applied
+                }
+                _ => Fenced::Superseded,
+            }),
+        )
     }
 
     async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
-        Ok(self.at(key, |shard, place, now| match shard.entries.get(place) {
-            Some(Entry {
-                state: State::Completed { token, .. },
-                ..
-            }) if *token == claim.token => Fenced::Applied,
-            _ if shard.holds(place, claim.token) => {
-                let state = State::Completed {
+        Ok(self.at(key, |shard, place, now| {
+            let Some(Entry { state, expires, .. }) = shard.owned(&place, claim.token, now) else {
+                return Fenced::Superseded;
+            };
+            if matches!(state, State::Claimed { .. }) {
+                *state = State::Completed {
                     token: claim.token,
                     fingerprint: claim.fingerprint,
                     completion: completion.clone(),
                 };
-                shard.put(place, state, now + claim.ttl);
-                shard.wake(place);
-                Fenced::Applied
+                *expires = now + claim.ttl;
+                shard.wake(&place);
             }
-            _ => Fenced::Superseded,
+            Fenced::Applied
         }))
     }
 
     async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
-        Ok(self.at(key, |shard, place, _| {
-            if !shard.holds(place, claim.token) {
-                return Fenced::Superseded;
-            }
-            shard.remove(place);
-            shard.wake(place);
-            Fenced::Applied
-        }))
+        Ok(
+            self.at(key, |shard, place, now| match shard.owned(&place, claim.token, now) {
+                Some(Entry {
+                    state: State::Claimed { .. },
+                    ..
+                }) => {
+                    shard.remove(&place);
+                    shard.wake(&place);
+                    Fenced::Applied
+                }
+                _ => Fenced::Superseded,
+            }),
+        )
     }
 
     async fn check(&self) -> Result<(), BackendError> {
@@ -324,7 +366,7 @@ impl Backend for MemoryBackend {
             let waiters = shard.waiters.entry(place.clone()).or_default();
             waiters.count += 1;
             // From here on it is told, though it is not awaited yet.
-            (waiters.ended.clone().notified_owned(), place.clone())
+            (waiters.ended.clone().notified_owned(), place)
         });
         let waiter = Waiter {
             backend: self.clone(),
