@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use idem_core::{
     Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, Record, RecordKey,
 };
@@ -12,12 +13,10 @@ use idem_core::{
 use redis::Cmd;
 
 use crate::client::RedisClient;
+use crate::completions::Completing;
 use crate::connection::Connection;
 use crate::record::{self, Stored, millis};
-use crate::scripts::{self, Script};
-
-/// The most bytes of a number, for commands are made with the room that they take.
-const NUMBER_LEN: usize = 20;
+use crate::scripts::{self, NUMBER_LEN, Script};
 
 /// How often a look at a record that keeps changing is repeated before the call is given up as unavailable.
 const LOOKS: usize = 8;
@@ -215,7 +214,7 @@ impl Backend for RedisBackend {
                 // An earlier try of this call, whose answer was lost.
                 Some(held) if held == value => return Ok(Acquisition::Acquired),
                 Some(held) => {
-                    if let Some(record) = self.examine(&name, held).await? {
+                    if let Some(record) = self.examine(&name, held).boxed().await? {
                         return Ok(Acquisition::Existing(record));
                     }
                 }
@@ -240,7 +239,7 @@ impl Backend for RedisBackend {
             {
                 None => return Ok(Acquisition::Acquired),
                 Some(held) => {
-                    if let Some(record) = self.examine(&name, held).await? {
+                    if let Some(record) = self.examine(&name, held).boxed().await? {
                         return Ok(Acquisition::Existing(record));
                     }
                 }
@@ -257,15 +256,8 @@ impl Backend for RedisBackend {
     }
 
     async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
-        let name = self.key(key);
-        let completed = record::encode_completion(claim, completion);
-        let script = scripts::COMPLETE.on_cluster(self.connection.is_cluster());
-        let mut command = script.on(&name, 3, record::CLAIM_LEN + completed.len() + NUMBER_LEN);
-        command
-            .arg(record::encode_claim(claim))
-            .arg(completed)
-            .arg(millis(claim.ttl));
-        self.fenced("completing", &name, script, &command).await
+        let completing = Completing::new(self.key(key), claim, completion);
+        self.connection.complete(completing).await
     }
 
     async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {

@@ -4,7 +4,6 @@
 //! has gone silent, as one does that a firewall has forgotten, or leads to a server that takes no writes any more.
 //! Does not know what is sent over it.
 
-use std::future::Future;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -12,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
-use idem_core::BackendError;
+use idem_core::{BackendError, Fenced};
 use redis::cluster_routing::Slot;
 use redis::{Cmd, FromRedisValue, RedisError, RedisResult};
 use tokio::sync::oneshot;
@@ -20,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::check;
 use crate::client::RedisClient;
+use crate::completions::{self, Completing, Queue};
 use crate::error::backend_error;
 use crate::link::Link;
 use crate::scripts::Script;
@@ -48,9 +48,10 @@ struct Inner {
 /// One link, from the first try to open it to its end.
 struct Current {
     link: Shared<BoxFuture<'static, RedisResult<Link>>>,
+    completions: Queue,
     has_ended: AtomicBool,
     silence: Silence,
-    /// Opens the link, and then lives as long as the runtime that drives it.
+    /// Opens the link, sends completions over it, and then lives as long as the runtime that drives it.
     task: JoinHandle<()>,
 }
 
@@ -59,13 +60,20 @@ impl Current {
     fn open(client: &RedisClient) -> Arc<Self> {
         let client = client.clone();
         let (sender, opened) = oneshot::channel();
+        let (completions, queued) = completions::queue();
         let task = tokio::spawn(async move {
-            let _ = sender.send(client.open(None).await);
+            let opened = client.open(None).await;
+            let link = opened.clone();
+            let _ = sender.send(opened);
+            if let Ok(link) = link {
+                queued.send(link).await;
+            }
             std::future::pending::<()>().await;
         });
-        let link = opened.map(|opened| opened.unwrap_or_else(|_| Err(RedisError::from(io::Error::other("aborted")))));
+        let link = opened.map(|opened| opened.unwrap_or_else(|_| Err(aborted())));
         Arc::new(Self {
             link: link.boxed().shared(),
+            completions,
             has_ended: AtomicBool::new(false),
             silence: Silence::default(),
             task,
@@ -73,31 +81,20 @@ impl Current {
     }
 
     /// Makes a call about what is in `place`, waits for its answer, and notes what it tells of the link.
-    async fn call<T, F>(&self, place: Place, call: impl FnOnce(Link) -> F) -> RedisResult<T>
-    where
-        F: Future<Output = RedisResult<T>>,
-    {
+    async fn call<T>(&self, place: Place, call: impl AsyncFnOnce(&mut Link) -> RedisResult<T>) -> RedisResult<T> {
         let opened = match self.link.peek() {
             Some(opened) => opened.clone(),
             None => self.link.clone().await,
         };
-        let link = match opened {
-            Ok(link) => link,
-            Err(error) => {
-                self.has_ended.store(true, Ordering::Relaxed);
-                return Err(error);
-            }
-        };
+        let mut link = opened.inspect_err(|_| self.has_ended.store(true, Ordering::Relaxed))?;
         let asking = Asking {
             silence: &self.silence,
             place,
             since: Instant::now(),
         };
-        let answer = call(link).await;
+        let answer = call(&mut link).await;
         asking.answered();
-        if let (Err(error), Some(Ok(link))) = (&answer, self.link.peek())
-            && link.is_ended_by(error)
-        {
+        if answer.as_ref().is_err_and(|error| link.is_ended_by(error)) {
             self.has_ended.store(true, Ordering::Relaxed);
         }
         answer
@@ -106,6 +103,11 @@ impl Current {
     fn is_useless(&self) -> bool {
         self.has_ended.load(Ordering::Relaxed) || self.silence.is_long() || self.task.is_finished()
     }
+}
+
+/// What those are told whose link has gone with the task that drives it.
+fn aborted() -> RedisError {
+    io::Error::other("aborted").into()
 }
 
 impl Drop for Current {
@@ -170,7 +172,7 @@ impl Connection {
     /// Connects once, and fails if that fails.
     pub(crate) async fn open(client: RedisClient) -> Result<Self, BackendError> {
         let current = Current::open(&client);
-        let can_be_told = async |mut link: Link| link.can_be_told().await;
+        let can_be_told = async |link: &mut Link| link.can_be_told().await;
         let opened = current.call(None, can_be_told).await;
         opened.map_err(|error| backend_error("connecting to Redis", error))?;
         let connection = Self(Arc::new(Inner {
@@ -189,7 +191,7 @@ impl Connection {
         key: &str,
         command: &Cmd,
     ) -> Result<T, BackendError> {
-        let call = async |mut link: Link| link.query(key, command).await;
+        let call = async |link: &mut Link| Ok(T::from_redis_value(link.query(key, command).await?)?);
         let answer = self.current().call(self.place_of(key), call).await;
         answer.map_err(|error| backend_error(what, error))
     }
@@ -202,9 +204,26 @@ impl Connection {
         script: &Script,
         command: &Cmd,
     ) -> Result<T, BackendError> {
-        let call = async |mut link: Link| link.invoke(key, script, command).await;
+        let call = async |link: &mut Link| Ok(T::from_redis_value(link.invoke(key, script, command).await?)?);
         let answer = self.current().call(self.place_of(key), call).await;
         answer.map_err(|error| backend_error(what, error))
+    }
+
+    /// Completes a claim: in a cluster by itself, and on one server together with those that come at the same time.
+    pub(crate) async fn complete(&self, completing: Completing) -> Result<Fenced, BackendError> {
+        let current = self.current();
+        let place = self.place_of(completing.key());
+        let answer = if self.is_cluster() {
+            let call = async |link: &mut Link| completing.alone(link).await;
+            current.call(place, call).boxed().await
+        } else {
+            let call = async |_: &mut Link| {
+                let told = current.completions.put(completing);
+                told.await.unwrap_or_else(|_| Err(aborted()))
+            };
+            current.call(place, call).await
+        };
+        answer.map_err(|error| backend_error("completing", error))
     }
 
     /// Sends a command about no record, to each primary there is.
@@ -213,7 +232,7 @@ impl Connection {
         what: &'static str,
         command: &Cmd,
     ) -> Result<T, BackendError> {
-        let call = async |mut link: Link| link.query_all(command).await;
+        let call = async |link: &mut Link| link.query_all(command).await;
         let answer = self.current().call(None, call).await;
         answer.map_err(|error| backend_error(what, error))
     }

@@ -37,6 +37,7 @@
 mod backend;
 mod check;
 mod client;
+mod completions;
 mod connection;
 mod error;
 #[cfg(fuzzing)]

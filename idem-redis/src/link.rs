@@ -7,6 +7,7 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use redis::cluster_async::ClusterConnection;
@@ -27,14 +28,28 @@ pub(crate) enum Link {
 }
 
 impl Link {
+    /// Whether commands are for one slot each.
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self, Self::Cluster(_))
+    }
+
     /// Sends a command about the record under `key`.
-    pub(crate) async fn query<T: FromRedisValue>(&mut self, key: &str, command: &Cmd) -> RedisResult<T> {
+    ///
+    /// An error among several answers is one of them.
+    pub(crate) async fn query(&mut self, key: &str, command: &Cmd) -> RedisResult<Value> {
         let answer = match self {
             Self::Server(connection) => connection.send_packed_command(command).await?,
-            // What a replica knows may be old, and the application's client may be set up to read from them.
-            Self::Cluster(connection) => connection.route_command(command.clone(), to_primary_of(key)).await?,
+            // What a replica knows may be old, and the application's client may be set up to read from them. Boxed, so
+            // that a command to one server needs no room for what this needs.
+            Self::Cluster(connection) => {
+                let routed = connection.route_command(command.clone(), to_primary_of(key));
+                routed.boxed().await?
+            }
         };
-        Ok(T::from_redis_value(answer.extract_error()?)?)
+        match answer {
+            Value::ServerError(error) => Err(error.into()),
+            answer => Ok(answer),
+        }
     }
 
     /// Sends a command that is about no record; to every primary, where there are several.
@@ -46,24 +61,24 @@ impl Link {
     }
 
     /// Runs a script on the record under `key`, after having loaded it where the server does not know it yet.
-    pub(crate) async fn invoke<T: FromRedisValue>(
-        &mut self,
-        key: &str,
-        script: &Script,
-        command: &Cmd,
-    ) -> RedisResult<T> {
-        let is_unknown = |error: &RedisError| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript);
-        let mut answer = self.query(key, command).await;
-        if answer.as_ref().is_err_and(is_unknown) {
-            let () = self.query(key, &script.load()).await?;
-            answer = self.query(key, command).await;
+    pub(crate) async fn invoke(&mut self, key: &str, script: &Script, command: &Cmd) -> RedisResult<Value> {
+        match self.query(key, command).await {
+            Err(error) if is_unknown(&error) => self.invoke_unknown(key, script, command).boxed().await,
+            answer => answer,
         }
-        if answer.as_ref().is_err_and(is_unknown) {
-            // The slot is on its way to another node, and what is not there yet is asked for at that one.
-            let () = self.query_all(&script.load()).await?;
-            answer = self.query(key, command).await;
+    }
+
+    /// Runs a script that the server did not know a moment ago.
+    async fn invoke_unknown(&mut self, key: &str, script: &Script, command: &Cmd) -> RedisResult<Value> {
+        self.query(key, &script.load()).await?;
+        match self.query(key, command).await {
+            Err(error) if is_unknown(&error) => {
+                // The slot is on its way to another node, and what is not there yet is asked for at that one.
+                let () = self.query_all(&script.load()).await?;
+                self.query(key, command).await
+            }
+            answer => answer,
         }
-        answer
     }
 
     /// Subscribes to each of the channels, and says how that went.
@@ -120,6 +135,10 @@ impl Link {
             Self::Cluster(_) => error.is_timeout() || error.kind() == ErrorKind::UnexpectedReturnType,
         }
     }
+}
+
+fn is_unknown(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
 /// Bounds what no deadline of the engine's bounds.

@@ -7,6 +7,9 @@ use std::sync::LazyLock;
 
 use redis::Cmd;
 
+/// The most bytes of a number, for commands are made with the room that they take.
+pub(crate) const NUMBER_LEN: usize = 20;
+
 /// A script and the name Redis has for it.
 pub(crate) struct Script {
     source: String,
@@ -23,10 +26,24 @@ impl Script {
 
     /// The command that runs it on the record under `key`; arguments follow, so many and of so many bytes.
     pub(crate) fn on(&self, key: &str, arguments: usize, bytes: usize) -> Cmd {
+        self.on_all([key], arguments, bytes)
+    }
+
+    /// The command that runs it on the records under `keys`.
+    pub(crate) fn on_all<'a>(
+        &self,
+        keys: impl IntoIterator<Item = &'a str, IntoIter: ExactSizeIterator + Clone>,
+        arguments: usize,
+        bytes: usize,
+    ) -> Cmd {
         const EVALSHA: &str = "EVALSHA";
-        let bytes = EVALSHA.len() + self.hash.len() + 1 + key.len() + bytes;
-        let mut command = Cmd::with_capacity(4 + arguments, bytes);
-        command.arg(EVALSHA).arg(&self.hash).arg(1).arg(key);
+        let keys = keys.into_iter();
+        let bytes = EVALSHA.len() + self.hash.len() + NUMBER_LEN + keys.clone().map(str::len).sum::<usize>() + bytes;
+        let mut command = Cmd::with_capacity(3 + keys.len() + arguments, bytes);
+        command.arg(EVALSHA).arg(&self.hash).arg(keys.len());
+        for key in keys {
+            command.arg(key);
+        }
         command
     }
 
@@ -89,23 +106,31 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
     )
 });
 
-/// `KEYS` record; `ARGV` claim, completed record, lifetime. Returns 1 where the completion is in place.
+/// `KEYS` records; `ARGV` for each claim, completed record, lifetime. Returns for each 1 where the completion is in place,
+/// 0 where something else is, or the error. None keeps the others from being completed.
 ///
 /// Failing to publish would not undo the `SET`, so its error is swallowed: it costs a waiter time, not the answer.
 pub(crate) static COMPLETE: LazyLock<Telling> = LazyLock::new(|| {
     Telling::new(
         r"#!lua flags=allow-oom
-local key = KEYS[1]
-local held = redis.call('GET', key)
-if held == ARGV[1] then
-  redis.call('SET', key, ARGV[2], 'PX', ARGV[3])
-  redis.pcall('PUBLISH', key .. ':c', '')
-  return 1
+local answers = {}
+for at, key in ipairs(KEYS) do
+  local completed = ARGV[3 * at - 1]
+  local answer = redis.pcall('GET', key)
+  if answer == ARGV[3 * at - 2] then
+    answer = redis.pcall('SET', key, completed, 'PX', ARGV[3 * at])
+    if answer.ok then
+      redis.pcall('PUBLISH', key .. ':c', '')
+      answer = 1
+    end
+  elseif answer == completed then
+    answer = 1
+  elseif type(answer) ~= 'table' then
+    answer = 0
+  end
+  answers[at] = answer
 end
-if held == ARGV[2] then
-  return 1
-end
-return 0
+return answers
 ",
     )
 });

@@ -11,6 +11,7 @@ mod bad_input;
 mod broken_backends;
 mod client_examples;
 mod cluster;
+mod completions;
 mod conformance;
 mod contract;
 mod crashes;

@@ -1,0 +1,182 @@
+//! Completions that come at the same time, sent together.
+//!
+//! Owns the queue from those who complete claims to the link, and one command for all that are in it. Nobody waits for
+//! others to come: what has come while the task that sends was on its way to run goes along, so that a busy service
+//! shares the price of a script among requests, and an idle one has no delay. Only on one server: in a cluster, a
+//! command is about one slot. Each is completed, superseded or failed by itself; a command that fails, fails for all
+//! that it was for.
+
+use std::mem::take;
+
+use futures_util::StreamExt as _;
+use futures_util::future::{Either, select};
+use futures_util::stream::FuturesUnordered;
+use idem_core::{Claim, Completion, Fenced};
+use redis::{ErrorKind, FromRedisValue as _, RedisResult, Value};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::link::Link;
+use crate::record::{self, millis};
+use crate::scripts::{self, NUMBER_LEN};
+
+/// The most completions of one command: the server does nothing else meanwhile.
+const MOST: usize = 64;
+
+/// The most bytes of one command, but for a completion that has more by itself.
+const MOST_BYTES: usize = 256 * 1024;
+
+/// A claim that is to be completed.
+pub(crate) struct Completing {
+    key: String,
+    claim: Vec<u8>,
+    completed: Vec<u8>,
+    /// In milliseconds.
+    ttl: u64,
+}
+
+impl Completing {
+    /// The claim in the record under `key`.
+    pub(crate) fn new(key: String, claim: &Claim, completion: &Completion) -> Self {
+        Self {
+            key,
+            claim: record::encode_claim(claim),
+            completed: record::encode_completion(claim, completion),
+            ttl: millis(claim.ttl),
+        }
+    }
+
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
+    fn len(&self) -> usize {
+        self.claim.len() + self.completed.len() + NUMBER_LEN
+    }
+
+    /// Completes it over `link`, without others.
+    pub(crate) async fn alone(self, link: &mut Link) -> RedisResult<Fenced> {
+        let answers = complete(link, &[self]).await?;
+        answers.into_iter().next().unwrap_or_else(|| Err(too_few()))
+    }
+}
+
+/// The end of the queue that completions are put into.
+pub(crate) struct Queue(mpsc::UnboundedSender<Queued>);
+
+/// The end that they come out of.
+pub(crate) struct Sending(mpsc::UnboundedReceiver<Queued>);
+
+type Queued = (Completing, oneshot::Sender<RedisResult<Fenced>>);
+
+pub(crate) fn queue() -> (Queue, Sending) {
+    let (queue, sending) = mpsc::unbounded_channel();
+    (Queue(queue), Sending(sending))
+}
+
+impl Queue {
+    /// Lets a claim be completed. Its answer is an error of the channel where nobody sends any more.
+    pub(crate) fn put(&self, completing: Completing) -> oneshot::Receiver<RedisResult<Fenced>> {
+        let (sender, told) = oneshot::channel();
+        // Where nobody receives, the sender goes, and that tells.
+        let _ = self.0.send((completing, sender));
+        told
+    }
+}
+
+impl Sending {
+    /// Sends what comes, over `link`, until nothing can come any more.
+    pub(crate) async fn send(mut self, link: Link) {
+        let mut queued = Vec::with_capacity(MOST);
+        let mut sent = FuturesUnordered::new();
+        loop {
+            let received = {
+                let receiving = std::pin::pin!(self.0.recv_many(&mut queued, MOST));
+                if sent.is_empty() {
+                    receiving.await
+                } else {
+                    match select(receiving, sent.next()).await {
+                        Either::Left((received, _)) => received,
+                        Either::Right(_) => continue,
+                    }
+                }
+            };
+            if received == 0 {
+                return;
+            }
+            for batch in batches(take(&mut queued)) {
+                sent.push(send(link.clone(), batch));
+            }
+        }
+    }
+}
+
+/// Parts what was queued so that no command is too long. Whose caller has given up is left out.
+fn batches(queued: Vec<Queued>) -> Vec<Vec<Queued>> {
+    let mut batches: Vec<Vec<Queued>> = Vec::new();
+    let mut room = 0;
+    for (completing, sender) in queued {
+        if sender.is_closed() {
+            continue;
+        }
+        let len = completing.len();
+        match batches.last_mut() {
+            Some(batch) if len <= room => batch.push((completing, sender)),
+            _ => {
+                batches.push(vec![(completing, sender)]);
+                room = MOST_BYTES;
+            }
+        }
+        room = room.saturating_sub(len);
+    }
+    batches
+}
+
+/// Sends one command, and tells each caller what came of it.
+async fn send(mut link: Link, batch: Vec<Queued>) {
+    let (completing, senders): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+    match complete(&mut link, &completing).await {
+        Ok(answers) => {
+            for (sender, answer) in senders.into_iter().zip(answers) {
+                let _ = sender.send(answer);
+            }
+        }
+        Err(error) => {
+            for sender in senders {
+                let _ = sender.send(Err(error.clone()));
+            }
+        }
+    }
+}
+
+/// One command for all of `completing`, and what came of each.
+async fn complete(link: &mut Link, completing: &[Completing]) -> RedisResult<Vec<RedisResult<Fenced>>> {
+    let keys = completing.iter().map(Completing::key);
+    let bytes = completing.iter().map(Completing::len).sum();
+    let script = scripts::COMPLETE.on_cluster(link.is_cluster());
+    let mut command = script.on_all(keys, 3 * completing.len(), bytes);
+    for completing in completing {
+        command
+            .arg(&completing.claim)
+            .arg(&completing.completed)
+            .arg(completing.ttl);
+    }
+    // In a cluster it is only one; on one server, any of them leads there.
+    let key = completing.first().map(Completing::key).unwrap_or_default();
+    let answers: Vec<Value> = Vec::from_redis_value(link.invoke(key, script, &command).await?)?;
+    if answers.len() < completing.len() {
+        return Err(too_few());
+    }
+    let fenced = |answer: Value| {
+        let applied = i64::from_redis_value(answer.extract_error()?)?;
+        Ok(if applied == 1 {
+            Fenced::Applied
+        } else {
+            Fenced::Superseded
+        })
+    };
+    Ok(answers.into_iter().map(fenced).collect())
+}
+
+fn too_few() -> redis::RedisError {
+    (ErrorKind::UnexpectedReturnType, "an answer for fewer claims than asked").into()
+}
