@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use crate::load::{Connection, Keys, Load};
-use crate::measure::{Subject, once};
+use crate::measure::{Measured, Subject, once};
 use crate::processes::{Redis, Service};
 
 const RECORDS: [u32; 4] = [1_000, 100_000, 1_000_000, 5_000_000];
@@ -35,14 +35,7 @@ async fn records() {
         multiply(&subject, count).await;
         let full = subject.redis.usage().await;
         let each = (full.memory - empty.memory) / f64::from(count);
-        let load = Load {
-            address: subject.service.address,
-            keys: Keys::Unique,
-            bytes: BYTES,
-            time: TIME,
-            seed,
-        };
-        let measured = once(&subject, load).await;
+        let measured = first_requests(&subject, seed).await;
         println!(
             "{count:>10}{each:>12.0}{:>10.0}{:>9.0}{:>9.0}{:>10.1}",
             measured.outcome.rate,
@@ -51,6 +44,18 @@ async fn records() {
             measured.processor.unwrap_or(f64::NAN),
         );
     }
+}
+
+/// First requests for a while.
+async fn first_requests(subject: &Subject, seed: u64) -> Measured {
+    let load = Load {
+        address: subject.service.address,
+        keys: Keys::Unique,
+        bytes: BYTES,
+        time: TIME,
+        seed,
+    };
+    once(subject, load).await
 }
 
 /// Fills Redis with so many records, all of them as the service's own but for their keys.
@@ -132,14 +137,7 @@ async fn threads() {
     println!("\n{:>10}{:>10}{:>9}{:>9}", "threads", "req/s", "p50 us", "p99 us");
     for (seed, count) in (100_u64..).zip(THREADS) {
         let subject = Subject::start_with("redis", Some(count)).await;
-        let load = Load {
-            address: subject.service.address,
-            keys: Keys::Unique,
-            bytes: BYTES,
-            time: TIME,
-            seed,
-        };
-        let measured = once(&subject, load).await;
+        let measured = first_requests(&subject, seed).await;
         let outcome = measured.outcome;
         println!(
             "{count:>10}{:>10.0}{:>9.0}{:>9.0}",

@@ -5,7 +5,7 @@ use axum::extract::{FromRef, Path, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use idem_axum::{Execution, Idempotency, MemoryBackend, idempotent};
-use idem_tests::{Order, Service};
+use idem_tests::{Answer, Order, Service};
 use reqwest::Method;
 
 /// An engine for each kind of tenant.
@@ -61,17 +61,16 @@ async fn service(engines: &Engines) -> Service {
     Service::wrapped(idempotency, Router::new(), |router| router.merge(routes)).await
 }
 
+/// A request to the engine of this tenant.
+async fn call(service: &Service, tenant: &str, key: &str) -> Answer {
+    let call = service.client.call(Method::POST, &format!("/by-tenant/{tenant}"));
+    call.key(key).body("a").send().await
+}
+
 #[tokio::test]
 async fn without_a_layer_a_handler_is_replayed_by_the_engine_of_its_argument() {
     let service = service(&Engines::new()).await;
-    let call = || {
-        service
-            .client
-            .call(Method::POST, "/by-tenant/large")
-            .key("k")
-            .body("a")
-            .send()
-    };
+    let call = || call(&service, "large", "k");
     let first = call().await;
     assert_eq!(first.status, StatusCode::CREATED);
     assert_eq!(first.body, r#"a Some("POST%20/by-tenant/%7Btenant%7D:large:k")"#);
@@ -86,10 +85,7 @@ async fn without_a_layer_a_handler_is_replayed_by_the_engine_of_its_argument() {
 #[tokio::test]
 async fn each_request_is_checked_by_the_engine_that_it_leads_to() {
     let service = service(&Engines::new()).await;
-    let call = |tenant: &str, key: &str| {
-        let call = service.client.call(Method::POST, &format!("/by-tenant/{tenant}"));
-        call.key(key).body("a").send()
-    };
+    let call = |tenant, key| call(&service, tenant, key);
     assert_eq!(call("large", "k").await.status, StatusCode::CREATED);
     assert_eq!(call("small", "k").await.problem(), "key-invalid");
     assert_eq!(call("small", "\"k\"").await.status, StatusCode::CREATED);
@@ -103,14 +99,7 @@ async fn the_engine_of_an_argument_is_used_below_a_layer_too() {
         .with_state(engines);
     let strict = Idempotency::new(MemoryBackend::new()).with_strict_keys();
     let service = Service::wrapped(strict, routes, |router| router).await;
-    let call = || {
-        service
-            .client
-            .call(Method::POST, "/by-tenant/large")
-            .key("k")
-            .body("a")
-            .send()
-    };
+    let call = || call(&service, "large", "k");
     let first = call().await;
     assert_eq!(first.status, StatusCode::CREATED);
     call().await.assert_replays(&first);
