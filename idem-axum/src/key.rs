@@ -10,6 +10,10 @@ use axum::http::HeaderValue;
 /// The longest key, in characters.
 const MAX_LEN: usize = 255;
 
+/// The longest String that is a key: in quotation marks, and each of its characters escaped.
+#[cfg(feature = "utoipa")]
+pub(crate) const MAX_STRING_LEN: usize = 2 * MAX_LEN + 2;
+
 /// Why the key header of a request cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Malformed {

@@ -160,7 +160,7 @@ fn an_operation_has_the_header_the_marker_and_the_problems() {
     assert_eq!(key["required"], true);
     assert_eq!(
         key["schema"],
-        json!({ "type": "string", "minLength": 1, "maxLength": 255 })
+        json!({ "type": "string", "minLength": 1, "maxLength": 512 })
     );
     assert!(
         key["description"]
@@ -288,6 +288,22 @@ fn problems_in_a_format_of_the_applications_own_have_no_schema_of_ours() {
     assert!(responses["409"]["content"].is_null());
     assert!(responses["409"]["headers"]["Retry-After"].is_object());
     assert!(document["components"]["schemas"][PROBLEM_SCHEMA].is_null());
+}
+
+/// Who checks requests against the document lets through what the service takes.
+#[tokio::test]
+async fn the_longest_string_that_is_a_key_is_the_longest_that_the_schema_allows() {
+    let longest = format!("\"{}\"", r#"\""#.repeat(255));
+    for idempotency in [idempotency(), idempotency().with_strict_keys()] {
+        let document = described_by(&idempotency);
+        let schema = &operation(&document, "post", "/plain")["parameters"][0]["schema"];
+        assert_eq!(schema["maxLength"], longest.len());
+        let service = Service::wrapped(idempotency, Router::new(), |router| router).await;
+        let send = |key: &str| service.client.order(key, &Order::new("a")).send();
+        assert_eq!(send(&longest).await.status, StatusCode::CREATED);
+        let longer = format!("\"{}\"", r#"\""#.repeat(256));
+        assert_eq!(send(&longer).await.problem(), "key-invalid");
+    }
 }
 
 #[tokio::test]

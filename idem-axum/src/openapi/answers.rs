@@ -14,6 +14,7 @@ use utoipa::openapi::{
 
 use super::{Mark, PROBLEM_SCHEMA};
 use crate::IdempotencyProblem;
+use crate::key::MAX_STRING_LEN;
 use crate::policy::{InFlight, Policy};
 use crate::problem::ProblemDetails;
 use crate::settings::Settings;
@@ -70,19 +71,13 @@ impl<'a> Answers<'a> {
     }
 
     fn parameter(&self, name: &str, required: bool) -> Parameter {
-        let schema = ObjectBuilder::new().schema_type(Type::String);
+        // Of the value as it is sent, so that a String of the longest key is not refused by who checks it.
+        let schema = text().max_length(Some(MAX_STRING_LEN));
         let (schema, form) = if self.settings.strict_keys {
             let quoted = schema.min_length(Some(3)).pattern(Some("^\".+\"$"));
-            (
-                quoted,
-                "1 to 255 printable ASCII characters, as an RFC 9651 String: in quotation marks",
-            )
+            (quoted, "as an RFC 9651 String: in quotation marks")
         } else {
-            let bare = schema.min_length(Some(1)).max_length(Some(255));
-            (
-                bare,
-                "1 to 255 printable ASCII characters, bare or as an RFC 9651 String",
-            )
+            (schema.min_length(Some(1)), "bare or as an RFC 9651 String")
         };
         let without = if required {
             ""
@@ -91,7 +86,8 @@ impl<'a> Answers<'a> {
         };
         let description = format!(
             "Names this request among all of its sender's, so that it can be sent again: a retry has the same key and gets \
-             the same answer, and a new request has a new one. {form}.{without}"
+             the same answer, and a new request has a new one. 1 to 255 printable ASCII characters, {form}; the quotation \
+             marks and backslashes of a String do not count.{without}"
         );
         ParameterBuilder::new()
             .name(title_case(name))
