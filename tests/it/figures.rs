@@ -129,11 +129,12 @@ fn figure(recorder: &PrometheusRecorder, name: &str) -> BTreeMap<String, u64> {
 }
 
 /// How many requests each operation had, by outcome.
-fn requests(recorder: &PrometheusRecorder) -> BTreeMap<String, u64> {
+pub(crate) fn requests(recorder: &PrometheusRecorder) -> BTreeMap<String, u64> {
     figure(recorder, "idem_requests_total")
 }
 
-fn expected(counts: &[(&str, &str, u64)]) -> BTreeMap<String, u64> {
+/// So many of each operation and outcome.
+pub(crate) fn expected(counts: &[(&str, &str, u64)]) -> BTreeMap<String, u64> {
     let labels = |(operation, outcome, count): &(&str, &str, u64)| {
         (format!("operation=\"{operation}\",outcome=\"{outcome}\""), *count)
     };

@@ -12,7 +12,10 @@ use futures_util::StreamExt as _;
 use idem_axum::sqlx::{self, AssertSqlSafe, Connection as _};
 use idem_axum::{Idempotency, MemoryBackend, Transaction, idempotent};
 use idem_tests::{Answer, App, Order, PostgresServer, Service, Tenant, in_time, until};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::sync::Notify;
+
+use crate::figures::{expected, requests};
 
 /// What a charge does besides writing its row.
 #[derive(Clone, Default)]
@@ -236,9 +239,13 @@ async fn an_attempt_whose_claim_was_taken_over_rolls_back_and_says_so() {
 }
 
 /// The connection is lost under the commit, or before: nobody but the database knows what became of it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lost_transaction_is_a_503_and_its_retry_runs_again() {
+///
+/// On one thread, on which what is counted is listened to.
+#[tokio::test]
+async fn a_lost_transaction_is_a_503_and_counted_and_its_retry_runs_again() {
     in_time(async {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let _guard = metrics::set_default_local_recorder(&recorder);
         let ledger = Ledger::start().await;
         let order = Order::new("o").held();
         let first = tokio::spawn(ledger.service.client.order_at("/charges", "k", &order).send());
@@ -253,9 +260,13 @@ async fn a_lost_transaction_is_a_503_and_its_retry_runs_again() {
         assert_eq!(first.await.expect("no panic").problem(), "backend-unavailable");
         ledger.service.idempotency.drain().await;
         assert_eq!((ledger.entries("o").await, ledger.records().await), (0, 0));
+        let lost = [("POST /charges", "not_committed", 1)];
+        assert_eq!(requests(&recorder), expected(&lost));
         ledger.steps.go_on.notify_one();
         assert_eq!(ledger.send("/charges", "k", &order).await.status, StatusCode::CREATED);
         assert_eq!(ledger.entries("o").await, 1);
+        let retried = [lost[0], ("POST /charges", "executed", 1)];
+        assert_eq!(requests(&recorder), expected(&retried));
     })
     .await;
 }
