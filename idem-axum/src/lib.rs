@@ -52,7 +52,7 @@ pub mod __private {
     };
     pub use crate::identity::{Comparable, Identity, Keying, Scoping, SerdeForm, fingerprint, key, scope};
     #[cfg(feature = "utoipa")]
-    pub use crate::openapi::mark::Mark;
+    pub use crate::openapi::mark::{DescribedAbove, Mark};
     pub use crate::operation::Operation;
     pub use crate::run::{Answer, into_response, never, run};
 }

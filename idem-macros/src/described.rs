@@ -1,11 +1,13 @@
-//! What `#[utoipa::path]` below ours is told of the options. Feature `utoipa`.
+//! What `#[utoipa::path]` below ours is told of the options, and its author where it stands above. Feature `utoipa`.
 //!
 //! Owns how it is told: by one more of the extensions that its description has. What that means for a client is
-//! `idem-axum`'s, which reads it there.
+//! `idem-axum`'s, which reads it there. One that stands above has been expanded before ours and can be told nothing: all
+//! that is left of it is the name of the type that it made.
 
 use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
-use quote::quote;
-use syn::{Attribute, Meta};
+use quote::{format_ident, quote};
+use syn::ext::IdentExt as _;
+use syn::{Attribute, Ident, Meta, Path};
 
 use crate::root::Root;
 use crate::table::Options;
@@ -28,19 +30,44 @@ pub(crate) fn described(
     let extension = quote!((#EXTENSION = json!(#mark::new(&#operation, #natural_key))));
     for attribute in &mut attributes {
         if let Meta::List(list) = &mut attribute.meta
-            && list
-                .path
-                .segments
-                .iter()
-                .rev()
-                .map(|segment| &segment.ident)
-                .take(2)
-                .eq(["path", "utoipa"])
+            && is_description(&list.path)
         {
             list.tokens = with_extension(std::mem::take(&mut list.tokens), &extension);
         }
     }
     attributes
+}
+
+fn is_description(path: &Path) -> bool {
+    let names = path.segments.iter().rev().map(|segment| &segment.ident);
+    names.take(2).eq(["path", "utoipa"])
+}
+
+/// Statements that are a warning where the handler is described though none of its attributes does it.
+///
+/// The type that `#[utoipa::path]` makes is beside the handler. If it is not there, the one of the same name that is made
+/// here is meant, whose constant is no trait's.
+pub(crate) fn described_above(attributes: &[Attribute], handler: &Ident, root: Root) -> Option<TokenStream> {
+    if !cfg!(feature = "utoipa") || attributes.iter().any(|attribute| is_description(attribute.path())) {
+        return None;
+    }
+    let span = Span::call_site().located_at(handler.span());
+    let made = format_ident!("__path_{}", handler.unraw(), span = span);
+    let warns = root.private(Span::call_site(), "DescribedAbove");
+    let checked = Ident::new("CHECKED", span);
+    Some(quote! {
+        {
+            struct #made;
+            impl #made {
+                const #checked: () = ();
+            }
+            {
+                use self::*;
+                use #warns as _;
+                const _: () = #made::#checked;
+            }
+        }
+    })
 }
 
 /// The arguments of `#[utoipa::path]`, with one extension more.

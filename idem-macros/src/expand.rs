@@ -7,7 +7,7 @@ use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned as _;
 use syn::{Attribute, Expr, Ident, PatType, Result, Signature, Type, parse_quote};
 
-use crate::described::described;
+use crate::described::{described, described_above};
 use crate::handler::{self, Handler};
 use crate::identity::{Values, by_reference, compared, identity, mentioned};
 use crate::operation::operation;
@@ -100,6 +100,7 @@ fn expand(options: &Options, handler: Handler) -> TokenStream {
     let guard = Ident::new(GUARD, Span::mixed_site());
     let engine = engine(options, &values, &guard);
     let operation = operation(options, root);
+    let above = described_above(&attributes, &signature.ident, root);
     let attributes = described(attributes, options, &operation, root);
     let identity = identity(options, &values);
     let bindings = bindings(options, &arguments, &names);
@@ -140,6 +141,7 @@ fn expand(options: &Options, handler: Handler) -> TokenStream {
     quote! {
         #(#attributes)*
         #visibility #signature {
+            #above
             let (#guard, #last) = #last.split();
             #engine
             #run

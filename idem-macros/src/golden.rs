@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use proc_macro2::TokenStream;
 use quote::ToTokens as _;
-use syn::{Attribute, ItemFn};
+use syn::{Attribute, Expr, File, Item, ItemFn, Stmt};
 
 use crate::expand;
 
@@ -43,8 +43,21 @@ fn expansion(handler: &str) -> String {
     let attribute = handler.attrs.remove(at);
     let options: TokenStream = attribute.parse_args().expect("tokens");
     let expansion = expand::idempotent(&options, &handler.into_token_stream());
-    let expansion = syn::parse2(expansion).expect("items");
+    let mut expansion = syn::parse2(expansion).expect("items");
+    take_out_the_warning(&mut expansion);
     prettyplease::unparse(&expansion)
+}
+
+/// What the feature `utoipa` begins every handler with that is not described below; `tests/ui` shows what it does.
+fn take_out_the_warning(expansion: &mut File) {
+    for item in &mut expansion.items {
+        if cfg!(feature = "utoipa")
+            && let Item::Fn(handler) = item
+            && let Some(Stmt::Expr(Expr::Block(_), None)) = handler.block.stmts.first()
+        {
+            handler.block.stmts.remove(0);
+        }
+    }
 }
 
 fn parts(text: &str) -> (&str, &str) {

@@ -93,7 +93,7 @@ const OURS: [&str; 9] = [
 ];
 
 /// Where the compiler names them all the same: a case or a folder, how the line begins, and why.
-const FORCED: [(&str, &str, &str); 6] = [
+const FORCED: [(&str, &str, &str); 7] = [
     (
         "types/",
         "= help: the trait `idem_axum::__private::",
@@ -115,6 +115,11 @@ const FORCED: [(&str, &str, &str); 6] = [
         "without `debug_handler` axum speaks of the whole function, whose last argument is ours",
     ),
     ("wiring/last_argument_is_no_extractor", "", "the same"),
+    (
+        "wiring/described_above",
+        "error: use of deprecated associated constant `idem_axum::__private::",
+        "a warning of ours is one of something deprecated, which the compiler names",
+    ),
     (
         "wiring/called_without_into",
         "",

@@ -1,4 +1,4 @@
-//! `#[utoipa::path]` above describes the handler.
+//! `#[utoipa::path]` above describes the handler, and the compiler says what the description lacks.
 
 use axum::Json;
 use axum::extract::Path;
@@ -10,6 +10,7 @@ use super::NewOrder;
 
 #[utoipa::path(post, path = "/{tenant}/orders", request_body = String, responses((status = 200, body = String)))]
 #[idempotent(ttl = "1m", scope = tenant)]
+#[expect(deprecated, reason = "that is how it says so")]
 async fn place_order(Path(tenant): Path<String>, Json(order): Json<NewOrder>) -> String {
     format!("{} to {tenant}", order.item)
 }
