@@ -56,6 +56,10 @@ impl Idempotency {
     /// Keeps records in `backend`.
     ///
     /// With the feature `metrics`, install the recorder before: the figures are described to it here.
+    ///
+    /// From the first handler on that it runs, it has a thread of its own, `idem-leases`, which wakes runtimes whose timers
+    /// nobody fires because handlers block their threads, so that leases are renewed all the same. It sleeps while none
+    /// is due, and ends when the last clone is dropped and the last outcome is recorded.
     pub fn new(backend: impl Backend) -> Self {
         crate::observe::describe();
         Self(Arc::new(Parts {
