@@ -4,16 +4,17 @@
 //! extract itself from what was buffered. A request that an extractor refuses has claimed nothing (IDEM-10).
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 
 use axum::RequestExt as _;
 use axum::body::Body;
 use axum::extract::{FromRequest, MatchedPath, OriginalUri, Request};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderValue, Method, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{FutureExt as _, stream};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 
@@ -172,10 +173,7 @@ impl Guard<()> {
     pub fn with_engine<E: GivesEngine + ?Sized>(self, engine: &E) -> Guard {
         Guard(self.0.map(|guarding| Guarding {
             idempotency: engine.engine().clone(),
-            request: guarding.request,
-            execution: guarding.execution,
-            #[cfg(feature = "postgres")]
-            transaction: guarding.transaction,
+            kept: guarding.kept,
         }))
     }
 }
@@ -183,15 +181,11 @@ impl Guard<()> {
 pub(crate) struct Guarding<E = Idempotency> {
     pub(crate) idempotency: E,
     /// Boxed, for it is passed through futures that each have room for it.
-    pub(crate) request: Box<Buffered>,
-    /// To be filled in for an argument that asks for it.
-    pub(crate) execution: Execution,
-    #[cfg(feature = "postgres")]
-    pub(crate) transaction: crate::transaction::Slot,
+    pub(crate) kept: Box<Kept>,
 }
 
 /// What is known of a request besides what its extractors made of it.
-pub(crate) struct Buffered {
+pub(crate) struct Kept {
     pub(crate) method: Method,
     /// As the client sent it, also inside nested routers.
     pub(crate) uri: Uri,
@@ -199,6 +193,10 @@ pub(crate) struct Buffered {
     pub(crate) content_type: Option<HeaderValue>,
     pub(crate) key_lines: KeyLines,
     pub(crate) body: Bytes,
+    /// To be filled in for an argument that asks for it.
+    pub(crate) execution: Execution,
+    #[cfg(feature = "postgres")]
+    pub(crate) transaction: crate::transaction::Slot,
 }
 
 /// The header lines that carry the key. A copy of all headers costs more than anything else that is kept of a request.
@@ -242,57 +240,60 @@ where
 {
     type Rejection = Response;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
-        let idempotency = E::find(&request)?;
-        let (request, buffered, execution) = prepare(request, E::header(&idempotency)).await?;
-        #[cfg(feature = "postgres")]
-        let (request, transaction) = crate::transaction::Slot::of_guarded(request);
-        let argument = T::from_request(request, state)
-            .await
-            .map_err(IntoResponse::into_response)?;
-        let guard = Guard(Some(Guarding {
-            idempotency,
-            request: buffered,
-            execution,
-            #[cfg(feature = "postgres")]
-            transaction,
-        }));
-        Ok(Self { guard, argument })
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` has room for the request twice")]
+    fn from_request(mut request: Request, state: &S) -> impl Future<Output = Result<Self, Response>> + Send {
+        async move {
+            let idempotency = E::find(&request)?;
+            let kept = keep(&mut request, E::header(&idempotency)).await?;
+            let argument = T::from_request(request, state)
+                .await
+                .map_err(IntoResponse::into_response)?;
+            let guard = Guard(Some(Guarding { idempotency, kept }));
+            Ok(Self { guard, argument })
+        }
     }
 }
 
-/// What does not depend on the argument, compiled once: the request as its extractor finds it, and what is kept of it.
-async fn prepare(request: Request, header: Option<&str>) -> Result<(Request, Box<Buffered>, Execution), Response> {
-    let mut request = request.with_limited_body();
-    let body = buffer(std::mem::take(request.body_mut())).await?;
+/// What does not depend on the argument, compiled once: keeps what the guard needs of a request, and leaves it as its
+/// extractor wants to find it.
+async fn keep(request: &mut Request, header: Option<&str>) -> Result<Box<Kept>, Response> {
+    *request = std::mem::take(request).with_limited_body();
+    let body = match collect(std::mem::take(request.body_mut())).await {
+        Ok(body) => body,
+        Err(error) => return Err(refusal(error).boxed().await),
+    };
     // The one that an argument has, or the last one will find.
     let execution = Execution::of(request.extensions_mut());
+    #[cfg(feature = "postgres")]
+    let transaction = crate::transaction::Slot::of(request.extensions_mut());
     let original = request.extensions().get::<OriginalUri>();
-    let buffered = Box::new(Buffered {
+    let kept = Box::new(Kept {
         method: request.method().clone(),
         uri: original.map_or_else(|| request.uri().clone(), |original| original.0.clone()),
         matched_path: request.extensions().get::<MatchedPath>().cloned(),
         content_type: request.headers().get(CONTENT_TYPE).cloned(),
         key_lines: KeyLines::of(request.headers(), header),
         body: body.clone(),
+        execution,
+        #[cfg(feature = "postgres")]
+        transaction,
     });
     *request.body_mut() = Body::from(body);
-    Ok((request, buffered, execution))
+    Ok(kept)
 }
 
-/// All of a body, or axum's own answer to one that is too large or fails half-way.
-async fn buffer(mut body: Body) -> Result<Bytes, Response> {
+/// All of a body.
+async fn collect(mut body: Body) -> Result<Bytes, axum::Error> {
     let mut pieces = Pieces::default();
-    let error = loop {
-        match body.frame().await {
-            Some(Ok(frame)) => {
-                // Trailers are not part of it.
-                let _trailers = frame.into_data().map(|data| pieces.push(data));
-            }
-            Some(Err(error)) => break error,
-            None => return Ok(pieces.into()),
-        }
-    };
+    while let Some(frame) = body.frame().await {
+        // Trailers are not part of it.
+        let _trailers = frame?.into_data().map(|data| pieces.push(data));
+    }
+    Ok(pieces.into())
+}
+
+/// axum's own answer to a body that is too large or fails half-way.
+async fn refusal(error: axum::Error) -> Response {
     // Limits nest errors in errors, and axum's extractor tells them apart only a few layers deep.
     let mut error = error.into_inner();
     loop {
@@ -302,7 +303,8 @@ async fn buffer(mut body: Body) -> Result<Bytes, Response> {
         }
     }
     let failing = Body::new(StreamBody::new(stream::iter([Err::<Frame<Bytes>, _>(error)])));
-    Bytes::from_request(Request::new(failing), &())
-        .await
-        .map_err(IntoResponse::into_response)
+    match Bytes::from_request(Request::new(failing), &()).await {
+        Ok(_empty) => StatusCode::BAD_REQUEST.into_response(),
+        Err(rejection) => rejection.into_response(),
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::error::Error;
-use std::future::Future;
+use std::future::{Future, ready};
 
 use axum::extract::MatchedPath;
 use axum::http::{HeaderName, HeaderValue, Method};
@@ -19,7 +19,7 @@ use idem_core::{
 use tracing::Instrument as _;
 
 use crate::answer::Rules;
-use crate::guarded::{Buffered, Guard, Guarding};
+use crate::guarded::{Guard, Guarding, Kept};
 use crate::identity::{Identity, SerdeForm};
 use crate::observe::{Observation, RequestOutcome};
 use crate::operation::Operation;
@@ -55,10 +55,10 @@ fn guarded(
     operation: &'static Operation,
     identity: Identity,
     handler: BoxFuture<'static, Response>,
-) -> impl Future<Output = Response> + Send {
+) -> BoxFuture<'static, Response> {
     match guard.0 {
-        Some(guarding) => guarding.run(operation, identity, handler).left_future(),
-        None => handler.right_future(),
+        Some(guarding) => guarding.run(operation, identity, handler),
+        None => handler,
     }
 }
 
@@ -99,38 +99,36 @@ impl Guarding {
         operation: &'static Operation,
         identity: Identity,
         handler: BoxFuture<'static, Response>,
-    ) -> impl Future<Output = Response> + Send {
+    ) -> BoxFuture<'static, Response> {
         let name = self.operation(operation);
         let mut observation = Observation::start(&name, || self.label(operation));
         let span = observation.span();
         let policy = operation.policy.or(self.idempotency.settings().defaults);
-        let beginning = span.in_scope(|| self.begin(&mut observation, &name, &policy, identity));
-        let observed = async move {
-            match beginning {
-                Beginning::Identified(record, fingerprint) => {
-                    let durations = policy.durations(operation.ttl);
-                    self.claim(observation, record, fingerprint, (&policy, &durations), handler)
-                        .await
-                }
-                Beginning::Unprotected => {
-                    let answer = self.unprotected(&policy, handler).boxed().await;
+        match span.in_scope(|| self.begin(&mut observation, &name, &policy, identity)) {
+            Beginning::Identified(record, fingerprint) => self
+                .claim(observation, record, fingerprint, operation, handler)
+                .instrument(span)
+                .boxed(),
+            Beginning::Unprotected => {
+                let unprotected = async move {
+                    let answer = self.unprotected(&policy, handler).await;
                     observation.end(RequestOutcome::Unprotected);
                     answer
-                }
-                Beginning::Refused(outcome, refusal) => {
-                    observation.end(outcome);
-                    refusal
-                }
+                };
+                unprotected.instrument(span).boxed()
             }
-        };
-        observed.instrument(span)
+            Beginning::Refused(outcome, refusal) => {
+                observation.end(outcome);
+                ready(refusal).boxed()
+            }
+        }
     }
 
     /// Tells who the request is.
     fn begin(&self, observation: &mut Observation, name: &str, policy: &Policy, identity: Identity) -> Beginning {
         let settings = self.idempotency.settings();
         #[cfg(feature = "postgres")]
-        if let Some(refusal) = self.transaction.guard(&self.idempotency) {
+        if let Some(refusal) = self.kept.transaction.guard(&self.idempotency) {
             return Beginning::Refused(RequestOutcome::NotConfigured, refusal);
         }
         let identified = match self.record(name, policy, &identity) {
@@ -146,38 +144,46 @@ impl Guarding {
     }
 
     /// Claims the record, and runs the handler or answers in its place.
-    async fn claim(
-        &self,
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` has room for its arguments twice")]
+    fn claim(
+        self,
         observation: Observation,
         record: RecordKey,
         fingerprint: Fingerprint,
-        (policy, durations): (&Policy, &idem_core::Policy),
+        operation: &'static Operation,
         handler: BoxFuture<'static, Response>,
-    ) -> Response {
-        match self.idempotency.engine().claim(&record, fingerprint, durations).await {
-            Ok(Claimed::Run(run)) => {
-                let executed = self.execute(observation, run, record, policy, handler).await;
-                self.executed(executed)
-            }
-            Ok(Claimed::Duplicate { duplicate, waited }) => {
-                let (outcome, answer) = self.duplicate(&record, policy, duplicate, waited);
-                observation.end(outcome);
-                answer
-            }
-            // A record that cannot be read is there all the same (IDEM-15).
-            Err(error) if policy.on_outage() == OnOutage::Run && error.kind() != BackendErrorKind::Unreadable => {
-                tracing::error!(
-                    key = %record.shown(),
-                    error = &error as &dyn Error,
-                    "the key cannot be checked; running unprotected, as the handler's `on_outage` says"
-                );
-                let answer = self.unprotected(policy, handler).boxed().await;
-                observation.end(RequestOutcome::Unprotected);
-                not_stored(answer)
-            }
-            Err(error) => {
-                observation.end(RequestOutcome::BackendUnavailable);
-                self.unavailable(&record, &error)
+    ) -> impl Future<Output = Response> + Send {
+        async move {
+            let engine = self.idempotency.engine();
+            let policy = || operation.policy.or(self.idempotency.settings().defaults);
+            let durations = policy().durations(operation.ttl);
+            let claimed = engine.claim(&record, fingerprint, &durations).await;
+            let policy = policy();
+            match claimed {
+                Ok(Claimed::Run(run)) => {
+                    let executed = self.execute(observation, run, record, &policy, handler).await;
+                    self.executed(executed)
+                }
+                Ok(Claimed::Duplicate { duplicate, waited }) => {
+                    let (outcome, answer) = self.duplicate(&record, &policy, duplicate, waited);
+                    observation.end(outcome);
+                    answer
+                }
+                // A record that cannot be read is there all the same (IDEM-15).
+                Err(error) if policy.on_outage() == OnOutage::Run && error.kind() != BackendErrorKind::Unreadable => {
+                    tracing::error!(
+                        key = %record.shown(),
+                        error = &error as &dyn Error,
+                        "the key cannot be checked; running unprotected, as the handler's `on_outage` says"
+                    );
+                    let answer = self.unprotected(&policy, handler).boxed().await;
+                    observation.end(RequestOutcome::Unprotected);
+                    not_stored(answer)
+                }
+                Err(error) => {
+                    observation.end(RequestOutcome::BackendUnavailable);
+                    self.unavailable(&record, &error)
+                }
             }
         }
     }
@@ -191,11 +197,12 @@ impl Guarding {
         policy: &Policy,
         handler: BoxFuture<'static, Response>,
     ) -> impl Future<Output = Executed<Response>> + Send + use<> {
-        self.execution.begin(&record, run.claim());
+        self.kept.execution.begin(&record, run.claim());
         observation.runs(run.claim().attempt);
         let rules = self.rules(policy);
         #[cfg(feature = "postgres")]
         let finished = self
+            .kept
             .transaction
             .clone()
             .join(handler, rules, record, run.claim().clone());
@@ -240,7 +247,7 @@ impl Guarding {
     fn key(&self, policy: &Policy) -> Result<Option<Cow<'_, str>>, ProblemDetails> {
         let settings = self.idempotency.settings();
         let invalid = || self.problem(IdempotencyProblem::KeyInvalid);
-        let key = key::from_lines(self.request.key_lines.named(policy.header()), settings.strict_keys)
+        let key = key::from_lines(self.kept.key_lines.named(policy.header()), settings.strict_keys)
             .map_err(|malformed| invalid().with_detail(malformed.detail()))?;
         let Some(key) = key else {
             if !policy.required() {
@@ -259,13 +266,13 @@ impl Guarding {
 
     /// What tells this request from another one under its key.
     fn fingerprint(&self, policy: &Policy, compared: Option<SerdeForm>) -> Result<Fingerprint, ProblemDetails> {
-        let Buffered {
+        let Kept {
             method,
             uri,
             content_type,
             body,
             ..
-        } = &*self.request;
+        } = &*self.kept;
         match (compared, policy.fingerprint()) {
             (None, Compared::Request) => Ok(fingerprint::of_request(method, uri, content_type.as_ref(), body)),
             (None, Compared::Nothing) => Ok(Fingerprint::NONE),
@@ -286,18 +293,18 @@ impl Guarding {
             stored: policy.store(),
             max_response: policy.max_response(),
             unstored_headers: self.idempotency.settings().unstored_headers.clone(),
-            to_head: self.request.method == Method::HEAD,
+            to_head: self.kept.method == Method::HEAD,
         }
     }
 
     /// The identity of the handler in stored keys.
     fn operation(&self, operation: &Operation) -> Cow<'static, str> {
-        let Buffered {
+        let Kept {
             method,
             uri,
             matched_path,
             ..
-        } = &*self.request;
+        } = &*self.kept;
         let path = || matched_path.as_ref().map_or_else(|| uri.path(), MatchedPath::as_str);
         match operation.name {
             Some(name) => Cow::Borrowed(name),
@@ -311,26 +318,26 @@ impl Guarding {
         if let Some(name) = operation.name {
             return name.to_owned();
         }
-        let method = match self.request.method {
+        let method = match self.kept.method {
             Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE => {
-                self.request.method.as_str()
+                self.kept.method.as_str()
             }
             _ => "other",
         };
-        let path = self.request.matched_path.as_ref();
+        let path = self.kept.matched_path.as_ref();
         [method, " ", path.map_or("unmatched", MatchedPath::as_str)].concat()
     }
 
     /// Runs a handler that has no claim. What it does in a transaction ends as its policy says.
     #[cfg(feature = "postgres")]
     async fn unprotected(&self, policy: &Policy, handler: BoxFuture<'static, Response>) -> Response {
-        self.execution.begin_unprotected();
-        self.transaction.clone().alone(handler, policy.store()).await
+        self.kept.execution.begin_unprotected();
+        self.kept.transaction.clone().alone(handler, policy.store()).await
     }
 
     #[cfg(not(feature = "postgres"))]
     async fn unprotected(&self, _: &Policy, handler: BoxFuture<'static, Response>) -> Response {
-        self.execution.begin_unprotected();
+        self.kept.execution.begin_unprotected();
         handler.await
     }
 

@@ -31,7 +31,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use axum::extract::{FromRequestParts, Request};
+use axum::extract::FromRequestParts;
 use axum::http::Extensions;
 use axum::http::request::Parts;
 use axum::response::Response;
@@ -168,12 +168,6 @@ impl Slot {
         let slot = Self(Arc::default());
         extensions.insert(slot.clone());
         slot
-    }
-
-    /// The slot of a request whose handler is guarded.
-    pub(crate) fn of_guarded(mut request: Request) -> (Request, Self) {
-        let slot = Self::of(request.extensions_mut());
-        (request, slot)
     }
 
     /// Names who will commit, before the handler runs; or answers in its place where nobody can.

@@ -81,18 +81,24 @@ impl Current {
     }
 
     /// Makes a call about what is in `place`, waits for its answer, and notes what it tells of the link.
-    async fn call<T>(&self, place: Place, call: impl AsyncFnOnce(&mut Link) -> RedisResult<T>) -> RedisResult<T> {
-        let opened = match self.link.peek() {
-            Some(opened) => opened.clone(),
-            None => self.link.clone().await,
+    async fn call<T>(&self, place: Place, call: impl AsyncFnOnce(&Link) -> RedisResult<T>) -> RedisResult<T> {
+        if self.link.peek().is_none() {
+            let _opened = self.link.clone().await;
+        }
+        let link = match self.link.peek() {
+            Some(Ok(link)) => link,
+            Some(Err(error)) => {
+                self.has_ended.store(true, Ordering::Relaxed);
+                return Err(error.clone());
+            }
+            None => return Err(aborted()),
         };
-        let mut link = opened.inspect_err(|_| self.has_ended.store(true, Ordering::Relaxed))?;
         let asking = Asking {
             silence: &self.silence,
             place,
             since: Instant::now(),
         };
-        let answer = call(&mut link).await;
+        let answer = call(link).await;
         asking.answered();
         if answer.as_ref().is_err_and(|error| link.is_ended_by(error)) {
             self.has_ended.store(true, Ordering::Relaxed);
@@ -172,7 +178,7 @@ impl Connection {
     /// Connects once, and fails if that fails.
     pub(crate) async fn open(client: RedisClient) -> Result<Self, BackendError> {
         let current = Current::open(&client);
-        let can_be_told = async |link: &mut Link| link.can_be_told().await;
+        let can_be_told = async |link: &Link| link.clone().can_be_told().await;
         let opened = current.call(None, can_be_told).await;
         opened.map_err(|error| backend_error("connecting to Redis", error))?;
         let connection = Self(Arc::new(Inner {
@@ -191,7 +197,7 @@ impl Connection {
         key: &str,
         command: &Cmd,
     ) -> Result<T, BackendError> {
-        let call = async |link: &mut Link| Ok(T::from_redis_value(link.query(key, command).await?)?);
+        let call = async |link: &Link| Ok(T::from_redis_value(link.clone().query(key, command).await?)?);
         let answer = self.current().call(self.place_of(key), call).await;
         answer.map_err(|error| backend_error(what, error))
     }
@@ -204,7 +210,7 @@ impl Connection {
         script: &Script,
         command: &Cmd,
     ) -> Result<T, BackendError> {
-        let call = async |link: &mut Link| Ok(T::from_redis_value(link.invoke(key, script, command).await?)?);
+        let call = async |link: &Link| Ok(T::from_redis_value(link.clone().invoke(key, script, command).await?)?);
         let answer = self.current().call(self.place_of(key), call).await;
         answer.map_err(|error| backend_error(what, error))
     }
@@ -213,16 +219,14 @@ impl Connection {
     pub(crate) async fn complete(&self, completing: Completing) -> Result<Fenced, BackendError> {
         let current = self.current();
         let place = self.place_of(completing.key());
-        let answer = if self.is_cluster() {
-            let call = async |link: &mut Link| completing.alone(link).await;
-            current.call(place, call).boxed().await
-        } else {
-            let call = async |_: &mut Link| {
+        let call = async |link: &Link| match link {
+            Link::Server(_) => {
                 let told = current.completions.put(completing);
                 told.await.unwrap_or_else(|_| Err(aborted()))
-            };
-            current.call(place, call).await
+            }
+            Link::Cluster(_) => completing.alone(&mut link.clone()).boxed().await,
         };
+        let answer = current.call(place, call).await;
         answer.map_err(|error| backend_error("completing", error))
     }
 
@@ -232,7 +236,7 @@ impl Connection {
         what: &'static str,
         command: &Cmd,
     ) -> Result<T, BackendError> {
-        let call = async |link: &mut Link| link.query_all(command).await;
+        let call = async |link: &Link| link.clone().query_all(command).await;
         let answer = self.current().call(None, call).await;
         answer.map_err(|error| backend_error(what, error))
     }

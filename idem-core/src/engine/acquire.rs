@@ -50,32 +50,34 @@ impl Engine {
     /// # Cancel safety
     ///
     /// A claim whose future is dropped is released in the background.
-    pub async fn claim(
+    pub fn claim<'a>(
         &self,
         key: &RecordKey,
         fingerprint: Fingerprint,
-        policy: &Policy,
-    ) -> Result<Claimed, BackendError> {
+        policy: &'a Policy,
+    ) -> impl Future<Output = Result<Claimed, BackendError>> + Send + use<'a> {
         let mut pending = Pending::new(self, key, Claim::first(fingerprint, policy));
-        let give_up = policy.wait().map(|wait| Instant::now() + wait);
-        let mut look = pending.look(policy).await?;
-        let mut waited = false;
-        if let (Look::InFlight(_), Some(give_up)) = (&look, give_up.filter(|give_up| *give_up > Instant::now())) {
-            waited = true;
-            look = Box::pin(pending.wait(look, give_up, policy)).await?;
+        async move {
+            let give_up = policy.wait().map(|wait| Instant::now() + wait);
+            let mut look = pending.look(policy).await?;
+            let mut waited = false;
+            if let (Look::InFlight(_), Some(give_up)) = (&look, give_up.filter(|give_up| *give_up > Instant::now())) {
+                waited = true;
+                look = Box::pin(pending.wait(look, give_up, policy)).await?;
+            }
+            Ok(match look {
+                Look::Claimed(asked) => Claimed::Run(Run {
+                    after_crash: policy.after_crash(),
+                    pending,
+                    asked,
+                }),
+                Look::Duplicate(duplicate) => Claimed::Duplicate { duplicate, waited },
+                Look::InFlight(_) => Claimed::Duplicate {
+                    duplicate: Duplicate::InFlight,
+                    waited,
+                },
+            })
         }
-        Ok(match look {
-            Look::Claimed(asked) => Claimed::Run(Run {
-                after_crash: policy.after_crash(),
-                pending,
-                asked,
-            }),
-            Look::Duplicate(duplicate) => Claimed::Duplicate { duplicate, waited },
-            Look::InFlight(_) => Claimed::Duplicate {
-                duplicate: Duplicate::InFlight,
-                waited,
-            },
-        })
     }
 
     /// Listens for a change; where the backend cannot, for some time.
@@ -188,13 +190,15 @@ impl Pending {
         let asked = Instant::now();
         let Self { engine, key, claim, .. } = &*self;
         let claiming = engine.ask(Call::Claim, claim.lease, || engine.0.backend.claim(key, claim));
-        match claiming.await? {
-            Acquisition::Acquired => Ok(Look::Claimed(asked)),
+        let found = claiming.await;
+        let taking_over = match found? {
+            Acquisition::Acquired => return Ok(Look::Claimed(asked)),
             Acquisition::Existing(record) => match self.seen(record, policy) {
-                Seen::Look(look) => Ok(look),
-                Seen::Lapsed(lapsed) => Box::pin(self.take_over(lapsed, policy)).await,
+                Seen::Look(look) => return Ok(look),
+                Seen::Lapsed(lapsed) => Box::pin(self.take_over(lapsed, policy)),
             },
-        }
+        };
+        taking_over.await
     }
 
     /// What a record that is there comes to.

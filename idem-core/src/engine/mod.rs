@@ -285,30 +285,37 @@ impl Run {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub async fn run<A, F, E>(mut self, handler: F, ended: E) -> Executed<A>
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` has room for its arguments twice")]
+    pub fn run<A, F, E>(self, handler: F, ended: E) -> impl Future<Output = Executed<A>> + Send
     where
         A: Send + 'static,
         F: Future<Output = Finished<A>> + Send + 'static,
         E: FnOnce(Ended) + Send + 'static,
     {
-        let running = {
-            let runtime = Handle::current();
-            let work = Arc::new(Work {
-                engine: self.pending.engine().clone(),
-                key: self.pending.key().clone(),
-                claim: self.pending.claim().clone(),
-                after_crash: self.after_crash,
-                span: Span::current(),
-                _counted: InFlight::start(),
-                settling: false.into(),
-            });
-            let Parts { renewer, running, .. } = &*work.engine.0;
-            let renewals = renewer.renew(&work, &runtime, self.asked);
-            let running = running.clone();
-            self.pending.start();
-            Attended::new(work.answer(renewals, handler, ended), runtime, running)
-        };
-        running.await
+        async move { self.start(handler, ended).await }
+    }
+
+    fn start<A, F, E>(mut self, handler: F, ended: E) -> Attended<Executed<A>>
+    where
+        A: Send + 'static,
+        F: Future<Output = Finished<A>> + Send + 'static,
+        E: FnOnce(Ended) + Send + 'static,
+    {
+        let runtime = Handle::current();
+        let work = Arc::new(Work {
+            engine: self.pending.engine().clone(),
+            key: self.pending.key().clone(),
+            claim: self.pending.claim().clone(),
+            after_crash: self.after_crash,
+            span: Span::current(),
+            _counted: InFlight::start(),
+            settling: false.into(),
+        });
+        let Parts { renewer, running, .. } = &*work.engine.0;
+        let renewals = renewer.renew(&work, &runtime, self.asked);
+        let running = running.clone();
+        self.pending.start();
+        Attended::new(work.answer(renewals, handler, ended), runtime, running)
     }
 }
 
