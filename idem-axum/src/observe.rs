@@ -3,6 +3,8 @@
 //! Owns the outcomes a request can have, and the span and figure that tell them. A request's observation ends once,
 //! whoever is still there: it travels with the run. Does not own the engine's own figures and warnings.
 
+use std::fmt::Display;
+
 use idem_core::{Ended, RecordKey};
 use tracing::{Level, Span, field};
 
@@ -103,16 +105,19 @@ impl Observation {
     ///
     /// The span is of the highest level, so that every line that its handler writes has the key, whatever level is
     /// filtered. A filter that names targets has to let errors of this one through.
-    pub(crate) fn start(operation: &str, label: impl FnOnce() -> String) -> Self {
+    pub(crate) fn start(operation: &impl Display, label: impl FnOnce() -> String) -> Self {
         let span = tracing::span!(
             Level::ERROR,
             "idempotent",
-            operation,
+            operation = field::Empty,
             scope = field::Empty,
             idempotency_key = field::Empty,
             attempt = field::Empty,
             outcome = field::Empty,
         );
+        if !span.is_disabled() {
+            span.record("operation", operation.to_string());
+        }
         Self {
             span,
             count: Count::new(label),
@@ -163,7 +168,7 @@ impl Observation {
     }
 
     /// Also in the lines themselves, for those whose filter leaves out the span.
-    fn shown_key(&self) -> Option<field::DisplayValue<impl std::fmt::Display + '_>> {
+    fn shown_key(&self) -> Option<field::DisplayValue<impl Display + '_>> {
         self.record.as_ref().map(|record| field::display(record.shown()))
     }
 

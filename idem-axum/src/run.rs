@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::error::Error;
+use std::fmt;
 use std::future::{Future, ready};
 
 use axum::extract::MatchedPath;
@@ -13,9 +14,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use idem_core::key::Part;
-use idem_core::{
-    BackendError, BackendErrorKind, Claimed, Duplicate, Executed, Fingerprint, IdempotencyKey, RecordKey, Run,
-};
+use idem_core::{BackendError, BackendErrorKind, Claimed, Duplicate, Executed, Fingerprint, RecordKey, Run};
 use tracing::Instrument as _;
 
 use crate::answer::Rules;
@@ -84,6 +83,21 @@ pub fn never<T>() -> T {
     unreachable!("only its type is of use")
 }
 
+/// The identity of a handler in stored keys.
+enum OperationName<'a> {
+    Given(&'static str),
+    Of(&'a Method, &'a str),
+}
+
+impl fmt::Display for OperationName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(name) => f.write_str(name),
+            Self::Of(method, path) => write!(f, "{method} {path}"),
+        }
+    }
+}
+
 /// What is known of a request before its key is claimed.
 enum Beginning {
     Refused(RequestOutcome, Response),
@@ -125,7 +139,13 @@ impl Guarding {
     }
 
     /// Tells who the request is.
-    fn begin(&self, observation: &mut Observation, name: &str, policy: &Policy, identity: Identity) -> Beginning {
+    fn begin(
+        &self,
+        observation: &mut Observation,
+        name: &OperationName<'_>,
+        policy: &Policy,
+        identity: Identity,
+    ) -> Beginning {
         let settings = self.idempotency.settings();
         #[cfg(feature = "postgres")]
         if let Some(refusal) = self.kept.transaction.guard(&self.idempotency) {
@@ -214,22 +234,18 @@ impl Guarding {
     /// The record of this request; none where it needs none and has no key.
     fn record(
         &self,
-        operation: &str,
+        operation: &OperationName<'_>,
         policy: &Policy,
         identity: &Identity,
     ) -> Result<Option<RecordKey>, ProblemDetails> {
-        let sent;
-        let key = match &identity.key {
-            Some(natural) => natural,
+        let record = match &identity.key {
+            Some(natural) => RecordKey::new(operation, &identity.scope, natural),
             None => match self.key(policy)? {
-                Some(key) => {
-                    sent = IdempotencyKey::of(&key);
-                    &sent
-                }
+                Some(key) => RecordKey::of(operation, &identity.scope, &key),
                 None => return Ok(None),
             },
         };
-        match RecordKey::new(operation, &identity.scope, key) {
+        match record {
             Ok(record) if self.idempotency.settings().hashed_keys => Ok(Some(record.hashed())),
             Ok(record) => Ok(Some(record)),
             Err(error) if error.part() == Part::Key || error.is_too_long() => {
@@ -298,18 +314,18 @@ impl Guarding {
     }
 
     /// The identity of the handler in stored keys.
-    fn operation(&self, operation: &Operation) -> Cow<'static, str> {
+    fn operation(&self, operation: &'static Operation) -> OperationName<'_> {
         let Kept {
             method,
             uri,
             matched_path,
             ..
         } = &*self.kept;
-        let path = || matched_path.as_ref().map_or_else(|| uri.path(), MatchedPath::as_str);
-        match operation.name {
-            Some(name) => Cow::Borrowed(name),
-            None => Cow::Owned([method.as_str(), " ", path()].concat()),
+        if let Some(name) = operation.name {
+            return OperationName::Given(name);
         }
+        let path = matched_path.as_ref().map_or_else(|| uri.path(), MatchedPath::as_str);
+        OperationName::Of(method, path)
     }
 
     /// The operation as a label, of which there are no more than handlers: a path that was not matched by a route, and a

@@ -154,15 +154,39 @@ impl RecordKey {
     ///
     /// When a part is empty, when a value in the scope or the key is longer than [`MAX_PART_LEN`], or when its
     /// `Display` implementation failed. [`KeyError::part`] says which part it was.
-    pub fn new(operation: &str, scope: &Scope, key: &IdempotencyKey) -> Result<Self, KeyError> {
-        let (scope, key) = (scope.0.text()?, key.0.text()?);
+    pub fn new<O: Display + ?Sized>(operation: &O, scope: &Scope, key: &IdempotencyKey) -> Result<Self, KeyError> {
+        let key = key.0.text()?;
+        Self::joined(operation, scope, |text| {
+            text.push_str(key);
+            Ok(())
+        })
+    }
+
+    /// As [`new`](Self::new) with the [`IdempotencyKey::of`] one value, which is not made for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn of<O, K>(operation: &O, scope: &Scope, key: &K) -> Result<Self, KeyError>
+    where
+        O: Display + ?Sized,
+        K: Display + ?Sized,
+    {
+        Self::joined(operation, scope, |text| escape(key, Part::Key, text))
+    }
+
+    fn joined<O: Display + ?Sized>(
+        operation: &O,
+        scope: &Scope,
+        key: impl FnOnce(&mut String) -> Result<(), KeyError>,
+    ) -> Result<Self, KeyError> {
+        let scope = scope.0.text()?;
         let text = draft::drafted(|text| {
             escape(operation, Part::Operation, text)?;
-            for part in [scope, key] {
-                text.push(':');
-                text.push_str(part);
-            }
-            Ok(())
+            text.push(':');
+            text.push_str(scope);
+            text.push(':');
+            key(text)
         })?;
         let hashed = false;
         Ok(Self { text, hashed })
@@ -282,6 +306,12 @@ fn escape(value: &(impl Display + ?Sized), part: Part, out: &mut String) -> Resu
     Err(KeyError { part, fault })
 }
 
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/')
+}
+
 struct Escaper<'a> {
     out: &'a mut String,
     len: usize,
@@ -294,14 +324,20 @@ impl fmt::Write for Escaper<'_> {
         if self.len > self.limit {
             return Err(fmt::Error);
         }
-        for &byte in text.as_bytes() {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
-                    self.out.push(char::from(byte));
-                }
-                other => write!(self.out, "%{other:02X}")?,
+        let mut rest = text;
+        while let Some(at) = rest.bytes().position(|byte| !is_plain(byte)) {
+            let (plain, other) = rest.split_at(at);
+            self.out.push_str(plain);
+            // All bytes of a character are of one kind.
+            let (character, after) = other.split_at(other.chars().next().map_or(0, char::len_utf8));
+            for byte in character.bytes() {
+                self.out.push('%');
+                self.out
+                    .extend([byte >> 4, byte & 0xF].map(|half| char::from(HEX[usize::from(half)])));
             }
+            rest = after;
         }
+        self.out.push_str(rest);
         Ok(())
     }
 }
