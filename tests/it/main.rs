@@ -35,6 +35,7 @@ mod outages;
 mod outer_layers;
 mod postgres;
 mod postgres_outages;
+mod postgres_pool;
 mod postgres_waiting;
 mod problem_examples;
 mod redis;
