@@ -9,7 +9,7 @@ use idem_core::{
 };
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
-use sqlx::{FromRow as _, PgPool, Postgres, SqlStr, Transaction};
+use sqlx::{PgPool, Postgres, SqlStr, Transaction};
 
 use crate::connections::Lent;
 use crate::error::backend_error;
@@ -207,9 +207,11 @@ impl PostgresBackend {
             let Some(found) = Self::write(connection, CLAIMING, &statements.claim, row, claim, None).await? else {
                 continue;
             };
-            let found = record::Row::from_row(&found).map_err(|error| backend_error(CLAIMING, error))?;
+            let Some(found) = record::read(&found).map_err(|error| backend_error(CLAIMING, error))? else {
+                return Ok(Acquisition::Acquired);
+            };
             if let Some(found) = record::decode(found)? {
-                // Written now, or by an earlier try of this call, whose answer was lost.
+                // Written by an earlier try of this call, whose answer was lost.
                 let is_ours = matches!(found.record, Record::Claimed { .. }) && found.token == claim.token;
                 return Ok(if is_ours {
                     Acquisition::Acquired

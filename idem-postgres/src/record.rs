@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use idem_core::{BackendError, BackendErrorKind, Claim, Completion, Fingerprint, Record, RecordKey, Token};
 use sha2::{Digest as _, Sha256};
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow as _, Row as _};
 
 const CLAIMED: i16 = 1;
 const STORED: i16 = 2;
@@ -41,6 +43,12 @@ pub(crate) type Row = (i16, Vec<u8>, i64, Vec<u8>, i64, i64, Option<Vec<u8>>, bo
 pub(crate) struct Found {
     pub(crate) record: Record,
     pub(crate) token: Token,
+}
+
+/// Reads what a claim returned: the row that was there, or `None` if there was none and the claim is there now.
+pub(crate) fn read(row: &PgRow) -> sqlx::Result<Option<Row>> {
+    let state: Option<i16> = row.try_get(0)?;
+    state.map(|_| Row::from_row(row)).transpose()
 }
 
 /// A duration as the table counts it; the engine's policies keep it far below the limit.

@@ -7,8 +7,8 @@ use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 
 /// The text of each statement.
 pub(crate) struct Statements {
-    /// `$1` id, `$2` key, `$3` token, `$4` attempt, `$5` fingerprint, `$6` lease, `$7` ttl. The row that was there, or the
-    /// one that was written; none if another claim came in between.
+    /// `$1` id, `$2` key, `$3` token, `$4` attempt, `$5` fingerprint, `$6` lease, `$7` ttl. The row that was there, or one
+    /// of `NULL`s if the claim was written; none if another claim came in between.
     pub(crate) claim: SqlStr,
     /// As `claim`, over what has expired. A row if it was written.
     pub(crate) claim_expired: SqlStr,
@@ -50,15 +50,16 @@ impl Statements {
     pub(crate) fn on(table: &str) -> Self {
         let text = |text: String| AssertSqlSafe(text).into_sql_str().clone();
         Self {
-            // Both halves see the table as it was before: what is read is not what is written.
+            // What is there is looked for once, before anything is written: a replay writes nothing, and waits for nobody.
             claim: text(format!(
-                "WITH claimed AS (INSERT INTO {table} \
+                "WITH found AS MATERIALIZED (SELECT {RECORD} FROM {table} WHERE id = $1), \
+                 claimed AS (INSERT INTO {table} \
                  (id, key, state, token, attempt, fingerprint, lease_ms, ttl_ms, lease_until, expires_at) \
                  SELECT $1, $2, 1, $3, $4, $5, $6, $7, clock_timestamp() + $6 * interval '1 millisecond', \
-                 clock_timestamp() + ($6 + $7) * interval '1 millisecond' \
-                 WHERE NOT EXISTS (SELECT FROM {table} WHERE id = $1) \
-                 ON CONFLICT (id) DO NOTHING RETURNING {RECORD}) \
-                 SELECT {RECORD} FROM {table} WHERE id = $1 UNION ALL SELECT * FROM claimed"
+                 clock_timestamp() + ($6 + $7) * interval '1 millisecond' WHERE NOT EXISTS (SELECT FROM found) \
+                 ON CONFLICT (id) DO NOTHING RETURNING true) \
+                 SELECT * FROM found \
+                 UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM claimed"
             )),
             claim_expired: text(format!(
                 "UPDATE {table} SET {REPLACE} WHERE id = $1 AND expires_at <= clock_timestamp() RETURNING true"
@@ -73,17 +74,16 @@ impl Statements {
                  WHERE {OWN} RETURNING true"
             )),
             complete: text(format!(
-                "WITH completed AS (UPDATE {table} SET state = $3, payload = $4, \
-                 expires_at = clock_timestamp() + ttl_ms * interval '1 millisecond' WHERE {OWN} RETURNING waited) \
-                 SELECT CASE WHEN waited THEN pg_notify($5, $6)::text END FROM completed"
+                "UPDATE {table} SET state = $3, payload = $4, \
+                 expires_at = clock_timestamp() + ttl_ms * interval '1 millisecond' WHERE {OWN} \
+                 RETURNING CASE WHEN waited THEN pg_notify($5, $6)::text END"
             )),
             is_completed: text(format!(
                 "SELECT true FROM {table} \
                  WHERE id = $1 AND token = $2 AND state IN (2, 3) AND expires_at > clock_timestamp()"
             )),
             release: text(format!(
-                "WITH released AS (DELETE FROM {table} WHERE {OWN} RETURNING waited) \
-                 SELECT CASE WHEN waited THEN pg_notify($3, $4)::text END FROM released"
+                "DELETE FROM {table} WHERE {OWN} RETURNING CASE WHEN waited THEN pg_notify($3, $4)::text END"
             )),
             mark: text(format!(
                 "UPDATE {table} SET waited = true WHERE id = $1 AND state = 1 AND NOT waited RETURNING true"
