@@ -132,9 +132,9 @@ async fn once(
 fn expired_rows(count: u32) -> String {
     format!(
         "INSERT INTO idem_records \
-         (id, key, state, token, attempt, fingerprint, lease_ms, ttl_ms, lease_until, expires_at, payload) \
+         (id, key, state, token, attempt, fingerprint, lease_ms, ttl_ms, lease_until, expires_at, sweep_at, payload) \
          SELECT sha256(number::text::bytea), 'expired ' || number, 2, '\\x00', 1, '\\x00', 1, 1, now(), \
-         now() - number * interval '1 millisecond', decode(repeat('00', 300), 'hex') \
+         now() - number * interval '1 millisecond', now() - number * interval '1 millisecond', decode(repeat('00', 300), 'hex') \
          FROM generate_series(1, {count}) number"
     )
 }

@@ -36,6 +36,7 @@ pub(crate) struct Statements {
 const REPLACE: &str = "key = $2, state = 1, token = $3, attempt = $4, fingerprint = $5, lease_ms = $6, ttl_ms = $7, \
      lease_until = clock_timestamp() + $6 * interval '1 millisecond', \
      expires_at = clock_timestamp() + ($6 + $7) * interval '1 millisecond', \
+     sweep_at = clock_timestamp() + ($6 + $7) * interval '1 millisecond', \
      waited = waited AND state = 1, payload = NULL";
 
 /// What is read of a row, as [`crate::record::Row`] has it.
@@ -54,8 +55,9 @@ impl Statements {
             claim: text(format!(
                 "WITH found AS MATERIALIZED (SELECT {RECORD} FROM {table} WHERE id = $1), \
                  claimed AS (INSERT INTO {table} \
-                 (id, key, state, token, attempt, fingerprint, lease_ms, ttl_ms, lease_until, expires_at) \
+                 (id, key, state, token, attempt, fingerprint, lease_ms, ttl_ms, lease_until, expires_at, sweep_at) \
                  SELECT $1, $2, 1, $3, $4, $5, $6, $7, clock_timestamp() + $6 * interval '1 millisecond', \
+                 clock_timestamp() + ($6 + $7) * interval '1 millisecond', \
                  clock_timestamp() + ($6 + $7) * interval '1 millisecond' WHERE NOT EXISTS (SELECT FROM found) \
                  ON CONFLICT (id) DO NOTHING RETURNING true) \
                  SELECT * FROM found \
@@ -70,12 +72,15 @@ impl Statements {
             )),
             renew: text(format!(
                 "UPDATE {table} SET lease_until = clock_timestamp() + lease_ms * interval '1 millisecond', \
-                 expires_at = clock_timestamp() + (lease_ms + ttl_ms) * interval '1 millisecond' \
+                 expires_at = clock_timestamp() + (lease_ms + ttl_ms) * interval '1 millisecond', \
+                 sweep_at = clock_timestamp() + (lease_ms + ttl_ms) * interval '1 millisecond' \
                  WHERE {OWN} RETURNING true"
             )),
+            // Within its lease it leaves `sweep_at` alone, and so the index.
             complete: text(format!(
                 "UPDATE {table} SET state = $3, payload = $4, \
-                 expires_at = clock_timestamp() + ttl_ms * interval '1 millisecond' WHERE {OWN} \
+                 expires_at = clock_timestamp() + ttl_ms * interval '1 millisecond', \
+                 sweep_at = greatest(sweep_at, clock_timestamp() + ttl_ms * interval '1 millisecond') WHERE {OWN} \
                  RETURNING CASE WHEN waited THEN pg_notify($5, $6)::text END"
             )),
             is_completed: text(format!(
@@ -99,7 +104,8 @@ impl Statements {
             // chosen once, in an array: a plan could otherwise choose anew for each row.
             sweep: text(format!(
                 "WITH swept AS (DELETE FROM {table} WHERE id = ANY (ARRAY(SELECT id FROM {table} \
-                 WHERE expires_at <= statement_timestamp() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)) \
+                 WHERE sweep_at <= statement_timestamp() AND expires_at <= statement_timestamp() \
+                 ORDER BY sweep_at LIMIT $1 FOR UPDATE SKIP LOCKED)) \
                  RETURNING true) SELECT count(*) FROM swept"
             )),
         }

@@ -36,6 +36,7 @@ mod outer_layers;
 mod postgres;
 mod postgres_outages;
 mod postgres_pool;
+mod postgres_sweeps;
 mod postgres_waiting;
 mod problem_examples;
 mod redis;

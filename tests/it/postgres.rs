@@ -9,7 +9,7 @@ use idem_axum::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use idem_axum::sqlx::{self, AssertSqlSafe, PgPool};
 use idem_axum::{BackendErrorKind, PostgresBackend};
 use idem_core::{Acquisition, Backend as _, Claim, Completion, Fenced, Fingerprint, IdempotencyKey, RecordKey, Scope};
-use idem_tests::{Order, PostgresServer, Process, Service, in_time, until};
+use idem_tests::{Order, PostgresServer, Service, in_time};
 use tokio::task::JoinSet;
 
 const LONG: Duration = Duration::from_mins(10);
@@ -304,91 +304,4 @@ async fn an_error_says_what_to_do_and_no_password() {
         }
         assert!(!said.contains("hunter2"), "{said}");
     }
-}
-
-/// Writes records beside the backend: `expired` that have and `live` that have not.
-async fn fill(server: &PostgresServer, schema: &str, expired: i32, live: i32) {
-    server
-        .execute(&format!(
-            "INSERT INTO {schema}.idem_records \
-             SELECT sha256(i::text::bytea), i::text, 3, '', 1, '', 1, 1, now(), \
-             now() + CASE WHEN i <= {expired} THEN interval '-1 second' ELSE interval '1 hour' END \
-             FROM generate_series(1, {expired} + {live}) i"
-        ))
-        .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sweeps_side_by_side_delete_each_expired_row_once_and_no_other() {
-    let server = PostgresServer::shared().await;
-    let (one, schema) = server.backend().await;
-    let other = PostgresBackend::new(server.pool().await).with_schema(&schema);
-    fill(&server, &schema, 5000, 7).await;
-    let mut holder = server.connection().await;
-    let hold = format!("BEGIN; SELECT FROM {schema}.idem_records WHERE key = '1' FOR UPDATE");
-    sqlx::raw_sql(AssertSqlSafe(hold))
-        .execute(&mut holder)
-        .await
-        .expect("the row is there");
-    let swept = tokio::time::timeout(idem_tests::PATIENCE, one.sweep(5000))
-        .await
-        .expect("it waits for nobody");
-    assert_eq!(swept.expect("sweeps"), 4999);
-    sqlx::raw_sql("COMMIT").execute(&mut holder).await.expect("COMMIT");
-    assert_eq!(one.sweep(5000).await.expect("sweeps"), 1);
-
-    fill(&server, &schema, 5000, 0).await;
-    assert_eq!(one.sweep(100).await.expect("sweeps"), 100, "no more than it was told");
-    let mut sweeps = JoinSet::new();
-    for backend in [one.clone(), one, other.clone(), other] {
-        sweeps.spawn(async move {
-            let mut swept = 0;
-            for _ in 0..200 {
-                swept += backend.sweep(50).await.expect("sweeps");
-            }
-            swept
-        });
-    }
-    let swept: u64 = sweeps.join_all().await.into_iter().sum();
-    assert_eq!(swept, 4900);
-    let left: i64 = server
-        .query(&format!("SELECT count(*) FROM {schema}.idem_records"))
-        .await;
-    assert_eq!(left, 7);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_sweepers_of_two_processes_delete_what_has_expired() {
-    in_time(async {
-        let server = PostgresServer::start().await;
-        let processes = [(); 2].map(|()| Process::start(env!("CARGO_BIN_EXE_server"), &server.url()));
-        processes[0].client.order("k", &Order::new("o")).send().await;
-        fill(&server, "public", 20_000, 0).await;
-        until("the expired rows are gone", async || {
-            server.query::<i64>("SELECT count(*) FROM idem_records").await == 1
-        })
-        .await;
-        let replay = processes[1].client.order("k", &Order::new("o")).send().await;
-        assert!(replay.is_replay());
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sweeper_ends_with_the_last_clone_of_its_backend() {
-    let server = PostgresServer::shared().await;
-    let (_, schema) = server.backend().await;
-    let pool = pool_with(&server.url(), &[("application_name", &schema)]);
-    let backend = PostgresBackend::new(pool)
-        .with_sweeper(Duration::from_millis(1))
-        .with_schema(&schema);
-    let clone = backend.clone();
-    drop(backend);
-    fill(&server, &schema, 10, 0).await;
-    let left = format!("SELECT count(*) FROM {schema}.idem_records");
-    until("it sweeps on", async || server.query::<i64>(&left).await == 0).await;
-    drop(clone);
-    // It was the last to hold the pool.
-    let connections = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{schema}'");
-    until("it has ended", async || server.query::<i64>(&connections).await == 0).await;
 }
