@@ -18,7 +18,7 @@
 //!
 //! | step | statement |
 //! |---|---|
-//! | claim | `SELECT`, which is all that a replay needs; and where nothing is there `INSERT … ON CONFLICT DO NOTHING`, in the same statement |
+//! | claim | `SELECT`, which is all that a replay needs, and with it `INSERT … ON CONFLICT DO NOTHING` where nothing is there |
 //! | claim over what has expired | `UPDATE … WHERE expires_at <= clock_timestamp()`, which one of many wins |
 //! | take over | `UPDATE … WHERE token = … AND lease_until <= clock_timestamp()` |
 //! | renew, complete, release | `UPDATE` or `DELETE … WHERE token = …` |
