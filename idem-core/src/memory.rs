@@ -22,8 +22,8 @@ const SWEEP: usize = 4;
 
 /// Records in this process's memory; clones share them.
 ///
-/// Time is tokio's, so a paused clock pauses leases and expiry too. Expired records are never returned and are
-/// removed a few at a time by later claims.
+/// Time is tokio's, so a paused clock pauses leases and expiry too. Expired records are never returned, and are
+/// removed a few at a time by claims that come a lease later.
 ///
 /// ```
 /// use idem_core::MemoryBackend;

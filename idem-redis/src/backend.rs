@@ -200,7 +200,7 @@ impl Backend for RedisBackend {
             command
                 .arg("SET")
                 .arg(&name)
-                .arg(&value)
+                .arg(&value[..])
                 .arg("NX")
                 .arg("GET")
                 .arg("PX")
@@ -228,8 +228,8 @@ impl Backend for RedisBackend {
         for _ in 0..LOOKS {
             let mut command = scripts::TAKE_OVER.on(&name, 4, 2 * (record::CLAIM_LEN + NUMBER_LEN));
             command
-                .arg(record::encode_claim(lapsed))
-                .arg(record::encode_claim(claim))
+                .arg(&record::encode_claim(lapsed)[..])
+                .arg(&record::encode_claim(claim)[..])
                 .arg(millis(lapsed.ttl))
                 .arg(lifetime(claim));
             match self
@@ -251,7 +251,7 @@ impl Backend for RedisBackend {
     async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
         let name = self.key(key);
         let mut command = scripts::RENEW.on(&name, 2, record::CLAIM_LEN + NUMBER_LEN);
-        command.arg(record::encode_claim(claim)).arg(lifetime(claim));
+        command.arg(&record::encode_claim(claim)[..]).arg(lifetime(claim));
         self.fenced("renewing a lease", &name, &scripts::RENEW, &command).await
     }
 
@@ -264,7 +264,7 @@ impl Backend for RedisBackend {
         let name = self.key(key);
         let script = scripts::RELEASE.on_cluster(self.connection.is_cluster());
         let mut command = script.on(&name, 1, record::CLAIM_LEN);
-        command.arg(record::encode_claim(claim));
+        command.arg(&record::encode_claim(claim)[..]);
         self.fenced("releasing a claim", &name, script, &command).await
     }
 

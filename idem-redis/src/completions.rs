@@ -16,7 +16,7 @@ use redis::{ErrorKind, FromRedisValue as _, RedisResult, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::link::Link;
-use crate::record::{self, millis};
+use crate::record::{self, Completed, millis};
 use crate::scripts::{self, NUMBER_LEN};
 
 /// The most completions of one command: the server does nothing else meanwhile.
@@ -28,8 +28,8 @@ const MOST_BYTES: usize = 256 * 1024;
 /// A claim that is to be completed.
 pub(crate) struct Completing {
     key: String,
-    claim: Vec<u8>,
-    completed: Vec<u8>,
+    claim: [u8; record::CLAIM_LEN],
+    completed: Completed,
     /// In milliseconds.
     ttl: u64,
 }
@@ -40,7 +40,7 @@ impl Completing {
         Self {
             key,
             claim: record::encode_claim(claim),
-            completed: record::encode_completion(claim, completion),
+            completed: Completed::new(claim, completion),
             ttl: millis(claim.ttl),
         }
     }
@@ -94,9 +94,10 @@ impl Sending {
                 if sent.is_empty() {
                     receiving.await
                 } else {
-                    match select(receiving, sent.next()).await {
-                        Either::Left((received, _)) => received,
-                        Either::Right(_) => continue,
+                    // What is being sent goes first, or it would not get on while more and more comes.
+                    match select(sent.next(), receiving).await {
+                        Either::Left(_) => continue,
+                        Either::Right((received, _)) => received,
                     }
                 }
             };
@@ -156,7 +157,7 @@ async fn complete(link: &mut Link, completing: &[Completing]) -> RedisResult<Vec
     let mut command = script.on_all(keys, 3 * completing.len(), bytes);
     for completing in completing {
         command
-            .arg(&completing.claim)
+            .arg(&completing.claim[..])
             .arg(&completing.completed)
             .arg(completing.ttl);
     }

@@ -5,13 +5,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use idem_core::{Claim, Token};
 
-use crate::record::{Stored, decode, encode_claim, encode_completion};
+use redis::ToRedisArgs as _;
+
+use crate::record::{Completed, Stored, decode, encode_claim};
 
 /// A stored value as it is written after it was read. Of a completed one, reading leaves out whose it was.
 #[must_use]
 pub fn read_and_write(value: &[u8]) -> Option<Vec<u8>> {
     Some(match decode(&Bytes::copy_from_slice(value)).ok()? {
-        Stored::Claimed(claim) => encode_claim(&claim),
+        Stored::Claimed(claim) => encode_claim(&claim).to_vec(),
         Stored::Completed {
             fingerprint,
             completion,
@@ -23,7 +25,7 @@ pub fn read_and_write(value: &[u8]) -> Option<Vec<u8>> {
                 lease: Duration::ZERO,
                 ttl: Duration::ZERO,
             };
-            encode_completion(&claim, &completion)
+            Completed::new(&claim, &completion).to_redis_args().concat()
         }
     })
 }

@@ -7,7 +7,8 @@
 //! |---|---|
 //! | claim, replay | `SET key claim NX GET PX ttl+lease` |
 //! | is the claim in the way live? | `PTTL key`: live while at least the claim's `ttl` is left |
-//! | take over, renew, complete, release | a script that compares the whole stored claim |
+//! | take over, renew, release | a script that compares the whole stored claim |
+//! | complete | such a script, for all claims of a process that come to be completed at the same time; in a cluster for each |
 //! | wait | `SUBSCRIBE` (in a cluster `SSUBSCRIBE`) to one channel a key, on one connection for all waiters of a process |
 //!
 //! A record is one binary string under `idem:{operation:scope:key}`; see [`RecordKey`](idem_core::RecordKey) for the

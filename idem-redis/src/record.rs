@@ -11,10 +11,12 @@
 //! | 22..55 | fingerprint | fingerprint |
 //! | 55.. | ttl, then lease, each in milliseconds as u64 | payload |
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
 use idem_core::{BackendError, BackendErrorKind, Claim, Completion, Fingerprint, Token};
+use redis::{RedisWrite, ToRedisArgs, ToSingleRedisArg};
 
 const VERSION: u8 = 1;
 const CLAIMED: u8 = 1;
@@ -41,31 +43,65 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-pub(crate) fn encode_claim(claim: &Claim) -> Vec<u8> {
-    let mut bytes = header(CLAIMED, claim, CLAIM_LEN - HEADER_LEN);
-    bytes.extend_from_slice(&millis(claim.ttl).to_be_bytes());
-    bytes.extend_from_slice(&millis(claim.lease).to_be_bytes());
+pub(crate) fn encode_claim(claim: &Claim) -> [u8; CLAIM_LEN] {
+    let mut bytes = [0; CLAIM_LEN];
+    let durations = [millis(claim.ttl), millis(claim.lease)].map(u64::to_be_bytes);
+    put(&mut bytes, &[&header(CLAIMED, claim), durations.as_flattened()]);
     bytes
 }
 
-pub(crate) fn encode_completion(claim: &Claim, completion: &Completion) -> Vec<u8> {
-    match completion {
-        Completion::Stored(payload) => {
-            let mut bytes = header(STORED, claim, payload.len());
-            bytes.extend_from_slice(payload);
-            bytes
-        }
-        Completion::NotStored => header(NOT_STORED, claim, 0),
+/// A completed record, for a command: its payload is written nowhere else.
+pub(crate) struct Completed {
+    header: [u8; HEADER_LEN],
+    payload: Bytes,
+}
+
+impl Completed {
+    pub(crate) fn new(claim: &Claim, completion: &Completion) -> Self {
+        let (state, payload) = match completion {
+            Completion::Stored(payload) => (STORED, payload.clone()),
+            Completion::NotStored => (NOT_STORED, Bytes::new()),
+        };
+        let header = header(state, claim);
+        Self { header, payload }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.header.len() + self.payload.len()
     }
 }
 
-fn header(state: u8, claim: &Claim, body_len: usize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEADER_LEN + body_len);
-    bytes.extend_from_slice(&[VERSION, state]);
-    bytes.extend_from_slice(&claim.token.to_bytes());
-    bytes.extend_from_slice(&claim.attempt.to_be_bytes());
-    bytes.extend_from_slice(&claim.fingerprint.to_bytes());
+impl ToRedisArgs for Completed {
+    fn write_redis_args<W: RedisWrite + ?Sized>(&self, out: &mut W) {
+        let mut argument = out.writer_for_next_arg();
+        // Into memory, which takes all of it.
+        let _ = argument.write_all(&self.header);
+        let _ = argument.write_all(&self.payload);
+    }
+}
+
+impl ToSingleRedisArg for Completed {}
+
+fn header(state: u8, claim: &Claim) -> [u8; HEADER_LEN] {
+    let mut bytes = [0; HEADER_LEN];
+    put(
+        &mut bytes,
+        &[
+            &[VERSION, state],
+            &claim.token.to_bytes(),
+            &claim.attempt.to_be_bytes(),
+            &claim.fingerprint.to_bytes(),
+        ],
+    );
     bytes
+}
+
+/// Fills `bytes` with `parts`, which are as many.
+fn put(mut bytes: &mut [u8], parts: &[&[u8]]) {
+    for part in parts {
+        // Into memory, which has room for it.
+        let _ = bytes.write_all(part);
+    }
 }
 
 /// Reads a stored value; whatever is not a whole record of this version is an error, never a miss (IDEM-15).
@@ -126,6 +162,17 @@ mod tests {
             lease: Duration::from_secs(30),
             ttl: Duration::from_hours(24),
         }
+    }
+
+    fn encode_claim(claim: &Claim) -> Vec<u8> {
+        super::encode_claim(claim).to_vec()
+    }
+
+    fn encode_completion(claim: &Claim, completion: &Completion) -> Vec<u8> {
+        let completed = Completed::new(claim, completion);
+        let bytes = completed.to_redis_args().concat();
+        assert_eq!(bytes.len(), completed.len());
+        bytes
     }
 
     fn golden(state: u8, rest: &[u8]) -> Vec<u8> {
