@@ -5,11 +5,11 @@
 use idem_bench::within::{Callee, Kind, Within};
 
 /// A first request, and a replay, with the default features of `idem-axum`.
-const FIRST: f64 = 19.35;
+const FIRST: f64 = 19.2;
 const REPLAY: f64 = 12.0;
 
 /// The same with its features `metrics` and `postgres`, as where the whole workspace is built.
-const FIRST_WITH_POSTGRES: f64 = 26.35;
+const FIRST_WITH_POSTGRES: f64 = 26.2;
 const REPLAY_WITH_POSTGRES: f64 = 18.0;
 
 /// What a count may differ by: less than one allocation, and more than what the maps and trees of the memory backend do now

@@ -181,7 +181,7 @@ impl Guarding {
             let policy = policy();
             match claimed {
                 Ok(Claimed::Run(run)) => {
-                    let executed = self.execute(observation, run, record, &policy, handler).await;
+                    let executed = self.execute(observation, run, &record, &policy, handler).await;
                     self.executed(executed)
                 }
                 Ok(Claimed::Duplicate { duplicate, waited }) => {
@@ -213,11 +213,11 @@ impl Guarding {
         &self,
         mut observation: Observation,
         run: Run,
-        record: RecordKey,
+        record: &RecordKey,
         policy: &Policy,
         handler: BoxFuture<'static, Response>,
     ) -> impl Future<Output = Executed<Response>> + Send + use<> {
-        self.kept.execution.begin(&record, run.claim());
+        self.kept.execution.begin(record, run.claim());
         observation.runs(run.claim().attempt);
         let rules = self.rules(policy);
         #[cfg(feature = "postgres")]
@@ -225,7 +225,7 @@ impl Guarding {
             .kept
             .transaction
             .clone()
-            .join(handler, rules, record, run.claim().clone());
+            .join(handler, rules, record.clone(), run.claim().clone());
         #[cfg(not(feature = "postgres"))]
         let finished = handler.map(move |response| crate::answer::finish(response, &rules));
         run.run(finished, |ended| observation.ran(ended))
