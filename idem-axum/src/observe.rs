@@ -109,15 +109,12 @@ impl Observation {
         let span = tracing::span!(
             Level::ERROR,
             "idempotent",
-            operation = field::Empty,
+            operation = operation.to_string(),
             scope = field::Empty,
             idempotency_key = field::Empty,
             attempt = field::Empty,
             outcome = field::Empty,
         );
-        if !span.is_disabled() {
-            span.record("operation", operation.to_string());
-        }
         Self {
             span,
             count: Count::new(label),

@@ -1,9 +1,15 @@
-//! What the attribute says of one handler, as a constant of the expansion.
+//! What the attribute says of one handler, as a constant of the expansion, and what the handler is called.
 //!
-//! Owns what belongs to a handler alone and has no default, beside the policy of its other options.
+//! Owns what belongs to a handler alone and has no default, beside the policy of its other options; and its identity in
+//! stored keys, and as a label.
 
+use std::fmt;
 use std::time::Duration;
 
+use axum::extract::MatchedPath;
+use axum::http::Method;
+
+use crate::guarded::Kept;
 use crate::policy::Policy;
 
 /// One `#[idempotent]` handler: how long its answers are replayed, its name, and its other options.
@@ -46,5 +52,46 @@ impl Operation {
     pub const fn with_policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
+    }
+}
+
+/// The identity of a handler in stored keys: its name, or the method and the path of its requests.
+pub(crate) enum OperationName<'a> {
+    Given(&'static str),
+    Matched(&'a Method, &'a str),
+    Unmatched(&'a Method, &'a str),
+}
+
+impl<'a> OperationName<'a> {
+    pub(crate) fn of(operation: &Operation, kept: &'a Kept) -> Self {
+        match (operation.name, &kept.matched_path) {
+            (Some(name), _) => Self::Given(name),
+            (None, Some(path)) => Self::Matched(&kept.method, MatchedPath::as_str(path)),
+            (None, None) => Self::Unmatched(&kept.method, kept.uri.path()),
+        }
+    }
+
+    /// As a label, of which there are no more than handlers: a path that was not matched by a route, and a method that
+    /// nobody knows, are the client's.
+    pub(crate) fn label(&self) -> String {
+        let (method, path) = match self {
+            Self::Given(name) => return (*name).to_owned(),
+            Self::Matched(method, path) => (*method, *path),
+            Self::Unmatched(method, _) => (*method, "unmatched"),
+        };
+        let method = match *method {
+            Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE => method.as_str(),
+            _ => "other",
+        };
+        [method, " ", path].concat()
+    }
+}
+
+impl fmt::Display for OperationName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(name) => f.write_str(name),
+            Self::Matched(method, path) | Self::Unmatched(method, path) => write!(f, "{method} {path}"),
+        }
     }
 }

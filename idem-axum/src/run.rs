@@ -5,10 +5,8 @@
 
 use std::borrow::Cow;
 use std::error::Error;
-use std::fmt;
 use std::future::{Future, ready};
 
-use axum::extract::MatchedPath;
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
@@ -21,7 +19,7 @@ use crate::answer::Rules;
 use crate::guarded::{Guard, Guarding, Kept};
 use crate::identity::{Identity, SerdeForm};
 use crate::observe::{Observation, RequestOutcome};
-use crate::operation::Operation;
+use crate::operation::{Operation, OperationName};
 use crate::policy::{Compared, InFlight, OnOutage, Policy};
 use crate::problem::{self, IdempotencyProblem, ProblemDetails};
 use crate::{fingerprint, key, stored};
@@ -83,21 +81,6 @@ pub fn never<T>() -> T {
     unreachable!("only its type is of use")
 }
 
-/// The identity of a handler in stored keys.
-enum OperationName<'a> {
-    Given(&'static str),
-    Of(&'a Method, &'a str),
-}
-
-impl fmt::Display for OperationName<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Given(name) => f.write_str(name),
-            Self::Of(method, path) => write!(f, "{method} {path}"),
-        }
-    }
-}
-
 /// What is known of a request before its key is claimed.
 enum Beginning {
     Refused(RequestOutcome, Response),
@@ -114,8 +97,8 @@ impl Guarding {
         identity: Identity,
         handler: BoxFuture<'static, Response>,
     ) -> BoxFuture<'static, Response> {
-        let name = self.operation(operation);
-        let mut observation = Observation::start(&name, || self.label(operation));
+        let name = OperationName::of(operation, &self.kept);
+        let mut observation = Observation::start(&name, || name.label());
         let span = observation.span();
         let policy = operation.policy.or(self.idempotency.settings().defaults);
         match span.in_scope(|| self.begin(&mut observation, &name, &policy, identity)) {
@@ -175,6 +158,7 @@ impl Guarding {
     ) -> impl Future<Output = Response> + Send {
         async move {
             let engine = self.idempotency.engine();
+            // Made anew after the claim, so that it needs no room meanwhile.
             let policy = || operation.policy.or(self.idempotency.settings().defaults);
             let durations = policy().durations(operation.ttl);
             let claimed = engine.claim(&record, fingerprint, &durations).await;
@@ -311,37 +295,6 @@ impl Guarding {
             unstored_headers: self.idempotency.settings().unstored_headers.clone(),
             to_head: self.kept.method == Method::HEAD,
         }
-    }
-
-    /// The identity of the handler in stored keys.
-    fn operation(&self, operation: &'static Operation) -> OperationName<'_> {
-        let Kept {
-            method,
-            uri,
-            matched_path,
-            ..
-        } = &*self.kept;
-        if let Some(name) = operation.name {
-            return OperationName::Given(name);
-        }
-        let path = matched_path.as_ref().map_or_else(|| uri.path(), MatchedPath::as_str);
-        OperationName::Of(method, path)
-    }
-
-    /// The operation as a label, of which there are no more than handlers: a path that was not matched by a route, and a
-    /// method that nobody knows, are the client's.
-    fn label(&self, operation: &Operation) -> String {
-        if let Some(name) = operation.name {
-            return name.to_owned();
-        }
-        let method = match self.kept.method {
-            Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE => {
-                self.kept.method.as_str()
-            }
-            _ => "other",
-        };
-        let path = self.kept.matched_path.as_ref();
-        [method, " ", path.map_or("unmatched", MatchedPath::as_str)].concat()
     }
 
     /// Runs a handler that has no claim. What it does in a transaction ends as its policy says.

@@ -5,13 +5,15 @@
 //! parts come from; header syntax is HTTP's.
 
 mod draft;
+mod escape;
 mod shown;
 
 use std::cmp::Ordering;
-use std::fmt::{self, Display, Write as _};
+use std::fmt::{self, Display};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use self::escape::escape;
 pub use self::shown::Shown;
 
 /// The longest a scope's value or a key may be, in bytes before encoding.
@@ -155,9 +157,8 @@ impl RecordKey {
     /// When a part is empty, when a value in the scope or the key is longer than [`MAX_PART_LEN`], or when its
     /// `Display` implementation failed. [`KeyError::part`] says which part it was.
     pub fn new<O: Display + ?Sized>(operation: &O, scope: &Scope, key: &IdempotencyKey) -> Result<Self, KeyError> {
-        let key = key.0.text()?;
         Self::joined(operation, scope, |text| {
-            text.push_str(key);
+            text.push_str(key.0.text()?);
             Ok(())
         })
     }
@@ -289,59 +290,6 @@ impl Display for KeyError {
 
 impl std::error::Error for KeyError {}
 
-/// Appends `value` to `out`, every byte but unreserved ASCII and `/` as `%XX`.
-fn escape(value: &(impl Display + ?Sized), part: Part, out: &mut String) -> Result<(), KeyError> {
-    let limit = match part {
-        Part::Operation => usize::MAX,
-        Part::Scope | Part::Key => MAX_PART_LEN,
-    };
-    let mut escaper = Escaper { out, len: 0, limit };
-    let written = write!(escaper, "{value}");
-    let fault = match (written, escaper.len) {
-        (_, len) if len > limit => Fault::TooLong,
-        (Err(fmt::Error), _) => Fault::Unprintable,
-        (Ok(()), 0) => Fault::Empty,
-        (Ok(()), _) => return Ok(()),
-    };
-    Err(KeyError { part, fault })
-}
-
-const HEX: &[u8; 16] = b"0123456789ABCDEF";
-
-fn is_plain(byte: u8) -> bool {
-    matches!(byte, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/')
-}
-
-struct Escaper<'a> {
-    out: &'a mut String,
-    len: usize,
-    limit: usize,
-}
-
-impl fmt::Write for Escaper<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.len = self.len.saturating_add(text.len());
-        if self.len > self.limit {
-            return Err(fmt::Error);
-        }
-        let mut rest = text;
-        while let Some(at) = rest.bytes().position(|byte| !is_plain(byte)) {
-            let (plain, other) = rest.split_at(at);
-            self.out.push_str(plain);
-            // All bytes of a character are of one kind.
-            let (character, after) = other.split_at(other.chars().next().map_or(0, char::len_utf8));
-            for byte in character.bytes() {
-                self.out.push('%');
-                self.out
-                    .extend([byte >> 4, byte & 0xF].map(|half| char::from(HEX[usize::from(half)])));
-            }
-            rest = after;
-        }
-        self.out.push_str(rest);
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod properties;
 
@@ -432,5 +380,45 @@ mod tests {
         }
         let expected = "error: the scope's `Display` implementation returned an error";
         assert_eq!(key("o", &Scope::of(&Broken), "k"), expected);
+    }
+
+    #[test]
+    fn a_display_may_make_keys_itself_write_in_pieces_and_fail_half_way() {
+        struct Nested;
+        impl Display for Nested {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a b")?;
+                let inner = RecordKey::of("inner", &Scope::global(), "k").map_err(|_| fmt::Error)?;
+                f.write_str(inner.as_str())?;
+                f.write_str("é/c")
+            }
+        }
+        struct Broken;
+        impl Display for Broken {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("half of it")?;
+                Err(fmt::Error)
+            }
+        }
+        let shown = |key: Result<RecordKey, KeyError>| key.map(|key| key.to_string());
+        let nested = "a%20binner%3A%40global%3Ak%C3%A9/c";
+        assert_eq!(
+            shown(RecordKey::of(&Nested, &Scope::global(), &Nested)),
+            Ok(format!("{nested}:@global:{nested}"))
+        );
+        let broken = RecordKey::of("o", &Scope::global(), &Broken).expect_err("it failed");
+        assert_eq!(broken.part(), Part::Key);
+        assert_eq!(
+            shown(RecordKey::of("o", &Scope::global(), "k")),
+            Ok("o:@global:k".into())
+        );
+    }
+
+    #[test]
+    fn of_two_bad_parts_the_scope_is_named_wherever_the_key_comes_from() {
+        let (scope, key) = (Scope::of(""), IdempotencyKey::of(""));
+        for bad in [RecordKey::new("o", &scope, &key), RecordKey::of("o", &scope, "")] {
+            assert_eq!(bad.expect_err("both are empty").part(), Part::Scope);
+        }
     }
 }

@@ -17,7 +17,8 @@ use crate::{
 
 const SHARDS: usize = 64;
 
-/// How many expired records a write removes at most: more than it adds, so that expired ones never pile up.
+/// How many records a write looks at at most whether they have expired, to remove them: more than it adds, so that expired
+/// ones never pile up.
 const SWEEP: usize = 4;
 
 /// Records in this process's memory; clones share them.
@@ -417,6 +418,39 @@ mod tests {
         }
         // 10 s of records at one every 10 ms are alive; the rest have gone.
         assert!(backend.len() < 1_300, "{} records held", backend.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewed_record_is_not_swept_before_it_expires() {
+        let backend = MemoryBackend::new();
+        let policy = Policy::new(Duration::from_secs(10)).with_lease(Duration::from_secs(4));
+        let claim = Claim::first(Fingerprint::NONE, &policy);
+        let acquired = backend.claim(&key(0), &claim).await.expect("no I/O");
+        assert_eq!(acquired, Acquisition::Acquired);
+        for _ in 0..10 {
+            tokio::time::advance(Duration::from_secs(2)).await;
+            let renewed = backend.renew(&key(0), &claim).await.expect("no I/O");
+            assert_eq!(renewed, Fenced::Applied);
+        }
+        // So many that every shard is swept.
+        let sweep = async |numbers| {
+            for number in numbers {
+                let other = Claim::first(Fingerprint::NONE, &policy);
+                let acquired = backend.claim(&key(number), &other).await.expect("no I/O");
+                assert_eq!(acquired, Acquisition::Acquired);
+            }
+        };
+        sweep(1..2_000).await;
+        let completed = backend.complete(&key(0), &claim, &Completion::NotStored).await;
+        assert_eq!(completed.expect("no I/O"), Fenced::Applied);
+        tokio::time::advance(Duration::from_secs(9)).await;
+        sweep(2_000..4_000).await;
+        let late = Claim::first(Fingerprint::NONE, &policy);
+        let found = backend.claim(&key(0), &late).await.expect("no I/O");
+        assert!(
+            matches!(found, Acquisition::Existing(Record::Completed { .. })),
+            "{found:?}"
+        );
     }
 
     #[tokio::test]

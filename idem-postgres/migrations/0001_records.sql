@@ -4,7 +4,7 @@
 -- form takes new numbers, so that an older one does not misread them.
 --
 -- sweep_at: not before `expires_at`. A completion brings that forward and, unless its lease had lapsed, leaves this alone:
--- a row whose indexed columns stay as they are is replaced within its page, and no index is written.
+-- a row whose indexed columns stay as they are is replaced within its page, where that has room, and no index is written.
 CREATE TABLE IF NOT EXISTS public.idem_records (
     id          bytea       PRIMARY KEY,
     key         text        NOT NULL,

@@ -28,7 +28,7 @@ const TRIES: usize = 8;
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// How many calls have a connection one after the other before the pool gets it back, where others wait for it too.
-const CALLS: u32 = 16;
+const CALLS: u32 = 8;
 
 /// The pool, and whose turn it is to take a connection out of it.
 #[derive(Clone)]

@@ -35,10 +35,12 @@
 //!
 //! The backend uses the application's own pool, a connection at a time and only for the length of a call; a pool that is
 //! exhausted is an outage, which the engine answers within its deadline. Calls that wait for a connection pass it on to
-//! each other, up to sixteen times before the pool gets it back, so `before_acquire` and `after_release` run, and the
-//! connection is tried, once for all of those. `LISTEN` uses one connection besides, opened when a request waits for the
-//! first time. It cannot go through a pooler that lends a connection for a
-//! transaction, such as `PgBouncer` in that mode: waiters then look again when leases end.
+//! each other, up to eight times before the pool gets it back, so `before_acquire` and `after_release` run, and the
+//! connection is tried, once for all of those. Where the application's own transactions hold most of the pool, who waits
+//! in the pool waits that much longer for each place in its queue.
+//!
+//! `LISTEN` uses one connection besides, opened when a request waits for the first time. It cannot go through a pooler
+//! that lends a connection for a transaction, such as `PgBouncer` in that mode: waiters then look again when leases end.
 //!
 //! # The table
 //!

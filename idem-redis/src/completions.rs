@@ -3,16 +3,15 @@
 //! Owns the queue from those who complete claims to the link, and one command for all that are in it. Nobody waits for
 //! others to come: what has come while the task that sends was on its way to run goes along, so that a busy service
 //! shares the price of a script among requests, and an idle one has no delay. Only on one server: in a cluster, a
-//! command is about one slot. Each is completed, superseded or failed by itself; a command that fails, fails for all
-//! that it was for.
-
-use std::mem::take;
+//! command is about one slot; and a server that turns out to be a node of one is sent them one by one. Each is completed,
+//! superseded or failed by itself; a command that fails, fails for all that it was for. What was sent is kept until it is
+//! answered or its link is given up, though its callers may have gone.
 
 use futures_util::StreamExt as _;
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, join_all, select};
 use futures_util::stream::FuturesUnordered;
 use idem_core::{Claim, Completion, Fenced};
-use redis::{ErrorKind, FromRedisValue as _, RedisResult, Value};
+use redis::{ErrorKind, FromRedisValue as _, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::link::Link;
@@ -86,6 +85,7 @@ impl Queue {
 impl Sending {
     /// Sends what comes, over `link`, until nothing can come any more.
     pub(crate) async fn send(mut self, link: Link) {
+        let mut most = MOST;
         let mut queued = Vec::with_capacity(MOST);
         let mut sent = FuturesUnordered::new();
         loop {
@@ -96,7 +96,12 @@ impl Sending {
                 } else {
                     // What is being sent goes first, or it would not get on while more and more comes.
                     match select(sent.next(), receiving).await {
-                        Either::Left(_) => continue,
+                        Either::Left((wanted, _)) => {
+                            if wanted == Some(Wanted::OneByOne) {
+                                most = 1;
+                            }
+                            continue;
+                        }
                         Either::Right((received, _)) => received,
                     }
                 }
@@ -104,7 +109,7 @@ impl Sending {
             if received == 0 {
                 return;
             }
-            for batch in batches(take(&mut queued)) {
+            for batch in batches(queued.drain(..), most) {
                 sent.push(send(link.clone(), batch));
             }
         }
@@ -112,7 +117,7 @@ impl Sending {
 }
 
 /// Parts what was queued so that no command is too long. Whose caller has given up is left out.
-fn batches(queued: Vec<Queued>) -> Vec<Vec<Queued>> {
+fn batches(queued: impl Iterator<Item = Queued>, most: usize) -> Vec<Vec<Queued>> {
     let mut batches: Vec<Vec<Queued>> = Vec::new();
     let mut room = 0;
     for (completing, sender) in queued {
@@ -121,7 +126,7 @@ fn batches(queued: Vec<Queued>) -> Vec<Vec<Queued>> {
         }
         let len = completing.len();
         match batches.last_mut() {
-            Some(batch) if len <= room => batch.push((completing, sender)),
+            Some(batch) if len <= room && batch.len() < most => batch.push((completing, sender)),
             _ => {
                 batches.push(vec![(completing, sender)]);
                 room = MOST_BYTES;
@@ -132,10 +137,27 @@ fn batches(queued: Vec<Queued>) -> Vec<Vec<Queued>> {
     batches
 }
 
+/// How a server wants completions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Together,
+    OneByOne,
+}
+
 /// Sends one command, and tells each caller what came of it.
-async fn send(mut link: Link, batch: Vec<Queued>) {
+async fn send(link: Link, batch: Vec<Queued>) -> Wanted {
     let (completing, senders): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-    match complete(&mut link, &completing).await {
+    let mut answers = complete(&mut link.clone(), &completing).await;
+    let mut wanted = Wanted::Together;
+    if completing.len() > 1 && answers.as_ref().is_err_and(is_about_several) {
+        let each = completing.into_iter().map(|one| {
+            let mut link = link.clone();
+            async move { one.alone(&mut link).await }
+        });
+        answers = Ok(join_all(each).await);
+        wanted = Wanted::OneByOne;
+    }
+    match answers {
         Ok(answers) => {
             for (sender, answer) in senders.into_iter().zip(answers) {
                 let _ = sender.send(answer);
@@ -147,6 +169,13 @@ async fn send(mut link: Link, batch: Vec<Queued>) {
             }
         }
     }
+    wanted
+}
+
+/// Whether it is that the command was for several records: at a node of a cluster that was taken for one server, or of a user
+/// who may not touch all of them.
+fn is_about_several(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::CrossSlot) || error.code() == Some("NOPERM")
 }
 
 /// One command for all of `completing`, and what came of each.
@@ -178,6 +207,6 @@ async fn complete(link: &mut Link, completing: &[Completing]) -> RedisResult<Vec
     Ok(answers.into_iter().map(fenced).collect())
 }
 
-fn too_few() -> redis::RedisError {
+fn too_few() -> RedisError {
     (ErrorKind::UnexpectedReturnType, "an answer for fewer claims than asked").into()
 }

@@ -8,8 +8,9 @@ use idem_axum::{BackendError, BackendErrorKind, RedisBackend};
 use idem_core::{
     Acquisition, Backend as _, Claim, Completion, Fenced, Fingerprint, IdempotencyKey, Policy, Record, RecordKey, Scope,
 };
-use idem_tests::RedisServer;
+use idem_tests::{RedisCluster, RedisServer};
 use redis::AsyncTypedCommands as _;
+use tokio::task::JoinSet;
 
 /// A backend that has completed before, so that the server knows the script; and nothing is counted yet.
 async fn backend(redis: &RedisServer) -> RedisBackend {
@@ -161,5 +162,46 @@ async fn completions_survive_that_the_server_forgets_its_scripts() {
     let answers = join_all(claims.iter().map(|(key, claim)| complete(&backend, key, claim, 1))).await;
     for fenced in answers {
         assert_eq!(fenced.expect("completed"), Fenced::Applied);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn completions_of_many_tasks_all_end() {
+    let redis = RedisServer::start().await;
+    let backend = backend(&redis).await;
+    let mut completions = JoinSet::new();
+    for number in 0..500 {
+        let backend = backend.clone();
+        completions.spawn(async move {
+            let [(key, claim)] = claimed(&backend, [&format!("{number}")]).await;
+            complete(&backend, &key, &claim, 100).await
+        });
+    }
+    for fenced in completions.join_all().await {
+        assert_eq!(fenced.expect("completed"), Fenced::Applied);
+    }
+}
+
+#[tokio::test]
+async fn a_node_of_a_cluster_that_is_taken_for_one_server_completes_its_own_keys() {
+    let cluster = RedisCluster::start().await;
+    let backend = RedisBackend::connect(&cluster.urls()[0])
+        .await
+        .expect("the node answers");
+    let mut claims = Vec::new();
+    for number in 0.. {
+        let name = format!("k{number}");
+        if cluster.owner(&format!("idem:{{o:@global:{name}}}")).await == 0 {
+            claims.extend(claimed(&backend, [&name]).await);
+        }
+        if claims.len() == 5 {
+            break;
+        }
+    }
+    for round in claims.chunks(2) {
+        let completions = round.iter().map(|(key, claim)| complete(&backend, key, claim, 1));
+        for fenced in join_all(completions).await {
+            assert_eq!(fenced.expect("completed"), Fenced::Applied);
+        }
     }
 }

@@ -191,6 +191,7 @@ impl Pending {
         let Self { engine, key, claim, .. } = &*self;
         let claiming = engine.ask(Call::Claim, claim.lease, || engine.0.backend.claim(key, claim));
         let found = claiming.await;
+        // Put together before it is awaited, so that what was found needs no room meanwhile.
         let taking_over = match found? {
             Acquisition::Acquired => return Ok(Look::Claimed(asked)),
             Acquisition::Existing(record) => match self.seen(record, policy) {

@@ -40,6 +40,12 @@ pub(super) struct Work {
 /// What a run comes to, and what is left to do once its client has been told.
 type Answered<A> = (Executed<A>, Option<Rest>);
 
+/// A panic of the backend's. Its claim lapses by itself, unless it is completed.
+fn of_panic<A>(ended: impl FnOnce(Ended)) -> Answered<A> {
+    ended(Ended::Panicked);
+    (Executed::Panicked, None)
+}
+
 impl Work {
     /// Runs `handler`, records its outcome and answers, renewing the lease all the while.
     ///
@@ -60,7 +66,7 @@ impl Work {
             .begun()
             .then(move |()| AssertUnwindSafe(handler).catch_unwind())
             .then(move |handled| self.end(handled, renewals, ended));
-        // The handler's own panics are caught before; these are of a backend's, or of what watches.
+        // The handler's own panics are caught before, and a backend's; these are of what watches.
         let answering = AssertUnwindSafe(answering).catch_unwind();
         let answering = answering.map(|answered| answered.unwrap_or((Executed::Panicked, None)));
         answering.instrument(span)
@@ -79,7 +85,11 @@ impl Work {
     {
         match handled {
             Ok(Finished::Whole { answer, outcome }) => {
-                let concluded = self.conclude(outcome, renewals).map(move |(end, rest)| {
+                let concluding = AssertUnwindSafe(self.conclude(outcome, renewals)).catch_unwind();
+                let concluded = concluding.map(move |concluded| {
+                    let Ok((end, rest)) = concluded else {
+                        return of_panic(ended);
+                    };
                     ended(end);
                     let recorded = !matches!(end, Ended::NotRecorded | Ended::Superseded);
                     (Executed::Answer { answer, recorded }, rest)
@@ -93,7 +103,11 @@ impl Work {
                 ready(answered).boxed().right_future()
             }
             Ok(Finished::Joint { answer, commit }) => {
-                let committed = self.commit(commit, renewals).map(move |(end, rest)| {
+                let committing = AssertUnwindSafe(self.commit(commit, renewals)).catch_unwind();
+                let committed = committing.map(move |committed| {
+                    let Ok((end, rest)) = committed else {
+                        return of_panic(ended);
+                    };
                     ended(end);
                     let executed = match end {
                         Ended::Completed => Executed::Answer { answer, recorded: true },

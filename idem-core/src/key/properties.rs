@@ -83,6 +83,8 @@ proptest! {
         key in text(),
     ) {
         let record = RecordKey::new(&operation, &scope.scope(), &IdempotencyKey::of(&key)).expect("short parts");
+        let same = RecordKey::of(&operation, &scope.scope(), &key);
+        prop_assert_eq!(same, Ok(record.clone()));
         let encoded = record.as_str();
         let harmless = |byte: u8| byte.is_ascii_graphic() && !b"{}*?[]\"'\\".contains(&byte);
         prop_assert!(encoded.bytes().all(harmless), "{}", encoded);

@@ -22,6 +22,8 @@ pub(super) struct Switches {
     pub(super) renewals_fail: AtomicBool,
     /// Completions and releases fail.
     pub(super) settling_fails: AtomicBool,
+    /// Completions panic.
+    pub(super) completing_panics: AtomicBool,
     /// Nobody can listen for changes.
     pub(super) deaf: AtomicBool,
     /// Whoever listens is never confirmed to.
@@ -59,6 +61,10 @@ impl Backend for Faulty {
     }
 
     async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
+        assert!(
+            !self.fault.completing_panics.load(Ordering::SeqCst),
+            "in the backend, on purpose"
+        );
         Self::fails(&self.fault.settling_fails)?;
         self.answer(self.inner.complete(key, claim, completion).await?).await
     }

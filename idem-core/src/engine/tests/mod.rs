@@ -11,11 +11,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{advance, sleep};
 
 use self::faulty::Faulty;
-use super::{Claimed, Duplicate, Ending, Engine, Executed, Finished, Outcome};
+use super::{Claimed, Duplicate, Ended, Ending, Engine, Executed, Finished, Outcome};
 use crate::{
     Acquisition, AfterCrash, Backend, BackendError, BackendErrorKind, Claim, Completion, Fenced, Fingerprint,
     IdempotencyKey, MemoryBackend, Policy, Record, RecordKey, Scope,
@@ -358,7 +358,7 @@ async fn what_is_local_to_the_task_of_a_request_is_gone_from_its_handler_once_th
     tokio::task_local!(static LOCAL: ());
     let is_set = || LOCAL.try_with(|()| ()).is_ok();
     let engine = Engine::new(MemoryBackend::new());
-    let (first, mut last) = tokio::sync::oneshot::channel();
+    let (first, mut last) = oneshot::channel();
     let left = Arc::new(Notify::new());
     let handler = {
         let left = left.clone();
@@ -494,12 +494,25 @@ async fn idem_7_a_handler_that_blocks_after_having_waited_keeps_its_claim() {
     assert_is_held_after(lease * 3, &backend);
 }
 
-#[tokio::test]
-async fn a_panic_outside_of_the_handler_is_an_answer() {
-    let engine = Engine::new(MemoryBackend::new());
+#[tokio::test(start_paused = true)]
+async fn a_panic_outside_of_the_handler_is_an_answer_and_an_end() {
+    let backend = Faulty::default();
+    backend.fault.completing_panics.store(true, Ordering::SeqCst);
+    let engine = Engine::new(backend);
     let joint = async {
         let commit = async { panic!("in the commit, on purpose") }.boxed();
         Finished::Joint { answer: "mine", commit }
     };
-    assert_eq!(execute(&engine, joint).await, Got::Executed(Executed::Panicked));
+    for handler in [joint.boxed(), async { stored("mine") }.boxed()] {
+        let Ok(Claimed::Run(run)) = engine.claim(&key(), REQUEST, &POLICY).await else {
+            panic!("the claim before has lapsed");
+        };
+        let (end, told) = oneshot::channel();
+        let executed = run
+            .run(handler, |ended| end.send(ended).expect("it is waited for"))
+            .await;
+        assert_eq!(executed, Executed::Panicked);
+        assert_eq!(told.await, Ok(Ended::Panicked));
+        advance(LEASE).await;
+    }
 }

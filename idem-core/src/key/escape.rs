@@ -1,0 +1,60 @@
+//! A part of a record key as ASCII that means nothing to a store.
+//!
+//! Owns which characters stand for themselves, and how long a part may be.
+
+use std::fmt::{self, Display, Write as _};
+
+use super::{Fault, KeyError, MAX_PART_LEN, Part};
+
+/// Appends `value` to `out`, every byte but unreserved ASCII and `/` as `%XX`.
+pub(super) fn escape(value: &(impl Display + ?Sized), part: Part, out: &mut String) -> Result<(), KeyError> {
+    let limit = match part {
+        Part::Operation => usize::MAX,
+        Part::Scope | Part::Key => MAX_PART_LEN,
+    };
+    let mut escaper = Escaper { out, len: 0, limit };
+    let written = write!(escaper, "{value}");
+    let fault = match (written, escaper.len) {
+        (_, len) if len > limit => Fault::TooLong,
+        (Err(fmt::Error), _) => Fault::Unprintable,
+        (Ok(()), 0) => Fault::Empty,
+        (Ok(()), _) => return Ok(()),
+    };
+    Err(KeyError { part, fault })
+}
+
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/')
+}
+
+struct Escaper<'a> {
+    out: &'a mut String,
+    len: usize,
+    limit: usize,
+}
+
+impl fmt::Write for Escaper<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.len = self.len.saturating_add(text.len());
+        if self.len > self.limit {
+            return Err(fmt::Error);
+        }
+        let mut rest = text;
+        while let Some(at) = rest.bytes().position(|byte| !is_plain(byte)) {
+            let (plain, other) = rest.split_at(at);
+            self.out.push_str(plain);
+            // All bytes of a character are of one kind.
+            let (character, after) = other.split_at(other.chars().next().map_or(0, char::len_utf8));
+            for byte in character.bytes() {
+                self.out.push('%');
+                self.out
+                    .extend([byte >> 4, byte & 0xF].map(|half| char::from(HEX[usize::from(half)])));
+            }
+            rest = after;
+        }
+        self.out.push_str(rest);
+        Ok(())
+    }
+}
