@@ -1,6 +1,7 @@
 #![doc = include_str!("tutorial.md")]
 
 mod answer;
+mod described;
 mod execution;
 mod fingerprint;
 #[cfg(fuzzing)]
@@ -47,12 +48,13 @@ pub use self::transaction::Transaction;
 pub mod __private {
     pub use axum::response::Response;
 
+    pub use crate::described::DescribedAbove;
     pub use crate::guarded::{
         EngineSource, FromArgument, FromLayer, FromLayerByHeader, GivesEngine, Guard, Guarded, ViaGuard,
     };
     pub use crate::identity::{Comparable, Identity, Keying, Scoping, SerdeForm, fingerprint, key, scope};
     #[cfg(feature = "utoipa")]
-    pub use crate::openapi::mark::{DescribedAbove, Mark};
+    pub use crate::openapi::mark::Mark;
     pub use crate::operation::Operation;
     pub use crate::run::{Answer, into_response, never, run};
 }

@@ -109,12 +109,16 @@ impl Observation {
         let span = tracing::span!(
             Level::ERROR,
             "idempotent",
-            operation = operation.to_string(),
+            operation = field::Empty,
             scope = field::Empty,
             idempotency_key = field::Empty,
             attempt = field::Empty,
             outcome = field::Empty,
         );
+        // Not above: with tracing's feature `log`, which others may turn on, it would be made for spans that nobody sees.
+        if !span.is_disabled() {
+            span.record("operation", operation.to_string());
+        }
         Self {
             span,
             count: Count::new(label),

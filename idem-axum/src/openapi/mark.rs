@@ -23,18 +23,6 @@ pub struct Mark {
     store: Option<String>,
 }
 
-/// What an expansion finds at the type that `#[utoipa::path]` makes, if it has not told it of the options.
-pub trait DescribedAbove {
-    /// Named by the expansion alone, for what the compiler says of it.
-    #[deprecated(
-        note = "this handler is described without its idempotency: write `#[utoipa::path]` below `#[idempotent]`, and by \
-                that path"
-    )]
-    const CHECKED: () = ();
-}
-
-impl<T> DescribedAbove for T {}
-
 /// The values of an option with their words.
 type Words<T, const N: usize> = [(&'static str, T); N];
 
