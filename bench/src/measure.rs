@@ -21,10 +21,10 @@ pub(crate) struct Effort {
 }
 
 impl Effort {
-    /// Ten minutes or so, for nobody runs what takes longer.
+    /// Six minutes or so, for nobody runs what takes longer.
     pub(crate) const FULL: Self = Self {
-        rounds: 5,
-        time: Duration::from_millis(1200),
+        rounds: 3,
+        time: Duration::from_secs(1),
         bytes: &[200, 16 * 1024, 256 * 1024],
     };
     pub(crate) const QUICK: Self = Self {
