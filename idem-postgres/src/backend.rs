@@ -96,8 +96,8 @@ impl PostgresBackend {
         self
     }
 
-    /// Deletes up to `limit` rows that expired a lease ago or before, and says how many: some sooner, none later. Fewer than
-    /// `limit` means that no more are there, or that another sweep is at them.
+    /// Deletes up to `limit` expired rows, and says how many. Fewer than `limit` means that another sweep is at the others,
+    /// or that those that are there expired less than their lease ago.
     ///
     /// For those who sweep at a time of their own; others use [`with_sweeper`](Self::with_sweeper). Whether and when it
     /// is done changes nothing but the size of the table.

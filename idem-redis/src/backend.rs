@@ -173,12 +173,8 @@ impl RedisBackend {
         script: &Script,
         command: &Cmd,
     ) -> Result<Fenced, BackendError> {
-        let applied: i64 = self.connection.invoke(what, name, script, command).await?;
-        Ok(if applied == 1 {
-            Fenced::Applied
-        } else {
-            Fenced::Superseded
-        })
+        let applied = self.connection.invoke(what, name, script, command).await?;
+        Ok(scripts::fenced(applied))
     }
 }
 

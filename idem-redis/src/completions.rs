@@ -196,14 +196,7 @@ async fn complete(link: &mut Link, completing: &[Completing]) -> RedisResult<Vec
     if answers.len() < completing.len() {
         return Err(too_few());
     }
-    let fenced = |answer: Value| {
-        let applied = i64::from_redis_value(answer.extract_error()?)?;
-        Ok(if applied == 1 {
-            Fenced::Applied
-        } else {
-            Fenced::Superseded
-        })
-    };
+    let fenced = |answer: Value| Ok(scripts::fenced(i64::from_redis_value(answer.extract_error()?)?));
     Ok(answers.into_iter().map(fenced).collect())
 }
 

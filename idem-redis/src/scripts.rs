@@ -5,10 +5,20 @@
 
 use std::sync::LazyLock;
 
+use idem_core::Fenced;
 use redis::Cmd;
 
 /// The most bytes of a number, for commands are made with the room that they take.
 pub(crate) const NUMBER_LEN: usize = 20;
+
+/// What a script says of a claim: 1 where it was in place.
+pub(crate) fn fenced(applied: i64) -> Fenced {
+    if applied == 1 {
+        Fenced::Applied
+    } else {
+        Fenced::Superseded
+    }
+}
 
 /// A script and the name Redis has for it.
 pub(crate) struct Script {

@@ -40,10 +40,21 @@ pub(super) struct Work {
 /// What a run comes to, and what is left to do once its client has been told.
 type Answered<A> = (Executed<A>, Option<Rest>);
 
-/// A panic of the backend's. Its claim lapses by itself, unless it is completed.
-fn of_panic<A>(ended: impl FnOnce(Ended)) -> Answered<A> {
-    ended(Ended::Panicked);
-    (Executed::Panicked, None)
+/// Tells `ended` how the record came out, also where the backend panicked: its claim lapses by itself then, unless it is
+/// completed.
+fn told<A>(
+    recording: impl Future<Output = (Ended, Option<Rest>)> + Send,
+    ended: impl FnOnce(Ended) + Send,
+    executed: impl FnOnce(Ended) -> Executed<A> + Send,
+) -> impl Future<Output = Answered<A>> + Send {
+    AssertUnwindSafe(recording).catch_unwind().map(move |recorded| {
+        let Ok((end, rest)) = recorded else {
+            ended(Ended::Panicked);
+            return (Executed::Panicked, None);
+        };
+        ended(end);
+        (executed(end), rest)
+    })
 }
 
 impl Work {
@@ -85,16 +96,11 @@ impl Work {
     {
         match handled {
             Ok(Finished::Whole { answer, outcome }) => {
-                let concluding = AssertUnwindSafe(self.conclude(outcome, renewals)).catch_unwind();
-                let concluded = concluding.map(move |concluded| {
-                    let Ok((end, rest)) = concluded else {
-                        return of_panic(ended);
-                    };
-                    ended(end);
+                let executed = move |end| {
                     let recorded = !matches!(end, Ended::NotRecorded | Ended::Superseded);
-                    (Executed::Answer { answer, recorded }, rest)
-                });
-                concluded.left_future()
+                    Executed::Answer { answer, recorded }
+                };
+                told(self.conclude(outcome, renewals), ended, executed).left_future()
             }
             Ok(Finished::Streaming { answer, ending }) => {
                 let recorded = true;
@@ -103,19 +109,12 @@ impl Work {
                 ready(answered).boxed().right_future()
             }
             Ok(Finished::Joint { answer, commit }) => {
-                let committing = AssertUnwindSafe(self.commit(commit, renewals)).catch_unwind();
-                let committed = committing.map(move |committed| {
-                    let Ok((end, rest)) = committed else {
-                        return of_panic(ended);
-                    };
-                    ended(end);
-                    let executed = match end {
-                        Ended::Completed => Executed::Answer { answer, recorded: true },
-                        Ended::Superseded => Executed::Superseded,
-                        _ => Executed::NotCommitted,
-                    };
-                    (executed, rest)
-                });
+                let executed = move |end| match end {
+                    Ended::Completed => Executed::Answer { answer, recorded: true },
+                    Ended::Superseded => Executed::Superseded,
+                    _ => Executed::NotCommitted,
+                };
+                let committed = told(self.commit(commit, renewals), ended, executed);
                 committed.boxed().right_future()
             }
             Err(_panic) => self.end_of_panic(renewals, ended).boxed().right_future(),
