@@ -1,5 +1,6 @@
 //! The engine over the memory backend, on a paused clock, with faults put between the two.
 
+mod blocking;
 mod faulty;
 mod waiting;
 
@@ -437,61 +438,6 @@ async fn a_joint_outcome_is_answered_if_it_was_committed_and_released_if_nobody_
     );
     let engine = Engine::new(MemoryBackend::new());
     assert_eq!(execute(&engine, joint(Ok(Fenced::Applied))).await, executed("mine"));
-}
-
-/// The key is claimed after this long, by a lease that has not lapsed.
-fn assert_is_held_after(time: Duration, backend: &MemoryBackend) {
-    // This thread is none of the runtime's workers.
-    std::thread::sleep(time);
-    let witness = Claim::first(REQUEST, &POLICY);
-    let claiming = backend.claim(&key(), &witness).now_or_never();
-    let found = claiming.expect("no I/O").expect("no I/O");
-    let Acquisition::Existing(Record::Claimed { remaining, .. }) = found else {
-        panic!("{found:?}")
-    };
-    assert!(!remaining.is_zero(), "the lease has lapsed");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn idem_7_a_handler_that_blocks_the_thread_that_would_fire_timers_keeps_its_claim() {
-    let backend = MemoryBackend::new();
-    let engine = Engine::new(backend.clone());
-    // Long enough for a machine that stands still for a second.
-    let lease = Duration::from_millis(1500);
-    let policy = POLICY.with_lease(lease);
-    let _running = tokio::spawn(async move {
-        let other = RecordKey::new("POST /orders", &Scope::of("acme"), &IdempotencyKey::of("earlier"));
-        let Ok(Claimed::Run(run)) = engine.claim(&other.expect("a key"), REQUEST, &policy).await else {
-            panic!("free")
-        };
-        let _ = run.run(async { stored("earlier") }, |_| {}).await;
-        // Everything else is parked when this task alone is woken.
-        sleep(Duration::from_millis(50)).await;
-        let blocking = async move {
-            std::thread::sleep(lease * 4);
-            stored("201")
-        };
-        execute_as(&engine, REQUEST, &policy, blocking).await
-    });
-    assert_is_held_after(lease * 3, &backend);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn idem_7_a_handler_that_blocks_after_having_waited_keeps_its_claim() {
-    let backend = MemoryBackend::new();
-    let engine = Engine::new(backend.clone());
-    // Long enough for a machine that stands still for a second.
-    let lease = Duration::from_millis(1500);
-    let policy = POLICY.with_lease(lease);
-    let _running = tokio::spawn(async move {
-        let blocking = async move {
-            sleep(Duration::from_millis(50)).await;
-            std::thread::sleep(lease * 4);
-            stored("201")
-        };
-        execute_as(&engine, REQUEST, &policy, blocking).await
-    });
-    assert_is_held_after(lease * 3, &backend);
 }
 
 #[tokio::test(start_paused = true)]
