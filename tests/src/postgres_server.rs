@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
@@ -240,17 +240,9 @@ fn programs() -> PathBuf {
         .expect("Postgres is installed; `cargo xtask setup` installs it")
 }
 
-/// A program of Postgres's, which refuses to run as root: as its own user then.
+/// A program of Postgres's, on the cluster in the folder.
 fn program(name: &str, folder: &TempDir) -> Command {
-    let program = programs().join(name);
-    let mut command = if we_are_root() {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
-        command.arg(program);
-        command
-    } else {
-        Command::new(program)
-    };
+    let mut command = run_as_postgres(&programs().join(name));
     command.arg("-D").arg(folder.path().join("data"));
     command
         .current_dir(folder.path())
@@ -260,19 +252,35 @@ fn program(name: &str, folder: &TempDir) -> Command {
     command
 }
 
+/// A program that refuses to run as root: as the user `postgres` then.
+pub(crate) fn run_as_postgres(program: &Path) -> Command {
+    if !we_are_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+    command.arg(program);
+    command
+}
+
+/// Gives a folder and what is in it to the user whom [`run_as_postgres`] runs programs as.
+pub(crate) fn give_to_postgres(folder: &Path) {
+    if we_are_root() {
+        let given = Command::new("chown").args(["-R", "postgres"]).arg(folder).status();
+        assert!(
+            given.is_ok_and(|status| status.success()),
+            "there is no user `postgres`; `cargo xtask setup` installs Postgres"
+        );
+    }
+}
+
 fn we_are_root() -> bool {
     let made_by_us = tempfile::tempfile().expect("a temporary file");
     made_by_us.metadata().is_ok_and(|file| file.uid() == 0)
 }
 
 fn make_cluster(folder: &TempDir) {
-    if we_are_root() {
-        let given = Command::new("chown").arg("postgres").arg(folder.path()).status();
-        assert!(
-            given.is_ok_and(|status| status.success()),
-            "there is no user `postgres`; `cargo xtask setup` installs Postgres"
-        );
-    }
+    give_to_postgres(folder.path());
     let mut initdb = program("initdb", folder);
     initdb.args([
         "--username=postgres",

@@ -27,7 +27,7 @@ const MANAGERS: [(&str, &[&[&str]]); 6] = [
     ("brew", &[&["install"]]),
 ];
 
-const NEEDED: [Needed; 4] = [
+const NEEDED: [Needed; 5] = [
     Needed {
         program: "redis-server",
         versions: None,
@@ -50,6 +50,18 @@ const NEEDED: [Needed; 4] = [
             ("pacman", "postgresql"),
             ("zypper", "postgresql-server"),
             ("brew", "postgresql"),
+        ],
+    },
+    Needed {
+        program: "pgbouncer",
+        versions: None,
+        packages: &[
+            ("apt-get", "pgbouncer"),
+            ("dnf", "pgbouncer"),
+            ("apk", "pgbouncer"),
+            ("pacman", "pgbouncer"),
+            ("zypper", "pgbouncer"),
+            ("brew", "pgbouncer"),
         ],
     },
     Needed {
@@ -183,10 +195,11 @@ impl Needed {
     }
 }
 
-/// The path of an executable on the PATH.
+/// The path of an executable on the PATH, or in the folder of servers that only an administrator's PATH has.
 fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin")])
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
 }
