@@ -23,6 +23,8 @@ pub(crate) enum RequestOutcome {
     NotRecorded,
     /// The handler ran beyond its lease, and another attempt took its place.
     Superseded,
+    /// The handler ran; what it did in its transaction was rolled back, against its answer.
+    RolledBack,
     /// The handler ran; whether what it did was committed is not known.
     NotCommitted,
     Panicked,
@@ -54,6 +56,7 @@ impl RequestOutcome {
             Ended::NotStored => Self::NotStored,
             Ended::NotRecorded => Self::NotRecorded,
             Ended::Superseded => Self::Superseded,
+            Ended::RolledBack { .. } => Self::RolledBack,
             Ended::NotCommitted => Self::NotCommitted,
             Ended::Panicked => Self::Panicked,
         }
@@ -67,6 +70,7 @@ impl RequestOutcome {
             Self::NotStored => "not_stored",
             Self::NotRecorded => "not_recorded",
             Self::Superseded => "superseded",
+            Self::RolledBack => "rolled_back",
             Self::NotCommitted => "not_committed",
             Self::Panicked => "panicked",
             Self::Unprotected => "unprotected",

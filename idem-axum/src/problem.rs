@@ -3,6 +3,7 @@
 //! Owns codes, statuses and texts. Nothing stored is ever in them (IDEM-3, IDEM-9).
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, LINK, RETRY_AFTER};
@@ -44,6 +45,15 @@ pub enum IdempotencyProblem {
     ResponseNotStored,
     /// 503: the backend cannot be asked; the handler did not run. Try again later.
     BackendUnavailable,
+    /// 500 or 503: the handler ran, and everything that it did in its `Transaction` was rolled back. Try again later where it
+    /// may pass; it is refused again otherwise.
+    RolledBack {
+        /// Whether the same may succeed the next time: 503 then.
+        may_pass: bool,
+    },
+    /// 503: the handler ran, and whether what it did in its `Transaction` was committed is not known. Under the same key, a
+    /// retry finds out.
+    NotCommitted,
     /// 500: the handler is annotated, but the service is not set up for it; the log says what to add.
     NotConfigured,
 }
@@ -51,7 +61,7 @@ pub enum IdempotencyProblem {
 impl IdempotencyProblem {
     /// Each of them.
     #[cfg(any(feature = "testing", feature = "utoipa"))]
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::KeyMissing,
         Self::KeyInvalid,
         Self::KeyReused,
@@ -59,6 +69,9 @@ impl IdempotencyProblem {
         Self::OutcomeUnknown,
         Self::ResponseNotStored,
         Self::BackendUnavailable,
+        Self::RolledBack { may_pass: false },
+        Self::RolledBack { may_pass: true },
+        Self::NotCommitted,
         Self::NotConfigured,
     ];
 
@@ -77,6 +90,8 @@ impl IdempotencyProblem {
             Self::OutcomeUnknown => "outcome-unknown",
             Self::ResponseNotStored => "response-not-stored",
             Self::BackendUnavailable => "backend-unavailable",
+            Self::RolledBack { .. } => "rolled-back",
+            Self::NotCommitted => "not-committed",
             Self::NotConfigured => "not-configured",
         }
     }
@@ -92,8 +107,10 @@ impl IdempotencyProblem {
             Self::KeyMissing | Self::KeyInvalid => StatusCode::BAD_REQUEST,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::InFlight | Self::OutcomeUnknown | Self::ResponseNotStored => StatusCode::CONFLICT,
-            Self::BackendUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NotConfigured => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::BackendUnavailable | Self::RolledBack { may_pass: true } | Self::NotCommitted => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::RolledBack { may_pass: false } | Self::NotConfigured => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -106,6 +123,8 @@ impl IdempotencyProblem {
             Self::OutcomeUnknown => "Outcome unknown",
             Self::ResponseNotStored => "Response not stored",
             Self::BackendUnavailable => "Idempotency backend unavailable",
+            Self::RolledBack { .. } => "Rolled back",
+            Self::NotCommitted => "Commit unknown",
             Self::NotConfigured => "Idempotency not configured",
         }
     }
@@ -125,14 +144,27 @@ impl IdempotencyProblem {
             Self::BackendUnavailable => {
                 "The request did not run because its key could not be checked; try again later."
             }
+            Self::RolledBack { may_pass: true } => {
+                "The request ran, and everything it did in the database was undone; try again later."
+            }
+            Self::RolledBack { may_pass: false } => {
+                "The request ran, and everything it did in the database was undone. The same request will be refused again."
+            }
+            Self::NotCommitted => {
+                "The request ran, and whether it took effect is not known; send it again with the same idempotency key to \
+                 find out."
+            }
             Self::NotConfigured => "The service is not set up to run this operation.",
         }
     }
 
-    /// Seconds. A first answer is usually on its way, and an outage short, so the shortest the header can say.
-    pub(crate) const fn retry_after(self) -> Option<HeaderValue> {
+    /// When trying again may help, where nothing more is known. A first answer is usually on its way, and an outage short,
+    /// so the shortest that the header can say.
+    pub(crate) const fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::InFlight | Self::BackendUnavailable => Some(HeaderValue::from_static("1")),
+            Self::InFlight | Self::BackendUnavailable | Self::RolledBack { may_pass: true } | Self::NotCommitted => {
+                Some(Duration::from_secs(1))
+            }
             _ => None,
         }
     }
@@ -173,6 +205,8 @@ pub struct ProblemDetails {
     /// The address of the documentation of this case, where a base was set:
     /// [`with_documentation`](crate::Idempotency::with_documentation).
     pub documentation: Option<String>,
+    /// When trying again may help, where it may; `Retry-After` has it in seconds, rounded up.
+    pub retry_after: Option<Duration>,
 }
 
 impl ProblemDetails {
@@ -182,6 +216,7 @@ impl ProblemDetails {
             title: problem.title(),
             detail: Cow::Borrowed(problem.detail()),
             documentation: documentation.map(|base| format!("{base}#{}", problem.code())),
+            retry_after: problem.retry_after(),
         }
     }
 
@@ -220,8 +255,8 @@ impl ProblemDetails {
     /// What its response says outside its body.
     fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        if let Some(seconds) = self.problem.retry_after() {
-            headers.insert(RETRY_AFTER, seconds);
+        if let Some(wait) = self.retry_after {
+            headers.insert(RETRY_AFTER, seconds(wait));
         }
         let link = self
             .documentation
@@ -264,6 +299,12 @@ pub(crate) fn panicked() -> Response {
         status,
         &serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16() }),
     )
+}
+
+/// As `Retry-After` says it: whole seconds, and a part of one counts as one.
+fn seconds(wait: Duration) -> HeaderValue {
+    let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    whole.max(1).into()
 }
 
 fn json(status: StatusCode, body: &serde_json::Value) -> Response {

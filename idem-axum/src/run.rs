@@ -301,7 +301,8 @@ impl Guarding {
     #[cfg(feature = "postgres")]
     async fn unprotected(&self, policy: &Policy, handler: BoxFuture<'static, Response>) -> Response {
         self.kept.execution.begin_unprotected();
-        self.kept.transaction.clone().alone(handler, policy.store()).await
+        let deadline = self.idempotency.engine().deadline();
+        self.kept.transaction.clone().alone(handler, policy.store(), deadline).await
     }
 
     #[cfg(not(feature = "postgres"))]
@@ -317,12 +318,17 @@ impl Guarding {
                 answer,
                 recorded: false,
             } => not_stored(answer),
-            // Another attempt runs, or has run: a retry gets its answer.
-            Executed::Superseded => self.idempotency.settings().problem(IdempotencyProblem::InFlight),
-            Executed::NotCommitted => self
+            Executed::Superseded => {
+                let detail = "Another attempt has taken this request over, and what this one did in the database was undone; \
+                              ask again for the other one's answer.";
+                let refused = self.problem(IdempotencyProblem::InFlight).with_detail(detail);
+                self.idempotency.settings().refuse(refused)
+            }
+            Executed::RolledBack { may_pass } => self
                 .idempotency
                 .settings()
-                .problem(IdempotencyProblem::BackendUnavailable),
+                .problem(IdempotencyProblem::RolledBack { may_pass }),
+            Executed::NotCommitted => self.idempotency.settings().problem(IdempotencyProblem::NotCommitted),
             Executed::Panicked => problem::panicked(),
         }
     }
@@ -382,6 +388,8 @@ fn outcome_of(problem: IdempotencyProblem) -> RequestOutcome {
         IdempotencyProblem::OutcomeUnknown => RequestOutcome::OutcomeUnknown,
         IdempotencyProblem::ResponseNotStored => RequestOutcome::ResponseNotStored,
         IdempotencyProblem::BackendUnavailable => RequestOutcome::BackendUnavailable,
+        IdempotencyProblem::RolledBack { .. } => RequestOutcome::RolledBack,
+        IdempotencyProblem::NotCommitted => RequestOutcome::NotCommitted,
         IdempotencyProblem::NotConfigured => RequestOutcome::NotConfigured,
     }
 }

@@ -3,42 +3,48 @@
 //! Owns the extractor, and the way of a transaction from the handler to the commit:
 //!
 //! 1. [`Transaction`] is extracted before the claim, as every argument is, and costs nothing then: a replay opens no
-//!    transaction. The handler begins it, by [`Transaction::begin`], on a connection of the backend's own pool.
+//!    transaction. The handler begins it, by [`Transaction::begin`], on a connection of the application's pool.
 //! 2. When the handler's future has ended, and its arguments with it, the transaction lies in the request's [`Slot`],
 //!    where the run finds it. It is rolled back there if nobody takes it: the handler panicked, say.
-//! 3. An answer that is kept is written into the record through the same transaction, fenced by the claim's token, and
+//! 3. A 2xx or 3xx that is kept is written into the record through the same transaction, fenced by the claim's token, and
 //!    the one commit makes both last. That is the engine's [`Finished::Joint`]; the engine knows neither sqlx nor what
-//!    is in the transaction. An answer that is not kept (5xx, 408, 425, 429) rolls it back and releases the claim.
+//!    is in the transaction. Any other answer rolls back, as an early return does everywhere: one that is kept (a 404, say)
+//!    is then recorded by itself, and one that is not (5xx, 408, 425, 429) releases the claim.
 //!
-//! While the handler runs, its claim is renewed over other connections, and the transaction holds no lock on the
-//! record: only its last statement does, for the length of the commit.
+//! While the handler runs, its claim is renewed over other connections and in another table, and the transaction holds no
+//! lock on the record: only its last statement does, for the length of the commit.
 //!
 //! | what happens | effects | record | client |
 //! |---|---|---|---|
 //! | the process dies before the commit | none | lapses; the next attempt runs | nothing |
 //! | it dies after the commit | all | completed | nothing; its retry is a replay |
 //! | another attempt has taken the claim over | none | the other's | 409 `in-flight` |
-//! | the commit fails, or nobody knows | all or none | completed or released | 503; its retry finds out |
+//! | the handler answers with a kept 4xx | none | completed | that answer |
 //! | the handler answers with 500, or panics | none | released | that answer |
+//! | the answer is a 2xx or 3xx, and the server refuses | none | released | 500 or 503 `rolled-back` |
+//! | the commit is sent, and its answer is lost | all or none | completed or released | 503 `not-committed`; its retry finds out |
 //!
-//! In the fourth case, the engine releases the claim: a `DELETE` that waits for the row until the transaction that wrote
+//! In the last case, the engine releases the claim: a `DELETE` that waits for the row until the transaction that wrote
 //! it has ended, and then finds a claim to release or a completion to leave alone. So nothing is guessed.
+//! [`idem_postgres::EndKind`] has the sorting of what the server says.
 
 use std::any::Any;
 use std::convert::Infallible;
+use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::Extensions;
 use axum::http::request::Parts;
 use axum::response::Response;
 use futures_util::FutureExt as _;
-use idem_core::{Backend, Claim, Finished, Outcome, RecordKey};
-use idem_postgres::PostgresBackend;
-use idem_postgres::sqlx::{self, PgConnection, Postgres};
+use idem_core::{Backend, Claim, Commit, CommitOutcome, Fenced, Finished, Outcome, RecordKey};
+use idem_postgres::sqlx::{self, PgConnection};
+use idem_postgres::{EndError, EndKind, JointTransaction, PostgresBackend};
 
 use crate::Idempotency;
 use crate::answer::{self, Rules};
@@ -65,21 +71,29 @@ use crate::settings::Settings;
 /// }
 /// ```
 ///
-/// Every answer that is kept commits, a 404 or a 422 as well: answer with what was done. One that is not kept (408, 425,
-/// 429, 5xx) and a panic roll back. An attempt whose claim was taken over meanwhile rolls back, and its client is told by
+/// | answer | what was written | the key |
+/// |---|---|---|
+/// | 2xx, 3xx | committed, together with the record | completed |
+/// | another one that is kept, such as a 404 or a 409 | rolled back, as by an early return with `pool.begin()` | completed: a retry gets the answer |
+/// | one that is not kept (408, 425, 429, 5xx), a panic | rolled back | released: a retry runs again |
+///
+/// A success that the database refuses is never answered as one: where a statement failed and its error was swallowed, or
+/// a constraint fails at the commit, the client gets `rolled-back`, and where the commit's answer is lost `not-committed`.
+/// `docs/http.md` shows both. An attempt whose claim was taken over meanwhile rolls back, and its client is told by
 /// 409 `in-flight` to come back for the other one's answer.
 ///
 /// The handler cannot commit: it gets a connection and not the transaction. SQL that commits or rolls back, as text,
-/// breaks the promise, and so does an effect outside of the database. Savepoints are fine: `connection.begin()`. The answer
+/// breaks the promise: the client gets `not-committed`, and its retries `response-not-stored`, so that nothing is done twice.
+/// An effect outside of the database is not part of the transaction either. Savepoints are fine: `connection.begin()`. The answer
 /// has to be there at once: one that is streamed, and a transaction that outlives its handler, are rolled back and answered
 /// with a 500, and the log says so.
 ///
-/// Where the request runs unprotected, for want of a key that is not required, the transaction is committed or rolled
-/// back by the same rules, without a record; only a streamed answer is then let through, after the commit.
+/// Where the request runs unprotected, without a key that is not required or in an outage, the transaction is committed or
+/// rolled back by the same rules, without a record; only a streamed answer is then let through, after the commit.
 #[derive(Debug)]
 pub struct Transaction {
     slot: Slot,
-    begun: Option<sqlx::Transaction<'static, Postgres>>,
+    begun: Option<JointTransaction>,
 }
 
 impl Transaction {
@@ -94,7 +108,7 @@ impl Transaction {
             Some(begun) => begun,
             None => self.slot.begin().await?,
         };
-        Ok(self.begun.insert(begun))
+        Ok(self.begun.insert(begun).connection())
     }
 }
 
@@ -145,7 +159,7 @@ enum State {
     NotBegun,
     /// The handler has it.
     Lent,
-    Ended(sqlx::Transaction<'static, Postgres>),
+    Ended(JointTransaction),
     /// Whatever comes now is too late, and is rolled back.
     Closed,
 }
@@ -185,7 +199,7 @@ impl Slot {
         None
     }
 
-    async fn begin(&self) -> sqlx::Result<sqlx::Transaction<'static, Postgres>> {
+    async fn begin(&self) -> sqlx::Result<JointTransaction> {
         let committer = self.0.committer.get();
         let Some(postgres) = committer.and_then(|committer| committer.postgres.as_ref()) else {
             let advice = "nobody would commit: the handler of a Transaction needs #[idempotent]";
@@ -201,7 +215,7 @@ impl Slot {
         }
     }
 
-    fn put(&self, begun: sqlx::Transaction<'static, Postgres>) {
+    fn put(&self, begun: JointTransaction) {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*state, State::Lent) {
             *state = State::Ended(begun);
@@ -233,39 +247,64 @@ impl Slot {
             Finished::Whole {
                 answer,
                 outcome: Outcome::Complete(completion),
-            } => {
-                let commit = async move { postgres.complete_in(transaction, &record, &claim, &completion).await };
-                let commit = commit.boxed();
+            } if is_success(&answer) => {
+                let commit = Commit::new(move |sent| async move {
+                    let asked = || sent.mark();
+                    let committed = postgres
+                        .complete_in(transaction, (&record, &claim), &completion, asked)
+                        .await;
+                    match committed {
+                        Ok(Fenced::Applied) => CommitOutcome::Committed,
+                        Ok(Fenced::Superseded) => CommitOutcome::Superseded,
+                        Err(error) => refused_by_server(&error, Some(&record)),
+                    }
+                });
                 Finished::Joint { answer, commit }
             }
             Finished::Streaming { .. } => {
+                transaction.roll_back().await;
                 tracing::error!(
                     key = %record.shown(),
                     "a handler with a Transaction answered with a stream, and was rolled back; collect the answer"
                 );
                 refused(self.settings().problem(IdempotencyProblem::NotConfigured))
             }
-            // Dropped, it is rolled back.
-            released => released,
+            undone => {
+                transaction.roll_back().await;
+                undone
+            }
         }
     }
 
-    /// Runs a handler without a claim; what it did in a transaction is committed if its answer would be kept.
-    pub(crate) async fn alone(self, handler: impl Future<Output = Response>, stored: StoredAnswers) -> Response {
+    /// Runs a handler without a claim; what it did in a transaction is committed if its answer is a success that would be
+    /// kept.
+    pub(crate) async fn alone(
+        self,
+        handler: impl Future<Output = Response>,
+        stored: StoredAnswers,
+        deadline: Duration,
+    ) -> Response {
         let response = handler.await;
-        match self.replace(State::Closed) {
-            State::Ended(transaction) if stored.include(response.status()) => match transaction.commit().await {
-                Ok(()) => response,
-                Err(error) => {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        "an unprotected transaction failed"
-                    );
-                    self.settings().not_committed()
-                }
-            },
-            State::Lent => self.outlived(),
-            _ => response,
+        let transaction = match self.replace(State::Closed) {
+            State::NotBegun | State::Closed => return response,
+            State::Ended(transaction) => transaction,
+            State::Lent => return self.outlived(),
+        };
+        if !is_success(&response) || !stored.include(response.status()) {
+            transaction.roll_back().await;
+            return response;
+        }
+        let settings = self.settings();
+        let commit = Commit::new(|sent| async move {
+            match transaction.commit(|| sent.mark()).await {
+                Ok(()) => CommitOutcome::Committed,
+                Err(error) => refused_by_server(&error, None),
+            }
+        });
+        match commit.within(deadline).await {
+            CommitOutcome::Committed => response,
+            CommitOutcome::RolledBack { may_pass } => settings.problem(IdempotencyProblem::RolledBack { may_pass }),
+            CommitOutcome::Superseded | CommitOutcome::Unknown | CommitOutcome::EndedByHandler => settings.not_committed_without_a_key(),
         }
     }
 
@@ -280,6 +319,55 @@ impl Slot {
     fn outlived(&self) -> Response {
         tracing::error!("a Transaction outlived its handler, and is rolled back; end what uses it before answering");
         self.settings().problem(IdempotencyProblem::NotConfigured)
+    }
+}
+
+/// Whether the answer says that what it was asked for was done.
+fn is_success(answer: &Response) -> bool {
+    answer.status().is_success() || answer.status().is_redirection()
+}
+
+/// What is known where the server did not commit, with a line in the log that says why and what to do.
+fn refused_by_server(error: &EndError, record: Option<&RecordKey>) -> CommitOutcome {
+    let key = record.map(RecordKey::shown).map(tracing::field::display);
+    let cause = error as &dyn Error;
+    match error.kind() {
+        EndKind::MayPass => {
+            tracing::warn!(key, error = cause, "a Transaction was rolled back, and its client was told to try again");
+            CommitOutcome::RolledBack { may_pass: true }
+        }
+        EndKind::Unknown => {
+            tracing::warn!(key, error = cause, "whether a Transaction was committed is not known");
+            CommitOutcome::Unknown
+        }
+        EndKind::FailedBefore => {
+            tracing::error!(
+                key,
+                error = cause,
+                "a handler answered with success although a statement of its Transaction had failed, so all of it was rolled \
+                 back; answer with an error where a statement fails, or put a statement that may fail into a savepoint: \
+                 `connection.begin()`"
+            );
+            CommitOutcome::RolledBack { may_pass: false }
+        }
+        EndKind::EndedByHandler => {
+            tracing::error!(
+                key,
+                error = cause,
+                "a handler ended its Transaction by SQL text, so its rows and its record cannot be one; leave COMMIT and \
+                 ROLLBACK to the Transaction"
+            );
+            CommitOutcome::EndedByHandler
+        }
+        _ => {
+            tracing::error!(
+                key,
+                error = cause,
+                "the database refused the commit of a Transaction, and will refuse it again; check for this in the handler, \
+                 and answer with an error"
+            );
+            CommitOutcome::RolledBack { may_pass: false }
+        }
     }
 }
 

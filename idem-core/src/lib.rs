@@ -32,7 +32,9 @@ pub mod policy;
 
 pub use backend::{Backend, BackendError, BackendErrorKind, Changed};
 pub use claim::{Acquisition, Claim, Completion, Decision, Fenced, Record, Token, decide};
-pub use engine::{Claimed, Duplicate, Ended, Ending, Engine, Executed, Finished, Outcome, Run};
+pub use engine::{
+    Claimed, Commit, CommitOutcome, CommitSent, Duplicate, Ended, Ending, Engine, Executed, Finished, Outcome, Run,
+};
 pub use fingerprint::Fingerprint;
 pub use key::{IdempotencyKey, KeyError, RecordKey, Scope};
 pub use memory::MemoryBackend;

@@ -1,19 +1,20 @@
 //! The backend itself: statements out, records in.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use idem_core::{
     Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, Record, RecordKey,
 };
-use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::query::Query;
-use sqlx::{PgPool, Postgres, SqlStr, Transaction};
+use sqlx::{PgPool, SqlStr};
+use tokio::time::sleep;
 
-use crate::connections::Lent;
+use crate::connections::{Connections, DEFAULT_MOST, Lent};
 use crate::error::backend_error;
+use crate::joint::{self, EndError, JointTransaction};
 use crate::migrations;
+use crate::protocol::{Call, Route, Value};
 use crate::record::{self, Id, millis};
 use crate::subscriptions::Subscriptions;
 use crate::sweeper::{self, Sweeper};
@@ -24,62 +25,87 @@ const CLAIMING: &str = "claiming";
 /// How often a look at a record that keeps changing is repeated before the call is given up as unavailable.
 const LOOKS: usize = 8;
 
+/// For how long a waiter that comes while a claim is being ended waits for that end, each time it asks.
+const ENDING: [Duration; 3] = [
+    Duration::from_millis(5),
+    Duration::from_millis(25),
+    Duration::from_millis(125),
+];
+
 /// Records in a table of Postgres, shared by every process that uses it.
 ///
-/// Clones share the application's pool, the connection that waiters rely on, and the sweeper. Calls have no deadline of
-/// their own; the engine's ends them.
+/// Clones share the connections, the one that waiters rely on, and the sweeper. Calls have no deadline of their own; the
+/// engine's ends them.
 #[derive(Clone)]
 pub struct PostgresBackend {
     table: Table,
-    subscriptions: Arc<OnceLock<Subscriptions>>,
+    subscriptions: Arc<Mutex<Option<Subscriptions>>>,
     sweeper: Option<Arc<Sweeper>>,
 }
 
 impl PostgresBackend {
     /// Records in the table `public.idem_records` of the database that `pool` leads to, which
     /// [`migrate`](Self::migrate) makes.
+    ///
+    /// The pool is asked for its connect options, each time that a connection is opened, and lends the connections of
+    /// handlers' transactions. Records go over [connections of their own](crate#connections).
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
+        Self::on(Connections::of(pool, DEFAULT_MOST), Name::new())
+    }
+
+    fn on(connections: Connections, name: Name) -> Self {
         Self {
-            table: Table::new(pool, Name::new()),
+            table: Table::new(connections, name),
             subscriptions: Arc::default(),
             sweeper: None,
         }
     }
 
-    /// Puts the table into another schema than `public`.
+    /// Sets how many connections of its own the backend opens at most, where there are more calls at a time than that;
+    /// 10 where nothing is set. Waiters need one more, and so does each handler's transaction, from the application's pool.
+    ///
+    /// # Panics
+    ///
+    /// When `most` is zero.
+    #[must_use]
+    pub fn with_connections(self, most: u32) -> Self {
+        assert!(most > 0, "a backend needs a connection");
+        let pool = self.table.connections.application().clone();
+        self.remade(Connections::of(pool, most), |_| ())
+    }
+
+    /// Puts the tables into another schema than `public`. Two services on one database need a schema or a table each, or
+    /// equal routes are one operation, and one service replays the other's answers.
     ///
     /// # Panics
     ///
     /// When `schema` is not 1 to 31 ASCII letters, digits and `_`. Upper case counts, as in a quoted name.
     #[must_use]
-    pub fn with_schema(self, schema: &str) -> Self {
-        self.renamed(|name| name.set_schema(schema))
+    pub fn with_schema(self, schema: impl AsRef<str>) -> Self {
+        let connections = self.table.connections.clone();
+        self.remade(connections, |name| name.set_schema(schema.as_ref()))
     }
 
-    /// Calls the table something else than `idem_records`.
+    /// Calls the table something else than `idem_records`. Two services on one database need a schema or a table each, or
+    /// equal routes are one operation, and one service replays the other's answers.
     ///
     /// # Panics
     ///
     /// When `table` is not 1 to 31 ASCII letters, digits and `_`. Upper case counts, as in a quoted name.
     #[must_use]
-    pub fn with_table(self, table: &str) -> Self {
-        self.renamed(|name| name.set_table(table))
+    pub fn with_table(self, table: impl AsRef<str>) -> Self {
+        let connections = self.table.connections.clone();
+        self.remade(connections, |name| name.set_table(table.as_ref()))
     }
 
-    fn renamed(self, rename: impl FnOnce(&mut Name)) -> Self {
-        let Table {
-            connections, mut name, ..
-        } = self.table;
+    fn remade(self, connections: Connections, rename: impl FnOnce(&mut Name)) -> Self {
+        let mut name = self.table.name;
         rename(&mut name);
-        let renamed = Self {
-            table: Table::new(connections.pool, name),
-            subscriptions: Arc::default(),
-            sweeper: None,
-        };
+        let remade = Self::on(connections, name);
         match self.sweeper {
-            Some(sweeper) => renamed.with_sweeper(sweeper.interval),
-            None => renamed,
+            Some(sweeper) => remade.with_sweeper(sweeper.interval),
+            None => remade,
         }
     }
 
@@ -117,81 +143,75 @@ impl PostgresBackend {
     ///
     /// When the database cannot be reached, or its role may not create tables.
     pub async fn migrate(&self) -> Result<(), BackendError> {
-        migrations::run(&self.table.connections.pool, &self.table.name).await
+        migrations::run(&self.table.connections, &self.table.name).await
     }
 
-    /// Begins a transaction on a connection of the pool, for [`complete_in`](Self::complete_in).
+    /// Begins a transaction on a connection of the application's pool, for [`complete_in`](Self::complete_in).
+    ///
+    /// A connection that others have left in a transaction of theirs, or that cannot write, is closed, and another one is
+    /// taken.
     ///
     /// # Errors
     ///
     /// When the pool has no connection, or the database cannot be reached.
-    pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
-        self.table.connections.pool.begin().await
+    pub async fn begin(&self) -> sqlx::Result<JointTransaction> {
+        JointTransaction::begin(self.table.connections.application()).await
     }
 
     /// Completes `claim` through `transaction` and commits it, so that what was written in it and the completion are
     /// there together, or neither is. Superseded, it is rolled back.
     ///
-    /// The transaction has to be one of the database that has the table.
+    /// The transaction has to be one of the database that has the table. `asked` is called as the commit is about to be
+    /// sent: until then, dropping the future leaves nothing done.
     ///
     /// # Errors
     ///
-    /// When the database cannot be reached or refuses. Whether the transaction was committed is then unknown, unless it
-    /// was the server that said no. [`release`](Backend::release) waits for its end: it is [`Fenced::Applied`] if the
-    /// transaction was rolled back, and the claim is gone then.
+    /// As its [`kind`](EndError::kind) says. Where that is [`EndKind::Unknown`](crate::EndKind::Unknown),
+    /// [`release`](Backend::release) finds out, for it waits for the end of the transaction: it is [`Fenced::Applied`] if
+    /// the transaction was rolled back, and the claim is gone then.
     pub async fn complete_in(
         &self,
-        mut transaction: Transaction<'static, Postgres>,
-        key: &RecordKey,
-        claim: &Claim,
+        transaction: JointTransaction,
+        (key, claim): (&RecordKey, &Claim),
         completion: &Completion,
-    ) -> Result<Fenced, BackendError> {
-        let failed = |error| backend_error("completing in a transaction", error);
-        let completing = self.completing(Id::of(key), claim, completion);
-        let completed = completing.fetch_optional(&mut *transaction).await.map_err(failed)?;
-        if completed.is_none() {
-            transaction.rollback().await.map_err(failed)?;
-            return Ok(Fenced::Superseded);
-        }
-        transaction.commit().await.map_err(failed)?;
-        Ok(Fenced::Applied)
+        asked: impl FnOnce(),
+    ) -> Result<Fenced, EndError> {
+        let completing = joint::Completing {
+            table: &self.table,
+            key,
+            claim,
+            completion,
+        };
+        transaction.complete(completing, asked).await
     }
 
-    fn completing<'q>(&self, id: Id, claim: &Claim, completion: &'q Completion) -> Query<'q, Postgres, PgArguments> {
-        let (state, payload) = record::completed(completion);
-        sqlx::query(self.table.statements.complete.clone())
-            .bind(id.as_bytes().to_vec())
-            .bind(claim.token.to_bytes())
-            .bind(state)
-            .bind(payload)
-            .bind(self.table.name.channel())
-            .bind(id.message())
-    }
-
-    /// Executes a statement that is about `claim`, and returns its first row.
+    /// Executes a statement that is about `claim`, and says whether it did something, by its first row.
     async fn write(
         connection: &mut Lent,
         what: &'static str,
         statement: &SqlStr,
         (id, key): (Id, &RecordKey),
-        claim: &Claim,
-        lapsed: Option<&Claim>,
-    ) -> Result<Option<PgRow>, BackendError> {
-        let write = || {
-            let query = sqlx::query(statement.clone())
-                .bind(id.as_bytes().to_vec())
-                .bind(key.as_str())
-                .bind(claim.token.to_bytes())
-                .bind(i64::from(claim.attempt))
-                .bind(claim.fingerprint.to_bytes())
-                .bind(millis(claim.lease))
-                .bind(millis(claim.ttl));
-            match lapsed {
-                Some(lapsed) => query.bind(lapsed.token.to_bytes()),
-                None => query,
-            }
+        (claim, lapsed): (&Claim, Option<&Claim>),
+    ) -> Result<Option<sqlx::postgres::PgRow>, BackendError> {
+        let (token, fingerprint) = (claim.token.to_bytes(), claim.fingerprint.to_bytes());
+        let lapsed = lapsed.map(|lapsed| lapsed.token.to_bytes());
+        let values = [
+            Value::Bytes(id.as_bytes()),
+            Value::Text(key.as_str()),
+            Value::Bytes(&token),
+            Value::Number(i64::from(claim.attempt)),
+            Value::Bytes(&fingerprint),
+            Value::Number(millis(claim.lease)),
+            Value::Number(millis(claim.ttl)),
+            lapsed.as_ref().map_or(Value::NoBytes, |lapsed| Value::Bytes(lapsed)),
+        ];
+        let values = if lapsed.is_some() { &values[..] } else { &values[..7] };
+        let call = Call {
+            what,
+            statement,
+            values,
         };
-        connection.ask(what, write).await
+        connection.ask(call).await
     }
 
     /// As `claim`, on a connection that is there: what is claimed over an expired row waits for one only once.
@@ -204,7 +224,7 @@ impl PostgresBackend {
         let row = (Id::of(key), key);
         let statements = &self.table.statements;
         for _ in 0..LOOKS {
-            let Some(found) = Self::write(connection, CLAIMING, &statements.claim, row, claim, None).await? else {
+            let Some(found) = Self::write(connection, CLAIMING, &statements.claim, row, (claim, None)).await? else {
                 continue;
             };
             let Some(found) = record::read(&found).map_err(|error| backend_error(CLAIMING, error))? else {
@@ -220,10 +240,8 @@ impl PostgresBackend {
                 });
             }
             let expired = &statements.claim_expired;
-            if Self::write(connection, CLAIMING, expired, row, claim, None)
-                .await?
-                .is_some()
-            {
+            let written = Self::write(connection, CLAIMING, expired, row, (claim, None)).await?;
+            if written.is_some() {
                 return Ok(Acquisition::Acquired);
             }
         }
@@ -231,13 +249,33 @@ impl PostgresBackend {
     }
 
     /// Executes a statement of the owner's.
-    async fn owned<'q>(
+    async fn owned(
         &self,
         what: &'static str,
-        query: impl Fn() -> Query<'q, Postgres, PgArguments>,
+        statement: &SqlStr,
+        values: &[Value<'_>],
     ) -> Result<Fenced, BackendError> {
-        let row: Option<PgRow> = self.table.ask(what, query).await?;
+        let call = Call {
+            what,
+            statement,
+            values,
+        };
+        let row = self.table.ask(call).await?;
         Ok(row.map_or(Fenced::Superseded, |_| Fenced::Applied))
+    }
+
+    /// Those who wait, on a task of this runtime or of one that has not ended.
+    fn subscriptions(&self) -> Subscriptions {
+        let mut started = self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*started {
+            Some(subscriptions) if subscriptions.is_running() => subscriptions.clone(),
+            _ => {
+                let application = self.table.connections.application().clone();
+                let subscriptions = Subscriptions::start(application, self.table.name.channel());
+                *started = Some(subscriptions.clone());
+                subscriptions
+            }
+        }
     }
 }
 
@@ -256,78 +294,93 @@ impl Backend for PostgresBackend {
         let mut connection = self.table.connections.lend(WHAT).await?;
         let statement = &self.table.statements.take_over;
         let row = (Id::of(key), key);
-        if Self::write(&mut connection, WHAT, statement, row, claim, Some(lapsed))
-            .await?
-            .is_some()
-        {
+        let written = Self::write(&mut connection, WHAT, statement, row, (claim, Some(lapsed))).await?;
+        if written.is_some() {
             return Ok(Acquisition::Acquired);
         }
         self.claim_on(&mut connection, key, claim).await
     }
 
     async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
-        let id = Id::of(key);
-        let renew = || {
-            sqlx::query(self.table.statements.renew.clone())
-                .bind(id.as_bytes().to_vec())
-                .bind(claim.token.to_bytes())
-        };
-        self.owned("renewing a lease", renew).await
+        let (id, token) = (Id::of(key), claim.token.to_bytes());
+        let values = [Value::Bytes(id.as_bytes()), Value::Bytes(&token)];
+        let renew = &self.table.statements.renew;
+        self.owned("renewing a lease", renew, &values).await
     }
 
     async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
-        let id = Id::of(key);
-        let complete = || self.completing(id, claim, completion);
-        if self.owned("completing", complete).await? == Fenced::Applied {
+        let (id, token) = (Id::of(key), claim.token.to_bytes());
+        let (channel, message) = (self.table.name.channel(), id.message());
+        let (state, payload) = record::completed(completion);
+        let values = [
+            Value::Bytes(id.as_bytes()),
+            Value::Bytes(&token),
+            Value::State(state),
+            payload.map_or(Value::NoBytes, Value::Bytes),
+            Value::Number(id.lock()),
+            Value::Text(&channel),
+            Value::Text(&message),
+        ];
+        let statements = &self.table.statements;
+        if self.owned("completing", &statements.complete, &values).await? == Fenced::Applied {
             return Ok(Fenced::Applied);
         }
-        let is_completed = || {
-            sqlx::query(self.table.statements.is_completed.clone())
-                .bind(id.as_bytes().to_vec())
-                .bind(claim.token.to_bytes())
-        };
-        self.owned("looking for a completion", is_completed).await
+        self.owned("looking for a completion", &statements.is_completed, &values[..2])
+            .await
     }
 
     async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
-        let id = Id::of(key);
-        let release = || {
-            sqlx::query(self.table.statements.release.clone())
-                .bind(id.as_bytes().to_vec())
-                .bind(claim.token.to_bytes())
-                .bind(self.table.name.channel())
-                .bind(id.message())
-        };
-        self.owned("releasing a claim", release).await
+        let (id, token) = (Id::of(key), claim.token.to_bytes());
+        let (channel, message) = (self.table.name.channel(), id.message());
+        let values = [
+            Value::Bytes(id.as_bytes()),
+            Value::Bytes(&token),
+            Value::Number(id.lock()),
+            Value::Text(&channel),
+            Value::Text(&message),
+        ];
+        let release = &self.table.statements.release;
+        self.owned("releasing a claim", release, &values).await
     }
 
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
-        const WHAT: &str = "marking a claim as waited for";
-        let id = Id::of(key);
-        let subscriptions = self.subscriptions.get_or_init(|| {
-            let options = self.table.connections.pool.connect_options().as_ref().clone();
-            Subscriptions::start(options, self.table.name.channel())
-        });
-        let subscription = subscriptions.listen(id.message()).await?;
-        for statement in [&self.table.statements.mark, &self.table.statements.is_marked] {
-            let mark = || sqlx::query(statement.clone()).bind(id.as_bytes().to_vec());
-            if self.table.ask(WHAT, mark).await?.is_some() {
-                return Ok(Changed::new(subscription.told()));
-            }
+        const UNTOLD: &str = "waiters cannot be told: too many records are waited for, or a pooler stands in between";
+        if self.table.connections.route().await? == Route::Pooled {
+            return Err(BackendError::new(BackendErrorKind::Unavailable, UNTOLD));
         }
-        // There is no claim whose end could be told. One may be there in a moment, so whoever asks has to look.
-        Ok(Changed::new(std::future::ready(())))
+        let id = Id::of(key);
+        let mut pauses = ENDING.iter();
+        let subscription = loop {
+            if let Some(subscription) = self.subscriptions().listen(id).await? {
+                break subscription;
+            }
+            let untold = || BackendError::new(BackendErrorKind::Unavailable, UNTOLD);
+            sleep(*pauses.next().ok_or_else(untold)?).await;
+        };
+        let values = [Value::Bytes(id.as_bytes())];
+        let is_claimed = &self.table.statements.is_claimed;
+        match self.owned("looking for a claim to wait for", is_claimed, &values).await? {
+            Fenced::Applied => Ok(Changed::new(subscription.told())),
+            // One may be there in a moment, so whoever asks has to look.
+            Fenced::Superseded => Ok(Changed::new(std::future::ready(()))),
+        }
     }
 
     async fn check(&self) -> Result<(), BackendError> {
-        let check = || sqlx::query(self.table.statements.check.clone());
-        match self.table.ask("checking", check).await? {
-            Some(_) => Ok(()),
-            None => Err(BackendError::new(
-                BackendErrorKind::Unavailable,
-                "the server takes no writes",
-            )),
+        const WHAT: &str = "checking";
+        let mut connection = self.table.connections.lend(WHAT).await?;
+        let call = Call {
+            what: WHAT,
+            statement: &self.table.statements.check,
+            values: &[],
+        };
+        if connection.ask(call).await?.is_some() {
+            return Ok(());
         }
+        // After a failover, another connection may lead to a server that does.
+        connection.give_up();
+        let context = "the server takes no writes";
+        Err(BackendError::new(BackendErrorKind::Unavailable, context))
     }
 }
 

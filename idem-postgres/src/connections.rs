@@ -1,187 +1,229 @@
-//! Connections of the application's pool, lent for the length of a call.
+//! Connections of idem's own, lent for the length of a call.
 //!
-//! Owns that a connection comes back to the pool or is given up, and that one that is being opened is opened, whatever
-//! becomes of the call that it was for. Calls wait for each other here and not in the pool, and pass connections on to
-//! each other. A statement that met another one and had to give way is repeated.
+//! Owns a small pool beside the application's, so that nothing which others do to their connections, or hold them for,
+//! reaches a claim. It is not sqlx's: that one asks the server for a sign of life whenever it lends a connection and
+//! whenever it gets one back, two round trips beside the one of the statement. Here nobody else has used a connection, so
+//! its last answer tells how it is. A connection is closed and not lent again when it has failed, when it leads to a server
+//! that takes no writes, when it was refused a permission, and when its answer does not come.
+//!
+//! Connections are opened when they are needed, with the options that the application's pool has at that moment: a
+//! rotated password reaches them. Does not own what is said over them.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use idem_core::BackendError;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::query::Query;
-use sqlx::{Connection as _, PgPool, Postgres};
-use tokio::runtime::Handle;
+use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
+use tokio::runtime::{self, Handle};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::error::{backend_error, is_collision};
+use crate::error::{backend_error, ends_connection, is_collision};
+use crate::protocol::{Call, Route};
+
+/// How many connections there are at most where nothing else is set.
+pub(crate) const DEFAULT_MOST: u32 = 10;
 
 /// How often a statement that had to give way is tried.
 const TRIES: usize = 8;
 
-/// How long a connection has to answer before it is given up: one that is opened or tried, and one whose statement was
-/// given up.
+/// How long a connection has to answer before it is closed: one that is being opened, and one whose statement was given
+/// up.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
-/// How many calls have a connection one after the other before the pool gets it back, where others wait for it too.
-const CALLS: u32 = 8;
+/// After how long without a call a connection is asked for a sign of life before it is lent. Firewalls forget connections
+/// after minutes, and say nothing.
+const QUIET: Duration = Duration::from_secs(30);
 
-/// The pool, and whose turn it is to take a connection out of it.
+/// How long the sign of life may take.
+const SIGN_LIMIT: Duration = Duration::from_millis(250);
+
+/// After how long without a call a connection is closed.
+const IDLE_LIMIT: Duration = Duration::from_mins(10);
+
+/// The pool; clones share it.
 #[derive(Clone)]
-pub(crate) struct Connections {
-    pub(crate) pool: PgPool,
-    /// As many as the pool has connections.
+pub(crate) struct Connections(Arc<Inner>);
+
+struct Inner {
+    /// Asked for its options, and for nothing else.
+    application: PgPool,
     turns: Arc<Semaphore>,
-    passing: Arc<Passing>,
+    idle: Mutex<Vec<Idle>>,
+    /// What was found out about these options.
+    route: Mutex<Option<(Arc<PgConnectOptions>, Route)>>,
+}
+
+/// A connection that nobody uses.
+struct Idle {
+    connection: PgConnection,
+    since: Instant,
+    /// Whose reactor it is driven by. On another one it would never answer.
+    runtime: runtime::Id,
 }
 
 impl Connections {
-    pub(crate) fn of(pool: PgPool) -> Self {
-        let most = usize::try_from(pool.options().get_max_connections()).unwrap_or(Semaphore::MAX_PERMITS);
-        Self {
-            pool,
-            turns: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
-            passing: Arc::default(),
-        }
+    pub(crate) fn of(application: PgPool, most: u32) -> Self {
+        let most = usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS);
+        Self(Arc::new(Inner {
+            application,
+            turns: Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS))),
+            idle: Mutex::default(),
+            route: Mutex::default(),
+        }))
     }
 
-    /// Lends a connection, which goes to the next call or back to the pool when it is dropped.
-    ///
-    /// A call that is given up while the pool opens or tries a connection for it would take that connection along. Where
-    /// that takes longer than a call may, as on a server that has just come back and is asked for all connections at
-    /// once, none would ever be open.
+    /// Where handlers' transactions begin.
+    pub(crate) fn application(&self) -> &PgPool {
+        &self.0.application
+    }
+
+    /// Lends a connection, which is there for the next call when it is dropped.
     pub(crate) async fn lend(&self, what: &'static str) -> Result<Lent, BackendError> {
-        let (turn, passed) = self.turn().await;
-        let mut lent = Lent {
-            connection: None,
-            calls: 1,
-            state: State::Sound,
-            passing: self.passing.clone(),
-            _turn: turn,
-        };
-        if let Some(passed) = passed {
-            (lent.connection, lent.calls) = (Some(passed.connection), passed.calls + 1);
-            return Ok(lent);
+        let lent = self.try_lend().await;
+        lent.map_err(|error| backend_error(what, error))
+    }
+
+    async fn try_lend(&self) -> sqlx::Result<Lent> {
+        let turns = self.0.turns.clone();
+        let turn = turns.acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
+        while let Some(idle) = self.take_idle() {
+            let mut connection = idle.connection;
+            let is_sound = idle.since.elapsed() < QUIET
+                || matches!(timeout(SIGN_LIMIT, connection.ping()).await, Ok(Ok(())));
+            if is_sound && let Some(route) = self.known_route() {
+                return Ok(self.lent(connection, route, true, turn));
+            }
         }
-        let pool = self.pool.clone();
-        let acquiring = async move {
-            let acquired = timeout(ANSWER_LIMIT, pool.acquire()).await;
-            lent.connection = Some(acquired.unwrap_or(Err(sqlx::Error::PoolTimedOut))?);
-            Ok(lent)
-        };
-        let mut unfinished = Unfinished(Some(Box::pin(acquiring)));
-        let acquired = match &mut unfinished.0 {
-            Some(acquiring) => acquiring.await,
+        let mut opening = self.opening(turn);
+        let opened = match &mut opening.0 {
+            Some(opening) => opening.await,
             None => Err(sqlx::Error::WorkerCrashed),
         };
-        unfinished.0 = None;
-        acquired.map_err(|error| backend_error(what, error))
+        opening.0 = None;
+        opened
     }
 
-    /// Waits for a turn, and takes the connection that lies ready, if one does: also where it did not have to wait, or
-    /// the pool could be asked for one that lies here.
-    async fn turn(&self) -> (Option<OwnedSemaphorePermit>, Option<Passed>) {
-        let mut waiting = None;
-        let mut turn = self.turns.clone().try_acquire_owned().ok();
-        if turn.is_none() {
-            waiting = Some(Waiting::on(&self.passing));
-            // It is never closed.
-            turn = self.turns.clone().acquire_owned().await.ok();
-        }
-        let passed = self.passing.lock().connections.pop();
-        // Only now, so that it is there to be taken.
-        drop(waiting);
-        (turn, passed)
+    /// Keeps a connection for the next call.
+    fn keep(&self, connection: PgConnection) {
+        self.idle().push(Idle {
+            connection,
+            since: Instant::now(),
+            runtime: Handle::current().id(),
+        });
     }
-}
 
-/// Connections on their way from one call to the next.
-///
-/// The pool asks the server for a sign of life whenever it lends a connection and whenever it gets one back, which is two
-/// round trips beside the one of the statement. A connection that has just answered needs neither.
-#[derive(Default)]
-struct Passing(Mutex<Way>);
+    /// The connection that was used last, of those that this runtime drives. The others are closed.
+    fn take_idle(&self) -> Option<Idle> {
+        let runtime = Handle::current().id();
+        let mut idle = self.idle();
+        idle.retain(|idle| idle.runtime == runtime && idle.since.elapsed() < IDLE_LIMIT);
+        idle.pop()
+    }
 
-#[derive(Default)]
-struct Way {
-    /// How many calls wait for a turn.
-    waiting: usize,
-    /// No more than are waited for.
-    connections: Vec<Passed>,
-}
-
-/// A connection, and how many calls have had it since it came out of the pool.
-struct Passed {
-    connection: PoolConnection<Postgres>,
-    calls: u32,
-}
-
-impl Passing {
-    fn lock(&self) -> MutexGuard<'_, Way> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
         // No change of it can be seen half-done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lays a connection ready for a call that waits; otherwise it goes back to the pool, as it does after so many calls
-    /// that others who use the pool get their share.
-    fn pass(&self, passed: Passed) {
-        let mut way = self.lock();
-        if passed.calls < CALLS && way.connections.len() < way.waiting {
-            way.connections.push(passed);
+    /// Opens a connection, to its end also where the call that it is for is given up: on a server that has just come back
+    /// and is asked for all connections at once, that takes longer than a call may, and none would ever be open.
+    fn opening(&self, turn: OwnedSemaphorePermit) -> Opening {
+        let connections = self.clone();
+        Opening(Some(Box::pin(async move {
+            let opened = timeout(ANSWER_LIMIT, connections.open()).await;
+            let (connection, route) = opened.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+            Ok(connections.lent(connection, route, false, turn))
+        })))
+    }
+
+    /// A connection to wherever the application's pool leads at this moment.
+    async fn open(&self) -> sqlx::Result<(PgConnection, Route)> {
+        let options = self.0.application.connect_options();
+        let known = self.lock_route().as_ref().filter(|(of, _)| Arc::ptr_eq(of, &options)).map(|(_, route)| *route);
+        if let Some(route) = known {
+            return Ok((options.connect().await?, route));
+        }
+        let (connection, route) = find_route(&options).await?;
+        tracing::debug!(?route, "connected to Postgres for the records");
+        *self.lock_route() = Some((options, route));
+        Ok((connection, route))
+    }
+
+    /// What stands between this process and the server; connects where that is not known yet.
+    pub(crate) async fn route(&self) -> Result<Route, BackendError> {
+        match self.known_route() {
+            Some(route) => Ok(route),
+            None => Ok(self.lend("connecting").await?.route),
         }
     }
-}
 
-/// A call that waits for its turn.
-struct Waiting<'a>(&'a Passing);
-
-impl<'a> Waiting<'a> {
-    fn on(passing: &'a Passing) -> Self {
-        passing.lock().waiting += 1;
-        Self(passing)
+    fn known_route(&self) -> Option<Route> {
+        self.lock_route().as_ref().map(|(_, route)| *route)
     }
-}
 
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        let mut way = self.0.lock();
-        way.waiting -= 1;
-        if way.connections.len() > way.waiting {
-            // Nobody is left to take it, so the pool gets it back.
-            let surplus = way.connections.pop();
-            drop(way);
-            drop(surplus);
+    fn lock_route(&self) -> MutexGuard<'_, Option<(Arc<PgConnectOptions>, Route)>> {
+        self.0.route.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lent(&self, connection: PgConnection, route: Route, was_idle: bool, turn: OwnedSemaphorePermit) -> Lent {
+        Lent {
+            connection: Some(connection),
+            state: State::Sound,
+            route,
+            was_idle,
+            pool: self.clone(),
+            turn: Some(turn),
         }
     }
+
+    /// Closes the connections that nobody uses. What one of them has met, such as a server that was restarted or takes no
+    /// writes any more, the others are about to meet.
+    fn close_idle(&self) {
+        let closed = std::mem::take(&mut *self.idle());
+        drop(closed);
+    }
 }
 
-/// What is finished in the background when nobody waits for it any more.
-struct Unfinished(Option<Pin<Box<dyn Future<Output = sqlx::Result<Lent>> + Send>>>);
+/// Opens the first connection, and finds out by it whether a pooler stands in between: a pooler does not take a setting
+/// that a session begins with, or leaves it out.
+async fn find_route(options: &PgConnectOptions) -> sqlx::Result<(PgConnection, Route)> {
+    const SETTING: &str = "idem.direct";
+    let mut connection = match options.clone().options([(SETTING, "on")]).connect().await {
+        Err(sqlx::Error::Database(_)) => return Ok((options.connect().await?, Route::Pooled)),
+        connected => connected?,
+    };
+    let setting = sqlx::raw_sql("SELECT true WHERE current_setting('idem.direct', true) = 'on'");
+    let is_direct = setting.fetch_optional(&mut connection).await?.is_some();
+    Ok((connection, if is_direct { Route::Direct } else { Route::Pooled }))
+}
 
-impl Drop for Unfinished {
+/// A connection that is being opened. Dropped, it goes on in the background.
+struct Opening(Option<Pin<Box<dyn Future<Output = sqlx::Result<Lent>> + Send>>>);
+
+impl Drop for Opening {
     fn drop(&mut self) {
-        if let Some(acquiring) = self.0.take()
+        if let Some(opening) = self.0.take()
             && let Ok(runtime) = Handle::try_current()
         {
-            runtime.spawn(acquiring);
+            runtime.spawn(opening);
         }
     }
 }
 
-/// A connection whose statement may be given up half-way. The pool would wait for its answer for as long as the network
-/// does, and lend nothing in its place.
+/// A connection, for one call.
 pub(crate) struct Lent {
-    connection: Option<PoolConnection<Postgres>>,
-    /// How many have had it since it came out of the pool, this one included.
-    calls: u32,
+    connection: Option<PgConnection>,
     state: State,
-    passing: Arc<Passing>,
-    // After the connection, so that whoever is next finds it.
-    _turn: Option<OwnedSemaphorePermit>,
+    route: Route,
+    /// Whether it lay idle before, so that it may have broken unnoticed.
+    was_idle: bool,
+    pool: Connections,
+    /// After the connection, so that whoever is next finds it.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 /// What the connection said last.
@@ -190,59 +232,95 @@ enum State {
     Sound,
     /// A statement has been sent, and not been answered.
     Asked,
-    /// A statement failed, perhaps with the connection.
-    Failed,
+    /// It is of no use any more.
+    Useless,
 }
 
 impl Lent {
     /// Executes a statement and returns its first row. It has taken effect, and as lasting as the server is set up to
     /// make it, once this resolves.
-    pub(crate) async fn ask<'q>(
-        &mut self,
-        what: &'static str,
-        query: impl Fn() -> Query<'q, Postgres, PgArguments>,
-    ) -> Result<Option<PgRow>, BackendError> {
+    ///
+    /// Each statement is one that may be repeated: it is sent again where it had to give way, and once over a fresh
+    /// connection where one that lay idle turns out to be of no use.
+    pub(crate) async fn ask(&mut self, call: Call<'_>) -> Result<Option<PgRow>, BackendError> {
         let mut tries = 1;
         loop {
-            match self.try_ask(query()).await {
+            match self.try_ask(&call).await {
                 Err(error) if is_collision(&error) && tries < TRIES => tries += 1,
-                answered => return answered.map_err(|error| backend_error(what, error)),
+                Err(error) if self.was_idle && ends_connection(&error) => {
+                    self.pool.close_idle();
+                    self.reopen(call.what).await?;
+                }
+                answered => return answered.map_err(|error| backend_error(call.what, error)),
             }
         }
     }
 
-    async fn try_ask(&mut self, query: Query<'_, Postgres, PgArguments>) -> sqlx::Result<Option<PgRow>> {
+    async fn try_ask(&mut self, call: &Call<'_>) -> sqlx::Result<Option<PgRow>> {
         let Some(connection) = &mut self.connection else {
             return Err(sqlx::Error::WorkerCrashed);
         };
         self.state = State::Asked;
-        let answered = query.fetch_optional(&mut **connection).await;
-        self.state = if answered.is_ok() { State::Sound } else { State::Failed };
+        let answered = call.fetch(connection, self.route).await;
+        self.state = match &answered {
+            Err(error) if ends_connection(error) => State::Useless,
+            _ => State::Sound,
+        };
         answered
+    }
+
+    /// Puts a fresh connection in the place of this one.
+    async fn reopen(&mut self, what: &'static str) -> Result<(), BackendError> {
+        self.connection = None;
+        let turn = self.turn.take();
+        let turn = turn.ok_or_else(|| backend_error(what, sqlx::Error::WorkerCrashed))?;
+        let mut opening = self.pool.opening(turn);
+        let opened = match &mut opening.0 {
+            Some(opening) => opening.await,
+            None => Err(sqlx::Error::WorkerCrashed),
+        };
+        opening.0 = None;
+        *self = opened.map_err(|error| backend_error(what, error))?;
+        Ok(())
+    }
+
+    /// Lets the connection be closed in place of being lent again, and the idle ones with it: it leads to a server that is
+    /// of no use.
+    pub(crate) fn give_up(&mut self) {
+        self.state = State::Useless;
+        self.pool.close_idle();
+    }
+
+    /// The connection itself, for what is more than a statement. It is closed afterwards unless [`put_back`](Self::put_back)
+    /// says that it is as it was.
+    pub(crate) fn take_out(&mut self) -> sqlx::Result<&mut PgConnection> {
+        self.state = State::Useless;
+        self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)
+    }
+
+    /// See [`take_out`](Self::take_out).
+    pub(crate) fn put_back(&mut self) {
+        self.state = State::Sound;
     }
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let Some(mut connection) = self.connection.take() else {
+        // Elsewhere than on a runtime, a connection can only be closed.
+        let (Some(connection), Ok(runtime)) = (self.connection.take(), Handle::try_current()) else {
             return;
         };
         match self.state {
-            State::Sound => self.passing.pass(Passed {
-                connection,
-                calls: self.calls,
-            }),
-            // The pool looks at what it gets back.
-            State::Failed => {}
+            State::Sound => self.pool.keep(connection),
+            State::Useless => {}
             State::Asked => {
-                let Ok(runtime) = Handle::try_current() else {
-                    drop(connection.detach());
-                    return;
-                };
+                let (pool, turn, mut connection) = (self.pool.clone(), self.turn.take(), connection);
                 runtime.spawn(async move {
-                    if !matches!(timeout(ANSWER_LIMIT, connection.ping()).await, Ok(Ok(()))) {
-                        drop(connection.detach());
+                    if matches!(timeout(ANSWER_LIMIT, connection.ping()).await, Ok(Ok(()))) {
+                        pool.keep(connection);
                     }
+                    // Until then, no other connection was opened in its place.
+                    drop(turn);
                 });
             }
         }

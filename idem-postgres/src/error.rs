@@ -1,7 +1,6 @@
 //! From the client's errors to the backend's kinds.
 
 use idem_core::{BackendError, BackendErrorKind};
-use sqlx::migrate::MigrateError;
 
 /// Wraps what the client reported while doing `what`.
 pub(crate) fn backend_error(what: &'static str, error: sqlx::Error) -> BackendError {
@@ -14,22 +13,30 @@ pub(crate) fn backend_error(what: &'static str, error: sqlx::Error) -> BackendEr
     }
 }
 
-/// Wraps why the table could not be made.
-pub(crate) fn migrate_error(error: MigrateError) -> BackendError {
-    const WHAT: &str = "migrating";
-    match error {
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => backend_error(WHAT, error),
-        // Somebody else's migrations, or those of a newer version.
-        error => BackendError::new(BackendErrorKind::Config, WHAT).with_source(error),
-    }
-}
-
 /// Whether the same statement may succeed at once: it met another one, and one of the two had to give way.
 pub(crate) fn is_collision(error: &sqlx::Error) -> bool {
     matches!(code(error).as_deref(), Some("40001" | "40P01"))
 }
 
-fn code(error: &sqlx::Error) -> Option<String> {
+/// Whether the connection that said so is of no use any more: it is broken or being closed, it leads to a server that takes
+/// no writes, or it has a role that may not do what it has to.
+pub(crate) fn ends_connection(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(_) => code(error).is_some_and(|code| {
+            // 57014 is about the statement alone.
+            let is_about_connection = ["08", "25", "57"].iter().any(|class| code.starts_with(class));
+            code == "42501" || is_about_connection && code != "57014"
+        }),
+        sqlx::Error::RowNotFound
+        | sqlx::Error::ColumnDecode { .. }
+        | sqlx::Error::ColumnIndexOutOfBounds { .. }
+        | sqlx::Error::ColumnNotFound(_)
+        | sqlx::Error::Decode(_) => false,
+        _ => true,
+    }
+}
+
+pub(crate) fn code(error: &sqlx::Error) -> Option<String> {
     Some(error.as_database_error()?.code()?.into_owned())
 }
 
@@ -62,9 +69,13 @@ fn kind_of_code(code: &str) -> BackendErrorKind {
 /// What to do about it.
 fn advice(code: &str) -> Option<&'static str> {
     match code {
-        "42P01" | "3F000" => Some("the table is not there: run `PostgresBackend::migrate`, or see `with_schema`"),
+        "42P01" | "3F000" => Some("a table is not there: run `PostgresBackend::migrate`, or see `with_schema`"),
         "42703" => Some("the table is of another version: run `PostgresBackend::migrate`"),
         "3D000" => Some("the database is not there"),
+        "26000" | "42P05" => Some(
+            "prepared statements get lost between here and the server: a pooler that lends connections for one \
+             transaction needs to know them (PgBouncer 1.21, `max_prepared_statements`)",
+        ),
         _ => None,
     }
 }
@@ -87,6 +98,7 @@ mod tests {
             ("42P01", BackendErrorKind::Config),
             ("3F000", BackendErrorKind::Config),
             ("3D000", BackendErrorKind::Config),
+            ("26000", BackendErrorKind::Config),
         ] {
             assert_eq!(kind_of_code(lasting), kind, "{lasting}");
         }

@@ -65,7 +65,9 @@
 mod backend;
 mod connections;
 mod error;
+mod joint;
 mod migrations;
+mod protocol;
 mod record;
 mod statements;
 mod subscriber;
@@ -74,6 +76,7 @@ mod sweeper;
 mod table;
 
 pub use backend::PostgresBackend;
+pub use joint::{EndError, EndKind, JointTransaction};
 pub use migrations::MIGRATIONS;
 /// The Postgres client whose pool [`PostgresBackend::new`] takes.
 pub use sqlx;

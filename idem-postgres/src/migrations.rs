@@ -1,10 +1,18 @@
-//! What the table is made by.
+//! What the tables are made by.
+//!
+//! Owns the migrations and running them. They run in one transaction of text statements, under a lock that ends with it,
+//! so that they also run through a pooler that lends a connection for one transaction. Which have run is noted in a table
+//! beside the records', laid out as sqlx does it, so that the application's own migrations and these do not meet.
 
-use idem_core::BackendError;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{AssertSqlSafe, PgPool, SqlSafeStr as _};
+use std::borrow::Cow;
 
-use crate::error::{backend_error, migrate_error};
+use idem_core::{BackendError, BackendErrorKind};
+use sqlx::migrate::{Migration, MigrationType};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, SqlSafeStr as _};
+
+use crate::connections::Connections;
+use crate::error::backend_error;
 use crate::table::Name;
 
 /// Every migration in order, as a name and its SQL, for the table `public.idem_records`.
@@ -12,44 +20,120 @@ use crate::table::Name;
 /// For those who run migrations of their own; everybody else calls
 /// [`PostgresBackend::migrate`](crate::PostgresBackend::migrate). Later versions add to the end and change nothing. For
 /// another schema or table, put its name in the place of these.
-pub const MIGRATIONS: &[(&str, &str)] = &[("records", include_str!("../migrations/0001_records.sql"))];
+pub const MIGRATIONS: &[(&str, &str)] = &[
+    ("records", include_str!("../migrations/0001_records.sql")),
+    ("leases", include_str!("../migrations/0002_leases.sql")),
+];
 
-/// Runs those that have not been run yet. Which have is noted in a table beside the records', so that the application's
-/// own migrations and these do not meet.
-pub(crate) async fn run(pool: &PgPool, name: &Name) -> Result<(), BackendError> {
-    let is_there = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)");
-    let is_there = is_there.bind(name.schema()).fetch_one(pool).await;
+const WHAT: &str = "migrating";
+
+/// Runs those that have not been run yet.
+pub(crate) async fn run(connections: &Connections, name: &Name) -> Result<(), BackendError> {
+    let mut lent = connections.lend(WHAT).await?;
+    let failed = |error| backend_error(WHAT, error);
+    let connection = lent.take_out().map_err(failed)?;
     let migrations: Vec<_> = (1..).zip(MIGRATIONS).map(|step| migration(step, name)).collect();
-    if have_run(&migrations, pool, name).await? {
-        return Ok(());
+    if !have_run(&migrations, connection, name).await? {
+        run_in_transaction(&migrations, connection, name).await?;
     }
-    let mut migrator = Migrator::with_migrations(migrations);
-    // Only where it has to, for it takes a permission even where it does nothing.
-    if !is_there.map_err(|error| backend_error("looking for the schema", error))? {
-        migrator.create_schema(name.quoted_schema());
-    }
-    migrator.dangerous_set_table_name(name.qualified_with("_migrations"));
-    migrator.run(pool).await.map_err(migrate_error)
+    lent.put_back();
+    Ok(())
 }
 
 /// Whether there is nothing to do, found out without waiting for anybody: whoever migrates holds a lock for as long as its
-/// connection lasts, which of a process that was cut off can be hours, and nobody could start meanwhile.
-async fn have_run(migrations: &[Migration], pool: &PgPool, name: &Name) -> Result<bool, BackendError> {
-    let failed = |error| backend_error("looking for what has been migrated", error);
+/// transaction lasts, which of a process that was cut off can be hours, and nobody could start meanwhile.
+async fn have_run(
+    migrations: &[Migration],
+    connection: &mut PgConnection,
+    name: &Name,
+) -> Result<bool, BackendError> {
     let notes = name.qualified_with("_migrations");
-    let are_there = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(&notes);
-    if !are_there.fetch_one(pool).await.map_err(failed)? {
+    let are_there = format!("SELECT true WHERE to_regclass('{notes}') IS NOT NULL");
+    if fetch(connection, are_there).await?.is_empty() {
         return Ok(false);
     }
-    let done = AssertSqlSafe(format!("SELECT checksum FROM {notes} WHERE success ORDER BY version"));
-    let done: Vec<Vec<u8>> = sqlx::query_scalar(done).fetch_all(pool).await.map_err(failed)?;
-    Ok(done.iter().eq(migrations.iter().map(|migration| &*migration.checksum)))
+    Ok(done(connection, name).await?.len() == migrations.len())
+}
+
+async fn run_in_transaction(
+    migrations: &[Migration],
+    connection: &mut PgConnection,
+    name: &Name,
+) -> Result<(), BackendError> {
+    let failed = |error| backend_error(WHAT, error);
+    let mut transaction = connection.begin().await.map_err(failed)?;
+    let notes = name.qualified_with("_migrations");
+    let lock = format!("SELECT pg_advisory_xact_lock(hashtextextended('{notes}', 0))");
+    fetch(&mut transaction, lock).await?;
+    // Only where it has to, for it takes a permission even where it does nothing.
+    let schema = format!("SELECT true FROM pg_namespace WHERE nspname = '{}'", name.schema());
+    if fetch(&mut transaction, schema).await?.is_empty() {
+        let create = format!("CREATE SCHEMA IF NOT EXISTS {}", name.quoted_schema());
+        fetch(&mut transaction, create).await?;
+    }
+    let create = format!(
+        "CREATE TABLE IF NOT EXISTS {notes} (version bigint PRIMARY KEY, description text NOT NULL, \
+         installed_on timestamptz NOT NULL DEFAULT now(), success boolean NOT NULL, checksum bytea NOT NULL, \
+         execution_time bigint NOT NULL)"
+    );
+    fetch(&mut transaction, create).await?;
+    let done = done(&mut transaction, name).await?;
+    for (version, checksum) in &done {
+        let is_ours = |ours: &&Migration| ours.version == *version && *ours.checksum == **checksum;
+        if !migrations.iter().any(|ours| is_ours(&ours)) {
+            let context = format!("migration {version} of {notes} is not one of this version's");
+            return Err(BackendError::new(BackendErrorKind::Config, context));
+        }
+    }
+    for ours in migrations.iter().skip(done.len()) {
+        fetch(&mut transaction, ours.sql.as_str().to_owned()).await?;
+        let note = format!(
+            "INSERT INTO {notes} (version, description, success, checksum, execution_time) \
+             VALUES ({}, '{}', true, decode('{}', 'hex'), -1)",
+            ours.version,
+            ours.description,
+            hex(&ours.checksum)
+        );
+        fetch(&mut transaction, note).await?;
+    }
+    transaction.commit().await.map_err(failed)
+}
+
+/// The version and the checksum of each that has run, in order.
+async fn done(connection: &mut PgConnection, name: &Name) -> Result<Vec<(i64, Vec<u8>)>, BackendError> {
+    let notes = name.qualified_with("_migrations");
+    let done = format!("SELECT version, encode(checksum, 'hex') FROM {notes} WHERE success ORDER BY version");
+    let rows = fetch(connection, done).await?;
+    let read = |row: &PgRow| Ok((row.try_get(0)?, unhex(row.try_get(1)?)));
+    let read = rows.iter().map(read).collect::<sqlx::Result<_>>();
+    read.map_err(|error| backend_error(WHAT, error))
+}
+
+async fn fetch(connection: &mut PgConnection, sql: String) -> Result<Vec<PgRow>, BackendError> {
+    let fetched = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(connection).await;
+    fetched.map_err(|error| backend_error(WHAT, error))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a `String` does not fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// Digits that are none become nothing, so that such a checksum equals no other.
+fn unhex(hex: &str) -> Vec<u8> {
+    let digit = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    hex.as_bytes().chunks(2).filter_map(digit).collect()
 }
 
 fn migration((version, (description, sql)): (i64, &(&'static str, &str)), name: &Name) -> Migration {
     let sql = sql
+        .replace("public.idem_records_leases", &name.qualified_with("_leases"))
         .replace("public.idem_records", &name.qualified())
         .replace("idem_records_expiry", &name.quoted_with("_expiry"));
     let sql = AssertSqlSafe(sql).into_sql_str();
-    Migration::new(version, (*description).into(), MigrationType::Simple, sql, false)
+    Migration::new(version, Cow::Borrowed(*description), MigrationType::Simple, sql, false)
 }

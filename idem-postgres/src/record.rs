@@ -15,7 +15,7 @@ const STORED: i16 = 2;
 const NOT_STORED: i16 = 3;
 
 /// What the table finds a record by, whatever the length of its key.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Id([u8; 32]);
 
 impl Id {
@@ -32,6 +32,13 @@ impl Id {
         let mut half = [0; 16];
         half.copy_from_slice(&self.0[..16]);
         format!("{:032x}", u128::from_be_bytes(half))
+    }
+
+    /// The advisory lock that those hold who wait for the record. Where two records share it, some are told for nothing.
+    pub(crate) fn lock(&self) -> i64 {
+        let mut first = [0; 8];
+        first.copy_from_slice(&self.0[..8]);
+        i64::from_be_bytes(first)
     }
 }
 

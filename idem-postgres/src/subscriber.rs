@@ -1,17 +1,21 @@
 //! The connection that messages come over.
 //!
-//! Owns one connection besides the application's pool, which listens to the channel of the table. A connection that
-//! fails, or falls silent while somebody waits, is dropped, and opened anew when somebody asks.
+//! Owns one connection of its own, which listens to the channel of the table and holds an advisory lock for each record
+//! that somebody here waits for: the lock is how whoever ends the claim knows that it has to tell. A connection that fails,
+//! or falls silent while somebody waits, is dropped, its locks with it, and opened anew when somebody asks.
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::{PgPool, Row as _};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::subscriptions::{Order, Waiting};
+use crate::record::Id;
+use crate::subscriptions::{Join, Joined, Order, Waiting};
 
 /// How long connecting may take, and an answer that shows that the connection is alive.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
@@ -19,28 +23,41 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 /// After how long without a message a connection that somebody waits on is asked for a sign of life.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// Passes messages on until nobody can ask for any more.
+/// The most records that this process holds a lock for. The server has room for 6,400 locks of all its clients where it is
+/// set up as it comes.
+const MOST_LOCKS: usize = 512;
+
+/// How many orders are carried out at once.
+const BATCH: usize = 512;
+
+/// Passes messages on until nobody can ask for any more. `application` is asked for its options, each time anew.
 pub(crate) async fn run(
-    options: PgConnectOptions,
+    application: PgPool,
     channel: String,
     mut orders: mpsc::UnboundedReceiver<Order>,
     waiting: Arc<Waiting>,
 ) {
-    while let Some(first) = orders.recv().await {
-        let listener = match timeout(ANSWER_LIMIT, open(&options, &channel)).await {
-            Ok(Ok(listener)) => listener,
-            Ok(Err(error)) => {
-                refuse(first, &mut orders, error);
-                continue;
-            }
-            Err(_elapsed) => {
-                refuse(first, &mut orders, sqlx::Error::PoolTimedOut);
+    let mut batch = Vec::new();
+    while orders.recv_many(&mut batch, BATCH).await > 0 {
+        if !batch.iter().any(|order| matches!(order, Order::Join(_))) {
+            // Without a connection there are no locks to give back.
+            batch.clear();
+            continue;
+        }
+        let opened = timeout(ANSWER_LIMIT, open(&application, &channel)).await;
+        let listener = match opened.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+            Ok(listener) => listener,
+            Err(error) => {
+                refuse(&mut batch, &mut orders, error);
                 continue;
             }
         };
         waiting.begin();
-        confirm(first);
-        let ended = pass_on(listener, &mut orders, &waiting).await;
+        let mut listening = Listening {
+            listener,
+            held: HashSet::new(),
+        };
+        let ended = listening.pass_on(&mut batch, &mut orders, &waiting).await;
         waiting.lose();
         match ended {
             Ok(()) => return,
@@ -53,9 +70,10 @@ pub(crate) async fn run(
 }
 
 /// Connects and listens. The pool is there for the one connection, since the listener takes it from nothing else.
-async fn open(options: &PgConnectOptions, channel: &str) -> sqlx::Result<PgListener> {
+async fn open(application: &PgPool, channel: &str) -> sqlx::Result<PgListener> {
+    let options = application.connect_options();
     let alone = PgPoolOptions::new().max_connections(1).max_lifetime(None);
-    let pool = alone.idle_timeout(None).connect_lazy_with(options.clone());
+    let pool = alone.idle_timeout(None).connect_lazy_with(options.as_ref().clone());
     let mut listener = PgListener::connect_with(&pool).await?;
     // One that connects again by itself would not say what it has missed in time.
     listener.eager_reconnect(false);
@@ -63,42 +81,113 @@ async fn open(options: &PgConnectOptions, channel: &str) -> sqlx::Result<PgListe
     Ok(listener)
 }
 
-/// Passes messages on until the connection fails; `Ok` once nobody can ask for any more.
-async fn pass_on(
-    mut listener: PgListener,
-    orders: &mut mpsc::UnboundedReceiver<Order>,
-    waiting: &Waiting,
-) -> sqlx::Result<()> {
-    let lost = || sqlx::Error::Io(std::io::ErrorKind::ConnectionAborted.into());
-    loop {
-        tokio::select! {
-            order = orders.recv() => match order {
-                Some(order) => confirm(order),
-                None => return Ok(()),
-            },
-            received = timeout(QUIET, listener.try_recv()) => match received {
-                Ok(message) => waiting.tell(message?.ok_or_else(lost)?.payload()),
-                Err(_elapsed) if waiting.is_empty() => {}
-                Err(_elapsed) => {
-                    let sign = timeout(ANSWER_LIMIT, sqlx::query("SELECT 1").execute(&mut listener));
-                    sign.await.map_err(|_elapsed| lost())??;
-                }
-            },
+/// An open connection, and the records that it holds a lock for.
+struct Listening {
+    listener: PgListener,
+    held: HashSet<Id>,
+}
+
+impl Listening {
+    /// Passes messages on until the connection fails; `Ok` once nobody can ask for any more. Begins with the orders that
+    /// are in `batch` already.
+    async fn pass_on(
+        &mut self,
+        batch: &mut Vec<Order>,
+        orders: &mut mpsc::UnboundedReceiver<Order>,
+        waiting: &Waiting,
+    ) -> sqlx::Result<()> {
+        let lost = || sqlx::Error::Io(std::io::ErrorKind::ConnectionAborted.into());
+        loop {
+            let carried_out = timeout(ANSWER_LIMIT, self.carry_out(batch, waiting)).await;
+            carried_out.map_err(|_elapsed| lost())??;
+            tokio::select! {
+                received = orders.recv_many(batch, BATCH) => if received == 0 {
+                    return Ok(());
+                },
+                received = timeout(QUIET, self.listener.try_recv()) => match received {
+                    Ok(message) => waiting.tell(message?.ok_or_else(lost)?.payload()),
+                    Err(_elapsed) if waiting.is_empty() => {}
+                    Err(_elapsed) => {
+                        let sign = timeout(ANSWER_LIMIT, sqlx::query("SELECT 1").execute(&mut self.listener));
+                        sign.await.map_err(|_elapsed| lost())??;
+                    }
+                },
+            }
         }
+    }
+
+    /// Takes and gives back the locks that the orders ask for: one statement each. An order to leave a record that
+    /// somebody has come to wait for meanwhile is out of date.
+    async fn carry_out(&mut self, batch: &mut Vec<Order>, waiting: &Waiting) -> sqlx::Result<()> {
+        let (mut joins, mut left, mut wanted) = (Vec::new(), HashSet::new(), HashSet::new());
+        for order in batch.drain(..) {
+            match order {
+                Order::Leave(id) if self.held.contains(&id) && !waiting.is_waited_for(&id) => {
+                    left.insert(id);
+                }
+                Order::Leave(_) => {}
+                Order::Join(join) => {
+                    if !self.held.contains(&join.id) {
+                        wanted.insert(join.id);
+                    }
+                    joins.push(join);
+                }
+            }
+        }
+        left.retain(|id| !joins.iter().any(|join| join.id == *id));
+        self.unlock(left).await?;
+        self.lock(wanted).await?;
+        for join in joins {
+            let joined = if self.held.contains(&join.id) {
+                waiting.hold(&join.id);
+                Joined::Told
+            } else {
+                Joined::Untold
+            };
+            join.answer(Ok(joined));
+        }
+        Ok(())
+    }
+
+    /// Locks the records, but for those whose claim is being ended at this moment.
+    async fn lock(&mut self, wanted: HashSet<Id>) -> sqlx::Result<()> {
+        let room = MOST_LOCKS.saturating_sub(self.held.len());
+        let wanted: Vec<_> = wanted.into_iter().take(room).collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let locks: Vec<i64> = wanted.iter().map(Id::lock).collect();
+        let locking = sqlx::query("SELECT pg_try_advisory_lock_shared(lock) FROM unnest($1) WITH ORDINALITY AS wanted (lock, at) ORDER BY at");
+        let locked = locking.bind(locks).fetch_all(&mut self.listener).await?;
+        for (id, row) in wanted.into_iter().zip(locked) {
+            if row.try_get(0)? {
+                self.held.insert(id);
+            }
+        }
+        Ok(())
+    }
+
+    async fn unlock(&mut self, left: HashSet<Id>) -> sqlx::Result<()> {
+        if left.is_empty() {
+            return Ok(());
+        }
+        let locks: Vec<i64> = left.iter().map(Id::lock).collect();
+        let unlocking = sqlx::query("SELECT pg_advisory_unlock_shared(lock) FROM unnest($1) AS left_ones (lock)");
+        unlocking.bind(locks).execute(&mut self.listener).await?;
+        self.held.retain(|id| !left.contains(id));
+        Ok(())
     }
 }
 
-fn confirm(order: Order) {
-    // Whoever asked may have gone.
-    let _ = order.send(Ok(()));
-}
-
 /// Fails these orders and all behind them: each would wait as long as the one before.
-fn refuse(first: Order, orders: &mut mpsc::UnboundedReceiver<Order>, error: sqlx::Error) {
+fn refuse(batch: &mut Vec<Order>, orders: &mut mpsc::UnboundedReceiver<Order>, error: sqlx::Error) {
     let error = Arc::new(error);
-    let mut next = Some(first);
-    while let Some(order) = next {
-        let _ = order.send(Err(error.clone()));
-        next = orders.try_recv().ok();
+    while let Ok(order) = orders.try_recv() {
+        batch.push(order);
+    }
+    for order in batch.drain(..) {
+        if let Order::Join(join) = order {
+            Join::answer(join, Err(error.clone()));
+        }
     }
 }

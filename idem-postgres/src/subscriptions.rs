@@ -9,22 +9,53 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use idem_core::{BackendError, BackendErrorKind};
-use sqlx::postgres::PgConnectOptions;
+use sqlx::PgPool;
 use tokio::sync::futures::OwnedNotified;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
 
+use crate::record::Id;
 use crate::subscriber;
 
 /// The waiters of one backend.
+#[derive(Clone)]
 pub(crate) struct Subscriptions(Arc<Shared>);
 
 struct Shared {
     waiting: Arc<Waiting>,
     orders: mpsc::UnboundedSender<Order>,
+    /// Ends with the runtime that it was started on.
+    task: JoinHandle<()>,
 }
 
-/// Asks the subscriber to listen; it answers once it does, or why it cannot.
-pub(crate) type Order = oneshot::Sender<Result<(), Arc<sqlx::Error>>>;
+/// What the subscriber is asked to do.
+pub(crate) enum Order {
+    /// Somebody waits for a record.
+    Join(Join),
+    /// Nobody waits for it any more.
+    Leave(Id),
+}
+
+/// Asks the subscriber to listen for the end of one record's claim.
+pub(crate) struct Join {
+    pub(crate) id: Id,
+    answer: oneshot::Sender<Result<Joined, Arc<sqlx::Error>>>,
+}
+
+/// Whether the end of a claim will be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Joined {
+    Told,
+    /// The claim is being ended at this moment, or too many records are waited for already.
+    Untold,
+}
+
+impl Join {
+    pub(crate) fn answer(self, answer: Result<Joined, Arc<sqlx::Error>>) {
+        // Whoever asked may have gone.
+        let _ = self.answer.send(answer);
+    }
+}
 
 /// The records that somebody waits for, by the message about them.
 #[derive(Default)]
@@ -40,52 +71,71 @@ struct State {
 struct Waiters {
     count: usize,
     changed: Arc<Notify>,
+    /// Whether the lock is held by which whoever ends the claim knows that it has to tell.
+    is_held: bool,
 }
 
 impl Subscriptions {
     /// Starts the task that owns the connection. It connects when somebody waits for the first time, and ends when this
     /// and all who wait are gone.
-    pub(crate) fn start(options: PgConnectOptions, channel: String) -> Self {
+    pub(crate) fn start(application: PgPool, channel: String) -> Self {
         let waiting = Arc::<Waiting>::default();
         let (orders, receiver) = mpsc::unbounded_channel();
-        tokio::spawn(subscriber::run(options, channel, receiver, waiting.clone()));
-        Self(Arc::new(Shared { waiting, orders }))
+        let task = tokio::spawn(subscriber::run(application, channel, receiver, waiting.clone()));
+        Self(Arc::new(Shared { waiting, orders, task }))
     }
 
-    /// Listens for `message`, from a moment on that lies before this returns.
-    pub(crate) async fn listen(&self, message: String) -> Result<Subscription, BackendError> {
-        const WHAT: &str = "listening for the end of a claim";
-        let (subscription, is_listening) = self.join(message);
-        if !is_listening {
-            let (order, listening) = oneshot::channel();
-            let unavailable = || BackendError::new(BackendErrorKind::Unavailable, WHAT);
-            // The runtime of the subscriber may have ended.
-            self.0.orders.send(order).map_err(|_| unavailable())?;
-            let answer = listening.await.map_err(|_| unavailable())?;
-            answer.map_err(|error| unavailable().with_source(error))?;
+    /// Whether somebody carries out orders. Those who wait on a task that has ended are told to look again.
+    pub(crate) fn is_running(&self) -> bool {
+        let is_running = !self.0.task.is_finished();
+        if !is_running {
+            self.0.waiting.lose();
         }
-        Ok(subscription)
+        is_running
     }
 
-    /// Becomes one of those who wait for `message`; and whether messages come in.
-    fn join(&self, message: String) -> (Subscription, bool) {
+    /// Listens for the end of the claim on the record `id`, from a moment on that lies before this returns; `None` where
+    /// that end would not be told.
+    pub(crate) async fn listen(&self, id: Id) -> Result<Option<Subscription>, BackendError> {
+        const WHAT: &str = "listening for the end of a claim";
+        let (subscription, listening) = self.join(id);
+        let Some(listening) = listening else {
+            return Ok(Some(subscription));
+        };
+        let unavailable = || BackendError::new(BackendErrorKind::Unavailable, WHAT);
+        // The runtime of the subscriber may have ended.
+        let answer = listening.await.map_err(|_| unavailable())?;
+        let joined = answer.map_err(|error| unavailable().with_source(error))?;
+        Ok((joined == Joined::Told).then_some(subscription))
+    }
+
+    /// Becomes one of those who wait for the record; and where messages about it do not come in yet, what to wait for
+    /// until they do.
+    fn join(&self, id: Id) -> (Subscription, Option<oneshot::Receiver<Result<Joined, Arc<sqlx::Error>>>>) {
         let mut state = self.0.waiting.lock();
         let is_listening = state.is_listening;
-        let waiters = state.waiters.entry(message.clone()).or_insert_with(|| Waiters {
+        let waiters = state.waiters.entry(id.message()).or_insert_with(|| Waiters {
             count: 0,
             changed: Arc::default(),
+            is_held: false,
         });
         waiters.count += 1;
         let changed = waiters.changed.clone();
+        let listening = (!(is_listening && waiters.is_held)).then(|| {
+            let (answer, listening) = oneshot::channel();
+            // Under the lock of the state, so that orders come in the order of what they are about.
+            let _ = self.0.orders.send(Order::Join(Join { id, answer }));
+            listening
+        });
         let subscription = Subscription {
             told: Some(changed.clone().notified_owned()),
             membership: Membership {
-                message,
+                id,
                 changed,
                 shared: self.0.clone(),
             },
         };
-        (subscription, is_listening)
+        (subscription, listening)
     }
 }
 
@@ -99,9 +149,20 @@ impl Waiting {
         self.lock().waiters.is_empty()
     }
 
+    pub(crate) fn is_waited_for(&self, id: &Id) -> bool {
+        self.lock().waiters.contains_key(&id.message())
+    }
+
     /// Messages come in from now on.
     pub(crate) fn begin(&self) {
         self.lock().is_listening = true;
+    }
+
+    /// The end of this record's claim is told from now on.
+    pub(crate) fn hold(&self, id: &Id) {
+        if let Some(waiters) = self.lock().waiters.get_mut(&id.message()) {
+            waiters.is_held = true;
+        }
     }
 
     /// Tells those who wait for `message` to look again.
@@ -137,9 +198,9 @@ impl Subscription {
     }
 }
 
-/// Counts one among those who wait for a message.
+/// Counts one among those who wait for a record.
 struct Membership {
-    message: String,
+    id: Id,
     changed: Arc<Notify>,
     shared: Arc<Shared>,
 }
@@ -147,41 +208,65 @@ struct Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         let mut state = self.shared.waiting.lock();
+        let message = self.id.message();
         // After messages were lost there may be none by that name, or others.
         let Some(waiters) = state
             .waiters
-            .get_mut(&self.message)
+            .get_mut(&message)
             .filter(|waiters| Arc::ptr_eq(&waiters.changed, &self.changed))
         else {
             return;
         };
         waiters.count -= 1;
         if waiters.count == 0 {
-            state.waiters.remove(&self.message);
+            state.waiters.remove(&message);
+            let _ = self.shared.orders.send(Order::Leave(self.id));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use idem_core::{IdempotencyKey, RecordKey, Scope};
+
     use super::*;
 
-    fn subscriptions() -> (Subscriptions, mpsc::UnboundedReceiver<Order>) {
-        let (orders, receiver) = mpsc::unbounded_channel();
+    fn id(key: &str) -> Id {
+        let key = RecordKey::new("o", &Scope::global(), &IdempotencyKey::of(key));
+        Id::of(&key.expect("a valid key"))
+    }
+
+    /// With a subscriber that holds every lock at once.
+    fn subscriptions() -> Subscriptions {
+        let (orders, mut receiver) = mpsc::unbounded_channel();
         let waiting = Arc::<Waiting>::default();
         waiting.begin();
-        (Subscriptions(Arc::new(Shared { waiting, orders })), receiver)
+        let held = waiting.clone();
+        let task = tokio::spawn(async move {
+            while let Some(order) = receiver.recv().await {
+                if let Order::Join(join) = order {
+                    held.hold(&join.id);
+                    join.answer(Ok(Joined::Told));
+                }
+            }
+        });
+        Subscriptions(Arc::new(Shared { waiting, orders, task }))
+    }
+
+    async fn listen(subscriptions: &Subscriptions, key: &str) -> Subscription {
+        let listening = subscriptions.listen(id(key)).await;
+        listening.expect("it listens").expect("it is told")
     }
 
     #[tokio::test]
     async fn nothing_is_left_of_those_who_have_gone_whether_they_were_told_or_not() {
-        let (subscriptions, _orders) = subscriptions();
+        let subscriptions = subscriptions();
         let waiting = &subscriptions.0.waiting;
         let mut all = Vec::new();
-        for message in ["a", "a", "b", "c"] {
-            all.push(subscriptions.listen(message.to_owned()).await.expect("it listens"));
+        for key in ["a", "a", "b", "c"] {
+            all.push(listen(&subscriptions, key).await);
         }
-        waiting.tell("a");
+        waiting.tell(&id("a").message());
         drop(all.split_off(2));
         assert_eq!(waiting.lock().waiters.len(), 1);
         for told in all {
@@ -192,16 +277,27 @@ mod tests {
 
     #[tokio::test]
     async fn who_joined_before_messages_were_lost_leaves_those_alone_who_joined_after() {
-        let (subscriptions, _orders) = subscriptions();
+        let subscriptions = subscriptions();
         let waiting = &subscriptions.0.waiting;
-        let before = subscriptions.listen("a".to_owned()).await.expect("it listens");
+        let before = listen(&subscriptions, "a").await;
         waiting.lose();
         waiting.begin();
-        let after = subscriptions.listen("a".to_owned()).await.expect("it listens");
+        let after = listen(&subscriptions, "a").await;
         before.told().await;
         assert!(!waiting.is_empty(), "somebody still waits");
-        waiting.tell("a");
+        waiting.tell(&id("a").message());
         after.told().await;
         assert!(waiting.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_waits_on_a_task_that_has_ended_is_sent_to_look_again() {
+        let subscriptions = subscriptions();
+        let waiter = listen(&subscriptions, "a").await;
+        subscriptions.0.task.abort();
+        while subscriptions.is_running() {
+            tokio::task::yield_now().await;
+        }
+        waiter.told().await;
     }
 }

@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use crate::error::backend_error;
+use crate::protocol::{Call, Value};
 use crate::table::Table;
 
 /// How many rows one statement of a [`Sweeper`] deletes at most.
@@ -44,11 +45,19 @@ impl Drop for Sweeper {
 /// Deletes up to `limit` rows that have expired and that no other sweep is at, and says how many.
 pub(crate) async fn sweep(table: &Table, limit: u32) -> Result<u64, BackendError> {
     const WHAT: &str = "sweeping";
-    let statement = || sqlx::query(table.statements.sweep.clone()).bind(i64::from(limit));
-    let Some(row) = table.ask(WHAT, statement).await? else {
+    let call = |statement, values| Call {
+        what: WHAT,
+        statement,
+        values,
+    };
+    let limited = [Value::Number(i64::from(limit))];
+    let Some(row) = table.ask(call(&table.statements.sweep, &limited)).await? else {
         return Ok(0);
     };
     let swept: i64 = row.try_get(0).map_err(|error| backend_error(WHAT, error))?;
+    if swept.unsigned_abs() < u64::from(limit) {
+        table.ask(call(&table.statements.sweep_leases, &[])).await?;
+    }
     Ok(swept.unsigned_abs())
 }
 

@@ -1,13 +1,12 @@
-//! The table of records: its name, its statements and the connections to it.
+//! The table of records and the one of leases beside it: their names, their statements and the connections to them.
 
 use std::sync::Arc;
 
 use idem_core::BackendError;
-use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::query::Query;
-use sqlx::{PgPool, Postgres};
+use sqlx::postgres::PgRow;
 
 use crate::connections::Connections;
+use crate::protocol::Call;
 use crate::statements::Statements;
 
 /// The longest a name may be: as a channel, both and a dot have to fit into the 63 bytes of an identifier.
@@ -85,22 +84,18 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new(pool: PgPool, name: Name) -> Self {
-        let statements = Arc::new(Statements::on(&name.qualified()));
+    pub(crate) fn new(connections: Connections, name: Name) -> Self {
+        let statements = Arc::new(Statements::on(&name));
         Self {
-            connections: Connections::of(pool),
+            connections,
             name,
             statements,
         }
     }
 
     /// Executes a statement by itself.
-    pub(crate) async fn ask<'q>(
-        &self,
-        what: &'static str,
-        query: impl Fn() -> Query<'q, Postgres, PgArguments>,
-    ) -> Result<Option<PgRow>, BackendError> {
-        self.connections.lend(what).await?.ask(what, query).await
+    pub(crate) async fn ask(&self, call: Call<'_>) -> Result<Option<PgRow>, BackendError> {
+        self.connections.lend(call.what).await?.ask(call).await
     }
 }
 

@@ -253,7 +253,7 @@ async fn the_documented_permissions_are_enough_and_without_them_it_is_refused() 
     server
         .execute(&format!(
             "GRANT USAGE ON SCHEMA {schema} TO {role};
-             GRANT SELECT, INSERT, UPDATE, DELETE ON {schema}.idem_records TO {role}"
+             GRANT SELECT, INSERT, UPDATE, DELETE ON {schema}.idem_records, {schema}.idem_records_leases TO {role}"
         ))
         .await;
     let (key, mine) = (record_key("k"), claim());

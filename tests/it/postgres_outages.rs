@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
-use futures_util::FutureExt as _;
-use idem_axum::sqlx::migrate::Migrate as _;
 use idem_axum::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use idem_axum::{BackendErrorKind, PostgresBackend, sqlx};
 use idem_core::{
@@ -126,57 +124,12 @@ async fn a_frozen_server_is_a_503_within_the_deadline_and_an_outcome_is_recorded
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pool_that_is_exhausted_is_a_503_and_never_a_second_run() {
-    in_time(async {
-        let server = PostgresServer::shared().await;
-        let (_, schema) = server.backend().await;
-        let pool = PgPoolOptions::new().max_connections(1).connect(&server.url()).await;
-        let pool = pool.expect("the server answers");
-        let backend = PostgresBackend::new(pool.clone()).with_schema(&schema);
-        let service = Service::start(backend, Router::new(), None).await;
-        let order = Order::new("o").held();
-        let first = tokio::spawn(service.client.order("k", &order).send());
-        service.app.wait_until_started(1).await;
-
-        let taken = pool.acquire().await.expect("it is free");
-        assert_unavailable(&service.client.order("other", &Order::new("other")).send().await);
-        service.app.open_gate();
-        let first = first.await.expect("no panic");
-        assert!(first.status == StatusCode::CREATED && first.says_not_stored());
-        assert_unavailable(&service.client.order("k", &order).send().await);
-        drop(taken);
-
-        service.idempotency.drain().await;
-        let retry = service.client.order("k", &order).send().await;
-        assert!(retry.is_replay(), "{retry:?}");
-        assert_eq!((service.app.executions("o"), service.app.executions("other")), (1, 0));
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_that_is_being_opened_is_opened_though_the_call_it_was_for_is_given_up() {
-    in_time(async {
-        let server = PostgresServer::shared().await;
-        let (_, schema) = server.backend().await;
-        let pool = PgPoolOptions::new().connect_lazy(&server.url()).expect("a valid URL");
-        let backend = PostgresBackend::new(pool.clone()).with_schema(&schema);
-        let key = RecordKey::new("o", &Scope::global(), &IdempotencyKey::of("k")).expect("a valid key");
-        let claim = Claim::first(Fingerprint::NONE, &Policy::new(Duration::from_mins(10)));
-        // Polled once and dropped: nothing can have been answered yet.
-        assert!(backend.claim(&key, &claim).now_or_never().is_none());
-        until("the pool has it", async || pool.num_idle() == 1).await;
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_nothing_is_to_be_migrated_nobody_waits_for_one_that_was_cut_off_while_it_migrated() {
     in_time(async {
         let server = PostgresServer::shared().await;
-        let (backend, _) = server.backend().await;
-        let mut cut_off = server.connection().await;
-        cut_off.lock().await.expect("nobody else migrates for long");
+        let (backend, schema) = server.backend().await;
+        let held = "SELECT pg_advisory_xact_lock(hashtextextended('\"{}\".\"idem_records\"_migrations', 0))";
+        let _cut_off = server.hold(&held.replace("{}", &schema)).await;
         backend.migrate().await.expect("nothing is to be done");
     })
     .await;
@@ -190,14 +143,10 @@ async fn connections_that_have_gone_silent_are_given_up_and_replaced() {
         let (_, schema) = server.backend().await;
         let proxy = Proxy::start(server.address()).await;
         let url = format!("postgres://postgres@{}/postgres", proxy.address);
-        // Without a test beforehand, it is the statement that nobody answers.
-        let options = PgPoolOptions::new().max_connections(1).test_before_acquire(false);
-        let pool = options.connect(&url).await.expect("the server answers");
-        let backend = PostgresBackend::new(pool.clone()).with_schema(&schema);
+        let pool = PgPoolOptions::new().connect(&url).await.expect("the server answers");
+        let backend = PostgresBackend::new(pool).with_schema(&schema).with_connections(1);
         let service = Service::start(backend, Router::new(), None).await;
         assert_eq!(insist(&service, "1").await.status, StatusCode::CREATED);
-        // The pool itself asks for a sign of life when it gets a connection back, and waits for it.
-        until("the pool has it back", async || pool.num_idle() == 1).await;
         proxy.silence_connections();
         assert_unavailable(&service.client.order("2", &Order::new("2")).send().await);
         assert_eq!(insist(&service, "2").await.json()["execution"], 1);

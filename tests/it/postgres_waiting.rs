@@ -54,8 +54,7 @@ async fn nobody_is_told_of_what_nobody_waits_for() {
         let first = tokio::spawn(service.client.order_at("/orders/waiting-long", "k", &order).send());
         service.app.wait_until_started(4).await;
         let second = tokio::spawn(service.client.order_at("/orders/waiting-long", "k", &order).send());
-        let marked = format!("SELECT count(*) FROM {schema}.idem_records WHERE waited");
-        until("somebody waits", async || server.query::<i64>(&marked).await == 1).await;
+        until("somebody waits", async || server.waited_for(&schema).await == 1).await;
         service.app.open_gate();
         let first = first.await.expect("no panic");
         second.await.expect("no panic").assert_replays(&first);
@@ -119,7 +118,9 @@ async fn waiters_whose_connection_breaks_look_again_and_ask_anew() {
             let waiters = futures_util::future::try_join_all(waiters).await.expect("they listen");
             server
                 .execute(&format!(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'LISTEN \"{schema}.idem_records\"'"
+                    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' \
+                     AND {}",
+                    PostgresServer::is_lock_of(&schema)
                 ))
                 .await;
             for waiter in waiters {
@@ -162,9 +163,7 @@ async fn two_hundred_duplicates_wait_over_two_processes_on_postgres() {
             calls.spawn(process.client.order_at("/orders/waiting-long", "k", &order).send());
         }
         until("somebody waits in each process", async || {
-            let waiting = "SELECT (SELECT count(*) FROM idem_records WHERE waited) + \
-                 (SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN %')";
-            server.query::<i64>(waiting).await == 1 + 2
+            server.waited_for("public").await == 2
         })
         .await;
         for process in &processes {

@@ -121,6 +121,25 @@ impl PostgresServer {
         (backend, schema)
     }
 
+    /// How many locks of waiters there are on records of this schema: one a record and process.
+    pub async fn waited_for(&self, schema: &str) -> i64 {
+        let is_lock = Self::is_lock_of(schema);
+        let sql = format!(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted AND {is_lock}"
+        );
+        self.query(&sql).await
+    }
+
+    /// SQL that says of a row of `pg_locks` whether it is a lock of those who wait for a record of this schema: the first
+    /// eight bytes of its id.
+    pub fn is_lock_of(schema: &str) -> String {
+        format!(
+            "EXISTS (SELECT FROM {schema}.idem_records AS record WHERE classid::bigint = \
+             ('x' || encode(substr(record.id, 1, 4), 'hex'))::bit(32)::bigint AND objid::bigint = \
+             ('x' || encode(substr(record.id, 5, 4), 'hex'))::bit(32)::bigint)"
+        )
+    }
+
     /// Stops all its processes where they are, by SIGSTOP; [`thaw`](Self::thaw) lets them go on.
     pub fn freeze(&self) {
         // First the one that would start others.

@@ -12,6 +12,7 @@ mod run;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,7 +29,7 @@ use self::renewals::Renewer;
 use self::run::Work;
 use crate::backend::DynBackend;
 use crate::observe::{self, Call, InFlight, Timing};
-use crate::{AfterCrash, Backend, BackendError, BackendErrorKind, Claim, Completion, Fenced, Policy};
+use crate::{AfterCrash, Backend, BackendError, BackendErrorKind, Claim, Completion, Policy};
 
 /// Runs each request once; clones share backend and running handlers.
 #[derive(Clone, Debug)]
@@ -73,9 +74,75 @@ pub enum Finished<A> {
     Joint {
         /// For the client, if it is recorded.
         answer: A,
-        /// Records it. [`Fenced::Superseded`] means that nothing was, for the claim is no longer there.
-        commit: BoxFuture<'static, Result<Fenced, BackendError>>,
+        /// Records it.
+        commit: Commit,
     },
+}
+
+/// The commit of a handler's effects together with their outcome.
+///
+/// It may be given up at the deadline. Whether something can have been committed by then depends on how far it has come, so
+/// it says when the commit is sent.
+pub struct Commit {
+    committing: BoxFuture<'static, CommitOutcome>,
+    is_sent: Arc<AtomicBool>,
+}
+
+/// Says that the commit is about to be sent, so that from now on it may have happened.
+#[derive(Debug)]
+pub struct CommitSent(Arc<AtomicBool>);
+
+/// What is known of a commit when it has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CommitOutcome {
+    /// The effects and the outcome are there.
+    Committed,
+    /// Neither is: the claim is no longer in place.
+    Superseded,
+    /// Neither is: the transaction was rolled back.
+    RolledBack {
+        /// Whether the same may succeed the next time.
+        may_pass: bool,
+    },
+    /// Nothing is known.
+    Unknown,
+    /// The handler ended its transaction before, so that its effects may be there. The outcome is recorded without an
+    /// answer, so that they do not come twice.
+    EndedByHandler,
+}
+
+impl Commit {
+    /// A commit by `commit`, which calls [`CommitSent::mark`] as it sends it.
+    pub fn new<F>(commit: impl FnOnce(CommitSent) -> F) -> Self
+    where
+        F: Future<Output = CommitOutcome> + Send + 'static,
+    {
+        let is_sent = Arc::<AtomicBool>::default();
+        let committing = Box::pin(commit(CommitSent(is_sent.clone())));
+        Self { committing, is_sent }
+    }
+
+    /// Carries it out, for `limit` at most.
+    pub async fn within(self, limit: Duration) -> CommitOutcome {
+        match tokio::time::timeout(limit, self.committing).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) if self.is_sent.load(Ordering::Relaxed) => CommitOutcome::Unknown,
+            Err(_elapsed) => CommitOutcome::RolledBack { may_pass: true },
+        }
+    }
+}
+
+impl std::fmt::Debug for Commit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Commit").finish_non_exhaustive()
+    }
+}
+
+impl CommitSent {
+    /// The commit is about to be sent.
+    pub fn mark(self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// How a streamed answer ended.
@@ -161,8 +228,12 @@ pub enum Executed<A> {
     },
     /// The claim was superseded, so that neither the answer nor the effects were recorded that it was joined to.
     Superseded,
-    /// The answer and the effects that it was joined to could not be recorded; or were, and nobody was told. A retry finds
-    /// out.
+    /// Neither the answer was recorded nor the effects that it was joined to: they were rolled back.
+    RolledBack {
+        /// Whether the same may succeed the next time.
+        may_pass: bool,
+    },
+    /// Whether the answer was recorded, and the effects that it was joined to, is not known. A retry finds out.
     NotCommitted,
     /// The handler came to no end.
     Panicked,
@@ -181,7 +252,13 @@ pub enum Ended {
     NotRecorded,
     /// What another attempt left: this one's claim was superseded before it ended.
     Superseded,
-    /// Whatever came of a commit that was not answered.
+    /// Nothing: the effects were rolled back, and the retry runs.
+    RolledBack {
+        /// Whether the same may succeed the next time.
+        may_pass: bool,
+    },
+    /// Whatever a commit left whose answer did not come: a completion, or nothing. Where the handler itself had ended its
+    /// transaction, that there was an answer, which is not kept.
     NotCommitted,
     /// Nothing, or under [`AfterCrash::Refuse`] that the outcome is unknown: the handler panicked.
     Panicked,
@@ -213,6 +290,12 @@ impl Engine {
         self
     }
 
+    /// How long a single backend call may take.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        self.0.deadline
+    }
+
     /// Waits until every handler that was started has ended and its outcome is recorded, or given up.
     ///
     /// Call it after the server has stopped accepting requests: handlers whose client has left are still running then
@@ -237,9 +320,13 @@ impl Engine {
             .await
     }
 
+    /// The deadline of a call about a claim with this `lease`. What takes longer than a third of the lease would be answered
+    /// about a lease that is about to lapse.
+    fn deadline_of(&self, lease: Duration) -> Duration {
+        self.0.deadline.min(lease / 3)
+    }
+
     /// A backend call about a claim with this `lease`, within the deadline.
-    ///
-    /// What takes longer than a third of the lease would be answered about a lease that is about to lapse.
     fn within_deadline<T, F>(
         &self,
         call: Call,
@@ -249,7 +336,7 @@ impl Engine {
     where
         F: Future<Output = Result<T, BackendError>>,
     {
-        let deadline = self.0.deadline.min(lease / 3);
+        let deadline = self.deadline_of(lease);
         let timing = Timing::start(call);
         // Not an `async fn`, which would have room for `answering` twice.
         tokio::time::timeout(deadline, answering).map(move |answered| {

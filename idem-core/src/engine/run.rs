@@ -18,8 +18,8 @@ use tracing::{Instrument as _, Span};
 
 use super::attended::Rest;
 use super::renewals::Renewals;
-use super::{Ended, Ending, Engine, Executed, Finished, Outcome};
-use crate::observe::{self, Call, InFlight};
+use super::{Commit, CommitOutcome, Ended, Ending, Engine, Executed, Finished, Outcome};
+use crate::observe::{self, Call, InFlight, Timing};
 use crate::{AfterCrash, BackendError, BackendErrorKind, Claim, Completion, Fenced, RecordKey};
 
 /// One acquired claim, whose handler is about to start.
@@ -55,6 +55,16 @@ fn told<A>(
         ended(end);
         (executed(end), rest)
     })
+}
+
+/// How a commit counts among the calls to the backend.
+fn commit_error(outcome: CommitOutcome) -> Option<BackendError> {
+    let kind = match outcome {
+        CommitOutcome::Committed | CommitOutcome::Superseded | CommitOutcome::EndedByHandler => return None,
+        CommitOutcome::RolledBack { may_pass: false } => BackendErrorKind::Refused,
+        CommitOutcome::RolledBack { may_pass: true } | CommitOutcome::Unknown => BackendErrorKind::Unavailable,
+    };
+    Some(BackendError::new(kind, "committing"))
 }
 
 impl Work {
@@ -112,6 +122,7 @@ impl Work {
                 let executed = move |end| match end {
                     Ended::Completed => Executed::Answer { answer, recorded: true },
                     Ended::Superseded => Executed::Superseded,
+                    Ended::RolledBack { may_pass } => Executed::RolledBack { may_pass },
                     _ => Executed::NotCommitted,
                 };
                 let committed = told(self.commit(commit, renewals), ended, executed);
@@ -162,31 +173,26 @@ impl Work {
 
     /// Lets the outcome be recorded together with the effects.
     ///
-    /// Where nobody knows whether it was, the claim is released: a backend that records by transactions lets that wait
-    /// for the end of this one, and then either there is a claim to release, or a completion, which stays.
-    async fn commit(
-        self: Arc<Self>,
-        commit: BoxFuture<'static, Result<Fenced, BackendError>>,
-        renewals: Renewals,
-    ) -> (Ended, Option<Rest>) {
+    /// Where it was not, or nobody knows whether it was, the claim is released before the client is told, so that its retry
+    /// finds the key as it will be. A backend that records by transactions lets a release wait for the end of this one: then
+    /// either there is a claim to release, or a completion, which stays.
+    async fn commit(self: Arc<Self>, commit: Commit, renewals: Renewals) -> (Ended, Option<Rest>) {
         self.settling.store(true, Ordering::Relaxed);
-        let asked = Instant::now();
-        let committed = self
-            .engine
-            .within_deadline(Call::Commit, self.claim.lease, commit)
-            .await;
-        drop(renewals);
-        match committed {
-            Ok(Fenced::Applied) => (Ended::Completed, None),
-            Ok(Fenced::Superseded) => {
+        let (deadline, timing) = (self.engine.deadline_of(self.claim.lease), Timing::start(Call::Commit));
+        let outcome = commit.within(deadline).await;
+        timing.end(&commit_error(outcome).map_or(Ok(()), Err));
+        let (end, left) = match outcome {
+            CommitOutcome::Committed => return (Ended::Completed, None),
+            CommitOutcome::Superseded => {
                 self.log_superseded();
-                (Ended::Superseded, None)
+                return (Ended::Superseded, None);
             }
-            Err(error) => {
-                let rest = self.settle_eventually(Outcome::Release, asked, None, error);
-                (Ended::NotCommitted, Some(rest))
-            }
-        }
+            CommitOutcome::RolledBack { may_pass } => (Ended::RolledBack { may_pass }, Outcome::Release),
+            CommitOutcome::Unknown => (Ended::NotCommitted, Outcome::Release),
+            CommitOutcome::EndedByHandler => (Ended::NotCommitted, Outcome::Complete(Completion::NotStored)),
+        };
+        let (_, rest) = self.conclude(left, renewals).await;
+        (end, rest)
     }
 
     /// Records the outcome; where that fails, what is left is to go on trying.

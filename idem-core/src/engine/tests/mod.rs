@@ -16,7 +16,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{advance, sleep};
 
 use self::faulty::Faulty;
-use super::{Claimed, Duplicate, Ended, Ending, Engine, Executed, Finished, Outcome};
+use super::{Claimed, Commit, CommitOutcome, Duplicate, Ended, Ending, Engine, Executed, Finished, Outcome};
 use crate::{
     Acquisition, AfterCrash, Backend, BackendError, BackendErrorKind, Claim, Completion, Fenced, Fingerprint,
     IdempotencyKey, MemoryBackend, Policy, Record, RecordKey, Scope,
@@ -421,15 +421,25 @@ fn idem_7_a_claim_is_renewed_where_the_runtime_of_earlier_ones_has_ended() {
 #[tokio::test(start_paused = true)]
 async fn a_joint_outcome_is_answered_if_it_was_committed_and_released_if_nobody_knows() {
     let engine = Engine::new(MemoryBackend::new());
-    let joint = |committed: Result<Fenced, BackendErrorKind>| async move {
-        let commit = async move { committed.map_err(|kind| BackendError::new(kind, "committing")) };
-        let commit = commit.boxed();
+    let joint = |outcome: CommitOutcome| async move {
+        let commit = Commit::new(|_| async move { outcome });
         Finished::Joint { answer: "mine", commit }
     };
-    let unknown = joint(Err(BackendErrorKind::Unavailable));
-    assert_eq!(execute(&engine, unknown).await, Got::Executed(Executed::NotCommitted));
-    engine.drain().await;
-    let superseded = joint(Ok(Fenced::Superseded));
+    for (outcome, expected) in [
+        (CommitOutcome::Unknown, Executed::NotCommitted),
+        (
+            CommitOutcome::RolledBack { may_pass: true },
+            Executed::RolledBack { may_pass: true },
+        ),
+        (
+            CommitOutcome::RolledBack { may_pass: false },
+            Executed::RolledBack { may_pass: false },
+        ),
+    ] {
+        // The key is free as soon as the client is told.
+        assert_eq!(execute(&engine, joint(outcome)).await, Got::Executed(expected));
+    }
+    let superseded = joint(CommitOutcome::Superseded);
     assert_eq!(execute(&engine, superseded).await, Got::Executed(Executed::Superseded));
     assert_eq!(
         execute(&engine, never()).await,
@@ -437,7 +447,31 @@ async fn a_joint_outcome_is_answered_if_it_was_committed_and_released_if_nobody_
         "the other one's claim is left alone"
     );
     let engine = Engine::new(MemoryBackend::new());
-    assert_eq!(execute(&engine, joint(Ok(Fenced::Applied))).await, executed("mine"));
+    let committed = joint(CommitOutcome::Committed);
+    assert_eq!(execute(&engine, committed).await, executed("mine"));
+}
+
+/// What is known of a commit that is given up depends on whether it was sent.
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_takes_too_long_is_unknown_only_once_it_was_sent() {
+    let engine = Engine::new(MemoryBackend::new());
+    for is_sent in [false, true] {
+        let joint = async move {
+            let commit = Commit::new(move |sent| async move {
+                if is_sent {
+                    sent.mark();
+                }
+                std::future::pending().await
+            });
+            Finished::Joint { answer: "mine", commit }
+        };
+        let expected = if is_sent {
+            Executed::NotCommitted
+        } else {
+            Executed::RolledBack { may_pass: true }
+        };
+        assert_eq!(execute(&engine, joint).await, Got::Executed(expected));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -446,7 +480,7 @@ async fn a_panic_outside_of_the_handler_is_an_answer_and_an_end() {
     backend.fault.completing_panics.store(true, Ordering::SeqCst);
     let engine = Engine::new(backend);
     let joint = async {
-        let commit = async { panic!("in the commit, on purpose") }.boxed();
+        let commit = Commit::new(|_| async { panic!("in the commit, on purpose") });
         Finished::Joint { answer: "mine", commit }
     };
     for handler in [joint.boxed(), async { stored("mine") }.boxed()] {

@@ -1,0 +1,306 @@
+//! A handler's transaction, from its beginning to its end.
+//!
+//! Owns the one connection that a handler works on, which is of the application's own pool, and what is known when its
+//! transaction ends. It believes nothing of a connection that others have used before: a transaction that is open already,
+//! or one that cannot write, is not joined, and such a connection is closed. It believes nothing of what the handler did
+//! either: the end looks whether the transaction is still the one that was begun.
+//!
+//! | the server says | known | [`EndKind`] |
+//! |---|---|---|
+//! | nothing failed | committed | – |
+//! | 25P02 | an earlier statement had failed, so nothing was done | `FailedBefore` |
+//! | class 40 but 40003, class 53, 55P03, 57014; before COMMIT also that the connection is lost | undone; may pass | `MayPass` |
+//! | any other refusal | undone; will be refused again | `Refused` |
+//! | nothing, after COMMIT was sent | nothing | `Unknown` |
+//! | that the transaction is another one | that the handler ended its own | `EndedByHandler` |
+
+use std::fmt;
+
+use idem_core::{Claim, Completion, Fenced, RecordKey};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::PgTransactionManager;
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row as _, SqlSafeStr as _};
+// sqlx's own count of transactions, by which a handler's `connection.begin()` is a savepoint.
+use sqlx_core::transaction::TransactionManager as _;
+
+use crate::error::{code, ends_connection};
+use crate::protocol::{Call, Value};
+use crate::record::{self, Id};
+use crate::table::Table;
+
+/// A transaction that a handler works in. Dropped, it is rolled back.
+///
+/// Made by [`PostgresBackend::begin`](crate::PostgresBackend::begin), and ended by
+/// [`PostgresBackend::complete_in`](crate::PostgresBackend::complete_in), [`commit`](Self::commit) or
+/// [`roll_back`](Self::roll_back).
+pub struct JointTransaction {
+    connection: PoolConnection<Postgres>,
+    /// What tells it from any other transaction of its connection.
+    mark: String,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Whether the server has begun it is not known.
+    Beginning,
+    Begun,
+    /// What has become of it is not known.
+    Ending,
+    Ended,
+}
+
+/// Why a transaction did not end as its handler wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EndKind {
+    /// An earlier statement had failed, and its error was not acted on. Nothing was done.
+    FailedBefore,
+    /// Nothing was done, and the same may succeed the next time: it met another transaction, or the server was short of
+    /// something, or the connection was lost before the commit.
+    MayPass,
+    /// Nothing was done, and the same will be refused again, as by a constraint that is checked at the commit.
+    Refused,
+    /// Nobody knows whether it was committed: the connection was lost under the commit.
+    Unknown,
+    /// The handler ended its transaction itself, by SQL text. What it had done until then may be committed.
+    EndedByHandler,
+}
+
+/// How a transaction ended that was not committed, or that nobody knows of.
+#[derive(Debug)]
+pub struct EndError {
+    kind: EndKind,
+    source: Option<sqlx::Error>,
+}
+
+impl EndError {
+    /// What is known.
+    #[must_use]
+    pub fn kind(&self) -> EndKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for EndError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            EndKind::FailedBefore => "the transaction was rolled back: one of its statements had failed before",
+            EndKind::MayPass => "the transaction was rolled back, and may succeed the next time",
+            EndKind::Refused => "the transaction was rolled back, and will be refused again",
+            EndKind::Unknown => "whether the transaction was committed is not known",
+            EndKind::EndedByHandler => "the transaction was ended by a statement of the handler",
+        })
+    }
+}
+
+impl std::error::Error for EndError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|source| source as _)
+    }
+}
+
+/// A claim that is completed together with its handler's effects.
+pub(crate) struct Completing<'a> {
+    pub(crate) table: &'a Table,
+    pub(crate) key: &'a RecordKey,
+    pub(crate) claim: &'a Claim,
+    pub(crate) completion: &'a Completion,
+}
+
+impl JointTransaction {
+    /// Begins one on a connection of `pool`: on another one where the first turns out to be of no use, which is closed.
+    pub(crate) async fn begin(pool: &PgPool) -> sqlx::Result<Self> {
+        let mut tries = pool.options().get_max_connections().saturating_add(1);
+        loop {
+            let mut begun = Self {
+                connection: pool.acquire().await?,
+                mark: format!("{:032x}", u128::from_be_bytes(idem_core::Token::random().to_bytes())),
+                state: State::Beginning,
+            };
+            tries -= 1;
+            match begun.try_begin().await {
+                Err(error) if tries > 0 && (ends_connection(&error) || is_joined(&error)) => {}
+                Err(error) => return Err(error),
+                Ok(()) => return Ok(begun),
+            }
+        }
+    }
+
+    /// All of it is one message, in which a transaction that begins now has begun at the time of the statement; one that
+    /// was open before has begun earlier. The division fails then, and where nothing can be written.
+    async fn try_begin(&mut self) -> sqlx::Result<()> {
+        let begin = format!(
+            "BEGIN; SELECT 1 / (now() = statement_timestamp() AND current_setting('transaction_read_only') = 'off')::int, \
+             set_config('idem.transaction', '{}', true)",
+            self.mark
+        );
+        let begin = AssertSqlSafe(begin).into_sql_str();
+        PgTransactionManager::begin(&mut self.connection, Some(begin)).await?;
+        self.state = State::Begun;
+        Ok(())
+    }
+
+    /// The connection, for the handler's statements.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+
+    /// Commits without a record. `asked` is called as the commit is about to be sent: before that, dropping the future
+    /// leaves nothing done.
+    ///
+    /// # Errors
+    ///
+    /// As its [`kind`](EndError::kind) says.
+    pub async fn commit(mut self, asked: impl FnOnce()) -> Result<(), EndError> {
+        self.state = State::Ending;
+        let text = "SELECT current_setting('idem.transaction', true)";
+        let rows = sqlx::raw_sql(text).fetch_all(&mut *self.connection).await;
+        let rows = rows.map_err(before_commit)?;
+        self.check_mark(rows.first())?;
+        self.send_commit(asked).await
+    }
+
+    /// Rolls back. Whether the server says so in the end does not matter: a connection on which it does not is closed, and
+    /// that rolls back as well.
+    pub async fn roll_back(mut self) {
+        self.state = State::Ending;
+        if PgTransactionManager::rollback(&mut self.connection).await.is_ok() {
+            self.state = State::Ended;
+        }
+    }
+
+    /// Completes the claim and commits.
+    pub(crate) async fn complete(mut self, it: Completing<'_>, asked: impl FnOnce()) -> Result<Fenced, EndError> {
+        self.state = State::Ending;
+        let id = Id::of(it.key);
+        let (channel, message, token) = (it.table.name.channel(), id.message(), it.claim.token.to_bytes());
+        let (state, payload) = record::completed(it.completion);
+        let values = [
+            Value::Bytes(id.as_bytes()),
+            Value::Bytes(&token),
+            Value::State(state),
+            payload.map_or(Value::NoBytes, Value::Bytes),
+            Value::Number(id.lock()),
+            Value::Text(&channel),
+            Value::Text(&message),
+            Value::Text(&self.mark),
+        ];
+        let call = Call {
+            what: "completing in a transaction",
+            statement: &it.table.statements.complete_in,
+            values: &values,
+        };
+        // What the handler has set for its own statements does not reach the record's: neither a role, nor a time limit.
+        let text = format!(
+            "SET LOCAL SESSION AUTHORIZATION DEFAULT; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; \
+             SELECT current_setting('idem.transaction', true); {}",
+            call.text()
+        );
+        let rows = sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut *self.connection).await;
+        let rows = rows.map_err(before_commit)?;
+        self.check_mark(rows.first())?;
+        if rows.len() < 2 {
+            self.roll_back().await;
+            return Ok(Fenced::Superseded);
+        }
+        self.send_commit(asked).await?;
+        Ok(Fenced::Applied)
+    }
+
+    async fn send_commit(&mut self, asked: impl FnOnce()) -> Result<(), EndError> {
+        asked();
+        PgTransactionManager::commit(&mut self.connection).await.map_err(at_commit)?;
+        self.state = State::Ended;
+        Ok(())
+    }
+
+    fn check_mark(&self, row: Option<&sqlx::postgres::PgRow>) -> Result<(), EndError> {
+        let found: Option<String> = row.and_then(|row| row.try_get(0).ok());
+        if found.as_deref() == Some(&self.mark) {
+            return Ok(());
+        }
+        Err(EndError {
+            kind: EndKind::EndedByHandler,
+            source: None,
+        })
+    }
+}
+
+impl Drop for JointTransaction {
+    fn drop(&mut self) {
+        match self.state {
+            State::Ended => {}
+            // Sent by whoever gets the connection next, as by sqlx's own transactions.
+            State::Begun if PgTransactionManager::get_transaction_depth(&self.connection) == 1 => {
+                PgTransactionManager::start_rollback(&mut self.connection);
+            }
+            State::Beginning | State::Begun | State::Ending => self.connection.close_on_drop(),
+        }
+    }
+}
+
+impl fmt::Debug for JointTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JointTransaction").finish_non_exhaustive()
+    }
+}
+
+/// Whether the transaction was another one's, or one that cannot write.
+fn is_joined(error: &sqlx::Error) -> bool {
+    code(error).as_deref() == Some("22012")
+}
+
+/// What an error means that came before COMMIT was sent: nothing was done, whoever closed the connection.
+fn before_commit(error: sqlx::Error) -> EndError {
+    let kind = match code(&error).as_deref() {
+        Some("25P02") => EndKind::FailedBefore,
+        Some(code) if may_pass(code) || code.starts_with("08") || code.starts_with("57") => EndKind::MayPass,
+        Some(_) => EndKind::Refused,
+        None => EndKind::MayPass,
+    };
+    let source = Some(error);
+    EndError { kind, source }
+}
+
+/// What an error means that came in answer to COMMIT.
+fn at_commit(error: sqlx::Error) -> EndError {
+    let kind = match code(&error).as_deref() {
+        Some(code) if may_pass(code) => EndKind::MayPass,
+        // A server that is shutting down may have committed before it said so.
+        Some(code) if code == "40003" || code.starts_with("08") || code.starts_with("57") => EndKind::Unknown,
+        Some(_) => EndKind::Refused,
+        None => EndKind::Unknown,
+    };
+    let source = Some(error);
+    EndError { kind, source }
+}
+
+/// Whether the server refused for something that passes: another transaction that was in the way, a want of memory, disk or
+/// connections, or somebody who cancelled the statement.
+fn may_pass(code: &str) -> bool {
+    let is_rolled_back = code.starts_with("40") && code != "40003" && code != "40002";
+    is_rolled_back || code.starts_with("53") || code == "55P03" || code == "57014"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_was_rolled_back_only_what_may_pass_is_worth_a_retry() {
+        for code in ["40001", "40P01", "40000", "53200", "55P03", "57014"] {
+            assert!(may_pass(code), "{code}");
+        }
+        for code in ["40002", "40003", "23505", "22003", "42501", "42P01", "P0001", "25006", "57P01", "08006"] {
+            assert!(!may_pass(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_is_lost_leaves_nothing_done_before_the_commit_and_nothing_known_after_it() {
+        let lost = || sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());
+        assert_eq!(before_commit(lost()).kind(), EndKind::MayPass);
+        assert_eq!(at_commit(lost()).kind(), EndKind::Unknown);
+    }
+}

@@ -1,0 +1,147 @@
+//! How a statement reaches the server: prepared, or as text that has its values in it.
+//!
+//! Owns both ways. A prepared statement is a name on one server connection, so it is of no use behind a pooler that lends
+//! a server connection for one transaction: the name may be unknown there, or belong to somebody else's statement. Text is
+//! one message, which such a pooler passes to one server connection. Values become hexadecimal digits and numbers, so none
+//! of them can end a literal.
+
+use std::fmt::Write as _;
+
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, SqlStr};
+
+/// What stands between this process and the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// Nothing that matters: a connection is one session of the server.
+    Direct,
+    /// A pooler: consecutive statements may run in different sessions.
+    Pooled,
+}
+
+/// A value of a statement.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Value<'a> {
+    Bytes(&'a [u8]),
+    NoBytes,
+    Text(&'a str),
+    Number(i64),
+    State(i16),
+}
+
+/// A statement with its values.
+#[derive(Clone, Copy)]
+pub(crate) struct Call<'a> {
+    /// What it is for, to be named in errors.
+    pub(crate) what: &'static str,
+    /// Its text, with `$1` to `$9` for the values.
+    pub(crate) statement: &'a SqlStr,
+    pub(crate) values: &'a [Value<'a>],
+}
+
+impl Call<'_> {
+    /// Executes it and returns its first row.
+    pub(crate) async fn fetch(&self, connection: &mut PgConnection, route: Route) -> sqlx::Result<Option<PgRow>> {
+        match route {
+            Route::Direct => self.prepared().fetch_optional(connection).await,
+            Route::Pooled => {
+                // Bytes come back in a form that depends on a setting.
+                let text = format!("SET LOCAL bytea_output = 'hex'; {}", self.text());
+                let rows = sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(connection).await?;
+                Ok(rows.into_iter().next())
+            }
+        }
+    }
+
+    fn prepared(&self) -> Query<'_, Postgres, PgArguments> {
+        let query = sqlx::query(self.statement.clone());
+        self.values.iter().fold(query, |query, value| match value {
+            Value::Bytes(bytes) => query.bind(*bytes),
+            Value::NoBytes => query.bind(None::<&[u8]>),
+            Value::Text(text) => query.bind(*text),
+            Value::Number(number) => query.bind(*number),
+            Value::State(state) => query.bind(*state),
+        })
+    }
+
+    /// The statement with each value in the place of its number.
+    pub(crate) fn text(&self) -> String {
+        let mut pieces = self.statement.as_str().split('$');
+        let mut text = String::from(pieces.next().unwrap_or_default());
+        for piece in pieces {
+            let (number, rest) = piece.split_at(piece.len().min(1));
+            let number = number.parse::<usize>().ok();
+            match number.and_then(|number| self.values.get(number.checked_sub(1)?)) {
+                Some(value) => value.write(&mut text),
+                // No number of a value: it stays as it is, and the server says what is wrong with it.
+                None => text.extend(["$", piece.split_at(piece.len() - rest.len()).0]),
+            }
+            text.push_str(rest);
+        }
+        text
+    }
+}
+
+impl Value<'_> {
+    /// Appends it as a literal of its type.
+    fn write(self, text: &mut String) {
+        // Writing to a `String` does not fail.
+        let _ = match self {
+            Self::Bytes(bytes) => {
+                write_hex(bytes, text);
+                write!(text, "::bytea")
+            }
+            Self::NoBytes => write!(text, "NULL::bytea"),
+            Self::Text(value) => {
+                text.push_str("convert_from(");
+                write_hex(value.as_bytes(), text);
+                write!(text, ", 'UTF8')")
+            }
+            Self::Number(number) => write!(text, "({number}::bigint)"),
+            Self::State(state) => write!(text, "({state}::smallint)"),
+        };
+    }
+}
+
+/// Appends the bytes as `'\x…'`, whatever `standard_conforming_strings` says.
+fn write_hex(bytes: &[u8], text: &mut String) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    text.reserve(2 * bytes.len() + 6);
+    text.push_str("E'\\\\x");
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from(DIGITS[usize::from(digit)]));
+        }
+    }
+    text.push('\'');
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::SqlSafeStr as _;
+
+    use super::*;
+
+    #[test]
+    fn values_stand_in_the_place_of_their_numbers() {
+        let statement = "SELECT $1, $2, $1, $3, $4, $5, $9".into_sql_str();
+        let values = [
+            Value::Bytes(b"\0\xFF"),
+            Value::Text("';"),
+            Value::Number(-1),
+            Value::State(2),
+            Value::NoBytes,
+        ];
+        let call = Call {
+            what: "",
+            statement: &statement,
+            values: &values,
+        };
+        assert_eq!(
+            call.text(),
+            "SELECT E'\\\\x00ff'::bytea, convert_from(E'\\\\x273b', 'UTF8'), E'\\\\x00ff'::bytea, (-1::bigint), \
+             (2::smallint), NULL::bytea, $9"
+        );
+    }
+}
