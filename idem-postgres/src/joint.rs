@@ -120,19 +120,18 @@ impl JointTransaction {
             };
             tries -= 1;
             match begun.try_begin().await {
-                Err(error) if tries > 0 && (ends_connection(&error) || is_joined(&error)) => {}
+                Err(error) if tries > 0 && ends_connection(&error) => {}
                 Err(error) => return Err(error),
                 Ok(()) => return Ok(begun),
             }
         }
     }
 
-    /// All of it is one message, in which a transaction that begins now has begun at the time of the statement; one that
-    /// was open before has begun earlier. The division fails then, and where nothing can be written.
+    /// In a transaction that was open before and has seen a query, the modes are refused (25001), and so are they by a server
+    /// that takes no writes (25006). No query is sent: the handler may still choose an isolation level.
     async fn try_begin(&mut self) -> sqlx::Result<()> {
         let begin = format!(
-            "BEGIN; SELECT 1 / (now() = statement_timestamp() AND current_setting('transaction_read_only') = 'off')::int, \
-             set_config('idem.transaction', '{}', true)",
+            "BEGIN READ WRITE NOT DEFERRABLE; SET LOCAL idem.transaction = '{}'",
             self.mark
         );
         let begin = AssertSqlSafe(begin).into_sql_str();
@@ -244,11 +243,6 @@ impl fmt::Debug for JointTransaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JointTransaction").finish_non_exhaustive()
     }
-}
-
-/// Whether the transaction was another one's, or one that cannot write.
-fn is_joined(error: &sqlx::Error) -> bool {
-    code(error).as_deref() == Some("22012")
 }
 
 /// What an error means that came before COMMIT was sent: nothing was done, whoever closed the connection.

@@ -48,5 +48,6 @@ mod sentinels;
 mod settings;
 mod tls;
 mod traces;
+mod transaction_ends;
 mod transactions;
 mod waiting;

@@ -52,7 +52,8 @@ async fn the_sweep_never_comes_before_a_record_expires_however_it_came_to_be() {
     let (backend, schema) = server.backend().await;
     let lapse = format!(
         "UPDATE {schema}.idem_records SET lease_until = now() - interval '1 second', \
-         expires_at = now() + interval '1 second', sweep_at = now() + interval '1 second'"
+         expires_at = now() + interval '1 second', sweep_at = now() + interval '1 second'; \
+         UPDATE {schema}.idem_records_leases SET lease_until = now() - interval '1 second'"
     );
     let expire = format!("UPDATE {schema}.idem_records SET expires_at = now() - interval '1 second'");
     let (key, first) = claimed(&backend, "k").await;

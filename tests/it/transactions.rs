@@ -173,16 +173,16 @@ fn routes(steps: &Steps) -> Router<App> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_is_kept_commits_and_its_replay_writes_nothing() {
+async fn a_success_commits_and_its_replay_writes_nothing_and_a_kept_refusal_is_replayed_and_rolls_back() {
     let ledger = Ledger::start().await;
-    for status in [201, 404] {
+    for (status, rows) in [(201, 1), (404, 0)] {
         let entry = status.to_string();
         let order = Order::new(&entry).answered_with(status);
         let first = ledger.send("/charges", &entry, &order).await;
         assert_eq!(first.status.as_u16(), status, "{first:?}");
-        assert_eq!(ledger.entries(&entry).await, 1);
+        assert_eq!(ledger.entries(&entry).await, rows);
         ledger.send("/charges", &entry, &order).await.assert_replays(&first);
-        assert_eq!(ledger.entries(&entry).await, 1);
+        assert_eq!(ledger.entries(&entry).await, rows);
     }
 }
 
@@ -238,11 +238,11 @@ async fn an_attempt_whose_claim_was_taken_over_rolls_back_and_says_so() {
     .await;
 }
 
-/// The connection is lost under the commit, or before: nobody but the database knows what became of it.
+/// The connection is lost before the commit, so that nothing was done.
 ///
 /// On one thread, on which what is counted is listened to.
 #[tokio::test]
-async fn a_lost_transaction_is_a_503_and_counted_and_its_retry_runs_again() {
+async fn a_transaction_that_is_lost_is_said_to_be_rolled_back_and_counted_and_its_retry_runs_again() {
     in_time(async {
         let recorder = PrometheusBuilder::new().build_recorder();
         let _guard = metrics::set_default_local_recorder(&recorder);
@@ -257,10 +257,10 @@ async fn a_lost_transaction_is_a_503_and_counted_and_its_retry_runs_again() {
         let gone = format!("SELECT count(*) {holds}").replace("{}", &ledger.steps.schema);
         until("it is gone", async || ledger.server.query::<i64>(&gone).await == 0).await;
         ledger.steps.go_on.notify_one();
-        assert_eq!(first.await.expect("no panic").problem(), "backend-unavailable");
+        assert_eq!(first.await.expect("no panic").problem(), "rolled-back");
         ledger.service.idempotency.drain().await;
         assert_eq!((ledger.entries("o").await, ledger.records().await), (0, 0));
-        let lost = [("POST /charges", "not_committed", 1)];
+        let lost = [("POST /charges", "rolled_back", 1)];
         assert_eq!(requests(&recorder), expected(&lost));
         ledger.steps.go_on.notify_one();
         assert_eq!(ledger.send("/charges", "k", &order).await.status, StatusCode::CREATED);

@@ -1,8 +1,10 @@
 //! What is logged, to be read by a test.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use tracing::Dispatch;
+use tracing::subscriber::NoSubscriber;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
@@ -13,6 +15,10 @@ pub struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Listens on this thread, from `level` upwards, for as long as the guard lives. The end of a span is a line, too.
     pub fn listen(level: tracing::Level) -> (Self, tracing::subscriber::DefaultGuard) {
+        // While there is only one subscriber, tracing asks the thread that comes to a line first whether it is wanted, for all
+        // threads and for good: another test, on a thread without one, would silence it.
+        static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::new()));
+        LazyLock::force(&SECOND);
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(level)
