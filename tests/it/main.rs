@@ -33,6 +33,7 @@ mod openapi;
 mod options;
 mod outages;
 mod outer_layers;
+mod poolers;
 mod postgres;
 mod postgres_outages;
 mod postgres_pool;
