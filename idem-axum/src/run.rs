@@ -302,7 +302,11 @@ impl Guarding {
     async fn unprotected(&self, policy: &Policy, handler: BoxFuture<'static, Response>) -> Response {
         self.kept.execution.begin_unprotected();
         let deadline = self.idempotency.engine().deadline();
-        self.kept.transaction.clone().alone(handler, policy.store(), deadline).await
+        self.kept
+            .transaction
+            .clone()
+            .alone(handler, policy.store(), deadline)
+            .await
     }
 
     #[cfg(not(feature = "postgres"))]

@@ -304,7 +304,9 @@ impl Slot {
         match commit.within(deadline).await {
             CommitOutcome::Committed => response,
             CommitOutcome::RolledBack { may_pass } => settings.problem(IdempotencyProblem::RolledBack { may_pass }),
-            CommitOutcome::Superseded | CommitOutcome::Unknown | CommitOutcome::EndedByHandler => settings.not_committed_without_a_key(),
+            CommitOutcome::Superseded | CommitOutcome::Unknown | CommitOutcome::EndedByHandler => {
+                settings.not_committed_without_a_key()
+            }
         }
     }
 
@@ -333,7 +335,11 @@ fn refused_by_server(error: &EndError, record: Option<&RecordKey>) -> CommitOutc
     let cause = error as &dyn Error;
     match error.kind() {
         EndKind::MayPass => {
-            tracing::warn!(key, error = cause, "a Transaction was rolled back, and its client was told to try again");
+            tracing::warn!(
+                key,
+                error = cause,
+                "a Transaction was rolled back, and its client was told to try again"
+            );
             CommitOutcome::RolledBack { may_pass: true }
         }
         EndKind::Unknown => {

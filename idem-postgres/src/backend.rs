@@ -359,7 +359,10 @@ impl Backend for PostgresBackend {
         };
         let values = [Value::Bytes(id.as_bytes())];
         let is_claimed = &self.table.statements.is_claimed;
-        match self.owned("looking for a claim to wait for", is_claimed, &values).await? {
+        match self
+            .owned("looking for a claim to wait for", is_claimed, &values)
+            .await?
+        {
             Fenced::Applied => Ok(Changed::new(subscription.told())),
             // One may be there in a moment, so whoever asks has to look.
             Fenced::Superseded => Ok(Changed::new(std::future::ready(()))),

@@ -92,8 +92,8 @@ impl Connections {
         let turn = turns.acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
         while let Some(idle) = self.take_idle() {
             let mut connection = idle.connection;
-            let is_sound = idle.since.elapsed() < QUIET
-                || matches!(timeout(SIGN_LIMIT, connection.ping()).await, Ok(Ok(())));
+            let is_sound =
+                idle.since.elapsed() < QUIET || matches!(timeout(SIGN_LIMIT, connection.ping()).await, Ok(Ok(())));
             if is_sound && let Some(route) = self.known_route() {
                 return Ok(self.lent(connection, route, true, turn));
             }
@@ -143,7 +143,11 @@ impl Connections {
     /// A connection to wherever the application's pool leads at this moment.
     async fn open(&self) -> sqlx::Result<(PgConnection, Route)> {
         let options = self.0.application.connect_options();
-        let known = self.lock_route().as_ref().filter(|(of, _)| Arc::ptr_eq(of, &options)).map(|(_, route)| *route);
+        let known = self
+            .lock_route()
+            .as_ref()
+            .filter(|(of, _)| Arc::ptr_eq(of, &options))
+            .map(|(_, route)| *route);
         if let Some(route) = known {
             return Ok((options.connect().await?, route));
         }

@@ -196,7 +196,9 @@ impl JointTransaction {
              SELECT current_setting('idem.transaction', true); {}",
             call.text()
         );
-        let rows = sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut *self.connection).await;
+        let rows = sqlx::raw_sql(AssertSqlSafe(text))
+            .fetch_all(&mut *self.connection)
+            .await;
         let rows = rows.map_err(before_commit)?;
         self.check_mark(rows.first())?;
         if rows.len() < 2 {
@@ -209,7 +211,9 @@ impl JointTransaction {
 
     async fn send_commit(&mut self, asked: impl FnOnce()) -> Result<(), EndError> {
         asked();
-        PgTransactionManager::commit(&mut self.connection).await.map_err(at_commit)?;
+        PgTransactionManager::commit(&mut self.connection)
+            .await
+            .map_err(at_commit)?;
         self.state = State::Ended;
         Ok(())
     }
@@ -286,7 +290,9 @@ mod tests {
         for code in ["40001", "40P01", "40000", "53200", "55P03", "57014"] {
             assert!(may_pass(code), "{code}");
         }
-        for code in ["40002", "40003", "23505", "22003", "42501", "42P01", "P0001", "25006", "57P01", "08006"] {
+        for code in [
+            "40002", "40003", "23505", "22003", "42501", "42P01", "P0001", "25006", "57P01", "08006",
+        ] {
             assert!(!may_pass(code), "{code}");
         }
     }

@@ -42,11 +42,7 @@ pub(crate) async fn run(connections: &Connections, name: &Name) -> Result<(), Ba
 
 /// Whether there is nothing to do, found out without waiting for anybody: whoever migrates holds a lock for as long as its
 /// transaction lasts, which of a process that was cut off can be hours, and nobody could start meanwhile.
-async fn have_run(
-    migrations: &[Migration],
-    connection: &mut PgConnection,
-    name: &Name,
-) -> Result<bool, BackendError> {
+async fn have_run(migrations: &[Migration], connection: &mut PgConnection, name: &Name) -> Result<bool, BackendError> {
     let notes = name.qualified_with("_migrations");
     let are_there = format!("SELECT true WHERE to_regclass('{notes}') IS NOT NULL");
     if fetch(connection, are_there).await?.is_empty() {

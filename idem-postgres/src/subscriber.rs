@@ -157,7 +157,9 @@ impl Listening {
             return Ok(());
         }
         let locks: Vec<i64> = wanted.iter().map(Id::lock).collect();
-        let locking = sqlx::query("SELECT pg_try_advisory_lock_shared(lock) FROM unnest($1) WITH ORDINALITY AS wanted (lock, at) ORDER BY at");
+        let locking = sqlx::query(
+            "SELECT pg_try_advisory_lock_shared(lock) FROM unnest($1) WITH ORDINALITY AS wanted (lock, at) ORDER BY at",
+        );
         let locked = locking.bind(locks).fetch_all(&mut self.listener).await?;
         for (id, row) in wanted.into_iter().zip(locked) {
             if row.try_get(0)? {

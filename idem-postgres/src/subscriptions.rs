@@ -111,7 +111,13 @@ impl Subscriptions {
 
     /// Becomes one of those who wait for the record; and where messages about it do not come in yet, what to wait for
     /// until they do.
-    fn join(&self, id: Id) -> (Subscription, Option<oneshot::Receiver<Result<Joined, Arc<sqlx::Error>>>>) {
+    fn join(
+        &self,
+        id: Id,
+    ) -> (
+        Subscription,
+        Option<oneshot::Receiver<Result<Joined, Arc<sqlx::Error>>>>,
+    ) {
         let mut state = self.0.waiting.lock();
         let is_listening = state.is_listening;
         let waiters = state.waiters.entry(id.message()).or_insert_with(|| Waiters {

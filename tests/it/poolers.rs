@@ -26,7 +26,9 @@ async fn pay() -> StatusCode {
 async fn debit(mut transaction: Transaction, entry: String) -> Result<StatusCode, StatusCode> {
     let failed = |_| StatusCode::BAD_GATEWAY;
     let connection = transaction.begin().await.map_err(failed)?;
-    let row = sqlx::query("INSERT INTO ledger VALUES ($1)").bind(entry).persistent(false);
+    let row = sqlx::query("INSERT INTO ledger VALUES ($1)")
+        .bind(entry)
+        .persistent(false);
     row.execute(connection).await.map_err(failed)?;
     Ok(StatusCode::CREATED)
 }
@@ -52,7 +54,9 @@ async fn through_a_pooler_processes_migrate_claim_complete_and_commit() {
             let server = PostgresServer::start().await;
             server.execute("CREATE TABLE ledger (entry text)").await;
             let bouncer = PgBouncer::before_with(&server, settings).await;
-            let backends = join_all([100, 0, 100].map(async |cached| PostgresBackend::new(pool(&bouncer.url(), cached).await))).await;
+            let backends =
+                join_all([100, 0, 100].map(async |cached| PostgresBackend::new(pool(&bouncer.url(), cached).await)))
+                    .await;
             for migrated in join_all(backends.iter().map(PostgresBackend::migrate)).await {
                 migrated.expect("processes that start together migrate one after the other");
             }
@@ -67,7 +71,12 @@ async fn through_a_pooler_processes_migrate_claim_complete_and_commit() {
                     let calls = services.iter().flat_map(|service| {
                         (0..20).map(move |key| {
                             let key = format!("{path}-{round}-{key}");
-                            service.client.call(Method::POST, path).key(&key).body(key.clone()).send()
+                            service
+                                .client
+                                .call(Method::POST, path)
+                                .key(&key)
+                                .body(key.clone())
+                                .send()
                         })
                     });
                     for answer in join_all(calls).await {
@@ -144,13 +153,27 @@ async fn after_a_failover_connections_to_the_old_server_are_given_up_and_the_new
         let (old, new) = (PostgresServer::start().await, PostgresServer::start().await);
         for server in [&old, &new] {
             server.execute("CREATE TABLE ledger (entry text)").await;
-            PostgresBackend::new(server.pool().await).migrate().await.expect("a table");
+            PostgresBackend::new(server.pool().await)
+                .migrate()
+                .await
+                .expect("a table");
         }
         let target = Arc::new(Mutex::new(old.address()));
         let url = format!("postgres://postgres@{}/postgres", moving_address(target.clone()).await);
-        let pool = PgPoolOptions::new().max_connections(5).connect(&url).await.expect("it answers");
+        let pool = PgPoolOptions::new()
+            .max_connections(5)
+            .connect(&url)
+            .await
+            .expect("it answers");
         let service = Service::start(PostgresBackend::new(pool), routes(), None).await;
-        let send = |path: &'static str, key: String| service.client.call(Method::POST, path).key(&key).body(key.clone()).send();
+        let send = |path: &'static str, key: String| {
+            service
+                .client
+                .call(Method::POST, path)
+                .key(&key)
+                .body(key.clone())
+                .send()
+        };
         for path in ["/pay", "/debit"] {
             let warm = join_all((0..20).map(|key| send(path, format!("warm-{key}")))).await;
             assert!(warm.iter().all(|answer| answer.status == 201), "{warm:?}");
@@ -158,7 +181,10 @@ async fn after_a_failover_connections_to_the_old_server_are_given_up_and_the_new
         old.set("default_transaction_read_only", "on").await;
         *target.lock().expect("nobody panics") = new.address();
         let read_only = "SELECT current_setting('transaction_read_only')";
-        until("the old one is read only", async || old.query::<String>(read_only).await == "on").await;
+        until("the old one is read only", async || {
+            old.query::<String>(read_only).await == "on"
+        })
+        .await;
         // The first call that meets the old server says so for all connections; nobody needs to be refused.
         for key in 0..40 {
             let answer = send("/pay", format!("after-{key}")).await;
@@ -176,7 +202,10 @@ async fn a_check_finds_the_new_server_after_a_failover() {
     in_time(async {
         let (old, new) = (PostgresServer::start().await, PostgresServer::start().await);
         for server in [&old, &new] {
-            PostgresBackend::new(server.pool().await).migrate().await.expect("a table");
+            PostgresBackend::new(server.pool().await)
+                .migrate()
+                .await
+                .expect("a table");
         }
         let target = Arc::new(Mutex::new(old.address()));
         let url = format!("postgres://postgres@{}/postgres", moving_address(target.clone()).await);
@@ -187,9 +216,11 @@ async fn a_check_finds_the_new_server_after_a_failover() {
         let said = until_refused(&backend).await;
         assert!(said.contains("takes no writes"), "{said}");
         *target.lock().expect("nobody panics") = new.address();
-        tokio::time::timeout(Duration::from_secs(10), async { while backend.check().await.is_err() {} })
-            .await
-            .expect("it is ready again");
+        tokio::time::timeout(Duration::from_secs(10), async {
+            while backend.check().await.is_err() {}
+        })
+        .await
+        .expect("it is ready again");
     })
     .await;
 }

@@ -14,7 +14,9 @@ use idem_axum::sqlx::pool::PoolConnection;
 use idem_axum::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use idem_axum::sqlx::{self, AssertSqlSafe, PgPool, Postgres};
 use idem_axum::{PostgresBackend, Transaction, idempotent};
-use idem_core::{Acquisition, Backend as _, Claim, Completion, Fenced, Fingerprint, IdempotencyKey, Policy, RecordKey, Scope};
+use idem_core::{
+    Acquisition, Backend as _, Claim, Completion, Fenced, Fingerprint, IdempotencyKey, Policy, RecordKey, Scope,
+};
 use idem_tests::{App, Order, PostgresServer, Proxy, Service, in_time, until};
 use reqwest::Method;
 use tokio::sync::{Notify, Semaphore};
@@ -52,7 +54,10 @@ async fn pool_and_backend(server: &PostgresServer, connections: u32) -> (PgPool,
 async fn pay_times(service: &Service, server: &PostgresServer, schema: &str, times: usize) -> (usize, i64) {
     let at_once = Arc::new(Semaphore::new(8));
     let calls = (0..times).map(|key| {
-        let (call, at_once) = (service.client.call(Method::POST, "/pay").key(&key.to_string()), at_once.clone());
+        let (call, at_once) = (
+            service.client.call(Method::POST, "/pay").key(&key.to_string()),
+            at_once.clone(),
+        );
         async move {
             let _turn = at_once.acquire().await.expect("it is never closed");
             let answer = call.send().await;
@@ -90,7 +95,9 @@ const POISONS: [&str; 7] = [
 async fn poison(pool: &PgPool, poison: &str) {
     let mut connection = pool.acquire().await.expect("it is free");
     // One of them fails, and that is its poison.
-    let _ = sqlx::raw_sql(AssertSqlSafe(poison.to_owned())).execute(&mut *connection).await;
+    let _ = sqlx::raw_sql(AssertSqlSafe(poison.to_owned()))
+        .execute(&mut *connection)
+        .await;
 }
 
 async fn make_role(server: &PostgresServer) {
@@ -124,7 +131,10 @@ impl FromRequestParts<App> for Connection {
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, StatusCode> {
         let pool = parts.extract::<Extension<PgPool>>().await;
         let Extension(pool) = pool.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-        pool.acquire().await.map(Self).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
+        pool.acquire()
+            .await
+            .map(Self)
+            .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
     }
 }
 
@@ -142,7 +152,13 @@ async fn arguments_that_hold_connections_of_the_pool_do_not_starve_their_own_cla
             let (pool, backend, _) = pool_and_backend(&server, connections).await;
             let routes = Router::new().route("/holding", post(holding)).layer(Extension(pool));
             let service = Service::start(backend, routes, None).await;
-            let calls = (0..50).map(|key| service.client.call(Method::POST, "/holding").key(&key.to_string()).send());
+            let calls = (0..50).map(|key| {
+                service
+                    .client
+                    .call(Method::POST, "/holding")
+                    .key(&key.to_string())
+                    .send()
+            });
             for answer in join_all(calls).await {
                 assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
             }
@@ -158,9 +174,15 @@ struct Gate {
 }
 
 #[idempotent(ttl = "24h", scope = global, lease = "1s")]
-async fn in_transaction(Extension(gate): Extension<Gate>, mut transaction: Transaction) -> Result<StatusCode, StatusCode> {
+async fn in_transaction(
+    Extension(gate): Extension<Gate>,
+    mut transaction: Transaction,
+) -> Result<StatusCode, StatusCode> {
     let connection = transaction.begin().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
-    sqlx::query("SELECT 1").execute(connection).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    sqlx::query("SELECT 1")
+        .execute(connection)
+        .await
+        .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     gate.begun.notify_one();
     gate.go_on.notified().await;
     Ok(StatusCode::CREATED)
@@ -254,9 +276,16 @@ async fn a_connection_whose_role_was_refused_is_replaced_once_the_permission_is_
         let url = server.url().replace("postgres@", "app@");
         let pool = PgPoolOptions::new().connect_lazy(&url).expect("a valid URL");
         let backend = PostgresBackend::new(pool).with_schema(&schema);
-        backend.claim(&record_key("k"), &claim()).await.expect_err("no permission");
-        server.execute(&format!("ALTER SCHEMA {schema} OWNER TO app; ALTER TABLE {schema}.idem_records OWNER TO app; \
-                 ALTER TABLE {schema}.idem_records_leases OWNER TO app")).await;
+        backend
+            .claim(&record_key("k"), &claim())
+            .await
+            .expect_err("no permission");
+        server
+            .execute(&format!(
+                "ALTER SCHEMA {schema} OWNER TO app; ALTER TABLE {schema}.idem_records OWNER TO app; \
+                 ALTER TABLE {schema}.idem_records_leases OWNER TO app"
+            ))
+            .await;
         acquire(&backend, "k").await;
     })
     .await;
@@ -267,7 +296,9 @@ async fn a_connection_whose_role_was_refused_is_replaced_once_the_permission_is_
 async fn rotated_credentials_reach_claims_and_waiters() {
     in_time(async {
         let server = PostgresServer::start().await;
-        server.execute("CREATE ROLE one LOGIN SUPERUSER; CREATE ROLE two LOGIN SUPERUSER").await;
+        server
+            .execute("CREATE ROLE one LOGIN SUPERUSER; CREATE ROLE two LOGIN SUPERUSER")
+            .await;
         let options: PgConnectOptions = server.url().parse().expect("a valid URL");
         let pool = PgPoolOptions::new().connect_lazy_with(options.clone().username("one"));
         let backend = PostgresBackend::new(pool.clone());
@@ -299,7 +330,12 @@ async fn rotated_credentials_reach_claims_and_waiters() {
 /// A test, or a service that makes a runtime anew.
 #[test]
 fn on_a_second_runtime_claims_are_claimed_and_waiters_are_told() {
-    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+    };
     // The server outlives both.
     let servers = runtime().expect("a runtime");
     let server = servers.block_on(PostgresServer::start());
@@ -323,7 +359,9 @@ fn on_a_second_runtime_claims_are_claimed_and_waiters_are_told() {
             let _waiter = backend.changed(&key).await.expect("listens");
         }));
         runtime.shutdown_timeout(Duration::from_secs(1));
-        servers.block_on(until("its locks are gone", async || server.waited_for("public").await == 0));
+        servers.block_on(until("its locks are gone", async || {
+            server.waited_for("public").await == 0
+        }));
     }
 }
 
@@ -349,7 +387,13 @@ async fn a_begin_that_was_given_up_swallows_no_claim() {
         assert_eq!(first.status, StatusCode::CREATED);
         let records: i64 = server.query("SELECT count(*) FROM idem_records WHERE state = 2").await;
         assert_eq!(records, 1, "others see it");
-        there.client.call(Method::POST, "/pay").key("k").send().await.assert_replays(&first);
+        there
+            .client
+            .call(Method::POST, "/pay")
+            .key("k")
+            .send()
+            .await
+            .assert_replays(&first);
     })
     .await;
 }
@@ -363,7 +407,10 @@ async fn more_keys_are_waited_for_than_there_are_locks_and_everybody_is_answered
         let mut calls = JoinSet::new();
         let call = |key: u32| {
             let order = Order::new(&key.to_string()).held();
-            service.client.order_at("/orders/waiting-long", &key.to_string(), &order).send()
+            service
+                .client
+                .order_at("/orders/waiting-long", &key.to_string(), &order)
+                .send()
         };
         // A few at a time, so that no claim takes longer than its deadline.
         for some in 1..=24 {

@@ -39,21 +39,61 @@ const fn way(name: &'static str, fails: &'static str, then: &'static str, status
 const WAYS: &[Way] = &[
     way("nothing fails, and it answers with 201", "", "", 201),
     way("nothing fails, and it answers with 303", "", "", 303),
-    way("a statement fails inside a savepoint, and it answers with 201", "", "savepoint", 201),
-    way("it sets a role, and answers with 201", "", "SET LOCAL ROLE nobody_at_all", 201),
-    way("it sets a time limit of 1 ms, and answers with 201", "", "SET LOCAL statement_timeout = 1", 201),
+    way(
+        "a statement fails inside a savepoint, and it answers with 201",
+        "",
+        "savepoint",
+        201,
+    ),
+    way(
+        "it sets a role, and answers with 201",
+        "",
+        "SET LOCAL ROLE nobody_at_all",
+        201,
+    ),
+    way(
+        "it sets a time limit of 1 ms, and answers with 201",
+        "",
+        "SET LOCAL statement_timeout = 1",
+        201,
+    ),
     way("nothing fails, and it answers with 404", "", "", 404),
-    way("a row is there already, and it answers with 409", "", "INSERT INTO taken VALUES (1)", 409),
+    way(
+        "a row is there already, and it answers with 409",
+        "",
+        "INSERT INTO taken VALUES (1)",
+        409,
+    ),
     way("it answers with 500", "", "", 500),
     way("it answers with 503", "", "", 503),
     way("it panics", "", "panic", 201),
-    way("a statement fails, and it answers with 201 all the same", "", "SELECT nothing", 201),
-    way("a statement fails, and it answers with 303 all the same", "", "SELECT nothing", 303),
+    way(
+        "a statement fails, and it answers with 201 all the same",
+        "",
+        "SELECT nothing",
+        201,
+    ),
+    way(
+        "a statement fails, and it answers with 303 all the same",
+        "",
+        "SELECT nothing",
+        303,
+    ),
     way("a constraint fails at the commit (23503)", "23503", "", 201),
     way("a value is out of range at the commit (22003)", "22003", "", 201),
     way("a trigger raises an exception at the commit (P0001)", "P0001", "", 201),
-    way("a role of its own may not write at the commit (42501)", "42501", "", 201),
-    way("it makes its transaction read only", "", "SET TRANSACTION READ ONLY", 201),
+    way(
+        "a role of its own may not write at the commit (42501)",
+        "42501",
+        "",
+        201,
+    ),
+    way(
+        "it makes its transaction read only",
+        "",
+        "SET TRANSACTION READ ONLY",
+        201,
+    ),
     way("it cannot be serialized (40001)", "40001", "", 201),
     way("it is in a deadlock (40P01)", "40P01", "", 201),
     way("the disk is full (53100)", "53100", "", 201),
@@ -67,7 +107,12 @@ const WAYS: &[Way] = &[
     way("its connection is lost under the commit", "lost", "", 201),
     way("it commits by SQL text", "", "COMMIT", 201),
     way("it rolls back by SQL text", "", "ROLLBACK", 201),
-    way("it rolls back by SQL text, and begins again", "", "ROLLBACK; BEGIN", 201),
+    way(
+        "it rolls back by SQL text, and begins again",
+        "",
+        "ROLLBACK; BEGIN",
+        201,
+    ),
 ];
 
 const TABLES: &str = "
@@ -85,7 +130,9 @@ const TABLES: &str = "
     CREATE ROLE nobody_at_all;";
 
 async fn act(connection: &mut PgConnection, entry: &str, way: &Way) -> sqlx::Result<()> {
-    let row = sqlx::query("INSERT INTO ledger VALUES ($1, $2)").bind(entry.to_owned()).bind(way.fails);
+    let row = sqlx::query("INSERT INTO ledger VALUES ($1, $2)")
+        .bind(entry.to_owned())
+        .bind(way.fails);
     row.execute(&mut *connection).await?;
     match way.then {
         "" => {}
@@ -173,7 +220,10 @@ impl Services {
 
     /// Sends a request, and says how it was answered, unless its connection broke, and how many rows are there.
     async fn send(&self, service: &Service, way: usize, key: Option<&str>, entry: &str) -> (Option<Answer>, i64) {
-        let call = service.client.call(Method::POST, &format!("/{way}")).body(entry.to_owned());
+        let call = service
+            .client
+            .call(Method::POST, &format!("/{way}"))
+            .body(entry.to_owned());
         let answer = match key {
             Some(key) => call.key(key).try_send().await,
             None => call.try_send().await,
@@ -199,13 +249,19 @@ impl Services {
         let (keyed, rows) = self.send(&self.protected, number, Some(&key), &key).await;
         let record = self.record(&key).await;
         let (next, _) = self.send(&self.protected, number, Some(&key), &key).await;
-        let (unkeyed, unkeyed_rows) = self.send(&self.protected, number, None, &format!("without-{number}")).await;
+        let (unkeyed, unkeyed_rows) = self
+            .send(&self.protected, number, None, &format!("without-{number}"))
+            .await;
         let outage = format!("outage-{number}");
         let (outage, outage_rows) = self.send(&self.unprotected, number, Some(&outage), &outage).await;
         for (answer, rows) in [(&keyed, rows), (&unkeyed, unkeyed_rows), (&outage, outage_rows)] {
             let status = answer.as_ref().map(|answer| answer.status);
             let is_success = status.is_some_and(|status| status.is_success() || status.is_redirection());
-            assert!(!is_success || rows == 1, "{}: {answer:?} for {rows} rows", WAYS[number].name);
+            assert!(
+                !is_success || rows == 1,
+                "{}: {answer:?} for {rows} rows",
+                WAYS[number].name
+            );
         }
         format!(
             "| {} | {} | {rows} | {record} | {} | {} | {unkeyed_rows} | {} | {outage_rows} |\n",
@@ -248,13 +304,21 @@ async fn the_log_names_what_the_database_refused_and_what_to_do() {
     in_time(async {
         let (log, _guard) = Log::listen(tracing::Level::WARN);
         let services = Services::start().await;
-        for (sqlstate, advice) in [("23503", "check for this in the handler"), ("40001", "told to try again")] {
+        for (sqlstate, advice) in [
+            ("23503", "check for this in the handler"),
+            ("40001", "told to try again"),
+        ] {
             let number = WAYS.iter().position(|way| way.fails == sqlstate).expect("it is listed");
-            let (answer, _) = services.send(&services.protected, number, Some(sqlstate), sqlstate).await;
+            let (answer, _) = services
+                .send(&services.protected, number, Some(sqlstate), sqlstate)
+                .await;
             assert_eq!(answer.expect("an answer").problem(), "rolled-back");
             let lines = log.lines_with(advice);
             assert_eq!(lines.len(), 1, "{}", log.text());
-            assert!(lines[0].contains("refused on purpose") && lines[0].contains(sqlstate), "{lines:?}");
+            assert!(
+                lines[0].contains("refused on purpose") && lines[0].contains(sqlstate),
+                "{lines:?}"
+            );
         }
     })
     .await;
@@ -274,14 +338,20 @@ async fn a_commit_whose_answer_does_not_come_is_unknown_and_its_retry_finds_out(
         let service = Service::start(PostgresBackend::new(pool.expect("it answers")), routes, None).await;
         let send = |key: Option<&str>| {
             let call = service.client.call(Method::POST, "/waits").body("waits");
-            key.map_or(call, |_| service.client.call(Method::POST, "/waits").body("waits").key("k")).send()
+            key.map_or(call, |_| {
+                service.client.call(Method::POST, "/waits").body("waits").key("k")
+            })
+            .send()
         };
         for key in [Some("k"), None] {
             let answer = send(key).await;
             assert_eq!(answer.problem(), "not-committed", "{answer:?}");
             assert_eq!(answer.headers.contains_key("retry-after"), key.is_some(), "{answer:?}");
             let text = String::from_utf8_lossy(&answer.body).into_owned();
-            assert!(text.contains("The request ran") && !text.contains("did not run"), "{text}");
+            assert!(
+                text.contains("The request ran") && !text.contains("did not run"),
+                "{text}"
+            );
             assert_eq!(text.contains("send it again"), key.is_some(), "{text}");
             let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
             until("it waits", async || server.query::<i64>(waiting).await == 1).await;
@@ -293,7 +363,11 @@ async fn a_commit_whose_answer_does_not_come_is_unknown_and_its_retry_finds_out(
         service.idempotency.drain().await;
         let retry = send(Some("k")).await;
         assert!(retry.is_replay() && retry.status == StatusCode::CREATED, "{retry:?}");
-        assert_eq!(server.query::<i64>("SELECT count(*) FROM ledger").await, 2, "one of each");
+        assert_eq!(
+            server.query::<i64>("SELECT count(*) FROM ledger").await,
+            2,
+            "one of each"
+        );
     })
     .await;
 }
@@ -304,7 +378,10 @@ async fn waiting_for_a_standby(mut transaction: Transaction, entry: String) -> R
     let connection = transaction.begin().await.map_err(failed)?;
     let row = sqlx::query("INSERT INTO ledger VALUES ($1, '')").bind(entry);
     row.execute(&mut *connection).await.map_err(failed)?;
-    sqlx::raw_sql("SET LOCAL synchronous_commit = on").execute(connection).await.map_err(failed)?;
+    sqlx::raw_sql("SET LOCAL synchronous_commit = on")
+        .execute(connection)
+        .await
+        .map_err(failed)?;
     Ok(StatusCode::CREATED)
 }
 
@@ -314,13 +391,28 @@ async fn above_read_committed_a_long_handler_and_one_that_is_waited_for_can_be_c
     in_time(async {
         let services = Services::start().await;
         let routes = Router::new().route("/{level}", post(isolated));
-        let pool = PgPoolOptions::new().connect(&services.server.url()).await.expect("it answers");
+        let pool = PgPoolOptions::new()
+            .connect(&services.server.url())
+            .await
+            .expect("it answers");
         let service = Service::start(PostgresBackend::new(pool), routes, None).await;
         for (key, level) in [("repeatable", "REPEATABLE%20READ"), ("serializable", "SERIALIZABLE")] {
-            let send = || tokio::spawn(service.client.call(Method::POST, &format!("/{level}")).key(key).body(level).send());
+            let send = || {
+                tokio::spawn(
+                    service
+                        .client
+                        .call(Method::POST, &format!("/{level}"))
+                        .key(key)
+                        .body(level)
+                        .send(),
+                )
+            };
             let first = send();
             let claimed = format!("SELECT count(*) FROM idem_records WHERE key LIKE '%:{key}'");
-            until("it is claimed", async || services.server.query::<i64>(&claimed).await == 1).await;
+            until("it is claimed", async || {
+                services.server.query::<i64>(&claimed).await == 1
+            })
+            .await;
             let second = send();
             let (first, second) = (first.await.expect("no panic"), second.await.expect("no panic"));
             assert_eq!(first.status, StatusCode::CREATED, "{level}: {first:?}");
@@ -328,7 +420,10 @@ async fn above_read_committed_a_long_handler_and_one_that_is_waited_for_can_be_c
             let rows = format!("SELECT count(*) FROM ledger WHERE entry = '{level}'");
             assert_eq!(services.server.query::<i64>(&rows).await, 1);
             let renewed = "SELECT count(*) FROM idem_records_leases";
-            assert!(services.server.query::<i64>(renewed).await > 0, "it was long enough to be renewed");
+            assert!(
+                services.server.query::<i64>(renewed).await > 0,
+                "it was long enough to be renewed"
+            );
         }
     })
     .await;
@@ -343,7 +438,10 @@ async fn isolated(
     let failed = |_| StatusCode::BAD_GATEWAY;
     let connection = transaction.begin().await.map_err(failed)?;
     let level = format!("SET TRANSACTION ISOLATION LEVEL {level}; SELECT count(*) FROM ledger");
-    sqlx::raw_sql(AssertSqlSafe(level)).execute(&mut *connection).await.map_err(failed)?;
+    sqlx::raw_sql(AssertSqlSafe(level))
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
     // Longer than a third of its lease, and longer than the second request takes to wait.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     let row = sqlx::query("INSERT INTO ledger VALUES ($1, '')").bind(entry);
@@ -387,16 +485,29 @@ async fn a_transaction_does_not_join_one_that_others_have_left_open_or_that_cann
         .into_iter()
         .enumerate()
         {
-            let pool = PgPoolOptions::new().max_connections(1).connect(&server.url()).await.expect("it answers");
+            let pool = PgPoolOptions::new()
+                .max_connections(1)
+                .connect(&server.url())
+                .await
+                .expect("it answers");
             let backend = PostgresBackend::new(pool.clone());
             backend.migrate().await.expect("a table");
-            let routes = Router::new().route("/{way}", post(protected)).route("/impatient", post(impatient));
+            let routes = Router::new()
+                .route("/{way}", post(protected))
+                .route("/impatient", post(impatient));
             let service = Service::start(backend, routes, None).await;
             {
                 let mut connection = pool.acquire().await.expect("it is free");
                 let _ = sqlx::raw_sql(left).execute(&mut *connection).await;
             }
-            let send = |path: &'static str, key: String| service.client.call(Method::POST, path).key(&key).body(key.clone()).send();
+            let send = |path: &'static str, key: String| {
+                service
+                    .client
+                    .call(Method::POST, path)
+                    .key(&key)
+                    .body(key.clone())
+                    .send()
+            };
             for path in ["/0", "/impatient"] {
                 let answer = send(path, format!("{number}{path}")).await;
                 assert_eq!(answer.status, StatusCode::CREATED, "{left}: {answer:?}");
@@ -405,7 +516,11 @@ async fn a_transaction_does_not_join_one_that_others_have_left_open_or_that_cann
             }
         }
         let others = "SELECT count(*) FROM ledger WHERE entry LIKE 'somebody%'";
-        assert_eq!(server.query::<i64>(others).await, 0, "what others had left open is not committed");
+        assert_eq!(
+            server.query::<i64>(others).await,
+            0,
+            "what others had left open is not committed"
+        );
     })
     .await;
 }
