@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
+#[cfg(feature = "postgres")]
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Extension;
@@ -50,6 +52,9 @@ struct Parts {
     /// The same backend, where handlers can join its transactions.
     #[cfg(feature = "postgres")]
     postgres: Option<idem_postgres::PostgresBackend>,
+    /// A handler takes a `Transaction` that this backend cannot give, as a request has shown.
+    #[cfg(feature = "postgres")]
+    lacks_transaction: Arc<AtomicBool>,
 }
 
 impl Idempotency {
@@ -65,6 +70,8 @@ impl Idempotency {
         Self(Arc::new(Parts {
             #[cfg(feature = "postgres")]
             postgres: crate::transaction::postgres(&backend),
+            #[cfg(feature = "postgres")]
+            lacks_transaction: Arc::default(),
             engine: Engine::new(backend),
             settings: Arc::default(),
         }))
@@ -241,7 +248,10 @@ impl Idempotency {
     /// Asks the backend whether it would accept claims now, within the deadline; for readiness probes.
     ///
     /// On Redis it writes a key of its own, so that a server that takes no writes fails it; of a cluster it asks one
-    /// primary. On Postgres it looks at the table and asks whether the server takes writes.
+    /// primary. On Postgres it looks at the tables and asks whether the server takes writes.
+    ///
+    /// A handler that takes a `Transaction`, on a backend that is not a `PostgresBackend`, makes it fail from its first request
+    /// on: which arguments a route's handler takes is not known before. Call each such route once in a test.
     ///
     /// ```
     /// use axum::extract::State;
@@ -259,12 +269,25 @@ impl Idempotency {
     /// # Errors
     ///
     /// When the backend cannot be reached, refuses, or does not answer in time.
+    /// [`BackendErrorKind::Config`](crate::BackendErrorKind::Config) where a handler wants a `Transaction` that the backend
+    /// does not have.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future gives up the question, and nothing else.
     pub async fn check(&self) -> Result<(), BackendError> {
+        #[cfg(feature = "postgres")]
+        if self.0.lacks_transaction.load(Ordering::Relaxed) {
+            let context = "a handler takes a `Transaction`, and the records are not in Postgres";
+            return Err(BackendError::new(idem_core::BackendErrorKind::Config, context));
+        }
         self.0.engine.check().await
+    }
+
+    /// A handler takes a `Transaction` that the backend cannot give.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn note_lack_of_transaction(&self) {
+        self.0.lacks_transaction.store(true, Ordering::Relaxed);
     }
 
     /// Waits until every handler that was started has ended and its outcome is recorded.

@@ -188,6 +188,7 @@ impl Slot {
     pub(crate) fn guard(&self, idempotency: &Idempotency) -> Option<Response> {
         let postgres = idempotency.postgres().cloned();
         if postgres.is_none() && self.0.is_wanted.load(Ordering::Relaxed) {
+            idempotency.note_lack_of_transaction();
             tracing::error!(
                 "a handler takes a Transaction, but its records are not in Postgres; give it an `idem_axum::Idempotency` \
                  over a `PostgresBackend`"

@@ -39,8 +39,11 @@ pub(crate) enum Order {
 /// Asks the subscriber to listen for the end of one record's claim.
 pub(crate) struct Join {
     pub(crate) id: Id,
-    answer: oneshot::Sender<Result<Joined, Arc<sqlx::Error>>>,
+    answer: oneshot::Sender<JoinResult>,
 }
+
+/// The subscriber's answer to somebody who wants to be told.
+pub(crate) type JoinResult = Result<Joined, Arc<sqlx::Error>>;
 
 /// Whether the end of a claim will be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +54,7 @@ pub(crate) enum Joined {
 }
 
 impl Join {
-    pub(crate) fn answer(self, answer: Result<Joined, Arc<sqlx::Error>>) {
+    pub(crate) fn answer(self, answer: JoinResult) {
         // Whoever asked may have gone.
         let _ = self.answer.send(answer);
     }
@@ -111,13 +114,7 @@ impl Subscriptions {
 
     /// Becomes one of those who wait for the record; and where messages about it do not come in yet, what to wait for
     /// until they do.
-    fn join(
-        &self,
-        id: Id,
-    ) -> (
-        Subscription,
-        Option<oneshot::Receiver<Result<Joined, Arc<sqlx::Error>>>>,
-    ) {
+    fn join(&self, id: Id) -> (Subscription, Option<oneshot::Receiver<JoinResult>>) {
         let mut state = self.0.waiting.lock();
         let is_listening = state.is_listening;
         let waiters = state.waiters.entry(id.message()).or_insert_with(|| Waiters {

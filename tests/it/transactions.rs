@@ -321,6 +321,13 @@ async fn a_handler_that_names_its_engine_commits_where_that_keeps_its_records() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_backend_that_is_no_postgres_it_is_refused_before_the_claim() {
     let service = Service::start(MemoryBackend::new(), routes(&Steps::default()), None).await;
+    service.idempotency.check().await.expect("nothing is known yet");
     let refused = service.client.order_at("/charges", "k", &Order::new("o")).send().await;
     assert_eq!(refused.problem(), "not-configured");
+    let error = service
+        .idempotency
+        .check()
+        .await
+        .expect_err("it has a handler that it cannot serve");
+    assert!(error.to_string().contains("Transaction"), "{error}");
 }
