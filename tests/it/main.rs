@@ -24,6 +24,7 @@ mod forwarding;
 mod generated_responses;
 mod handlers;
 mod lab;
+mod late_layers;
 mod leaks;
 mod leases;
 mod logs;

@@ -1,17 +1,22 @@
-//! Layers of tower-http around annotated handlers: they see a replay as they saw the first answer.
+//! `docs/layers.md`: layers that are safe around annotated handlers. They see a replay as they saw the first answer. Those
+//! that are not safe are in `late_layers`.
 
 use std::convert::Infallible;
 use std::io::Read as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::{CONTENT_ENCODING, ORIGIN, VARY};
 use axum::http::{HeaderName, StatusCode};
-use axum::response::IntoResponse;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use flate2::read::GzDecoder;
+use flate2::Compression;
+use flate2::read::{GzDecoder, GzEncoder};
 use futures_util::stream;
 use idem_axum::{Idempotency, MemoryBackend, idempotent};
 use idem_tests::{Answer, App, Call, Order, Service, in_time};
@@ -19,6 +24,7 @@ use reqwest::Method;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{Any, CorsLayer};
+use tower_http::decompression::RequestDecompressionLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::timeout::TimeoutLayer;
@@ -197,4 +203,56 @@ async fn a_timeout_that_fires_does_not_stop_the_handler() {
         assert_eq!(patient.app.executions("o"), 0);
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_compressed_request_and_the_same_one_in_plain_are_equal_where_a_layer_decompresses() {
+    let service = around(|router| router.layer(RequestDecompressionLayer::new())).await;
+    let mut zipped = Vec::new();
+    GzEncoder::new(&b"3"[..], Compression::default())
+        .read_to_end(&mut zipped)
+        .expect("it is in memory");
+    let first = call(&service, "/text", "3")
+        .body(zipped)
+        .header(CONTENT_ENCODING.as_str(), b"gzip")
+        .send()
+        .await;
+    assert_eq!(first.body, "compressible ".repeat(3));
+    call(&service, "/text", "3").send().await.assert_replays(&first);
+}
+
+/// Refuses everybody while it is shut, as a layer that authenticates refuses somebody whose rights have been taken away.
+async fn refuse(State(is_shut): State<Arc<AtomicBool>>, request: Request, next: Next) -> Response {
+    if is_shut.load(Ordering::SeqCst) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    next.run(request).await
+}
+
+#[tokio::test]
+async fn what_a_layer_refuses_claims_nothing_and_is_not_replayed_wherever_the_idempotency_layer_is() {
+    let place = |is_outermost: bool, idempotency: Idempotency, auth: Arc<AtomicBool>| {
+        let router: Router = Router::new().route("/text", post(text));
+        let auth = from_fn_with_state(auth, refuse);
+        if is_outermost {
+            router.layer(auth).layer(idempotency)
+        } else {
+            router.layer(idempotency).layer(auth)
+        }
+    };
+    for is_outermost in [false, true] {
+        let idempotency = Idempotency::new(MemoryBackend::new());
+        let is_shut = Arc::new(AtomicBool::new(true));
+        let placed = place(is_outermost, idempotency.clone(), is_shut.clone());
+        let service = Service::wrapped(idempotency, Router::new(), |_| placed).await;
+        let send = || call(&service, "/text", "1").send();
+        assert_eq!(send().await.status, StatusCode::UNAUTHORIZED);
+        is_shut.store(false, Ordering::SeqCst);
+        let first = send().await;
+        assert_eq!(first.status, StatusCode::OK);
+        is_shut.store(true, Ordering::SeqCst);
+        assert_eq!(send().await.status, StatusCode::UNAUTHORIZED);
+        is_shut.store(false, Ordering::SeqCst);
+        send().await.assert_replays(&first);
+    }
 }
