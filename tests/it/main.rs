@@ -20,6 +20,7 @@ mod disconnects;
 mod duplicates;
 mod engines;
 mod figures;
+mod first_programs;
 mod forwarding;
 mod generated_responses;
 mod handlers;

@@ -21,10 +21,14 @@ mod process;
 mod proxy;
 mod redis_cluster;
 mod redis_server;
-/// The repository's own page, so that its code is compiled. No crate that is published has it.
+/// Pages of the repository, so that their code is compiled. No crate that is published has them.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-mod readme {}
+mod pages {
+    #[doc = include_str!("../../docs/layers.md")]
+    mod layers {}
+    #[doc = include_str!("../../README.md")]
+    mod readme {}
+}
 mod sentinels;
 mod service;
 
