@@ -201,6 +201,8 @@ impl Idempotency {
     /// It is not asked about the 202 of `in_flight = "accept"`, which has no body, nor about the 500 of a panic, nor where
     /// the layer itself is missing.
     ///
+    /// `docs/layers.md` says what a layer that writes the bodies of errors loses on a replay, and what to do in place of it.
+    ///
     /// ```
     /// use axum::Json;
     /// use idem_axum::{Idempotency, MemoryBackend};
