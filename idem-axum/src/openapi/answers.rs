@@ -21,6 +21,11 @@ use crate::settings::Settings;
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
+/// A bare key as a pattern of ECMA-262: no comma, no quotation mark at its beginning, no space at either end.
+const BARE: &str = r"[!#-+\--~]([ -+\--~]{0,253}[!-+\--~])?";
+/// A key as an RFC 9651 String.
+const STRING: &str = r#""([ !#-\[\]-~]|\\["\\]){1,255}""#;
+
 /// What is described of one handler.
 pub(super) struct Answers<'a> {
     header: Option<(String, bool)>,
@@ -71,13 +76,15 @@ impl<'a> Answers<'a> {
     }
 
     fn parameter(&self, name: &str, required: bool) -> Parameter {
-        // Of the value as it is sent, so that a String of the longest key is not refused by who checks it.
+        // Of the value as it is sent: the quotation marks and backslashes of a String count.
         let schema = text().max_length(Some(MAX_STRING_LEN));
         let (schema, form) = if self.settings.strict_keys {
-            let quoted = schema.min_length(Some(3)).pattern(Some("^\".+\"$"));
+            let quoted = schema.min_length(Some(3)).pattern(Some(format!("^{STRING}$")));
             (quoted, "as an RFC 9651 String: in quotation marks")
         } else {
-            (schema.min_length(Some(1)), "bare or as an RFC 9651 String")
+            let either = format!("^({BARE}|{STRING})$");
+            let either = schema.min_length(Some(1)).pattern(Some(either));
+            (either, "bare or as an RFC 9651 String")
         };
         let without = if required {
             ""

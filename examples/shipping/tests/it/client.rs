@@ -32,6 +32,18 @@ impl Client {
         Answer::of(request).await
     }
 
+    /// Posts any body as an order of `acme`.
+    pub(crate) async fn post_raw(&self, key: &str, content_type: &str, body: &str) -> Answer {
+        let request = self
+            .http
+            .post(format!("http://{}/shipping/order", self.addr))
+            .header("Authorization", "Bearer acme-demo")
+            .header("Idempotency-Key", key)
+            .header("Content-Type", content_type)
+            .body(body.to_owned());
+        Answer::of(request).await
+    }
+
     /// The `order_id` of every row the tenant is shown.
     pub(crate) async fn listed(&self, token: &str) -> Vec<String> {
         let request = self

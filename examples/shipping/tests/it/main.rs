@@ -22,6 +22,7 @@ mod metrics;
 mod mix;
 mod orders;
 mod process;
+mod schemathesis;
 mod shutdown;
 mod tenants;
 mod traces;
