@@ -6,6 +6,7 @@ use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::http::header::HOST;
 use axum::http::request::Parts;
+use axum::http::uri::Authority;
 use axum::routing::post;
 use idem_axum::idempotent;
 use idem_tests::{Call, Service};
@@ -20,7 +21,7 @@ impl<S: Sync> FromRequestParts<S> for Host {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let authority = parts.uri.authority().map(|authority| authority.as_str());
+        let authority = parts.uri.authority().map(Authority::as_str);
         let header = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
         Ok(Self(authority.or(header).unwrap_or_default().to_owned()))
     }
