@@ -25,7 +25,7 @@ use crate::{Execution, Idempotency};
 /// A handler's last argument together with what guards the handler.
 ///
 /// Only the expansion of `#[idempotent]` names this type. A direct call of an annotated function passes
-/// `argument.into()`, and its handler runs unguarded.
+/// [`unguarded(argument)`](unguarded), and its handler runs unguarded.
 pub struct Guarded<T, E: EngineSource = FromLayer> {
     guard: Guard<E::Engine>,
     argument: T,
@@ -39,17 +39,44 @@ impl<T: fmt::Debug, E: EngineSource> fmt::Debug for Guarded<T, E> {
 }
 
 impl<T, E: EngineSource> Guarded<T, E> {
+    /// The argument.
+    #[cfg(feature = "typed-routing")]
+    pub(crate) fn argument(&self) -> &T {
+        &self.argument
+    }
+
     /// Takes the two apart.
     pub fn split(self) -> (Guard<E::Engine>, T) {
         (self.guard, self.argument)
     }
 }
 
-impl<T, E: EngineSource> From<T> for Guarded<T, E> {
-    fn from(argument: T) -> Self {
-        let guard = Guard(None);
-        Self { guard, argument }
-    }
+/// The last argument of an annotated function, for a direct call of it: the handler then runs **unguarded**.
+///
+/// Nothing is claimed, stored or replayed, and no layer is needed. That is what a unit test of the handler wants. A handler
+/// that calls another one this way runs it once for each of its own runs; annotate the outer one if it may be retried.
+///
+/// A handler without arguments takes `unguarded(())`.
+///
+/// ```
+/// # use idem_axum::idempotent;
+/// use idem_axum::unguarded;
+///
+/// #[idempotent(ttl = "24h", scope = global)]
+/// async fn place_order(item: String) -> String {
+///     format!("{item} is on its way")
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let answer = place_order(unguarded("a pump".to_owned())).await;
+/// assert_eq!(answer.status(), 200);
+/// # }
+/// ```
+#[doc(alias = "Guarded")]
+pub fn unguarded<T, E: EngineSource>(argument: T) -> Guarded<T, E> {
+    let guard = Guard(None);
+    Guarded { guard, argument }
 }
 
 /// Where a handler's [`Idempotency`] comes from.

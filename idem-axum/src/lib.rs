@@ -11,6 +11,7 @@ mod guarded;
 #[cfg(any(doc, doctest))]
 pub mod guide;
 mod identity;
+mod integrations;
 mod key;
 mod layer;
 mod observe;
@@ -37,6 +38,7 @@ pub use idem_postgres::{PostgresBackend, sqlx};
 pub use idem_redis::{RedisBackend, RedisClient, redis};
 
 pub use self::execution::{Execution, FencingToken};
+pub use self::guarded::unguarded;
 pub use self::layer::Idempotency;
 pub use self::policy::{Compared, InFlight, OnOutage, Policy, StoredAnswers};
 pub use self::problem::{IdempotencyProblem, ProblemDetails};

@@ -20,8 +20,8 @@ async fn place_order(
             ::idem_axum::__private::scope::global(),
             async move {
                 let (app, body) = (app, body);
-                #[allow(unused_variables)]
                 let State(app) = app;
+                let _ = (&app,);
                 let body = body;
                 let answer: String = async move {
                     if false {

@@ -52,8 +52,8 @@ async fn place_order(
             ::renamed::__private::scope::global(),
             async move {
                 let (app, body) = (app, body);
-                #[allow(unused_variables)]
                 let State(app) = app;
+                let _ = (&app,);
                 let body = body;
                 let answer: _ = async move {
                     if false {

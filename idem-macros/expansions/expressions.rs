@@ -34,12 +34,12 @@ async fn place_order(
             },
             async move {
                 let (tenant, user, order) = (tenant, user, order);
-                #[allow(unused_variables)]
                 let tenant = tenant;
-                #[allow(unused_variables)]
+                let _ = (&tenant,);
                 let Extension(user) = user;
-                #[allow(unused_variables)]
+                let _ = (&user,);
                 let Json(mut order) = order;
+                let _ = (&order,);
                 let answer: Json<Receipt> = async move {
                     if false {
                         return ::idem_axum::__private::never::<Json<Receipt>>();

@@ -31,8 +31,8 @@ where
             },
             async move {
                 let (ledger, body) = (ledger, body);
-                #[allow(unused_variables)]
                 let State(ledger) = ledger;
+                let _ = (&ledger,);
                 let body = body;
                 let answer: Result<L, [u8; N]> = async move {
                     if false {

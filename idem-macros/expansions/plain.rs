@@ -20,8 +20,8 @@ async fn place_order(
             },
             async move {
                 let (tenant, order) = (tenant, order);
-                #[allow(unused_variables)]
                 let Path(tenant) = tenant;
+                let _ = (&tenant,);
                 let Json(order) = order;
                 let answer: (StatusCode, Json<Receipt>) = async move {
                     if false {

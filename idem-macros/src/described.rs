@@ -9,6 +9,7 @@ use quote::{format_ident, quote};
 use syn::ext::IdentExt as _;
 use syn::{Attribute, Ident, Meta, Path};
 
+use crate::handler::words;
 use crate::root::Root;
 use crate::table::Options;
 
@@ -43,12 +44,45 @@ fn is_description(path: &Path) -> bool {
     names.take(2).eq(["path", "utoipa"])
 }
 
+/// Whether the attribute may be `#[utoipa::path]` under another name: that one always has a `path`.
+fn may_describe(attribute: &Attribute) -> bool {
+    matches!(&attribute.meta, Meta::List(list) if words(list.tokens.clone()).contains("path"))
+}
+
+/// Whether an attribute above may have parsed the function and printed it anew, as `#[utoipa::path]` does.
+///
+/// The two braces that an author writes have a place each. A macro that prints them has only one place to give, which is that
+/// of the whole block. In a block that a macro has filled, as `#[tracing::instrument]` does, the first token is not at a
+/// place where it was written.
+fn is_printed_anew(body: &Group) -> bool {
+    let [open, close] = [body.span_open(), body.span_close()].map(|brace| brace.source_text());
+    let is_written = |token: &TokenTree| {
+        let (written, printed) = (token.span().source_text(), token.to_string());
+        let is_same = |written: String| match token {
+            TokenTree::Group(_) => written.chars().next() == printed.chars().next(),
+            _ => written == printed,
+        };
+        written.is_none_or(is_same)
+    };
+    open == close && body.stream().into_iter().take(1).all(|first| is_written(&first))
+}
+
 /// Statements that are a warning where the handler is described though none of its attributes does it.
 ///
 /// The type that `#[utoipa::path]` makes is beside the handler. If it is not there, the one of the same name that is made
 /// here is meant, whose constant is no trait's.
-pub(crate) fn described_above(attributes: &[Attribute], handler: &Ident, root: Root) -> Option<TokenStream> {
-    if !cfg!(feature = "utoipa") || attributes.iter().any(|attribute| is_description(attribute.path())) {
+///
+/// That name may also come from a glob import, of a handler of another module that has the same name. So they are made
+/// only where the type may belong to this handler.
+pub(crate) fn described_above(
+    attributes: &[Attribute],
+    handler: &Ident,
+    body: &Group,
+    root: Root,
+) -> Option<TokenStream> {
+    let is_described = || attributes.iter().any(|attribute| is_description(attribute.path()));
+    let may_be = || attributes.iter().any(may_describe) || is_printed_anew(body);
+    if !cfg!(feature = "utoipa") || is_described() || !may_be() {
         return None;
     }
     let span = Span::call_site().located_at(handler.span());

@@ -1,19 +1,22 @@
 //! From options and a handler to tokens.
 //!
-//! Owns names and spans. There is no decision of ours in the tokens: logic is in the functions they call.
+//! Owns names and spans. The generated code contains no logic; it calls functions in `__private`.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
+use syn::punctuated::Punctuated;
 use syn::spanned::Spanned as _;
-use syn::{Attribute, Expr, Ident, PatType, Result, Signature, Type, parse_quote};
+use syn::{
+    Attribute, Error, Expr, FnArg, Ident, Pat, PatType, Result, ReturnType, Signature, Token, Type, parse_quote,
+};
 
 use crate::described::{described, described_above};
 use crate::handler::{self, Handler};
-use crate::identity::{Values, by_reference, compared, identity, mentioned};
+use crate::identity::{Values, by_reference, compared, identity, mark_used, mentioned};
 use crate::operation::operation;
 use crate::options;
 use crate::returned::{Constraint, Returned, returned};
-use crate::root::Root;
+use crate::root::{PRIVATE, Root};
 use crate::table::{Options, Scope};
 
 /// The whole macro. On error the user's item is emitted as it was, so that nothing else fails because of it.
@@ -32,7 +35,10 @@ pub(crate) fn idempotent(attribute: &TokenStream, item: &TokenStream) -> TokenSt
 
 /// Both halves, or every error of both.
 fn checked(attribute: &TokenStream, item: TokenStream) -> Result<(Options, Handler)> {
-    match (options::parse(attribute), syn::parse2::<Handler>(item)) {
+    match (
+        options::parse(attribute),
+        syn::parse2::<Handler>(item).and_then(check_once),
+    ) {
         (Ok(options), Ok(handler)) => {
             let scope = match &options.scope {
                 Scope::Global(global) => global.as_ref().map_or(Ok(()), |global| handler.check_global(global)),
@@ -46,6 +52,15 @@ fn checked(attribute: &TokenStream, item: TokenStream) -> Result<(Options, Handl
         }
         (options, handler) => both(options, handler),
     }
+}
+
+/// Refuses a second attribute, under which each request would be the duplicate of itself.
+fn check_once(handler: Handler) -> Result<Handler> {
+    if handler.arguments.last().is_some_and(is_guarded) {
+        let message = "this handler has an `#[idempotent]` already; remove one of the two";
+        return Err(Error::new(Span::call_site(), message));
+    }
+    Ok(handler)
 }
 
 /// Takes axum's `debug_handler` off the handler.
@@ -100,12 +115,12 @@ fn expand(options: &Options, handler: Handler) -> TokenStream {
     let guard = Ident::new(GUARD, Span::mixed_site());
     let engine = engine(options, &values, &guard);
     let operation = operation(options, root);
-    let above = described_above(&attributes, &signature.ident, root);
+    let above = described_above(&attributes, &signature.ident, &body, root);
     let attributes = described(attributes, options, &operation, root);
     let identity = identity(options, &values);
     let bindings = bindings(options, &arguments, &names);
     let Returned { ty, constraint } = returned(&signature);
-    // What is wrong with the future is wrong with the function, and with the answer with the return type.
+    // Errors about the future point at the function name; errors about the response point at the return type.
     let function = signature.ident.span();
     let run = root.private(function, "run");
     let at_type = Span::mixed_site().located_at(ty.span());
@@ -119,7 +134,7 @@ fn expand(options: &Options, handler: Handler) -> TokenStream {
     let (inner, body) = handler::begin(&body, typed);
     let constrain = constraint.map(|constraint| match constraint {
         Constraint::Here(ty) => quote!({ fn returned(_: &#ty) {} returned(&#answer); }),
-        Constraint::Generic(signature) => quote!({ #[allow(dead_code)] #signature {} }),
+        Constraint::Generic(function) => quote!({ #function }),
     });
     let run = quote_spanned! {function=>
         #run(#guard, const { &#operation }, #identity, async move {
@@ -136,8 +151,8 @@ fn expand(options: &Options, handler: Handler) -> TokenStream {
         (None, None) => None,
     };
     let source = source.map(|source| root.private(Span::call_site(), source));
-    let (inputs, last) = guarded_inputs(&arguments, &names, source.as_ref(), root);
-    let signature = guarded_signature(signature, &inputs, root);
+    let (inputs, last) = guarded_inputs(arguments, &names, source.as_ref(), root);
+    let signature = guarded_signature(signature, inputs, root);
     quote! {
         #(#attributes)*
         #visibility #signature {
@@ -158,6 +173,9 @@ fn engine(options: &Options, values: &Values, guard: &Ident) -> Option<TokenStre
     Some(quote!(let #guard = #with_engine;))
 }
 
+/// The type that stands for the last argument.
+const GUARDED: &str = "Guarded";
+
 /// Names of ours that arguments must not have.
 const GUARD: &str = "guard";
 const ANSWER: &str = "answer";
@@ -168,18 +186,17 @@ const ANSWER: &str = "answer";
 /// out lives as long as the handler runs.
 fn bindings(options: &Options, arguments: &[PatType], names: &[Ident]) -> TokenStream {
     let mentioned = mentioned(options);
-    let bindings = arguments.iter().zip(names).map(|(PatType { attrs, pat, .. }, name)| {
-        // Used by the attribute, it need not be used by the body.
-        let used = !mentioned.is_disjoint(&handler::bound(pat));
-        let allow = used.then(|| quote!(#[allow(unused_variables)]));
-        quote!(#allow #(#attrs)* let #pat = #name;)
-    });
+    let bindings = arguments.iter().zip(names);
+    let bindings = bindings.map(|(PatType { attrs, pat, .. }, name)| quote!(#(#attrs)* let #pat = #name;));
+    // A name that the attribute uses need not be used by the body.
+    let bound = arguments.iter().flat_map(|argument| handler::names(&argument.pat));
+    let used = mark_used(bound, |name| mentioned.contains(name));
     let moved = match names {
         [] => None,
         [name] => Some(quote!(let #name = #name;)),
         names => Some(quote!(let (#(#names),*) = (#(#names),*);)),
     };
-    quote!(#moved #(#bindings)*)
+    quote!(#moved #(#bindings)* #used)
 }
 
 /// What the expansion calls the arguments: as the author does, where a pattern binds one name, for compilers and tools
@@ -189,7 +206,8 @@ fn argument_names(arguments: &[PatType]) -> Vec<Ident> {
         let ours = || format_ident!("argument_{}", index + 1, span = Span::mixed_site());
         let mut name = handler::only_name(&argument.pat).unwrap_or_else(ours);
         let text = name.to_string();
-        if [GUARD, ANSWER].contains(&text.as_str()) || text.starts_with("argument_") {
+        let is_ours = [GUARD, ANSWER].contains(&text.as_str()) || text.starts_with("argument_");
+        if is_ours || handler::may_be_a_unit(&name, &argument.ty) {
             return ours();
         }
         name.set_span(Span::mixed_site().located_at(name.span()));
@@ -200,29 +218,49 @@ fn argument_names(arguments: &[PatType]) -> Vec<Ident> {
 
 /// The arguments with plain names, the last one guarded, and its name.
 fn guarded_inputs(
-    arguments: &[PatType],
+    mut arguments: Vec<PatType>,
     names: &[Ident],
     source: Option<&TokenStream>,
     root: Root,
-) -> (TokenStream, Ident) {
-    let unit: Type = parse_quote!(());
-    let nothing = Ident::new("nothing", Span::mixed_site());
-    let (last, last_name) = match (arguments.last(), names.last()) {
-        (Some(last), Some(name)) => (last.ty.as_ref(), name),
-        _ => (&unit, &nothing),
+) -> (Punctuated<FnArg, Token![,]>, Ident) {
+    let (last, last_name) = match (arguments.pop(), names.last()) {
+        (Some(last), Some(name)) => (*last.ty, name.clone()),
+        _ => (parse_quote!(()), Ident::new("nothing", Span::mixed_site())),
     };
-    let first = arguments.iter().zip(names).take(arguments.len().saturating_sub(1));
-    let first = first.map(|(PatType { ty, .. }, name)| quote!(#name: #ty));
-    let wrapper = root.private(last.span(), "Guarded");
+    let wrapper = root.private(last.span(), GUARDED);
     let source = source.map(|source| quote!(, #source));
-    let inputs = quote!(#(#first,)* #last_name: #wrapper<#last #source>);
-    (inputs, last_name.clone())
+    let last = Type::Verbatim(quote!(#wrapper<#last #source>));
+    let first = arguments
+        .into_iter()
+        .zip(names)
+        .map(|(PatType { ty, .. }, name)| argument(name, *ty));
+    let inputs = first.chain([argument(&last_name, last)]).collect();
+    (inputs, last_name)
+}
+
+fn argument(name: &Ident, ty: Type) -> FnArg {
+    FnArg::Typed(PatType {
+        attrs: Vec::new(),
+        pat: Box::new(Pat::Verbatim(quote!(#name))),
+        colon_token: Token![:](Span::call_site()),
+        ty: Box::new(ty),
+    })
 }
 
 /// The user's signature with other arguments, and a response returned.
-fn guarded_signature(mut signature: Signature, inputs: &TokenStream, root: Root) -> Signature {
+fn guarded_signature(mut signature: Signature, inputs: Punctuated<FnArg, Token![,]>, root: Root) -> Signature {
     let response = root.private(Span::call_site(), "Response");
-    signature.inputs = parse_quote!(#inputs);
-    signature.output = parse_quote!(-> #response);
+    signature.inputs = inputs;
+    signature.output = ReturnType::Type(Token![->](Span::call_site()), Box::new(Type::Verbatim(response)));
     signature
+}
+
+/// Whether this is the last argument of a handler that an `#[idempotent]` has expanded already, by whatever name that
+/// attribute was written.
+fn is_guarded(argument: &PatType) -> bool {
+    let Type::Path(path) = argument.ty.as_ref() else {
+        return false;
+    };
+    let names = path.path.segments.iter().rev().map(|segment| &segment.ident);
+    names.take(2).eq([GUARDED, PRIVATE])
 }

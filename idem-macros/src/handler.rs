@@ -11,7 +11,7 @@ use syn::parse::{Parse, ParseStream};
 use syn::visit_mut::VisitMut;
 use syn::{
     Attribute, Error, Expr, ExprLit, ExprPath, FnArg, Ident, Lit, LitStr, Macro, Pat, PatIdent, PatType, Result,
-    Signature, Visibility,
+    ReturnType, Signature, Type, Visibility,
 };
 
 use crate::suggest;
@@ -47,6 +47,13 @@ impl Parse for Handler {
                 signature.fn_token.span,
                 "an idempotent handler is async; write `async fn`",
             ));
+        }
+        if let ReturnType::Type(_, ty) = &signature.output
+            && let Type::Never(never) = ty.as_ref()
+        {
+            let message = "a handler answers with a response, and `!` is none; write `Response`, or another type that \
+                           is `IntoResponse`";
+            errors.push(Error::new_spanned(never, message));
         }
         let mut arguments = Vec::new();
         for input in &signature.inputs {
@@ -168,7 +175,15 @@ pub(crate) fn only_name(pattern: &Pat) -> Option<Ident> {
     }
 }
 
-fn names(pattern: &Pat) -> Vec<Ident> {
+/// Whether this name of a pattern may be that of a unit struct, which the pattern then matches: it binds nothing, and an
+/// argument of that name would be such a pattern too.
+pub(crate) fn may_be_a_unit(name: &Ident, ty: &Type) -> bool {
+    let is_type = matches!(ty, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == *name));
+    is_type || name.unraw().to_string().starts_with(char::is_uppercase)
+}
+
+/// Each name that a pattern binds.
+pub(crate) fn names(pattern: &Pat) -> Vec<Ident> {
     struct Names(Vec<Ident>);
     impl VisitMut for Names {
         fn visit_pat_ident_mut(&mut self, pattern: &mut PatIdent) {

@@ -1,6 +1,6 @@
 //! The options that are expressions, over the handler's arguments.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -74,23 +74,18 @@ impl Values<'_> {
     pub(crate) fn over(&self, exprs: &[&Expr], value: &TokenStream) -> TokenStream {
         let mentioned: BTreeSet<_> = exprs.iter().flat_map(|expr| handler::mentioned(expr)).collect();
         let by_path: BTreeSet<_> = exprs.iter().flat_map(|expr| handler::paths(expr)).collect();
-        let mut bindings = self
-            .arguments
-            .iter()
-            .zip(self.names)
+        let arguments = self.arguments.iter().zip(self.names);
+        let (patterns, names): (Vec<_>, Vec<_>) = arguments
             .filter(|(argument, _)| !mentioned.is_disjoint(&handler::bound(&argument.pat)))
-            .map(|(argument, name)| {
-                let pattern = handler::by_reference(&argument.pat);
-                // Of several names, and of the words inside a macro, some may be of no use.
-                let used = handler::only_name(&pattern).is_some_and(|name| by_path.contains(&name.unraw().to_string()));
-                let allow = (!used).then(|| quote!(#[allow(unused_variables)]));
-                quote!(#allow let #pattern = &#name;)
-            })
-            .peekable();
-        if bindings.peek().is_none() {
+            .map(|(argument, name)| (handler::by_reference(&argument.pat), name))
+            .unzip();
+        if patterns.is_empty() {
             return value.clone();
         }
-        quote!({ #(#bindings)* #value })
+        // Of several names, and of the words inside a macro, some may be of no use.
+        let bound = patterns.iter().flat_map(handler::names);
+        let used = mark_used(bound, |name| !by_path.contains(name));
+        quote!({ #(let #patterns = &#names;)* #used #value })
     }
 
     /// One value, or a tuple of them, each on its own tokens.
@@ -108,6 +103,23 @@ impl Values<'_> {
                 quote_spanned!(expr.span()=> #module_path::of(#value))
             }
         }
+    }
+}
+
+/// A use of those of `names` that `may_be_unused`.
+///
+/// An `#[allow(unused_variables)]` would be an error in a crate that forbids the lint.
+pub(crate) fn mark_used(
+    names: impl Iterator<Item = Ident>,
+    may_be_unused: impl Fn(&str) -> bool,
+) -> Option<TokenStream> {
+    let by_name = names.map(|name| (name.unraw().to_string(), name));
+    let unused: BTreeMap<_, _> = by_name.filter(|(name, _)| may_be_unused(name)).collect();
+    let names: Vec<_> = unused.values().collect();
+    match names.as_slice() {
+        [] => None,
+        [name] => Some(quote!(let _ = &#name;)),
+        names => Some(quote!(let _ = (#(&#names),*);)),
     }
 }
 

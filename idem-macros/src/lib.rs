@@ -7,6 +7,8 @@ mod described;
 mod durations;
 mod expand;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod golden;
 mod handler;
 mod identity;

@@ -44,9 +44,9 @@ pub(crate) fn parse(all: &TokenStream) -> Result<Options> {
     }
     conflicts(&settings, &mut errors);
     if let Some(wait) = settings.iter().find(|setting| setting.name.unraw() == "wait")
-        && options.in_flight != Some(WAIT)
+        && options.in_flight.is_some_and(|in_flight| in_flight != WAIT)
     {
-        let message = "nobody waits; write `in_flight = \"wait\"` beside it, or remove `wait`";
+        let message = "duplicates do not wait here; write `in_flight = \"wait\"`, or remove `wait`";
         errors.push(Error::new(wait.name.span(), message));
     }
     for spec in &OPTIONS {
@@ -154,8 +154,16 @@ fn setting(input: ParseStream, errors: &mut Errors) -> std::result::Result<Setti
             format!("`{name}` takes {takes}; there is none after the `=`"),
         );
     }
-    let value = input.parse().map_err(Broken::Error)?;
+    let value = input.parse().map(without_invisible).map_err(Broken::Error)?;
     Ok(Setting { name, value })
+}
+
+/// The expression that a `macro_rules!` variable holds, or the one that was written.
+fn without_invisible(expr: Expr) -> Expr {
+    match expr {
+        Expr::Group(group) => without_invisible(*group.expr),
+        expr => expr,
+    }
 }
 
 /// Reports the second of two options that do not go together.

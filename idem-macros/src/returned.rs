@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned as _;
+use syn::token::Paren;
 use syn::visit_mut::VisitMut;
-use syn::{GenericParam, ReturnType, Signature, Type, TypeImplTrait, TypeParamBound, parse_quote};
+use syn::{GenericParam, ReturnType, Signature, Type, TypeImplTrait, TypeParamBound, TypeParen, parse_quote};
 
 use crate::handler;
 
@@ -21,8 +23,8 @@ pub(crate) struct Returned {
 pub(crate) enum Constraint {
     /// What it demands of the answer still takes part in inference.
     Here(Box<Type>),
-    /// With the function's own parameters it is named in another function alone.
-    Generic(Box<Signature>),
+    /// It names the function's own parameters, so a function with the same parameters has to name it: this one.
+    Generic(TokenStream),
 }
 
 pub(crate) fn returned(signature: &Signature) -> Returned {
@@ -45,29 +47,56 @@ pub(crate) fn returned(signature: &Signature) -> Returned {
 
 fn constraint(signature: &Signature, written: &Type) -> Option<Constraint> {
     let generics = &signature.generics;
+    let mut written = written.clone();
+    WithoutCaptures.visit_type_mut(&mut written);
     let words = handler::words(quote!(#written));
     let parameter = generics.params.iter().map(|param| match param {
         GenericParam::Lifetime(param) => param.lifetime.ident.to_string(),
         GenericParam::Type(param) => param.ident.to_string(),
         GenericParam::Const(param) => param.ident.to_string(),
     });
-    let local: BTreeSet<_> = parameter.chain(["use".into()]).collect();
+    let local: BTreeSet<_> = parameter.collect();
     // There is no `Self` in an item of its own.
     if words.contains("Self") {
         return None;
     }
     if words.is_disjoint(&local) {
-        return Some(Constraint::Here(Box::new(written.clone())));
+        return Some(Constraint::Here(Box::new(behind_a_reference(written))));
     }
     if handler::words(quote!(#generics)).contains("Self") {
         return None;
     }
-    let mut written = written.clone();
-    WithoutCaptures.visit_type_mut(&mut written);
+    let written = behind_a_reference(written);
     let (parameters, _, conditions) = generics.split_for_impl();
-    Some(Constraint::Generic(Box::new(
-        parse_quote!(fn returned #parameters (_: &#written) #conditions),
-    )))
+    // A function that nobody calls is a warning, except where its name begins with an underscore.
+    Some(Constraint::Generic(
+        quote!(fn _returned #parameters (_: &#written) #conditions {}),
+    ))
+}
+
+/// The type as it is written behind an `&`: `&impl A + B` would be ambiguous.
+fn behind_a_reference(ty: Type) -> Type {
+    let bounds = match bare(&ty) {
+        Type::ImplTrait(traits) => traits.bounds.len(),
+        _ => 0,
+    };
+    if bounds < 2 || matches!(ty, Type::Paren(_)) {
+        return ty;
+    }
+    Type::Paren(TypeParen {
+        attrs: Vec::new(),
+        paren_token: Paren(Span::mixed_site().located_at(ty.span())),
+        elem: Box::new(ty),
+    })
+}
+
+/// The type without the parentheses, and the invisible groups of a `macro_rules!` variable, around it.
+fn bare(ty: &Type) -> &Type {
+    match ty {
+        Type::Paren(paren) => bare(&paren.elem),
+        Type::Group(group) => bare(&group.elem),
+        ty => ty,
+    }
 }
 
 /// Removes every `use<..>`, which the type of an argument cannot have.
@@ -91,7 +120,7 @@ struct InferTraits {
 
 impl VisitMut for InferTraits {
     fn visit_type_mut(&mut self, ty: &mut Type) {
-        if let Type::ImplTrait(_) = ty {
+        if let Type::ImplTrait(_) = bare(ty) {
             self.found = true;
             *ty = Type::Verbatim(quote_spanned!(ty.span()=> _));
         }

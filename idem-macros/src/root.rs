@@ -4,6 +4,9 @@ use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens as _, quote_spanned};
 use syn::{Ident, Path};
 
+/// The module of what only expansions name.
+pub(crate) const PRIVATE: &str = "__private";
+
 /// The path of our crate, where the author gave one.
 #[derive(Clone, Copy)]
 pub(crate) struct Root<'a>(pub(crate) Option<&'a Path>);
@@ -23,8 +26,8 @@ impl Root<'_> {
 
     /// What only expansions name.
     pub(crate) fn private(self, span: Span, name: &str) -> TokenStream {
-        let name = Ident::new(name, span);
-        self.path(span, &quote_spanned!(span=> __private::#name))
+        let [module, name] = [PRIVATE, name].map(|name| Ident::new(name, span));
+        self.path(span, &quote_spanned!(span=> #module::#name))
     }
 }
 

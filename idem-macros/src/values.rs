@@ -19,7 +19,6 @@ fn string(value: &Expr) -> Option<&LitStr> {
         Expr::Lit(ExprLit {
             lit: Lit::Str(text), ..
         }) => Some(text),
-        Expr::Group(group) => string(&group.expr),
         _ => None,
     }
 }
@@ -88,7 +87,6 @@ pub(crate) fn boolean(value: &Expr) -> Result<bool, String> {
         Expr::Lit(ExprLit {
             lit: Lit::Bool(value), ..
         }) => Ok(value.value),
-        Expr::Group(group) => boolean(&group.expr),
         _ => Err("write one of the two, without quotes".into()),
     }
 }

@@ -1,11 +1,13 @@
 //! What an application sets for all its handlers, and what a handler's attribute says in its place.
 
-use axum::Router;
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
+use axum::{Json, Router};
 use idem_axum::{Compared, Idempotency, InFlight, MemoryBackend, Policy, StoredAnswers, idempotent};
-use idem_tests::{Answer, App, Order, Service};
+use idem_tests::{Answer, App, Order, Service, Tenant};
 use reqwest::Method;
 
 #[idempotent(ttl = "1m", scope = global)]
@@ -26,6 +28,11 @@ async fn set(State(app): State<App>, body: String) -> (StatusCode, String) {
     answer(&app, body)
 }
 
+#[idempotent(ttl = "1m", scope = tenant, wait = "100ms")]
+async fn waited_for_briefly(State(app): State<App>, tenant: Tenant, Json(order): Json<Order>) -> StatusCode {
+    app.execute(&tenant, &order).await.0
+}
+
 #[idempotent(ttl = "1m", scope = global, fingerprint = body.len())]
 async fn of_a_value(body: String) -> String {
     body
@@ -42,6 +49,7 @@ async fn service(defaults: Policy) -> Service {
     let routes = Router::new()
         .route("/open", post(open))
         .route("/set", post(set))
+        .route("/briefly", post(waited_for_briefly))
         .route("/of-a-value", post(of_a_value));
     Service::wrapped(idempotency, routes, |router| router).await
 }
@@ -134,4 +142,20 @@ async fn what_a_duplicate_in_flight_gets_is_the_default_s_unless_the_attribute_s
     assert_eq!([one.status, other.status], [StatusCode::CREATED; 2]);
     assert_eq!(first.await.expect("an answer").status, StatusCode::CREATED);
     assert_eq!(service.app.executions("o"), 2);
+}
+
+#[tokio::test]
+async fn how_long_a_duplicate_waits_by_default_is_the_attribute_s_where_it_says_nothing_else() {
+    let waits = Policy::new().with_in_flight(InFlight::Wait);
+    let service = service(waits.with_wait(Policy::LONGEST_WAIT)).await;
+    let order = Order::new("o").held();
+    let call = || service.client.order_at("/briefly", "k", &order).send();
+    let first = tokio::spawn(call());
+    service.app.wait_until_started(1).await;
+    // The first one is held until the duplicate has been answered.
+    let duplicate = tokio::time::timeout(Duration::from_secs(60), call()).await;
+    assert_eq!(duplicate.expect("it waits for 100 ms").problem(), "in-flight");
+    service.app.open_gate();
+    assert_eq!(first.await.expect("an answer").status, StatusCode::CREATED);
+    assert!(call().await.is_replay());
 }

@@ -53,4 +53,5 @@ mod tls;
 mod traces;
 mod transaction_ends;
 mod transactions;
+mod typed_routes;
 mod waiting;

@@ -23,12 +23,14 @@ pub(crate) fn lint() -> Result<(), String> {
     // Each feature of what users add has to compile alone.
     for features in [
         "",
+        "aide",
         "macros",
         "metrics",
         "postgres",
         "redis",
         "redis-rustls",
         "testing",
+        "typed-routing",
         "utoipa",
     ] {
         let arguments = [

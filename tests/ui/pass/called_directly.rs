@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{MethodRouter, post};
-use idem_axum::{Idempotency, MemoryBackend, idempotent};
+use idem_axum::{Idempotency, MemoryBackend, idempotent, unguarded};
 
 use super::NewOrder;
 
@@ -37,15 +37,18 @@ async fn each_call_runs_it() {
     for _ in 0..2 {
         let (item, order_id) = ("pump".to_owned(), "o-1".to_owned());
         let order = NewOrder { item, order_id };
-        let answer = place_order(State(count.clone()), Path("acme".into()), Json(order).into()).await;
+        let answer = place_order(State(count.clone()), Path("acme".into()), unguarded(Json(order))).await;
         assert_eq!(answer.status(), StatusCode::CREATED);
         let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await;
         assert_eq!(body.expect("in memory"), "pump to acme");
     }
     assert_eq!(count.load(Ordering::SeqCst), 2);
-    assert_eq!(cancel_order(().into()).await.status(), StatusCode::OK);
+    assert_eq!(cancel_order(unguarded(())).await.status(), StatusCode::OK);
     let idempotency = Idempotency::new(MemoryBackend::new());
-    assert_eq!(change_order(State(idempotency).into()).await.status(), StatusCode::OK);
+    assert_eq!(
+        change_order(unguarded(State(idempotency))).await.status(),
+        StatusCode::OK
+    );
 }
 
 pub(crate) fn route() -> MethodRouter {

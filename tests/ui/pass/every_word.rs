@@ -9,7 +9,7 @@ async fn first() {}
 #[idempotent(ttl = "1m", scope = global, in_flight = "accept", store = "all", fingerprint = "request")]
 async fn second() {}
 
-#[idempotent(ttl = "1m", scope = global, on_outage = "refuse", fingerprint = "none", required = false)]
+#[idempotent(ttl = "1m", scope = global, on_outage = "refuse", fingerprint = "none", required = false, wait = "1s")]
 async fn third() {}
 
 #[test]

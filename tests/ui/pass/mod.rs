@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 mod answers_impl_trait;
+mod answers_impl_traits_with_bounds;
+mod answers_types_of_each_form;
 mod answers_what_only_the_return_type_tells;
 mod argument_patterns;
 mod arguments_named_as_in_the_expansion;
@@ -27,11 +29,13 @@ mod debugged_below;
 mod denied_lints;
 mod described_above;
 mod described_below;
+mod described_beside_another_of_its_name;
 mod early_returns;
 mod engine_of_a_field;
 mod engine_of_a_method;
 mod every_option;
 mod every_word;
+mod forbidden_lints;
 mod generic_answer;
 mod generic_handler;
 mod handler_inside_a_function;
@@ -49,6 +53,7 @@ mod shadowed_prelude;
 mod sixteen_arguments;
 mod traced_above;
 mod traced_below;
+mod unit_struct_arguments;
 mod visibility_and_documentation;
 
 /// What the requests of all cases carry.
@@ -60,8 +65,13 @@ pub(crate) struct NewOrder {
 
 type Case = (&'static str, fn() -> MethodRouter);
 
-const CASES: [Case; 41] = [
+const CASES: [Case; 46] = [
     ("answers_impl_trait", answers_impl_trait::route),
+    (
+        "answers_impl_traits_with_bounds",
+        answers_impl_traits_with_bounds::route,
+    ),
+    ("answers_types_of_each_form", answers_types_of_each_form::route),
     (
         "answers_what_only_the_return_type_tells",
         answers_what_only_the_return_type_tells::route,
@@ -91,11 +101,16 @@ const CASES: [Case; 41] = [
     ("denied_lints", denied_lints::route),
     ("described_above", described_above::route),
     ("described_below", described_below::route),
+    (
+        "described_beside_another_of_its_name",
+        described_beside_another_of_its_name::route,
+    ),
     ("early_returns", early_returns::route),
     ("engine_of_a_field", engine_of_a_field::route),
     ("engine_of_a_method", engine_of_a_method::route),
     ("every_option", every_option::route),
     ("every_word", every_word::route),
+    ("forbidden_lints", forbidden_lints::route),
     ("generic_answer", generic_answer::route),
     ("generic_handler", generic_handler::route),
     ("handler_inside_a_function", handler_inside_a_function::route),
@@ -113,6 +128,7 @@ const CASES: [Case; 41] = [
     ("sixteen_arguments", sixteen_arguments::route),
     ("traced_above", traced_above::route),
     ("traced_below", traced_below::route),
+    ("unit_struct_arguments", unit_struct_arguments::route),
     ("visibility_and_documentation", visibility_and_documentation::route),
 ];
 

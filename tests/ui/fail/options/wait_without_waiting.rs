@@ -1,6 +1,0 @@
-use idem_axum::idempotent;
-
-#[idempotent(ttl = "24h", scope = global, wait = "10s")]
-async fn place_order() {}
-
-fn main() {}
