@@ -56,8 +56,8 @@ use proc_macro::TokenStream;
 /// | `required` | `true` or `false`, `true` | whether a request without a key is refused or runs unprotected |
 /// | `name` | a string, method and matched route | the operation's identity in stored keys |
 /// | `lease` | a duration, `"30s"` | how long a claim outlives its process; running handlers renew theirs |
-/// | `in_flight` | `"reject"`, `"wait"` or `"accept"`; `"reject"` | what a duplicate gets while the first one runs: 409, its answer, or 202 |
-/// | `wait` | a duration, `"10s"` | the longest a duplicate waits, then 409 |
+/// | `in_flight` | `"reject"`, `"wait"` or `"accept"`; `"reject"` | what a duplicate gets while the first one runs: 409, the first one's answer, or 202 with `Retry-After` |
+/// | `wait` | a duration, `"10s"` | the longest a duplicate waits where `in_flight` is `"wait"`, then 409 |
 /// | `after_crash` | `"rerun"` or `"refuse"`, `"rerun"` | whether a request whose process died is run again |
 /// | `store` | `"final"`, `"success"` or `"all"`; `"final"` | which answers are stored: all but 408, 425, 429 and 5xx; 2xx and 3xx; every one |
 /// | `fingerprint` | `"request"`, `"none"` or an expression over the arguments; `"request"` | what tells an equal request from another one under its key |

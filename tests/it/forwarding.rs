@@ -2,8 +2,8 @@
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::extract::{OriginalUri, Path, Request, State};
+use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::post;
 use idem_axum::{Execution, Idempotency, MemoryBackend, idempotent};
@@ -55,4 +55,34 @@ async fn each_of_two_handlers_of_one_request_knows_its_own_record() {
 #[tokio::test]
 async fn one_that_runs_unprotected_stays_so_when_the_next_one_does_not() {
     assert_eq!(told(None).await, "nobody's then behind:@global:b");
+}
+
+#[idempotent(ttl = "1h", scope = global, header = "x-behind")]
+async fn part(Path(number): Path<u32>) -> String {
+    number.to_string()
+}
+
+/// Sends the request on to two URIs of one route, as a batch does.
+async fn batch(State(behind): State<Behind>, mut request: Request) -> String {
+    request.extensions_mut().remove::<OriginalUri>();
+    let (parts, _) = request.into_parts();
+    let mut statuses = Vec::new();
+    for number in ["/parts/1", "/parts/2"] {
+        let mut parts = parts.clone();
+        parts.uri = Uri::from_static(number);
+        let answer = behind.0.clone().oneshot(Request::from_parts(parts, Body::empty()));
+        statuses.push(answer.await.unwrap_or_else(|never| match never {}).status());
+    }
+    format!("{statuses:?}")
+}
+
+#[tokio::test]
+async fn parts_of_a_batch_are_told_apart_by_their_uris_once_the_original_one_is_removed() {
+    let idempotency = Idempotency::new(MemoryBackend::new());
+    let behind = Router::new().route("/parts/{number}", post(part)).layer(idempotency);
+    let app = Router::new().route("/batch", post(batch)).with_state(Behind(behind));
+    let request = Request::post("/batch").header("x-behind", "b").body(Body::empty());
+    let answer = app.oneshot(request.expect("a request")).await.expect("infallible");
+    let body = to_bytes(answer.into_body(), 1024).await.expect("a body");
+    assert_eq!(String::from_utf8_lossy(&body), "[200, 422]");
 }

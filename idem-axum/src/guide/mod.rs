@@ -9,6 +9,7 @@
 //! | [`webhooks`] | senders that deliver an event again, under a natural key |
 //! | [`consumers`] | messages of a broker, handled by a router of one's own |
 //! | [`clients`] | keys and retries, seen from the other side, in curl, reqwest and JavaScript |
+//! | [`routers`] | routers that read a handler's signature: typed routes of `axum-extra`, and `aide` |
 //! | [`migration`] | from Redis code written by hand, and from `axum-idempotent` |
 //!
 //! The programs keep their records in a `MemoryBackend`, so that they run anywhere. A service that has to know what it did
@@ -40,6 +41,9 @@ pub mod orders {}
 
 #[doc = include_str!("payments.md")]
 pub mod payments {}
+
+#[doc = include_str!("routers.md")]
+pub mod routers {}
 
 #[doc = include_str!("tickets.md")]
 pub mod tickets {}

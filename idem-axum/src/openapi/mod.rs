@@ -45,7 +45,8 @@
 //! `#[idempotent]` stands above `#[utoipa::path]`: it then notes its options in the description, as the extension
 //! `x-idempotency`, and the line above puts into words what they mean. So the document cannot say anything else than the
 //! attribute does. A `#[utoipa::path]` that stands above, or is imported under another name, describes its handler without
-//! its idempotency; the compiler warns of that, as of something deprecated.
+//! its idempotency; the compiler warns of that, as of something deprecated. There is no warning where
+//! `#[tracing::instrument]` stands above as well.
 //!
 //! # What is described
 //!

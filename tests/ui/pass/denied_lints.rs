@@ -18,11 +18,14 @@
 #![deny(
     clippy::absolute_paths,
     clippy::missing_docs_in_private_items,
+    clippy::let_underscore_untyped,
+    clippy::let_underscore_must_use,
     clippy::shadow_unrelated,
     clippy::shadow_reuse
 )]
 #![deny(
     elided_lifetimes_in_paths,
+    let_underscore_drop,
     single_use_lifetimes,
     trivial_casts,
     unsafe_code,
