@@ -72,8 +72,7 @@ impl<T: Serialize + ?Sized> Comparable for T {}
 #[diagnostic::on_unimplemented(
     message = "`scope` takes values that are `Display`, and `{Self}` is not",
     label = "this is not `std::fmt::Display`",
-    note = "name the part of it that tells one owner from another, such as `scope = tenant.id`, or implement `Display` for \
-            a type of your own",
+    note = "name the part of it that tells one owner from another, such as `scope = tenant.id`",
     note = "for an `Option`, say who owns the request when it is `None`, such as `scope = user.org.unwrap_or(user.id)`, or \
             refuse that request in an extractor"
 )]
@@ -86,8 +85,7 @@ impl<T: Display + ?Sized> Scoping for T {}
 #[diagnostic::on_unimplemented(
     message = "`key` takes values that are `Display`, and `{Self}` is not",
     label = "this is not `std::fmt::Display`",
-    note = "name the part of it that tells one request from another, such as `key = order.order_id`, or implement \
-            `Display` for a type of your own",
+    note = "name the part of it that tells one request from another, such as `key = order.order_id`",
     note = "for an `Option`, take the key from a part that is always there, or refuse a request without it in an extractor"
 )]
 pub trait Keying: Display {}

@@ -21,8 +21,8 @@ async fn place_order(
             async move {
                 let (app, body) = (app, body);
                 let State(app) = app;
-                let _ = (&app,);
                 let body = body;
+                let _ = &app;
                 let answer: String = async move {
                     if false {
                         return ::idem_axum::__private::never::<String>();

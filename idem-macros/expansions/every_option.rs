@@ -53,8 +53,8 @@ async fn place_order(
             async move {
                 let (app, body) = (app, body);
                 let State(app) = app;
-                let _ = (&app,);
                 let body = body;
+                let _ = &app;
                 let answer: _ = async move {
                     if false {
                         return ::renamed::__private::never::<_>();

@@ -35,11 +35,9 @@ async fn place_order(
             async move {
                 let (tenant, user, order) = (tenant, user, order);
                 let tenant = tenant;
-                let _ = (&tenant,);
                 let Extension(user) = user;
-                let _ = (&user,);
                 let Json(mut order) = order;
-                let _ = (&order,);
+                let _ = (&order, &tenant, &user);
                 let answer: Json<Receipt> = async move {
                     if false {
                         return ::idem_axum::__private::never::<Json<Receipt>>();

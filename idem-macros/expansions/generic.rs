@@ -32,8 +32,8 @@ where
             async move {
                 let (ledger, body) = (ledger, body);
                 let State(ledger) = ledger;
-                let _ = (&ledger,);
                 let body = body;
+                let _ = &ledger;
                 let answer: Result<L, [u8; N]> = async move {
                     if false {
                         return ::idem_axum::__private::never::<Result<L, [u8; N]>>();

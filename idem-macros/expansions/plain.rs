@@ -21,8 +21,8 @@ async fn place_order(
             async move {
                 let (tenant, order) = (tenant, order);
                 let Path(tenant) = tenant;
-                let _ = (&tenant,);
                 let Json(order) = order;
+                let _ = &tenant;
                 let answer: (StatusCode, Json<Receipt>) = async move {
                     if false {
                         return ::idem_axum::__private::never::<

@@ -3,7 +3,7 @@
 //! Owns names and spans. The generated code contains no logic; it calls functions in `__private`.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{format_ident, quote, quote_spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned as _;
 use syn::{
@@ -79,10 +79,14 @@ fn below(debug: &Attribute, attribute: &TokenStream, options: &Options, handler:
     let Handler {
         attributes,
         visibility,
-        signature,
         body,
         ..
     } = handler;
+    let mut signature = handler.signature.clone();
+    if signature.inputs.is_empty() {
+        // It calls the function with as many arguments as it sees, and ours will have one.
+        signature.inputs.push(argument(&quote!(()), parse_quote!(())));
+    }
     quote!(#debug #[#ours(#attribute)] #(#attributes)* #visibility #signature #body)
 }
 
@@ -238,10 +242,10 @@ fn guarded_inputs(
     (inputs, last_name)
 }
 
-fn argument(name: &Ident, ty: Type) -> FnArg {
+fn argument(pattern: &impl ToTokens, ty: Type) -> FnArg {
     FnArg::Typed(PatType {
         attrs: Vec::new(),
-        pat: Box::new(Pat::Verbatim(quote!(#name))),
+        pat: Box::new(Pat::Verbatim(pattern.to_token_stream())),
         colon_token: Token![:](Span::call_site()),
         ty: Box::new(ty),
     })

@@ -1,4 +1,4 @@
-//! `#[axum::debug_handler]` below, with a state.
+//! `#[axum::debug_handler]` below, with a state, and without arguments.
 
 use axum::extract::State;
 use axum::routing::{MethodRouter, post};
@@ -10,6 +10,10 @@ async fn place_order(State(number): State<u32>, body: String) -> String {
     format!("{body} {number}")
 }
 
+#[idempotent(ttl = "1m", scope = global)]
+#[axum::debug_handler]
+async fn cancel_order() {}
+
 pub(crate) fn route() -> MethodRouter {
-    post(place_order).with_state(7)
+    post(place_order).with_state(7).delete(cancel_order)
 }

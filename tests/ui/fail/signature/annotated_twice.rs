@@ -7,7 +7,7 @@ async fn place_order(body: String) -> String {
 }
 
 #[idempotent(ttl = "24h", scope = global)]
-#[axum::debug_handler]
+#[tracing::instrument]
 #[idempotent(ttl = "24h", scope = global)]
 async fn cancel_order() {}
 
