@@ -124,7 +124,7 @@ const FORCED: [(&str, &str, &str); 7] = [
     ),
     ("wiring/last_argument_is_no_extractor", "", "the same"),
     (
-        "wiring/described_above",
+        "wiring/described_",
         "error: use of deprecated associated constant `idem_axum::__private::",
         "a warning of ours is one of something deprecated, which the compiler names",
     ),
