@@ -153,7 +153,7 @@ async fn how_long_a_duplicate_waits_by_default_is_the_attribute_s_where_it_says_
     let first = tokio::spawn(call());
     service.app.wait_until_started(1).await;
     // The first one is held until the duplicate has been answered.
-    let duplicate = tokio::time::timeout(Duration::from_secs(60), call()).await;
+    let duplicate = tokio::time::timeout(Duration::from_mins(1), call()).await;
     assert_eq!(duplicate.expect("it waits for 100 ms").problem(), "in-flight");
     service.app.open_gate();
     assert_eq!(first.await.expect("an answer").status, StatusCode::CREATED);

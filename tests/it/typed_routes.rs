@@ -106,7 +106,7 @@ async fn a_handler_on_an_api_route_is_described_by_its_own_arguments() {
     let routes = ApiRouter::<App>::new()
         .api_route(
             "/parcels",
-            post_with(ship, |operation| operation.response::<200, Json<Parcel>>())
+            post_with(ship, |operation| operation.id("ship").response::<200, Json<Parcel>>())
                 .merge(delete_with(recall, |operation| operation.id("recall"))),
         )
         .finish_api(&mut document);
