@@ -7,11 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use idem_core::{
-    Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, Record, RecordKey,
+    Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, LARGE_PAYLOAD, Record,
+    RecordKey, allow_time_for,
 };
-
 use redis::Cmd;
 
+use crate::apart::{self, Reads};
 use crate::client::RedisClient;
 use crate::completions::Completing;
 use crate::connection::Connection;
@@ -28,6 +29,7 @@ const LOOKS: usize = 8;
 #[derive(Clone)]
 pub struct RedisBackend {
     connection: Connection,
+    reads: Arc<Reads>,
     prefix: Arc<str>,
 }
 
@@ -55,10 +57,9 @@ impl RedisBackend {
     /// answer within about five. Nothing is retried after that: whether a service starts
     /// without its backend is the service's decision.
     pub async fn connect(url: &str) -> Result<Self, BackendError> {
-        let client = RedisClient::for_url(url).map_err(|error| {
-            BackendError::new(BackendErrorKind::Config, "the Redis URL cannot be used").with_source(error)
-        })?;
-        Self::connect_with(client).await
+        let backend = Self::lazy(url)?;
+        backend.connection.open().await?;
+        Ok(backend)
     }
 
     /// Connects as a client does that the application already has: a [`redis::Client`], a
@@ -80,8 +81,50 @@ impl RedisBackend {
     ///
     /// As [`connect`](Self::connect).
     pub async fn connect_with(client: impl Into<RedisClient>) -> Result<Self, BackendError> {
+        let backend = Self::lazy_with(client)?;
+        backend.connection.open().await?;
+        Ok(backend)
+    }
+
+    /// Connects when the first call needs it, so that a service can start before its Redis does.
+    ///
+    /// Nothing is sent, and no runtime is needed. While Redis is away, requests get what they get in any outage: 503, or
+    /// an unprotected run where the handler's `on_outage` says so. Once Redis is there, the next call connects.
+    /// [`Backend::check`] says whether it is there now. What [`connect`](Self::connect) warns about in the log is looked
+    /// for when the first call has been answered.
+    ///
+    /// Use [`connect`](Self::connect) where a wrong address or password should keep the service from starting; here they
+    /// look like an outage, and each warning in the log names the cause.
+    ///
+    /// ```
+    /// use idem_redis::RedisBackend;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let backend = RedisBackend::lazy("redis://127.0.0.1/")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`BackendErrorKind::Config`] for a URL that cannot be used.
+    pub fn lazy(url: &str) -> Result<Self, BackendError> {
+        let client = RedisClient::for_url(url).map_err(|error| {
+            BackendError::new(BackendErrorKind::Config, "the Redis URL cannot be used").with_source(error)
+        })?;
+        Self::lazy_with(client)
+    }
+
+    /// As [`lazy`](Self::lazy), with a client that the application already has; see
+    /// [`connect_with`](Self::connect_with).
+    ///
+    /// # Errors
+    ///
+    /// [`BackendErrorKind::Config`] for a client that cannot be used.
+    pub fn lazy_with(client: impl Into<RedisClient>) -> Result<Self, BackendError> {
         Ok(Self {
-            connection: Connection::open(client.into()).await?,
+            connection: Connection::new(client.into())?,
+            reads: Arc::default(),
             prefix: Self::DEFAULT_PREFIX.into(),
         })
     }
@@ -93,7 +136,8 @@ impl RedisBackend {
     ///
     /// When `prefix` is empty or has other characters than ASCII letters, digits, `-`, `_`, `.` and `:`.
     #[must_use]
-    pub fn with_prefix(mut self, prefix: &str) -> Self {
+    pub fn with_prefix(mut self, prefix: impl AsRef<str>) -> Self {
+        let prefix = prefix.as_ref();
         let harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
         assert!(
             !prefix.is_empty() && prefix.bytes().all(harmless),
@@ -120,8 +164,8 @@ impl RedisBackend {
     async fn examine(&self, name: &str, bytes: Vec<u8>) -> Result<Option<Record>, BackendError> {
         let mut bytes = Bytes::from(bytes);
         for _ in 0..LOOKS {
-            let claim = match record::decode(&bytes)? {
-                Stored::Claimed(claim) => claim,
+            let found = match record::decode(&bytes)? {
+                Stored::Claimed(claim) => self.remaining(name, &claim).await?,
                 Stored::Completed {
                     fingerprint,
                     completion,
@@ -131,38 +175,74 @@ impl RedisBackend {
                         completion,
                     }));
                 }
-            };
-            let left: i64 = self
-                .connection
-                .query("asking how long a lease has left", name, redis::cmd("PTTL").arg(name))
-                .await?;
-            let left = match left {
-                -2 => return Ok(None),
-                ..0 => {
-                    let context = "a claim has lost its expiry; delete it if nobody runs under it";
-                    return Err(BackendError::new(BackendErrorKind::Unreadable, context));
+                Stored::CompletedApart {
+                    fingerprint,
+                    token,
+                    len,
+                } => {
+                    allow_time_for(len);
+                    match self.reads.read(&self.connection, name, token).await? {
+                        Some(payload) => {
+                            let completion = Completion::Stored(payload);
+                            return Ok(Some(Record::Completed {
+                                fingerprint,
+                                completion,
+                            }));
+                        }
+                        None => Found::Doubtful(None),
+                    }
                 }
-                left => left.unsigned_abs(),
             };
-            if let Some(remaining) = left.checked_sub(millis(claim.ttl)) {
-                // At its last millisecond the lease is still live, and zero would mean lapsed.
-                let remaining = Duration::from_millis(remaining.max(1));
-                return Ok(Some(Record::Claimed { claim, remaining }));
-            }
+            let lapsed = match found {
+                Found::Gone => return Ok(None),
+                Found::Live(record) => return Ok(Some(record)),
+                Found::Doubtful(lapsed) => lapsed,
+            };
             let now: Option<Vec<u8>> = self
                 .connection
                 .query("reading a record again", name, redis::cmd("GET").arg(name))
                 .await?;
-            match now {
-                None => return Ok(None),
-                Some(same) if same == bytes => {
-                    let remaining = Duration::ZERO;
-                    return Ok(Some(Record::Claimed { claim, remaining }));
+            match (now, lapsed) {
+                (None, _) => return Ok(None),
+                (Some(same), Some(lapsed)) if same == bytes => return Ok(Some(lapsed)),
+                (Some(same), None) if same == bytes => {
+                    let context =
+                        "the large answer of a record is gone; delete the record if its request may run again";
+                    return Err(BackendError::new(BackendErrorKind::Unreadable, context));
                 }
-                Some(changed) => bytes = changed.into(),
+                (Some(changed), _) => bytes = changed.into(),
             }
         }
         Err(busy())
+    }
+
+    /// How long the lease of a claim has left that was just read.
+    async fn remaining(&self, name: &str, claim: &Claim) -> Result<Found, BackendError> {
+        let command = redis::cmd("PTTL").arg(name).to_owned();
+        let left: i64 = self
+            .connection
+            .query("asking how long a lease has left", name, &command)
+            .await?;
+        let left = match left {
+            -2 => return Ok(Found::Gone),
+            ..0 => {
+                let context = "a claim has lost its expiry; delete it if nobody runs under it";
+                return Err(BackendError::new(BackendErrorKind::Unreadable, context));
+            }
+            left => left.unsigned_abs(),
+        };
+        let claim = claim.clone();
+        Ok(match left.checked_sub(millis(claim.ttl)) {
+            // At its last millisecond the lease is still live, and zero would mean lapsed.
+            Some(remaining) => Found::Live(Record::Claimed {
+                claim,
+                remaining: Duration::from_millis(remaining.max(1)),
+            }),
+            None => Found::Doubtful(Some(Record::Claimed {
+                claim,
+                remaining: Duration::ZERO,
+            })),
+        })
     }
 
     /// Runs a script that says whether the claim was still in place.
@@ -176,6 +256,15 @@ impl RedisBackend {
         let applied = self.connection.invoke(what, name, script, command).await?;
         Ok(scripts::fenced(applied))
     }
+}
+
+/// What a stored value turned out to be.
+enum Found {
+    /// It has gone since it was read.
+    Gone,
+    Live(Record),
+    /// What it is if it has not changed since it was read: a lapsed claim, or nothing that can be read.
+    Doubtful(Option<Record>),
 }
 
 fn busy() -> BackendError {
@@ -252,8 +341,13 @@ impl Backend for RedisBackend {
     }
 
     async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
-        let completing = Completing::new(self.key(key), claim, completion);
-        self.connection.complete(completing).await
+        let name = self.key(key);
+        match completion {
+            Completion::Stored(payload) if payload.len() > LARGE_PAYLOAD => {
+                apart::complete(&self.connection, &name, claim, payload).boxed().await
+            }
+            _ => self.connection.complete(Completing::new(name, claim, completion)).await,
+        }
     }
 
     async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
@@ -265,7 +359,7 @@ impl Backend for RedisBackend {
     }
 
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
-        self.connection.subscriptions().changed(self.channel(key)).await
+        self.connection.changed(self.channel(key)).await
     }
 
     /// Writes a key that is no record's, so that a server that takes no writes fails it. Of a cluster, it asks one

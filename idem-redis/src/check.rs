@@ -1,4 +1,4 @@
-//! The check at start: settings of the server under which the promise does not hold.
+//! The check after the first connection: settings of the server under which the promise does not hold.
 //!
 //! Owns what is looked for and how it is said. It warns and never fails: a server that does not let itself be asked
 //! may be set up as it should be.
@@ -14,21 +14,19 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Logs a warning for each finding.
 pub(crate) async fn warn_about(connection: &Connection) {
-    let info = redis::cmd("INFO");
-    match tokio::time::timeout(PATIENCE, connection.query_all("asking for INFO", &info)).await {
-        Ok(Ok(answer)) => {
-            for info in each(answer) {
+    match connection.query_all(&redis::cmd("INFO"), PATIENCE).await {
+        Ok(answers) => {
+            for info in answers.into_iter().flat_map(each) {
                 for finding in findings(&info, connection.is_cluster()) {
                     tracing::warn!("{finding}");
                 }
             }
         }
-        Ok(Err(error)) => tracing::debug!(%error, "Redis was not checked; the user may lack +info"),
-        Err(_elapsed) => tracing::debug!("Redis was not checked; it took too long to answer"),
+        Err(error) => tracing::debug!(%error, "Redis was not checked; the user may lack +info"),
     }
 }
 
-/// One answer a server; a cluster gives them by address.
+/// One answer a server; a cluster client gives them by address.
 fn each(answer: Value) -> Vec<InfoDict> {
     let answers = match answer {
         Value::Map(nodes) => nodes.into_iter().map(|(_, info)| info).collect(),

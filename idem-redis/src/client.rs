@@ -7,13 +7,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::AsyncPushSender;
+use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::cluster::{ClusterClient, ClusterConfig};
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, IntoConnectionInfo, ProtocolVersion, RedisError,
-    RedisResult,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, ProtocolVersion,
+    RedisError, RedisResult,
 };
 
 use crate::link::Link;
@@ -28,17 +28,11 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(
 /// each.
 const OPENING: Duration = Duration::from_secs(5);
 
-/// How long a node of a cluster may take for one answer. Callers have the engine's deadline; this is for what the
-/// client asks by itself.
-const CLUSTER_SILENCE: Duration = Duration::from_secs(1);
-
-/// Redirections and repeats of one call by the cluster client. Every operation is safe to repeat.
-const CLUSTER_RETRIES: u32 = 4;
-
 /// A client of the application's own, to connect with its addresses, credentials and certificates.
 ///
 /// Made from a [`redis::Client`], a [`redis::cluster::ClusterClient`] or a [`redis::sentinel::SentinelClient`] for a
-/// primary. Its time-outs and retries are its own; only a deadline of the engine's lies around each call.
+/// primary, or by [`cluster`](Self::cluster) from clients of some nodes. These are types of `redis` 1, the version that
+/// is exported as `idem_redis::redis`; clients of another version of that crate do not fit.
 ///
 /// ```
 /// use idem_redis::{RedisClient, redis};
@@ -54,7 +48,11 @@ pub struct RedisClient(Deployment);
 #[derive(Clone)]
 enum Deployment {
     Server(Box<Client>),
-    Cluster(Box<ClusterClient>),
+    /// Clients of some of the nodes; at least one.
+    Cluster(Arc<[Client]>),
+    /// One node of a cluster.
+    Node(Box<Client>),
+    ClusterClient(Box<ClusterClient>),
     Sentinel(Arc<tokio::sync::Mutex<SentinelClient>>),
 }
 
@@ -65,10 +63,13 @@ impl From<Client> for RedisClient {
 }
 
 /// The client has to speak RESP3 (`use_protocol(ProtocolVersion::RESP3)`), or duplicates cannot be told that they need
-/// not wait any longer. Connecting fails otherwise.
+/// not wait any longer. [`RedisBackend::connect_with`](crate::RedisBackend::connect_with) fails otherwise.
+///
+/// Such a client finds the nodes, and waits for them, by itself. While one node hangs, its recovery waits for that node,
+/// and requests of all other nodes' keys fail meanwhile. [`RedisClient::cluster`] has no such weakness.
 impl From<ClusterClient> for RedisClient {
     fn from(client: ClusterClient) -> Self {
-        Self(Deployment::Cluster(client.into()))
+        Self(Deployment::ClusterClient(client.into()))
     }
 }
 
@@ -85,6 +86,8 @@ impl fmt::Debug for RedisClient {
         f.write_str(match self.0 {
             Deployment::Server(_) => "RedisClient(Server)",
             Deployment::Cluster(_) => "RedisClient(Cluster)",
+            Deployment::Node(_) => "RedisClient(Node)",
+            Deployment::ClusterClient(_) => "RedisClient(ClusterClient)",
             Deployment::Sentinel(_) => "RedisClient(Sentinel)",
         })
     }
@@ -105,16 +108,32 @@ impl RedisClient {
     }
 
     fn for_cluster(seeds: &Seeds<'_>) -> RedisResult<Self> {
-        let nodes = seeds.hosts.iter().map(|host| seeds.url(host, seeds.rest));
-        let client = ClusterClient::builder(nodes)
-            .use_protocol(ProtocolVersion::RESP3)
-            .tcp_settings(tcp())
-            .connection_timeout(CONNECT)
-            .response_timeout(CLUSTER_SILENCE)
-            .retries(CLUSTER_RETRIES)
-            .min_retry_wait(20)
-            .max_retry_wait(100);
-        client.build().map(Self::from)
+        let node = |host: &&str| Client::open(tuned(seeds.url(host, seeds.rest))?);
+        Self::cluster(seeds.hosts.iter().map(node).collect::<RedisResult<Vec<_>>>()?)
+    }
+
+    /// The cluster that these nodes belong to. The other nodes are found by asking these; they are reached with the
+    /// credentials, certificates and settings of the first.
+    ///
+    /// ```
+    /// use idem_redis::{RedisClient, redis};
+    ///
+    /// # fn main() -> redis::RedisResult<()> {
+    /// let node = |host: &str| redis::Client::open(format!("redis://app:secret@{host}/"));
+    /// let client = RedisClient::cluster([node("10.0.0.1:6379")?, node("10.0.0.2:6379")?])?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidClientConfig`] if there is no node among `nodes`, or one that is reached over a Unix socket.
+    pub fn cluster(nodes: impl IntoIterator<Item = Client>) -> RedisResult<Self> {
+        let nodes: Arc<[Client]> = nodes.into_iter().collect();
+        if nodes.is_empty() || nodes.iter().any(|node| Address::of(node).is_none()) {
+            return Err(unusable("a cluster is found by the hosts of some of its nodes"));
+        }
+        Ok(Self(Deployment::Cluster(nodes)))
     }
 
     fn for_sentinels(seeds: &Seeds<'_>) -> RedisResult<Self> {
@@ -143,9 +162,27 @@ impl RedisClient {
         SentinelClient::build(sentinels, String::from(service), Some(server), kind).map(Self::from)
     }
 
-    /// Whether the server is one of several that share the keys among them.
+    /// Whether keys are shared among several servers.
     pub(crate) fn is_cluster(&self) -> bool {
-        matches!(self.0, Deployment::Cluster(_))
+        !matches!(self.0, Deployment::Server(_) | Deployment::Sentinel(_))
+    }
+
+    /// Whether its connections are opened by a client that subscribes again by itself after it has lost them.
+    pub(crate) fn subscribes_by_itself(&self) -> bool {
+        matches!(self.0, Deployment::ClusterClient(_))
+    }
+
+    /// The nodes by which a cluster is found whose calls are routed here.
+    pub(crate) fn nodes(&self) -> Option<&Arc<[Client]>> {
+        match &self.0 {
+            Deployment::Cluster(nodes) => Some(nodes),
+            _ => None,
+        }
+    }
+
+    /// One node of a cluster.
+    pub(crate) fn node(client: Client) -> Self {
+        Self(Deployment::Node(client.into()))
     }
 
     /// Connects, in up to three tries a few milliseconds apart. With `push`, over RESP3.
@@ -165,8 +202,10 @@ impl RedisClient {
 
     async fn open_once(&self, push: Option<PushReceiver>) -> RedisResult<Link> {
         match &self.0 {
-            Deployment::Server(client) => open_server(client, push).await,
-            Deployment::Cluster(client) => {
+            Deployment::Server(client) => open_server(client, push).await.map(Link::Server),
+            Deployment::Node(client) => open_server(client, push).await.map(Link::Node),
+            Deployment::Cluster(_) => Err(unusable("a cluster has a connection for each node")),
+            Deployment::ClusterClient(client) => {
                 let mut config = ClusterConfig::new();
                 if let Some(push) = push {
                     config = config.set_push_sender(push);
@@ -175,13 +214,13 @@ impl RedisClient {
             }
             Deployment::Sentinel(client) => {
                 let primary = client.lock().await.async_get_client().await?;
-                open_server(&primary, push).await
+                open_server(&primary, push).await.map(Link::Server)
             }
         }
     }
 }
 
-async fn open_server(client: &Client, push: Option<PushReceiver>) -> RedisResult<Link> {
+async fn open_server(client: &Client, push: Option<PushReceiver>) -> RedisResult<MultiplexedConnection> {
     let mut config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT))
         .set_response_timeout(None);
@@ -192,8 +231,45 @@ async fn open_server(client: &Client, push: Option<PushReceiver>) -> RedisResult
         client = Client::open(info.set_redis_settings(settings))?;
         config = config.set_push_sender(push);
     }
-    let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-    Ok(Link::Server(connection))
+    client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+/// Where a node of a cluster is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Address {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl Address {
+    /// Where `client` leads to; `None` over a Unix socket.
+    pub(crate) fn of(client: &Client) -> Option<Self> {
+        match client.get_connection_info().addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => Some(Self {
+                host: host.clone(),
+                port: *port,
+            }),
+            _ => None,
+        }
+    }
+
+    /// A client of the node there, with everything else as `other` has it.
+    pub(crate) fn client_like(&self, other: &Client) -> RedisResult<Client> {
+        let info = other.get_connection_info().clone();
+        let Self { host, port } = self.clone();
+        let address = match info.addr().clone() {
+            ConnectionAddr::TcpTls {
+                insecure, tls_params, ..
+            } => ConnectionAddr::TcpTls {
+                host,
+                port,
+                insecure,
+                tls_params,
+            },
+            _ => ConnectionAddr::Tcp(host, port),
+        };
+        Client::open(info.set_addr(address))
+    }
 }
 
 /// Several hosts in the place of one: `user:password@host:port,host:port/rest`.
@@ -232,8 +308,8 @@ fn unusable(why: &'static str) -> RedisError {
 
 fn tls_mode(info: &ConnectionInfo) -> Option<redis::TlsMode> {
     match info.addr() {
-        redis::ConnectionAddr::TcpTls { insecure: true, .. } => Some(redis::TlsMode::Insecure),
-        redis::ConnectionAddr::TcpTls { .. } => Some(redis::TlsMode::Secure),
+        ConnectionAddr::TcpTls { insecure: true, .. } => Some(redis::TlsMode::Insecure),
+        ConnectionAddr::TcpTls { .. } => Some(redis::TlsMode::Secure),
         _ => None,
     }
 }

@@ -11,12 +11,12 @@ use futures_util::StreamExt as _;
 use futures_util::future::{Either, join_all, select};
 use futures_util::stream::FuturesUnordered;
 use idem_core::{Claim, Completion, Fenced};
-use redis::{ErrorKind, FromRedisValue as _, RedisError, RedisResult, ServerErrorKind, Value};
+use redis::{Cmd, ErrorKind, FromRedisValue as _, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::link::Link;
 use crate::record::{self, Completed, millis};
-use crate::scripts::{self, NUMBER_LEN};
+use crate::scripts::{self, NUMBER_LEN, Script};
 
 /// The most completions of one command: the server does nothing else meanwhile.
 const MOST: usize = 64;
@@ -52,10 +52,15 @@ impl Completing {
         self.claim.len() + self.completed.len() + NUMBER_LEN
     }
 
+    /// The script that completes it without others, in a cluster, and the command for it.
+    pub(crate) fn command(&self) -> (&'static Script, Cmd) {
+        command(true, std::slice::from_ref(self))
+    }
+
     /// Completes it over `link`, without others.
     pub(crate) async fn alone(self, link: &mut Link) -> RedisResult<Fenced> {
         let answers = complete(link, &[self]).await?;
-        answers.into_iter().next().unwrap_or_else(|| Err(too_few()))
+        answers.into_iter().next().unwrap_or_else(|| Err(scripts::too_few()))
     }
 }
 
@@ -180,9 +185,20 @@ fn is_about_several(error: &RedisError) -> bool {
 
 /// One command for all of `completing`, and what came of each.
 async fn complete(link: &mut Link, completing: &[Completing]) -> RedisResult<Vec<RedisResult<Fenced>>> {
+    let (script, command) = command(link.is_cluster(), completing);
+    // In a cluster it is only one; on one server, any of them leads there.
+    let key = completing.first().map(Completing::key).unwrap_or_default();
+    let answers: Vec<Value> = Vec::from_redis_value(link.invoke(key, script, &command).await?)?;
+    if answers.len() < completing.len() {
+        return Err(scripts::too_few());
+    }
+    Ok(answers.into_iter().map(scripts::fenced_by).collect())
+}
+
+fn command(is_cluster: bool, completing: &[Completing]) -> (&'static Script, Cmd) {
     let keys = completing.iter().map(Completing::key);
     let bytes = completing.iter().map(Completing::len).sum();
-    let script = scripts::COMPLETE.on_cluster(link.is_cluster());
+    let script = scripts::COMPLETE.on_cluster(is_cluster);
     let mut command = script.on_all(keys, 3 * completing.len(), bytes);
     for completing in completing {
         command
@@ -190,16 +206,5 @@ async fn complete(link: &mut Link, completing: &[Completing]) -> RedisResult<Vec
             .arg(&completing.completed)
             .arg(completing.ttl);
     }
-    // In a cluster it is only one; on one server, any of them leads there.
-    let key = completing.first().map(Completing::key).unwrap_or_default();
-    let answers: Vec<Value> = Vec::from_redis_value(link.invoke(key, script, &command).await?)?;
-    if answers.len() < completing.len() {
-        return Err(too_few());
-    }
-    let fenced = |answer: Value| Ok(scripts::fenced(i64::from_redis_value(answer.extract_error()?)?));
-    Ok(answers.into_iter().map(fenced).collect())
-}
-
-fn too_few() -> RedisError {
-    (ErrorKind::UnexpectedReturnType, "an answer for fewer claims than asked").into()
+    (script, command)
 }

@@ -1,193 +1,69 @@
-//! The connection that commands go over, and when to give it up.
+//! What the backend sends its calls through: one server, or a cluster.
 //!
-//! Owns which [`Link`] is the current one: it opens one when somebody needs it, and another one when that has failed,
-//! has gone silent, as one does that a firewall has forgotten, or leads to a server that takes no writes any more.
-//! Does not know what is sent over it.
+//! Owns where a call goes, how its failures are told, and that the servers are checked once somebody has reached them.
 
-use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, Shared};
-use idem_core::{BackendError, Fenced};
+use idem_core::{BackendError, BackendErrorKind, Changed, Fenced};
 use redis::cluster_routing::Slot;
-use redis::{Cmd, FromRedisValue, RedisError, RedisResult};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use redis::{Cmd, FromRedisValue, RedisResult, Value};
+use tokio::time::timeout;
 
 use crate::check;
 use crate::client::RedisClient;
-use crate::completions::{self, Completing, Queue};
-use crate::error::backend_error;
+use crate::cluster::Cluster;
+use crate::completions::Completing;
+use crate::error::{backend_error, start_error};
 use crate::link::Link;
-use crate::scripts::Script;
-use crate::subscriptions::Subscriptions;
+use crate::scripts::{self, Script};
+use crate::server::{Lane, Place, Server};
 
-/// How many calls may be given up unanswered before the link is.
-const UNANSWERED: usize = 3;
-
-/// For how long a call that was given up counts.
-const MEMORY: Duration = Duration::from_secs(10);
-
-/// How long a call has to have waited to count: one whose client hung up at once tells nothing of the link.
-const WORTH_COUNTING: Duration = Duration::from_millis(30);
-
-/// A connection that many requests share; clones share it too.
+/// How many requests share, whoever they are for; clones share it too.
 #[derive(Clone)]
-pub(crate) struct Connection(Arc<Inner>);
-
-struct Inner {
-    client: RedisClient,
-    current: RwLock<Arc<Current>>,
-    /// Started when somebody waits for the first time.
-    subscriptions: Mutex<Option<Subscriptions>>,
+pub(crate) struct Connection {
+    to: To,
+    is_cluster: bool,
+    is_checked: Arc<AtomicBool>,
 }
 
-/// One link, from the first try to open it to its end.
-struct Current {
-    link: Shared<BoxFuture<'static, RedisResult<Link>>>,
-    completions: Queue,
-    has_ended: AtomicBool,
-    silence: Silence,
-    /// Opens the link, sends completions over it, and then lives as long as the runtime that drives it.
-    task: JoinHandle<()>,
-}
-
-impl Current {
-    /// Opens a link in a task of its own, so that it goes on when the call that needed it first is given up.
-    fn open(client: &RedisClient) -> Arc<Self> {
-        let client = client.clone();
-        let (sender, opened) = oneshot::channel();
-        let (completions, queued) = completions::queue();
-        let task = tokio::spawn(async move {
-            let opened = client.open(None).await;
-            let link = opened.clone();
-            let _ = sender.send(opened);
-            if let Ok(link) = link {
-                queued.send(link).await;
-            }
-            std::future::pending::<()>().await;
-        });
-        let link = opened.map(|opened| opened.unwrap_or_else(|_| Err(aborted())));
-        Arc::new(Self {
-            link: link.boxed().shared(),
-            completions,
-            has_ended: AtomicBool::new(false),
-            silence: Silence::default(),
-            task,
-        })
-    }
-
-    /// Makes a call about what is in `place`, waits for its answer, and notes what it tells of the link.
-    async fn call<T>(&self, place: Place, call: impl AsyncFnOnce(&Link) -> RedisResult<T>) -> RedisResult<T> {
-        if self.link.peek().is_none() {
-            let _opened = self.link.clone().await;
-        }
-        let link = match self.link.peek() {
-            Some(Ok(link)) => link,
-            Some(Err(error)) => {
-                self.has_ended.store(true, Ordering::Relaxed);
-                return Err(error.clone());
-            }
-            None => return Err(aborted()),
-        };
-        let asking = Asking {
-            silence: &self.silence,
-            place,
-            since: Instant::now(),
-        };
-        let answer = call(link).await;
-        asking.answered();
-        if answer.as_ref().is_err_and(|error| link.is_ended_by(error)) {
-            self.has_ended.store(true, Ordering::Relaxed);
-        }
-        answer
-    }
-
-    fn is_useless(&self) -> bool {
-        self.has_ended.load(Ordering::Relaxed) || self.silence.is_long() || self.task.is_finished()
-    }
-}
-
-/// What those are told whose link has gone with the task that drives it.
-fn aborted() -> RedisError {
-    io::Error::other("aborted").into()
-}
-
-impl Drop for Current {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// Where what a call is about is: in a cluster its slot, for an answer of one node says nothing of another one.
-type Place = Option<Slot>;
-
-/// The calls that were given up lately and after which nothing came from their place.
-#[derive(Default)]
-struct Silence {
-    given_up: Mutex<Vec<(Place, Instant)>>,
-    /// How many there are, to be read without the lock.
-    count: AtomicUsize,
-}
-
-impl Silence {
-    fn change(&self, change: impl FnOnce(&mut Vec<(Place, Instant)>)) {
-        let mut given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut given_up);
-        self.count.store(given_up.len(), Ordering::Relaxed);
-    }
-
-    fn is_long(&self) -> bool {
-        self.count.load(Ordering::Relaxed) >= UNANSWERED
-    }
-}
-
-/// A call whose answer is not there yet. Dropped before that, it was given up.
-struct Asking<'a> {
-    silence: &'a Silence,
-    place: Place,
-    since: Instant,
-}
-
-impl Asking<'_> {
-    fn answered(self) {
-        if self.silence.count.load(Ordering::Relaxed) > 0 {
-            self.silence
-                .change(|given_up| given_up.retain(|(place, _)| *place != self.place));
-        }
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Asking<'_> {
-    fn drop(&mut self) {
-        let now = Instant::now();
-        if now.duration_since(self.since) >= WORTH_COUNTING {
-            self.silence.change(|given_up| {
-                given_up.retain(|(_, when)| now.duration_since(*when) < MEMORY);
-                given_up.push((self.place, now));
-            });
-        }
-    }
+#[derive(Clone)]
+enum To {
+    Server(Server),
+    Cluster(Cluster),
 }
 
 impl Connection {
-    /// Connects once, and fails if that fails.
-    pub(crate) async fn open(client: RedisClient) -> Result<Self, BackendError> {
-        let current = Current::open(&client);
-        let can_be_told = async |link: &Link| link.clone().can_be_told().await;
-        let opened = current.call(None, can_be_told).await;
-        opened.map_err(|error| backend_error("connecting to Redis", error))?;
-        let connection = Self(Arc::new(Inner {
-            client,
-            current: RwLock::new(current),
-            subscriptions: Mutex::default(),
-        }));
-        check::warn_about(&connection).await;
-        Ok(connection)
+    /// A connection that is made when somebody needs it.
+    pub(crate) fn new(client: RedisClient) -> Result<Self, BackendError> {
+        let is_cluster = client.is_cluster();
+        let to = match client.nodes() {
+            Some(nodes) => To::Cluster(Cluster::new(nodes).map_err(start_error)?),
+            None => To::Server(Server::new(client)),
+        };
+        Ok(Self {
+            to,
+            is_cluster,
+            is_checked: Arc::default(),
+        })
+    }
+
+    /// Connects now, and fails if that fails.
+    pub(crate) async fn open(&self) -> Result<(), BackendError> {
+        let opened = match &self.to {
+            To::Server(server) => match server.open().await {
+                Ok(mut link) => link.can_be_told().await,
+                Err(error) => Err(error),
+            },
+            To::Cluster(cluster) => cluster.open().await,
+        };
+        opened.map_err(start_error)?;
+        if !self.is_checked.swap(true, Ordering::Relaxed) {
+            check::warn_about(self).await;
+        }
+        Ok(())
     }
 
     /// Sends a command about the record under `key`.
@@ -197,9 +73,23 @@ impl Connection {
         key: &str,
         command: &Cmd,
     ) -> Result<T, BackendError> {
-        let call = async |link: &Link| Ok(T::from_redis_value(link.clone().query(key, command).await?)?);
-        let answer = self.current().call(self.place_of(key), call).await;
-        answer.map_err(|error| backend_error(what, error))
+        self.send(what, Lane::Small, key, None, command).await
+    }
+
+    /// The same where the command, or its answer, is large; or runs the script that it is of.
+    pub(crate) async fn query_large<T: FromRedisValue>(
+        &self,
+        what: &'static str,
+        key: &str,
+        script: Option<&Script>,
+        command: &Cmd,
+    ) -> Result<T, BackendError> {
+        self.send(what, Lane::Large, key, script, command).await
+    }
+
+    /// The same with an error that several callers can share.
+    pub(crate) async fn fetch_large<T: FromRedisValue>(&self, key: &str, command: &Cmd) -> RedisResult<T> {
+        Ok(T::from_redis_value(self.ask(Lane::Large, key, None, command).await?)?)
     }
 
     /// Runs a script on the record under `key`; `command` is [`Script::on`] it, with its arguments.
@@ -210,80 +100,96 @@ impl Connection {
         script: &Script,
         command: &Cmd,
     ) -> Result<T, BackendError> {
-        let call = async |link: &Link| Ok(T::from_redis_value(link.clone().invoke(key, script, command).await?)?);
-        let answer = self.current().call(self.place_of(key), call).await;
-        answer.map_err(|error| backend_error(what, error))
+        self.send(what, Lane::Small, key, Some(script), command).await
     }
 
-    /// Completes a claim: in a cluster by itself, and on one server together with those that come at the same time.
-    pub(crate) async fn complete(&self, completing: Completing) -> Result<Fenced, BackendError> {
-        let current = self.current();
-        let place = self.place_of(completing.key());
-        let call = async |link: &Link| match link {
-            Link::Server(_) => {
-                let told = current.completions.put(completing);
-                told.await.unwrap_or_else(|_| Err(aborted()))
-            }
-            Link::Cluster(_) => completing.alone(&mut link.clone()).boxed().await,
-        };
-        let answer = current.call(place, call).await;
-        answer.map_err(|error| backend_error("completing", error))
-    }
-
-    /// Sends a command about no record, to each primary there is.
-    pub(crate) async fn query_all<T: FromRedisValue>(
+    async fn send<T: FromRedisValue>(
         &self,
         what: &'static str,
+        lane: Lane,
+        key: &str,
+        script: Option<&Script>,
         command: &Cmd,
     ) -> Result<T, BackendError> {
-        let call = async |link: &Link| link.clone().query_all(command).await;
-        let answer = self.current().call(None, call).await;
+        let answer = self.ask(lane, key, script, command).await;
+        self.said(what, answer.and_then(|answer| Ok(T::from_redis_value(answer)?)))
+    }
+
+    async fn ask(&self, lane: Lane, key: &str, script: Option<&Script>, command: &Cmd) -> RedisResult<Value> {
+        match &self.to {
+            To::Server(server) => {
+                let call = async |link: &Link| match script {
+                    Some(script) => link.clone().invoke(key, script, command).await,
+                    None => link.clone().query(key, command).await,
+                };
+                server.call(lane, self.place_of(key), call).await
+            }
+            // Boxed, so that a command to one server needs no room for what this needs.
+            To::Cluster(cluster) => cluster.call(lane, key, script, command).boxed().await,
+        }
+    }
+
+    /// Completes a claim.
+    pub(crate) async fn complete(&self, completing: Completing) -> Result<Fenced, BackendError> {
+        let answer = match &self.to {
+            To::Server(server) => {
+                let place = self.place_of(completing.key());
+                server.complete(place, completing).await
+            }
+            To::Cluster(cluster) => {
+                let (script, command) = completing.command();
+                let answer = cluster.call(Lane::Small, completing.key(), Some(script), &command);
+                answer.boxed().await.and_then(scripts::first_fenced)
+            }
+        };
+        self.said("completing", answer)
+    }
+
+    /// Waits for the next message on `channel`, from a moment on that lies before this returns.
+    pub(crate) async fn changed(&self, channel: String) -> Result<Changed, BackendError> {
+        let changed = match &self.to {
+            To::Server(server) => server.subscriptions().changed(channel).await,
+            To::Cluster(cluster) => cluster.changed(channel).boxed().await,
+        };
+        changed.map_err(|error| backend_error("subscribing to a record", error))
+    }
+
+    /// Sends a command about no record to each primary there is, and returns what those said that answered in time.
+    pub(crate) async fn query_all(&self, command: &Cmd, patience: Duration) -> Result<Vec<Value>, BackendError> {
+        let answers = match &self.to {
+            To::Server(server) => {
+                let call = async |link: &Link| link.clone().query_all(command).await;
+                let answer = timeout(patience, server.call(Lane::Small, None, call)).await;
+                answer.map(|answer| vec![answer]).unwrap_or_default()
+            }
+            To::Cluster(cluster) => {
+                let answers = cluster.ask_all(command, patience).await;
+                answers.map_err(|error| backend_error("asking the nodes", error))?
+            }
+        };
+        let answers: RedisResult<Vec<_>> = answers.into_iter().collect();
+        let answers = answers.map_err(|error| backend_error("asking the servers", error))?;
+        if answers.is_empty() {
+            return Err(BackendError::new(BackendErrorKind::Timeout, "no server answered"));
+        }
+        Ok(answers)
+    }
+
+    /// What came of a call. After the first answer, the servers are checked.
+    fn said<T>(&self, what: &'static str, answer: RedisResult<T>) -> Result<T, BackendError> {
+        let is_first = answer.is_ok() && !self.is_checked.load(Ordering::Relaxed);
+        if is_first && !self.is_checked.swap(true, Ordering::Relaxed) {
+            let connection = self.clone();
+            tokio::spawn(async move { check::warn_about(&connection).await });
+        }
         answer.map_err(|error| backend_error(what, error))
     }
 
     fn place_of(&self, key: &str) -> Place {
-        self.is_cluster().then(|| Slot::for_key(key))
+        self.is_cluster.then(|| Slot::for_key(key))
     }
 
     pub(crate) fn is_cluster(&self) -> bool {
-        self.0.client.is_cluster()
-    }
-
-    /// Those who wait for messages, on a link of their own.
-    pub(crate) fn subscriptions(&self) -> Subscriptions {
-        let mut started = self.lock_subscriptions();
-        match &*started {
-            Some(subscriptions) if subscriptions.can_be_joined() => subscriptions.clone(),
-            // None yet, or none any more because the runtime that they ran on has ended.
-            _ => {
-                let subscriptions = Subscriptions::start(self.0.client.clone());
-                *started = Some(subscriptions.clone());
-                subscriptions
-            }
-        }
-    }
-
-    fn lock_subscriptions(&self) -> MutexGuard<'_, Option<Subscriptions>> {
-        self.0.subscriptions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The link to use now: another one if the last is of no use any more.
-    fn current(&self) -> Arc<Current> {
-        let Inner { client, current, .. } = self.0.as_ref();
-        let now = current.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if !now.is_useless() {
-            return now;
-        }
-        let mut current = current.write().unwrap_or_else(PoisonError::into_inner);
-        // Whoever held the lock before may have replaced it.
-        if current.is_useless() {
-            tracing::debug!("the connection to Redis has failed, is silent or takes no writes; opening another one");
-            *current = Current::open(client);
-            // What is wrong with it may be wrong with the one that waiters rely on, and nobody may have noticed.
-            if let Some(subscriptions) = &*self.lock_subscriptions() {
-                subscriptions.lose();
-            }
-        }
-        current.clone()
+        self.is_cluster
     }
 }

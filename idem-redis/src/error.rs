@@ -1,11 +1,44 @@
 //! From the client's errors to the backend's kinds.
 
+use std::io;
+
 use idem_core::{BackendError, BackendErrorKind};
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 /// Wraps what the client reported while doing `what`.
+///
+/// A permission or a password that is wrong now passes as an outage does: somebody rotates it, or takes it back. What
+/// waits to be recorded waits for that.
 pub(crate) fn backend_error(what: &'static str, error: RedisError) -> BackendError {
-    BackendError::new(kind(&error), what).with_source(error)
+    let kind = if is_about_permission(&error) {
+        BackendErrorKind::Unavailable
+    } else {
+        kind(&error)
+    };
+    BackendError::new(kind, what).with_source(error)
+}
+
+/// Wraps what the client reported when the backend was made. What is refused then is mostly not set up as it should be.
+pub(crate) fn start_error(error: RedisError) -> BackendError {
+    let kind = if is_about_permission(&error) {
+        BackendErrorKind::Refused
+    } else {
+        kind(&error)
+    };
+    BackendError::new(kind, "connecting to Redis").with_source(error)
+}
+
+/// What a call is told whose link could not be opened. Whatever the server said to that, it has refused a connection, and
+/// not the call: a wrong password, too many clients, a database that is loading.
+pub(crate) fn not_opened(error: RedisError) -> RedisError {
+    match kind(&error) {
+        BackendErrorKind::Refused | BackendErrorKind::Unreadable => io::Error::other(error).into(),
+        _ => error,
+    }
+}
+
+fn is_about_permission(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "NOPERM" | "WRONGPASS"))
 }
 
 fn kind(error: &RedisError) -> BackendErrorKind {

@@ -27,5 +27,19 @@ pub fn read_and_write(value: &[u8]) -> Option<Vec<u8>> {
             };
             Completed::new(&claim, &completion).to_redis_args().concat()
         }
+        Stored::CompletedApart {
+            fingerprint,
+            token,
+            len,
+        } => {
+            let claim = Claim {
+                token,
+                attempt: 0,
+                fingerprint,
+                lease: Duration::ZERO,
+                ttl: Duration::ZERO,
+            };
+            Completed::apart(&claim, len).to_redis_args().concat()
+        }
     })
 }

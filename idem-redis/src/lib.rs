@@ -35,9 +35,11 @@
 //! Commands inside scripts are checked against the same list. `+info` lets the check at start see how the server is set
 //! up; with `+ping` the server's log of denials stays free of the signs of life that waiters ask for.
 
+mod apart;
 mod backend;
 mod check;
 mod client;
+mod cluster;
 mod completions;
 mod connection;
 mod error;
@@ -46,8 +48,10 @@ mod fuzz;
 mod link;
 mod record;
 mod scripts;
+mod server;
 mod subscriber;
 mod subscriptions;
+mod topology;
 
 pub use backend::RedisBackend;
 pub use client::RedisClient;

@@ -1,6 +1,6 @@
-//! An open connection: to one server, or to the nodes of a cluster.
+//! An open connection: to one server, to one node of a cluster, or to a cluster by a client of the application's own.
 //!
-//! Owns what differs between the two: where a command goes, how a channel is subscribed to, and which failures end the
+//! Owns what differs between them: where a command goes, how a channel is subscribed to, and which failures end the
 //! connection. Keeps nothing of its own; a clone is the same connection.
 
 use std::future::Future;
@@ -24,13 +24,16 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(crate) enum Link {
     Server(MultiplexedConnection),
+    /// One node of a cluster, which has the keys of its slots and no others.
+    Node(MultiplexedConnection),
+    /// All nodes, by the routing of the application's client.
     Cluster(ClusterConnection),
 }
 
 impl Link {
     /// Whether commands are for one slot each.
     pub(crate) fn is_cluster(&self) -> bool {
-        matches!(self, Self::Cluster(_))
+        matches!(self, Self::Node(_) | Self::Cluster(_))
     }
 
     /// Sends a command about the record under `key`.
@@ -38,7 +41,7 @@ impl Link {
     /// An error among several answers is one of them.
     pub(crate) async fn query(&mut self, key: &str, command: &Cmd) -> RedisResult<Value> {
         let answer = match self {
-            Self::Server(connection) => connection.send_packed_command(command).await?,
+            Self::Server(connection) | Self::Node(connection) => connection.send_packed_command(command).await?,
             // What a replica knows may be old, and the application's client may be set up to read from them. Boxed, so
             // that a command to one server needs no room for what this needs.
             Self::Cluster(connection) => {
@@ -55,7 +58,7 @@ impl Link {
     /// Sends a command that is about no record; to every primary, where there are several.
     pub(crate) async fn query_all<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
         match self {
-            Self::Server(connection) => command.query_async(connection).await,
+            Self::Server(connection) | Self::Node(connection) => command.query_async(connection).await,
             Self::Cluster(connection) => command.query_async(connection).await,
         }
     }
@@ -81,6 +84,33 @@ impl Link {
         }
     }
 
+    /// The same at a node that a slot is on its way to.
+    pub(crate) async fn invoke_asking(
+        &mut self,
+        key: &str,
+        script: Option<&Script>,
+        command: &Cmd,
+    ) -> RedisResult<Value> {
+        match (self.query_asking(command).await, script) {
+            (Err(error), Some(script)) if is_unknown(&error) => {
+                self.query(key, &script.load()).await?;
+                self.query_asking(command).await
+            }
+            (answer, _) => answer,
+        }
+    }
+
+    /// Sends a command right behind the word that lets the node answer it, so that no other comes in between.
+    async fn query_asking(&mut self, command: &Cmd) -> RedisResult<Value> {
+        let (Self::Server(connection) | Self::Node(connection)) = self else {
+            return Err((ErrorKind::Client, "the cluster client asks by itself").into());
+        };
+        let mut asking = redis::pipe();
+        asking.cmd("ASKING").add_command(command.clone());
+        let answer = connection.send_packed_commands(&asking, 1, 1).await?.pop();
+        answer.unwrap_or(Value::Nil).extract_error()
+    }
+
     /// Subscribes to each of the channels, and says how that went.
     pub(crate) async fn subscribe(&mut self, channels: &[&str]) -> Vec<RedisResult<()>> {
         match self {
@@ -88,6 +118,7 @@ impl Link {
                 let said = in_time(connection.subscribe(channels)).await;
                 channels.iter().map(|_| said.clone()).collect()
             }
+            Self::Node(connection) => each_at_its_node(connection, "SSUBSCRIBE", channels).await,
             Self::Cluster(connection) => each_at_its_primary(connection, "SSUBSCRIBE", channels).await,
         }
     }
@@ -99,6 +130,7 @@ impl Link {
                 let said = in_time(connection.unsubscribe(channels)).await;
                 channels.iter().map(|_| said.clone()).collect()
             }
+            Self::Node(connection) => each_at_its_node(connection, "SUNSUBSCRIBE", channels).await,
             Self::Cluster(connection) => each_at_its_primary(connection, "SUNSUBSCRIBE", channels).await,
         }
     }
@@ -107,7 +139,7 @@ impl Link {
     /// shows only in use.
     pub(crate) async fn can_be_told(&mut self) -> RedisResult<()> {
         match self {
-            Self::Server(_) => Ok(()),
+            Self::Server(_) | Self::Node(_) => Ok(()),
             Self::Cluster(connection) => match in_time(connection.sunsubscribe("idem")).await {
                 Err(error) if error.kind() == ErrorKind::InvalidClientConfig => Err(error),
                 _ => Ok(()),
@@ -124,11 +156,11 @@ impl Link {
     pub(crate) fn is_ended_by(&self, error: &RedisError) -> bool {
         match self {
             // A primary that has become a replica, or has lost its own, stays so, and the name may lead elsewhere.
-            Self::Server(_) => {
+            Self::Server(_) | Self::Node(_) => {
                 error.is_unrecoverable_error()
                     || error.is_timeout()
                     || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
-                    || error.code() == Some("NOREPLICAS")
+                    || matches!(error.code(), Some("NOAUTH" | "NOREPLICAS"))
             }
             // It replaces connections to its nodes by itself when they break, and never when they are silent. After an
             // answer that belongs to another question, all that follow may.
@@ -161,6 +193,24 @@ async fn each_at_its_primary(
         subscription.arg(*channel);
         in_time(async move {
             let said = connection.route_command(subscription, to_primary_of(channel)).await?;
+            confirm(channel, said.extract_error()?)
+        })
+    });
+    join_all(each).await
+}
+
+/// Sends the command for each of the channels to one node. They are of several slots, so each is a command.
+async fn each_at_its_node(
+    connection: &MultiplexedConnection,
+    command: &'static str,
+    channels: &[&str],
+) -> Vec<RedisResult<()>> {
+    let each = channels.iter().map(|channel| {
+        let mut connection = connection.clone();
+        let mut subscription = redis::cmd(command);
+        subscription.arg(*channel);
+        in_time(async move {
+            let said = connection.send_packed_command(&subscription).await?;
             confirm(channel, said.extract_error()?)
         })
     });

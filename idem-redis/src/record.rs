@@ -2,14 +2,14 @@
 //!
 //! Owns the layout; golden bytes below freeze it. All integers are big-endian.
 //!
-//! | bytes | claimed | completed |
-//! |---|---|---|
-//! | 0 | version, 1 | version, 1 |
-//! | 1 | state: 1 | state: 2 with a payload, 3 without |
-//! | 2..18 | token | token |
-//! | 18..22 | attempt | attempt |
-//! | 22..55 | fingerprint | fingerprint |
-//! | 55.. | ttl, then lease, each in milliseconds as u64 | payload |
+//! | bytes | claimed | completed | completed, with a large payload |
+//! |---|---|---|---|
+//! | 0 | version, 1 | version, 1 | version, 1 |
+//! | 1 | state: 1 | state: 2 with a payload, 3 without | state: 5 |
+//! | 2..18 | token | token | token, which the payload's key ends with |
+//! | 18..22 | attempt | attempt | attempt |
+//! | 22..55 | fingerprint | fingerprint | fingerprint |
+//! | 55.. | ttl, then lease, each in milliseconds as u64 | payload | length of the payload as u64 |
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -22,6 +22,7 @@ const VERSION: u8 = 1;
 const CLAIMED: u8 = 1;
 const STORED: u8 = 2;
 const NOT_STORED: u8 = 3;
+const STORED_APART: u8 = 5;
 
 const HEADER_LEN: usize = 2 + Token::LEN + 4 + Fingerprint::LEN;
 
@@ -35,6 +36,13 @@ pub(crate) enum Stored {
     Completed {
         fingerprint: Fingerprint,
         completion: Completion,
+    },
+    /// The payload is under a key of its own.
+    CompletedApart {
+        fingerprint: Fingerprint,
+        token: Token,
+        /// Of the payload, in bytes.
+        len: usize,
     },
 }
 
@@ -64,6 +72,15 @@ impl Completed {
         };
         let header = header(state, claim);
         Self { header, payload }
+    }
+
+    /// A record whose payload of `len` bytes is under a key of its own.
+    pub(crate) fn apart(claim: &Claim, len: usize) -> Self {
+        let len = u64::try_from(len).unwrap_or(u64::MAX);
+        Self {
+            header: header(STORED_APART, claim),
+            payload: Bytes::copy_from_slice(&len.to_be_bytes()),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -131,6 +148,14 @@ fn decode_parts(bytes: &Bytes) -> Result<Stored, &'static str> {
                 ttl,
             }));
         }
+        (STORED_APART, 8) => {
+            let len = u64::from_be_bytes(take(&mut rest)?);
+            return Ok(Stored::CompletedApart {
+                fingerprint,
+                token,
+                len: usize::try_from(len).map_err(|_| "its payload is larger than memory can be")?,
+            });
+        }
         (STORED, _) => Completion::Stored(bytes.slice_ref(rest)),
         (NOT_STORED, 0) => Completion::NotStored,
         _ => return Err("its state and its length do not go together"),
@@ -187,6 +212,8 @@ mod tests {
         let stored = Completion::Stored(Bytes::from_static(b"\0\xFFpayload"));
         assert_eq!(encode_completion(&claim(), &stored), golden(2, b"\0\xFFpayload"));
         assert_eq!(encode_completion(&claim(), &Completion::NotStored), golden(3, b""));
+        let apart = Completed::apart(&claim(), 65_537).to_redis_args().concat();
+        assert_eq!(apart, golden(5, &[0, 0, 0, 0, 0, 1, 0, 1]));
     }
 
     #[test]
@@ -209,6 +236,13 @@ mod tests {
                 expected
             );
         }
+        let apart = Completed::apart(&claim(), 7).to_redis_args().concat();
+        let expected = Stored::CompletedApart {
+            fingerprint: claim().fingerprint,
+            token: claim().token,
+            len: 7,
+        };
+        assert_eq!(decode(&apart.into()).expect("a record"), expected);
     }
 
     #[test]
@@ -220,6 +254,8 @@ mod tests {
             golden(0, b""),
             golden(3, b"x"),
             golden(4, b""),
+            golden(5, b""),
+            golden(5, &[0; 9]),
         ];
         wrong.extend((0..whole.len()).map(|len| whole[..len].to_vec()));
         wrong.push([whole.as_slice(), b"x"].concat());

@@ -6,7 +6,7 @@
 use std::sync::LazyLock;
 
 use idem_core::Fenced;
-use redis::Cmd;
+use redis::{Cmd, ErrorKind, FromRedisValue as _, RedisError, RedisResult, Value};
 
 /// The most bytes of a number, for commands are made with the room that they take.
 pub(crate) const NUMBER_LEN: usize = 20;
@@ -18,6 +18,21 @@ pub(crate) fn fenced(applied: i64) -> Fenced {
     } else {
         Fenced::Superseded
     }
+}
+
+/// What a script says of one claim among several.
+pub(crate) fn fenced_by(answer: Value) -> RedisResult<Fenced> {
+    Ok(fenced(i64::from_redis_value(answer.extract_error()?)?))
+}
+
+/// What a script for several claims says of the only one.
+pub(crate) fn first_fenced(answer: Value) -> RedisResult<Fenced> {
+    let answers: Vec<Value> = Vec::from_redis_value(answer)?;
+    answers.into_iter().next().map_or_else(|| Err(too_few()), fenced_by)
+}
+
+pub(crate) fn too_few() -> RedisError {
+    (ErrorKind::UnexpectedReturnType, "an answer for fewer claims than asked").into()
 }
 
 /// A script and the name Redis has for it.
@@ -141,6 +156,43 @@ for at, key in ipairs(KEYS) do
   answers[at] = answer
 end
 return answers
+",
+    )
+});
+
+/// `KEYS` payload; `ARGV` its bytes, lifetime. What a plain `SET` does, on a server that is full.
+pub(crate) static WRITE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"#!lua flags=allow-oom
+return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
+",
+    )
+});
+
+/// What [`COMPLETE_APART`] says where the payload is not there, and the record is left as it is.
+pub(crate) const PAYLOAD_IS_GONE: i64 = -1;
+
+/// `KEYS` record, payload; `ARGV` claim, completed record, its lifetime, how long the payload outlives it. Returns 1 where
+/// the completion is in place, 0 where something else is, and [`PAYLOAD_IS_GONE`].
+pub(crate) static COMPLETE_APART: LazyLock<Telling> = LazyLock::new(|| {
+    Telling::new(
+        r"#!lua flags=allow-oom
+local key = KEYS[1]
+local held = redis.call('GET', key)
+local left = ARGV[3]
+if held == ARGV[2] then
+  left = redis.call('PTTL', key)
+elseif held ~= ARGV[1] then
+  return 0
+end
+if redis.call('PEXPIRE', KEYS[2], left + ARGV[4]) == 0 then
+  return -1
+end
+if held ~= ARGV[2] then
+  redis.call('SET', key, ARGV[2], 'PX', left)
+  redis.pcall('PUBLISH', key .. ':c', '')
+end
+return 1
 ",
     )
 });

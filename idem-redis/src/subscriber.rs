@@ -55,8 +55,8 @@ struct Subscriber {
     sender: mpsc::WeakUnboundedSender<Order>,
     channels: Weak<Channels>,
     link: Option<(u64, Link)>,
-    /// Whether a channel could not be left, as where its node of a cluster cannot be asked. The client would join it
-    /// again, so such a link is replaced.
+    /// Whether a channel could not be left over a client that subscribes by itself, as where its node of a cluster cannot
+    /// be asked. The client would join it again, so such a link is replaced.
     is_littered: bool,
     sign_due: Instant,
 }
@@ -133,7 +133,7 @@ impl Subscriber {
                     error = error as &dyn std::error::Error,
                     "unsubscribing from a record failed"
                 );
-                self.is_littered = self.client.is_cluster();
+                self.is_littered = self.client.subscribes_by_itself();
             }
             self.note(&said);
         }

@@ -8,13 +8,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use idem_core::{BackendError, Changed};
+use idem_core::Changed;
 use redis::{ErrorKind, FromRedisValue as _, PushInfo, PushKind, RedisError, RedisResult};
 use tokio::sync::futures::OwnedNotified;
 use tokio::sync::{Notify, SetOnce, mpsc};
 
 use crate::client::RedisClient;
-use crate::error::backend_error;
 use crate::subscriber;
 
 /// The waiters of one backend.
@@ -89,10 +88,10 @@ impl Subscriptions {
     }
 
     /// Waits for the next message on `channel`, from a moment on that lies before this returns.
-    pub(crate) async fn changed(&self, channel: String) -> Result<Changed, BackendError> {
+    pub(crate) async fn changed(&self, channel: String) -> RedisResult<Changed> {
         let (subscription, changed) = self.join(channel);
         match subscription.channel.confirmed.wait().await {
-            Err(error) => Err(backend_error("subscribing to a record", error.clone())),
+            Err(error) => Err(error.clone()),
             Ok(()) => Ok(Changed::new(async move {
                 changed.await;
                 drop(subscription);

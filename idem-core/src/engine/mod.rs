@@ -7,6 +7,8 @@
 
 mod acquire;
 mod attended;
+mod deadline;
+mod large;
 mod renewals;
 mod run;
 
@@ -25,6 +27,8 @@ use tracing::Span;
 
 use self::acquire::Pending;
 use self::attended::Attended;
+use self::deadline::bounded;
+pub use self::deadline::{LARGE_PAYLOAD, allow_time_for};
 use self::renewals::Renewer;
 use self::run::Work;
 use crate::backend::DynBackend;
@@ -283,7 +287,8 @@ impl Engine {
 
     /// Sets how long a single backend call may take.
     ///
-    /// No call takes longer than a third of the lease it is about either, however long the deadline.
+    /// No call takes longer than a third of the lease it is about either, however long the deadline. Only a call that
+    /// moves a payload above [`LARGE_PAYLOAD`] has more: the time that a line of 1 MB a second takes for it.
     #[must_use]
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         Arc::make_mut(&mut self.0).deadline = deadline;
@@ -336,13 +341,24 @@ impl Engine {
     where
         F: Future<Output = Result<T, BackendError>>,
     {
-        let deadline = self.deadline_of(lease);
+        Self::within(call, self.deadline_of(lease), answering)
+    }
+
+    /// A backend call within `deadline`, and what it is granted for a large payload.
+    fn within<T, F>(
+        call: Call,
+        deadline: Duration,
+        answering: F,
+    ) -> impl Future<Output = Result<T, BackendError>> + use<T, F>
+    where
+        F: Future<Output = Result<T, BackendError>>,
+    {
         let timing = Timing::start(call);
         // Not an `async fn`, which would have room for `answering` twice.
-        tokio::time::timeout(deadline, answering).map(move |answered| {
-            let answered = answered.unwrap_or_else(|elapsed| {
-                let context = format!("no answer within {deadline:?}");
-                Err(BackendError::new(BackendErrorKind::Timeout, context).with_source(elapsed))
+        bounded(deadline, answering).map(move |answered| {
+            let answered = answered.unwrap_or_else(|waited| {
+                let context = format!("no answer within {waited:?}");
+                Err(BackendError::new(BackendErrorKind::Timeout, context))
             });
             timing.end(&answered);
             answered

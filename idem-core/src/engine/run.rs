@@ -18,7 +18,7 @@ use tracing::{Instrument as _, Span};
 
 use super::attended::Rest;
 use super::renewals::Renewals;
-use super::{Commit, CommitOutcome, Ended, Ending, Engine, Executed, Finished, Outcome};
+use super::{Commit, CommitOutcome, Ended, Ending, Engine, Executed, Finished, Outcome, large};
 use crate::observe::{self, Call, InFlight, Timing};
 use crate::{AfterCrash, BackendError, BackendErrorKind, Claim, Completion, Fenced, RecordKey};
 
@@ -195,9 +195,22 @@ impl Work {
         (end, rest)
     }
 
-    /// Records the outcome; where that fails, what is left is to go on trying.
-    #[expect(clippy::manual_async_fn, reason = "an `async fn` has room for its arguments twice")]
+    /// Records the outcome.
     fn conclude(
+        self: Arc<Self>,
+        outcome: Outcome,
+        renewals: Renewals,
+    ) -> impl Future<Output = (Ended, Option<Rest>)> + Send {
+        if large::is_large(&outcome) {
+            self.settling.store(true, Ordering::Relaxed);
+            return self.conclude_large(outcome, renewals).boxed().left_future();
+        }
+        self.conclude_small(outcome, renewals).right_future()
+    }
+
+    /// Records an outcome that is not large; where that fails, what is left is to go on trying.
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` has room for its arguments twice")]
+    pub(super) fn conclude_small(
         self: Arc<Self>,
         outcome: Outcome,
         renewals: Renewals,
@@ -238,15 +251,24 @@ impl Work {
         }
     }
 
-    /// Records the outcome: one call.
+    /// Records the outcome: one call, within the deadline of any.
     fn settle<'a>(&'a self, outcome: &'a Outcome) -> impl Future<Output = Result<Fenced, BackendError>> + Send + 'a {
+        self.settle_within(self.engine.deadline_for(self.claim.lease), outcome)
+    }
+
+    /// Records the outcome: one call, within `deadline`.
+    pub(super) fn settle_within<'a>(
+        &'a self,
+        deadline: Duration,
+        outcome: &'a Outcome,
+    ) -> impl Future<Output = Result<Fenced, BackendError>> + Send + 'a {
         let Self { engine, key, claim, .. } = self;
         let backend = &engine.0.backend;
         let (call, answering) = match outcome {
             Outcome::Complete(completion) => (Call::Complete, backend.complete(key, claim, completion)),
             Outcome::Release => (Call::Release, backend.release(key, claim)),
         };
-        engine.within_deadline(call, claim.lease, answering)
+        Engine::within(call, deadline, answering)
     }
 
     /// Records the outcome after a first try that ended in `error`.
@@ -301,7 +323,7 @@ impl Work {
         );
     }
 
-    fn log_superseded(&self) {
+    pub(super) fn log_superseded(&self) {
         tracing::warn!(
             key = %self.key.shown(),
             attempt = self.claim.attempt,

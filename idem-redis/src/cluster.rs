@@ -1,0 +1,289 @@
+//! A cluster: each call goes to the node that has its slot.
+//!
+//! Owns how calls are routed, what is done about a node that has not the slot any more, and when the nodes are asked who
+//! has what. Each node has links of its own, so that one that is silent costs the callers of its own slots time and
+//! nobody else: no call waits for a node that it is not for, and the nodes are asked in the background.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use futures_util::future::{BoxFuture, Shared};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
+use idem_core::Changed;
+use redis::cluster_routing::Slot;
+use redis::{Client, Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::error::not_opened;
+use crate::link::Link;
+use crate::scripts::Script;
+use crate::server::{Lane, aborted};
+use crate::topology::{Node, Range, Topology, ranges, redirection};
+
+/// How often a call is sent to another node, or again, before its last answer counts.
+const HOPS: u32 = 5;
+
+/// How long to wait before a call is repeated whose keys are on their way.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// How long one node is waited for before the next is asked who has what, too.
+const HEDGE: Duration = Duration::from_millis(100);
+
+/// How long a node may take to say who has what, a link to it included.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How far apart the nodes are asked who has what.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// A cluster; clones share its links and what is known of it.
+#[derive(Clone)]
+pub(crate) struct Cluster(Arc<Inner>);
+
+struct Inner {
+    topology: RwLock<Topology>,
+    asking: Mutex<Option<Asking>>,
+}
+
+/// The last time that the nodes were asked who has what.
+struct Asking {
+    begun: Instant,
+    told: Told,
+    task: JoinHandle<()>,
+}
+
+/// Resolves when a node has said who has what, or none did.
+type Told = Shared<BoxFuture<'static, RedisResult<()>>>;
+
+impl Cluster {
+    /// The cluster of these nodes. Nothing is sent yet.
+    pub(crate) fn new(nodes: &[Client]) -> RedisResult<Self> {
+        Ok(Self(Arc::new(Inner {
+            topology: RwLock::new(Topology::new(nodes)?),
+            asking: Mutex::default(),
+        })))
+    }
+
+    /// Finds out who has what.
+    pub(crate) async fn open(&self) -> RedisResult<()> {
+        self.ask().await
+    }
+
+    /// Sends a command about the record under `key`, or runs the script that it is of.
+    pub(crate) async fn call(
+        &self,
+        lane: Lane,
+        key: &str,
+        script: Option<&Script>,
+        command: &Cmd,
+    ) -> RedisResult<Value> {
+        let call = |node: Arc<Node>, is_asking| async move {
+            let call = async |link: &Link| {
+                let mut link = link.clone();
+                match script {
+                    _ if is_asking => link.invoke_asking(key, script, command).await,
+                    Some(script) => link.invoke(key, script, command).await,
+                    None => link.query(key, command).await,
+                }
+            };
+            node.server.call(lane, None, call).await
+        };
+        self.route(Slot::for_key(key), call).await
+    }
+
+    /// Waits for the next message on `channel`, at the node of its record.
+    pub(crate) async fn changed(&self, channel: String) -> RedisResult<Changed> {
+        let call = |node: Arc<Node>, _| {
+            let subscriptions = node.server.subscriptions();
+            let channel = channel.clone();
+            async move { subscriptions.changed(channel).await }
+        };
+        self.route(Slot::for_key(&channel), call).await
+    }
+
+    /// Makes a call at the node that has `slot`, and where that says that it has it no more, at the one that has.
+    async fn route<T, F>(&self, slot: Slot, call: impl Fn(Arc<Node>, bool) -> F) -> RedisResult<T>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        let mut node = self.owner(slot).await?;
+        let mut is_asking = false;
+        for hop in 1.. {
+            let calling = Calling {
+                cluster: self,
+                node: &node,
+            };
+            let answer = call(node.clone(), is_asking).await;
+            let error = match answer {
+                Err(error) if hop < HOPS => error,
+                answer => {
+                    calling.ended(answer.as_ref().err());
+                    return answer;
+                }
+            };
+            calling.ended(Some(&error));
+            is_asking = false;
+            match (error.kind(), redirection(&error, &node.address)) {
+                (ErrorKind::Server(ServerErrorKind::Ask), Some((_, address))) => {
+                    is_asking = true;
+                    node = self.change(|topology| topology.node(address))?;
+                }
+                (_, Some((slot, address))) => {
+                    node = self.change(|topology| {
+                        let owner = topology.node(address)?;
+                        topology.moved(slot, &owner);
+                        RedisResult::Ok(owner)
+                    })?;
+                }
+                (ErrorKind::Server(ServerErrorKind::TryAgain), None) => sleep(PAUSE * hop).await,
+                _ => return Err(error),
+            }
+        }
+        Err(aborted())
+    }
+
+    /// The node that has `slot`. Before the first call, nobody has said who that is.
+    async fn owner(&self, slot: Slot) -> RedisResult<Arc<Node>> {
+        if self.read(Topology::is_unknown) {
+            self.ask().await.map_err(not_opened)?;
+        }
+        self.read(|topology| topology.owner(slot)).ok_or_else(|| {
+            self.ask_in_background();
+            (ServerErrorKind::ClusterDown.into(), "no node is known to have the slot").into()
+        })
+    }
+
+    /// Sends a command to each node that has slots, and returns what came back in time.
+    pub(crate) async fn ask_all(&self, command: &Cmd, patience: Duration) -> RedisResult<Vec<RedisResult<Value>>> {
+        if self.read(Topology::is_unknown) {
+            self.ask().await.map_err(not_opened)?;
+        }
+        let each = self.read(Topology::primaries).into_iter().map(|node| async move {
+            let call = async |link: &Link| link.clone().query_all(command).await;
+            timeout(patience, node.server.call(Lane::Small, None, call)).await
+        });
+        let answers = futures_util::future::join_all(each).await;
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Topology) -> T) -> T {
+        read(&self.0.topology.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Topology) -> T) -> T {
+        change(&mut self.0.topology.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn ask_in_background(&self) {
+        // A call may be given up because its runtime ends.
+        if tokio::runtime::Handle::try_current().is_ok() {
+            drop(self.ask());
+        }
+    }
+
+    /// Asks the nodes who has what, in a task of its own, unless that is just being done or was a moment ago.
+    fn ask(&self) -> Told {
+        let mut asking = self.0.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Asking { begun, told, task }) = &*asking {
+            let is_under_way = told.peek().is_none() && !task.is_finished();
+            if is_under_way || (told.peek().is_some() && begun.elapsed() < EVERY) {
+                return told.clone();
+            }
+        }
+        let (sender, told) = tokio::sync::oneshot::channel();
+        let cluster = self.clone();
+        let task = tokio::spawn(async move {
+            let _ = sender.send(cluster.find_out().await);
+        });
+        let told = told.map(|told| told.unwrap_or_else(|_| Err(aborted())));
+        let told = told.boxed().shared();
+        *asking = Some(Asking {
+            begun: Instant::now(),
+            told: told.clone(),
+            task,
+        });
+        told
+    }
+
+    async fn find_out(&self) -> RedisResult<()> {
+        let ranges = ask_around(self.read(Topology::nodes)).await?;
+        let gone = self.change(|topology| topology.replace(ranges))?;
+        for node in gone {
+            // Whoever waits there waits for what happens elsewhere.
+            node.server.lose_subscriptions();
+        }
+        Ok(())
+    }
+}
+
+/// A call that a node has not answered yet. Dropped before that, it was given up.
+struct Calling<'a> {
+    cluster: &'a Cluster,
+    node: &'a Node,
+}
+
+impl Calling<'_> {
+    /// What comes of the node, or does not, tells whether others should be asked about its slots.
+    fn ended(self, error: Option<&RedisError>) {
+        let is_failed = error.is_some_and(|error| match error.kind() {
+            ErrorKind::Server(kind) => matches!(
+                kind,
+                ServerErrorKind::ClusterDown
+                    | ServerErrorKind::MasterDown
+                    | ServerErrorKind::BusyLoading
+                    | ServerErrorKind::ReadOnly
+            ),
+            ErrorKind::Extension => error.code() == Some("NOREPLICAS"),
+            _ => true,
+        });
+        self.node.suspect(is_failed);
+        let is_moved = error.is_some_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::Moved));
+        if is_failed || is_moved {
+            self.cluster.ask_in_background();
+        }
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Calling<'_> {
+    fn drop(&mut self) {
+        self.node.suspect(true);
+        self.cluster.ask_in_background();
+    }
+}
+
+/// What the first node that answers says of who has what. One that does not answer is waited for beside the next.
+async fn ask_around(nodes: Vec<Arc<Node>>) -> RedisResult<Vec<Range>> {
+    let mut nodes = nodes.into_iter();
+    let mut asked = FuturesUnordered::new();
+    let mut failed = None;
+    loop {
+        if let Some(node) = nodes.next() {
+            asked.push(ask_one(node));
+        } else if asked.is_empty() {
+            return Err(failed.unwrap_or_else(aborted));
+        }
+        match timeout(HEDGE, asked.next()).await {
+            Ok(Some(Ok(ranges))) => return Ok(ranges),
+            Ok(Some(Err(error))) => failed = Some(error),
+            Ok(None) | Err(_) => {}
+        }
+    }
+}
+
+async fn ask_one(node: Arc<Node>) -> RedisResult<Vec<Range>> {
+    let mut command = redis::cmd("CLUSTER");
+    command.arg("SLOTS");
+    let asking = async {
+        // What a link could not be opened for is said as the server said it.
+        let link = node.server.open().await?;
+        let call = async |_: &Link| link.clone().query_all(&command).await;
+        ranges(node.server.call(Lane::Small, None, call).await?, &node.address)
+    };
+    let said = timeout(PATIENCE, asking).await;
+    let said = said.unwrap_or_else(|elapsed| Err(std::io::Error::from(elapsed).into()));
+    node.suspect(said.is_err());
+    said
+}

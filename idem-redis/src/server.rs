@@ -1,0 +1,286 @@
+//! The links to one server, and when to give them up.
+//!
+//! Owns which [`Link`] is the current one: it opens one when somebody needs it, and another one when that has failed,
+//! has gone silent, as one does that a firewall has forgotten, or leads to a server that takes no writes any more.
+//! Large values go over a link of their own, so that what is small never waits behind them. Does not know what is sent.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
+use idem_core::Fenced;
+use redis::cluster_routing::Slot;
+use redis::{RedisError, RedisResult};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::client::RedisClient;
+use crate::completions::{self, Completing, Queue};
+use crate::error::not_opened;
+use crate::link::Link;
+use crate::subscriptions::Subscriptions;
+
+/// How many calls may be given up unanswered before the link is.
+const UNANSWERED: usize = 3;
+
+/// Which link a call goes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// That of all calls whose arguments and answers are small.
+    Small,
+    /// That of large values. A call that is given up on it has had all the time that its size allows.
+    Large,
+}
+
+/// For how long a call that was given up counts.
+const MEMORY: Duration = Duration::from_secs(10);
+
+/// How long a call has to have waited to count: one whose client hung up at once tells nothing of the link.
+const WORTH_COUNTING: Duration = Duration::from_millis(30);
+
+/// One server, or what is reached as one; clones share its links.
+#[derive(Clone)]
+pub(crate) struct Server(Arc<Inner>);
+
+struct Inner {
+    client: RedisClient,
+    small: Current,
+    large: Current,
+    /// Started when somebody waits for the first time.
+    subscriptions: Mutex<Option<Subscriptions>>,
+}
+
+/// The link of a lane, opened when somebody needs it for the first time.
+type Current = RwLock<Option<Arc<Opened>>>;
+
+/// One link, from the first try to open it to its end.
+struct Opened {
+    link: Shared<BoxFuture<'static, RedisResult<Link>>>,
+    completions: Queue,
+    has_ended: AtomicBool,
+    silence: Silence,
+    /// Opens the link, sends completions over it, and then lives as long as the runtime that drives it.
+    task: JoinHandle<()>,
+}
+
+impl Opened {
+    /// Opens a link in a task of its own, so that it goes on when the call that needed it first is given up.
+    fn open(client: &RedisClient) -> Arc<Self> {
+        let client = client.clone();
+        let (sender, opened) = oneshot::channel();
+        let (completions, queued) = completions::queue();
+        let task = tokio::spawn(async move {
+            let opened = client.open(None).await;
+            let link = opened.clone();
+            let _ = sender.send(opened);
+            if let Ok(link) = link {
+                queued.send(link).await;
+            }
+            std::future::pending::<()>().await;
+        });
+        let link = opened.map(|opened| opened.unwrap_or_else(|_| Err(aborted())));
+        Arc::new(Self {
+            link: link.boxed().shared(),
+            completions,
+            has_ended: AtomicBool::new(false),
+            silence: Silence::default(),
+            task,
+        })
+    }
+
+    /// Makes a call about what is in `place`, waits for its answer, and notes what it tells of the link.
+    async fn call<T>(&self, place: Place, call: impl AsyncFnOnce(&Link) -> RedisResult<T>) -> RedisResult<T> {
+        if self.link.peek().is_none() {
+            let _opened = self.link.clone().await;
+        }
+        let link = match self.link.peek() {
+            Some(Ok(link)) => link,
+            Some(Err(error)) => {
+                self.has_ended.store(true, Ordering::Relaxed);
+                return Err(not_opened(error.clone()));
+            }
+            None => return Err(aborted()),
+        };
+        let asking = Asking {
+            silence: &self.silence,
+            place,
+            since: Instant::now(),
+        };
+        let answer = call(link).await;
+        asking.answered();
+        if answer.as_ref().is_err_and(|error| link.is_ended_by(error)) {
+            self.has_ended.store(true, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    fn is_useless(&self, lane: Lane) -> bool {
+        let unanswered = if lane == Lane::Large { 1 } else { UNANSWERED };
+        self.has_ended.load(Ordering::Relaxed) || self.silence.count() >= unanswered || self.task.is_finished()
+    }
+}
+
+/// What those are told whose link has gone with the task that drives it.
+pub(crate) fn aborted() -> RedisError {
+    io::Error::other("aborted").into()
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Where what a call is about is: in a cluster its slot, for an answer of one node says nothing of another one.
+pub(crate) type Place = Option<Slot>;
+
+/// The calls that were given up lately and after which nothing came from their place.
+#[derive(Default)]
+struct Silence {
+    given_up: Mutex<Vec<(Place, Instant)>>,
+    /// How many there are, to be read without the lock.
+    count: AtomicUsize,
+}
+
+impl Silence {
+    fn change(&self, change: impl FnOnce(&mut Vec<(Place, Instant)>)) {
+        let mut given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut given_up);
+        self.count.store(given_up.len(), Ordering::Relaxed);
+    }
+
+    fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+}
+
+/// A call whose answer is not there yet. Dropped before that, it was given up.
+struct Asking<'a> {
+    silence: &'a Silence,
+    place: Place,
+    since: Instant,
+}
+
+impl Asking<'_> {
+    fn answered(self) {
+        if self.silence.count() > 0 {
+            self.silence
+                .change(|given_up| given_up.retain(|(place, _)| *place != self.place));
+        }
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        if now.duration_since(self.since) >= WORTH_COUNTING {
+            self.silence.change(|given_up| {
+                given_up.retain(|(_, when)| now.duration_since(*when) < MEMORY);
+                given_up.push((self.place, now));
+            });
+        }
+    }
+}
+
+impl Server {
+    /// The server that `client` leads to. Nothing is sent yet.
+    pub(crate) fn new(client: RedisClient) -> Self {
+        Self(Arc::new(Inner {
+            client,
+            small: RwLock::default(),
+            large: RwLock::default(),
+            subscriptions: Mutex::default(),
+        }))
+    }
+
+    /// Opens the link of small calls, and says why where that fails.
+    pub(crate) async fn open(&self) -> RedisResult<Link> {
+        let opened = self.current(Lane::Small);
+        let link = opened.link.clone().await;
+        if link.is_err() {
+            opened.has_ended.store(true, Ordering::Relaxed);
+        }
+        link
+    }
+
+    /// Makes a call about what is in `place` over the link of `lane`.
+    pub(crate) async fn call<T>(
+        &self,
+        lane: Lane,
+        place: Place,
+        call: impl AsyncFnOnce(&Link) -> RedisResult<T>,
+    ) -> RedisResult<T> {
+        self.current(lane).call(place, call).await
+    }
+
+    /// Completes a claim: in a cluster by itself, and on one server together with those that come at the same time.
+    pub(crate) async fn complete(&self, place: Place, completing: Completing) -> RedisResult<Fenced> {
+        let opened = self.current(Lane::Small);
+        let call = async |link: &Link| {
+            if link.is_cluster() {
+                return completing.alone(&mut link.clone()).boxed().await;
+            }
+            let told = opened.completions.put(completing);
+            told.await.unwrap_or_else(|_| Err(aborted()))
+        };
+        opened.call(place, call).await
+    }
+
+    /// Those who wait for messages, on a link of their own.
+    pub(crate) fn subscriptions(&self) -> Subscriptions {
+        let mut started = self.lock_subscriptions();
+        match &*started {
+            Some(subscriptions) if subscriptions.can_be_joined() => subscriptions.clone(),
+            // None yet, or none any more because the runtime that they ran on has ended.
+            _ => {
+                let subscriptions = Subscriptions::start(self.0.client.clone());
+                *started = Some(subscriptions.clone());
+                subscriptions
+            }
+        }
+    }
+
+    /// Tells those who wait for messages to look again, and to subscribe anew.
+    pub(crate) fn lose_subscriptions(&self) {
+        if let Some(subscriptions) = &*self.lock_subscriptions() {
+            subscriptions.lose();
+        }
+    }
+
+    fn lock_subscriptions(&self) -> MutexGuard<'_, Option<Subscriptions>> {
+        self.0.subscriptions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The link to use now: another one if the last is of no use any more.
+    fn current(&self, lane: Lane) -> Arc<Opened> {
+        let Inner {
+            client, small, large, ..
+        } = self.0.as_ref();
+        let current = match lane {
+            Lane::Small => small,
+            Lane::Large => large,
+        };
+        let is_of_use = |opened: &&Arc<Opened>| !opened.is_useless(lane);
+        let now = current.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(opened) = now.as_ref().filter(is_of_use) {
+            return opened.clone();
+        }
+        drop(now);
+        let mut current = current.write().unwrap_or_else(PoisonError::into_inner);
+        // Whoever held the lock before may have replaced it.
+        if let Some(opened) = current.as_ref().filter(is_of_use) {
+            return opened.clone();
+        }
+        let opened = Opened::open(client);
+        if current.replace(opened.clone()).is_some() && lane == Lane::Small {
+            tracing::debug!("the connection to Redis has failed, is silent or takes no writes; opening another one");
+            // What is wrong with it may be wrong with the one that waiters rely on, and nobody may have noticed.
+            self.lose_subscriptions();
+        }
+        opened
+    }
+}
