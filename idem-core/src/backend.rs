@@ -51,6 +51,9 @@ use crate::{Acquisition, Claim, Completion, Fenced, RecordKey};
 ///
 /// Calls may be dropped before they resolve; the effect is then unknown but whole. Deadlines are the caller's: a
 /// backend may wait for its store as long as it likes.
+/// For a payload above [`LARGE_PAYLOAD`](crate::LARGE_PAYLOAD) the engine grants time by its size: to
+/// [`complete`](Backend::complete) by itself, and to a call that reads one where the backend calls
+/// [`allow_time_for`](crate::allow_time_for) first.
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Claims `key` if nothing is stored under it (clauses 1 to 4).
     ///

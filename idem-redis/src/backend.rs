@@ -24,8 +24,9 @@ const LOOKS: usize = 8;
 
 /// Records in Redis or Valkey, shared by every process that connects to it.
 ///
-/// Clones share one multiplexed connection, which is replaced when it fails. Calls fail fast while the server is away;
-/// their deadline is the engine's.
+/// Clones share their connections: to each server one for small calls, one for large answers and one for messages, each
+/// opened when it is needed and replaced when it fails. Calls fail fast while the server is away; their deadline is the
+/// engine's.
 #[derive(Clone)]
 pub struct RedisBackend {
     connection: Connection,
@@ -63,9 +64,12 @@ impl RedisBackend {
     }
 
     /// Connects as a client does that the application already has: a [`redis::Client`], a
-    /// [`redis::cluster::ClusterClient`] or a [`redis::sentinel::SentinelClient`].
+    /// [`redis::sentinel::SentinelClient`], clients of some nodes of a cluster ([`RedisClient::cluster`]), or a
+    /// [`redis::cluster::ClusterClient`].
     ///
-    /// The backend opens connections of its own; it shares none with the application.
+    /// The backend opens connections of its own; it shares none with the application. The clients are types of `redis` 1,
+    /// the version that this crate exports as `idem_redis::redis`, and `idem-axum` as `idem_axum::redis`; a client of
+    /// another version of that crate is another type.
     ///
     /// ```no_run
     /// use idem_redis::{RedisBackend, redis};
@@ -130,7 +134,7 @@ impl RedisBackend {
     }
 
     /// Sets what every key and channel starts with, up to the first `:`, so that several applications can share a
-    /// server. The permissions of the Redis user follow it.
+    /// server. The permissions of the Redis user follow it: for the prefix `orders`, they name `~orders:* &orders:*`.
     ///
     /// # Panics
     ///

@@ -187,8 +187,7 @@ impl Cluster {
     fn ask(&self) -> Told {
         let mut asking = self.0.asking.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Asking { begun, told, task }) = &*asking {
-            let is_under_way = told.peek().is_none() && !task.is_finished();
-            if is_under_way || (told.peek().is_some() && begun.elapsed() < EVERY) {
+            if !task.is_finished() || begun.elapsed() < EVERY {
                 return told.clone();
             }
         }
@@ -278,8 +277,8 @@ async fn ask_one(node: Arc<Node>) -> RedisResult<Vec<Range>> {
     command.arg("SLOTS");
     let asking = async {
         // What a link could not be opened for is said as the server said it.
-        let link = node.server.open().await?;
-        let call = async |_: &Link| link.clone().query_all(&command).await;
+        node.server.open().await?;
+        let call = async |link: &Link| link.clone().query_all(&command).await;
         ranges(node.server.call(Lane::Small, None, call).await?, &node.address)
     };
     let said = timeout(PATIENCE, asking).await;

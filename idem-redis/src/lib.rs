@@ -9,6 +9,8 @@
 //! | is the claim in the way live? | `PTTL key`: live while at least the claim's `ttl` is left |
 //! | take over, renew, release | a script that compares the whole stored claim |
 //! | complete | such a script, for all claims of a process that come to be completed at the same time; in a cluster for each |
+//! | complete with more than 64 KiB | `SET key:p:token answer NX PX 60000` on a connection for large answers, then such a script for the record |
+//! | replay more than 64 KiB | besides, `GET key:p:token` on the connection for large answers, shared by all who ask at the same time |
 //! | wait | `SUBSCRIBE` (in a cluster `SSUBSCRIBE`) to one channel a key, on one connection for all waiters of a process |
 //!
 //! A record is one binary string under `idem:{operation:scope:key}`; see [`RecordKey`](idem_core::RecordKey) for the
@@ -16,11 +18,23 @@
 //! needed for `SET … NX GET`.
 //!
 //! One server, a cluster and sentinels are all reached by a URL or a client of the application's own; see
-//! [`RedisBackend::connect`] and [`RedisBackend::connect_with`].
+//! [`RedisBackend::connect`] and [`RedisBackend::connect_with`], and [`RedisBackend::lazy`] for a service that starts before
+//! its Redis.
+//!
+//! # Outages
+//!
+//! | Redis | requests | an outcome that waits to be recorded |
+//! |---|---|---|
+//! | is away, frozen, loading, read only, or down as a cluster | 503 | is recorded when it is back |
+//! | refuses the password, the user or a permission, or has too many clients | 503 | is recorded when that is mended |
+//! | has fewer replicas in step than `min-replicas-to-write`, or a disk that takes no snapshot | 503, replays too: `SET … NX GET` is a write | is recorded when that is mended |
+//! | is full, under `noeviction` | 503, replays too | is recorded at once |
+//! | is a cluster with a node that is silent or lost | 503 for the slots of that node alone | is recorded when a node has the slot |
 //!
 //! # Permissions
 //!
-//! The least a Redis user needs, for the default prefix:
+//! The least a Redis user needs, for the default prefix; with `with_prefix("orders")`, `~orders:* &orders:*` take the place
+//! of `~idem:* &idem:*`:
 //!
 //! ```text
 //! ~idem:* &idem:* -@all +set +get +pttl +pexpire +del +evalsha +script|load +publish +subscribe +unsubscribe

@@ -1,6 +1,8 @@
 //! A TCP proxy that can fall silent, become slow, and hang up.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -14,7 +16,15 @@ pub struct Proxy {
     /// Where it listens.
     pub address: SocketAddr,
     orders: watch::Sender<Orders>,
+    passed: Arc<Passed>,
     accepting: JoinHandle<()>,
+}
+
+/// How many bytes have come, passed on or not.
+#[derive(Debug, Default)]
+struct Passed {
+    to_server: AtomicU64,
+    to_clients: AtomicU64,
 }
 
 /// What connections have been told so far. Each one obeys what was said after it was opened.
@@ -33,16 +43,29 @@ impl Proxy {
         let address = listener.local_addr().expect("it is bound");
         let orders = watch::Sender::new(Orders::default());
         let told = orders.clone();
+        let passed = Arc::<Passed>::default();
+        let counted = passed.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass_on(client, server, told.subscribe()));
+                tokio::spawn(pass_on(client, server, told.subscribe(), counted.clone()));
             }
         });
         Self {
             address,
             orders,
+            passed,
             accepting,
         }
+    }
+
+    /// How many bytes have come from clients.
+    pub fn bytes_to_server(&self) -> u64 {
+        self.passed.to_server.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes have come from the server.
+    pub fn bytes_to_clients(&self) -> u64 {
+        self.passed.to_clients.load(Ordering::Relaxed)
     }
 
     /// Passes nothing on any more over the connections there are, without closing them. New ones work.
@@ -67,7 +90,7 @@ impl Drop for Proxy {
     }
 }
 
-async fn pass_on(mut client: TcpStream, server: SocketAddr, mut orders: watch::Receiver<Orders>) {
+async fn pass_on(mut client: TcpStream, server: SocketAddr, mut orders: watch::Receiver<Orders>, passed: Arc<Passed>) {
     // Where the server is away, the client's connection breaks as well.
     let Ok(mut upstream) = TcpStream::connect(server).await else {
         return;
@@ -78,8 +101,8 @@ async fn pass_on(mut client: TcpStream, server: SocketAddr, mut orders: watch::R
     let (from_server, to_server) = upstream.split();
     let both = async {
         tokio::join!(
-            pass_chunks(from_client, to_server, &latency),
-            pass_chunks(from_server, to_client, &latency)
+            pass_chunks(from_client, to_server, &latency, &passed.to_server),
+            pass_chunks(from_server, to_client, &latency, &passed.to_clients)
         );
     };
     tokio::select! {
@@ -99,9 +122,11 @@ async fn pass_chunks(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     orders: &watch::Receiver<Orders>,
+    passed: &AtomicU64,
 ) {
     let mut chunk = vec![0; 16 * 1024];
     while let Ok(length @ 1..) = from.read(&mut chunk).await {
+        passed.fetch_add(length.try_into().unwrap_or_default(), Ordering::Relaxed);
         let latency = orders.borrow().latency;
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;

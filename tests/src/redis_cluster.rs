@@ -205,6 +205,26 @@ impl RedisCluster {
         self.primary(primary).kill();
     }
 
+    /// Lets a frozen primary go on.
+    pub fn thaw(&self, primary: usize) {
+        self.primary(primary).thaw();
+    }
+
+    /// Kills all primaries, and then starts them again with what they know of each other, once `meanwhile` is over.
+    pub async fn restart_after(&mut self, meanwhile: impl AsyncFnOnce()) {
+        for primary in &self.primaries {
+            primary.lock().unwrap_or_else(PoisonError::into_inner).kill();
+        }
+        meanwhile().await;
+        for primary in &mut self.primaries {
+            primary
+                .get_mut()
+                .unwrap_or_else(PoisonError::into_inner)
+                .restart()
+                .await;
+        }
+    }
+
     /// Waits until the replica of a primary that is lost has taken its place.
     pub async fn promote(&self, primary: usize) {
         until("the replica is the primary", async || {

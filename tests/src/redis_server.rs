@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -78,6 +79,11 @@ impl RedisServer {
     /// The address behind the URL.
     pub fn address(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.port).into()
+    }
+
+    /// Where it has its files.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Stops the server's process where it is, by SIGSTOP; [`thaw`](Self::thaw) lets it go on.

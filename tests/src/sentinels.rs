@@ -75,6 +75,26 @@ impl Sentinels {
         signal(self.watchers[0].child.id(), "-STOP");
     }
 
+    /// Gives a command, of words without spaces in them, to all sentinels, and ends all connections to them.
+    pub async fn tell(&self, password: Option<&str>, command: &str) {
+        for sentinel in &self.watchers {
+            let url = match password {
+                Some(password) => sentinel.url().replace("//", &format!("//:{password}@")),
+                None => sentinel.url(),
+            };
+            let client = redis::Client::open(url).expect("a valid URL");
+            let mut connection = client.get_multiplexed_async_connection().await.expect("it answers");
+            for command in [command, "CLIENT KILL TYPE normal SKIPME yes"] {
+                let mut words = command.split(' ');
+                let mut told = redis::cmd(words.next().unwrap_or_default());
+                told.arg(words.collect::<Vec<_>>());
+                told.exec_async(&mut connection)
+                    .await
+                    .unwrap_or_else(|error| panic!("{command}: {error}"));
+            }
+        }
+    }
+
     /// Waits until the replica has as much as the primary.
     pub async fn replicate(&self) {
         until("the replica has everything", async || {

@@ -28,9 +28,9 @@ impl Work {
     /// Records a large outcome; where that takes longer than the deadline, what is left is to go on with it.
     pub(super) async fn conclude_large(self: Arc<Self>, outcome: Outcome, renewals: Renewals) -> (Ended, Option<Rest>) {
         let (key, attempt) = (self.key.shown().to_string(), self.claim.attempt);
-        let deadline = self.engine.deadline_for(self.claim.lease);
+        let deadline = self.engine.deadline_of(self.claim.lease);
         let span = self.span.clone();
-        let mut recording = self.record_large(outcome, renewals).instrument(span).boxed();
+        let mut recording = self.record_large(outcome, renewals).boxed();
         if let Ok(recorded) = timeout(deadline, &mut recording).await {
             return recorded;
         }
@@ -39,12 +39,14 @@ impl Work {
             attempt,
             "the outcome is large and still on its way to the backend; its client does not wait for it"
         );
-        let rest = async {
-            if let (_, Some(rest)) = recording.await {
-                rest.await;
+        let rest = async move {
+            match recording.await {
+                (Ended::Completed, _) => tracing::info!(key, attempt, "the outcome is recorded at last"),
+                (_, Some(rest)) => rest.await,
+                _ => {}
             }
         };
-        (Ended::NotRecorded, Some(rest.boxed()))
+        (Ended::NotRecorded, Some(rest.instrument(span).boxed()))
     }
 
     /// Tries to record a large outcome, one try at a time and all of them together within the time that its size allows,
@@ -57,7 +59,7 @@ impl Work {
             _ => 0,
         };
         let asked = Instant::now();
-        let mut left = self.engine.deadline_for(self.claim.lease) + time_for(len);
+        let mut left = self.engine.deadline_of(self.claim.lease) + time_for(len);
         let mut pause = Duration::from_millis(50);
         let error = loop {
             let started = Instant::now();

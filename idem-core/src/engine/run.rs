@@ -253,7 +253,7 @@ impl Work {
 
     /// Records the outcome: one call, within the deadline of any.
     fn settle<'a>(&'a self, outcome: &'a Outcome) -> impl Future<Output = Result<Fenced, BackendError>> + Send + 'a {
-        self.settle_within(self.engine.deadline_for(self.claim.lease), outcome)
+        self.settle_within(self.engine.deadline_of(self.claim.lease), outcome)
     }
 
     /// Records the outcome: one call, within `deadline`.

@@ -2,6 +2,7 @@
 
 mod blocking;
 mod faulty;
+mod large;
 mod waiting;
 
 use std::future::Future;
