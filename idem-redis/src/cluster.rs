@@ -186,10 +186,10 @@ impl Cluster {
     /// Asks the nodes who has what, in a task of its own, unless that is just being done or was a moment ago.
     fn ask(&self) -> Told {
         let mut asking = self.0.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Asking { begun, told, task }) = &*asking {
-            if !task.is_finished() || begun.elapsed() < EVERY {
-                return told.clone();
-            }
+        if let Some(Asking { begun, told, task }) = &*asking
+            && (!task.is_finished() || begun.elapsed() < EVERY)
+        {
+            return told.clone();
         }
         let (sender, told) = tokio::sync::oneshot::channel();
         let cluster = self.clone();

@@ -1,6 +1,8 @@
 //! A node of a cluster that is silent costs its own slots, and no others.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -16,7 +18,7 @@ use tokio::task::JoinSet;
 const SICK: usize = 0;
 
 /// How many requests are sent while it is, 20 ms apart.
-const REQUESTS: usize = 300;
+const REQUESTS: usize = 750;
 
 #[idempotent(ttl = "24h", scope = global)]
 async fn pay() -> StatusCode {
@@ -173,11 +175,15 @@ async fn who_waits_on_another_shard_is_told_while_a_node_is_silent() {
     }
     cluster.freeze(SICK);
     // Somebody asks the silent node all the time.
-    let beside = service.client.clone();
+    let (beside, refused) = (service.client.clone(), Arc::new(AtomicUsize::new(0)));
+    let counted = refused.clone();
     let asking = tokio::spawn(async move {
         for key in sick.iter().cycle() {
-            let call = beside.call(Method::POST, "/pay").key(key);
-            tokio::spawn(call.send());
+            let (call, counted) = (beside.call(Method::POST, "/pay").key(key), counted.clone());
+            tokio::spawn(async move {
+                let is_refused = call.send().await.status == StatusCode::SERVICE_UNAVAILABLE;
+                counted.fetch_add(usize::from(is_refused), Ordering::Relaxed);
+            });
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     });
@@ -192,7 +198,8 @@ async fn who_waits_on_another_shard_is_told_while_a_node_is_silent() {
         one.await.len() + other.await.len() == 20
     })
     .await;
-    let opened = std::time::Instant::now();
+    until("many have been refused", async || refused.load(Ordering::Relaxed) >= 60).await;
+    let opened = Instant::now();
     service.app.open_gate();
     for (first, duplicate) in firsts.into_iter().zip(duplicates) {
         let first = first.await.expect("no panic");
