@@ -22,6 +22,9 @@ const ROUNDS: usize = 4;
 /// How often a claim that was given up is tried to be released. Its lease ends it otherwise.
 const RELEASES: u32 = 4;
 
+/// When to ask again for the answer of an owner that is at work.
+const SOON: Duration = Duration::from_secs(1);
+
 /// How long a waiter that cannot be told looks away.
 const BLIND: Duration = Duration::from_secs(1);
 
@@ -29,8 +32,36 @@ const BLIND: Duration = Duration::from_secs(1);
 enum Look {
     Claimed(Instant),
     Duplicate(Duplicate),
-    /// In flight, and the lease lapses in so long if it is not renewed.
-    InFlight(Duration),
+    InFlight(Held),
+}
+
+/// A claim that another request holds.
+#[derive(Clone, Copy)]
+struct Held {
+    /// The lease lapses in so long if it is not renewed.
+    remaining: Duration,
+    /// How long the whole lease is.
+    lease: Duration,
+}
+
+impl Held {
+    /// Nothing is known of it but that it is there.
+    const UNSEEN: Self = Self {
+        remaining: BLIND,
+        lease: BLIND,
+    };
+
+    /// When asking again makes sense.
+    ///
+    /// A lease is renewed when a third of it has passed, so less than two thirds are left only if its owner does not renew
+    /// it. A twelfth more is granted: so long the owner pauses after a renewal that failed.
+    fn retry_after(self) -> Duration {
+        if self.remaining < self.lease * 7 / 12 {
+            self.remaining.max(SOON)
+        } else {
+            SOON
+        }
+    }
 }
 
 /// What a record that is there comes to.
@@ -72,8 +103,8 @@ impl Engine {
                     asked,
                 }),
                 Look::Duplicate(duplicate) => Claimed::Duplicate { duplicate, waited },
-                Look::InFlight(_) => Claimed::Duplicate {
-                    duplicate: Duplicate::InFlight,
+                Look::InFlight(held) => Claimed::Duplicate {
+                    duplicate: Duplicate::InFlight(held.retry_after()),
                     waited,
                 },
             })
@@ -159,8 +190,8 @@ impl Pending {
             // Whoever looked before listening would miss what happens in between.
             let changed = timeout_at(give_up, self.engine.listen(&self.key, policy)).await;
             look = self.look_again(policy).await?;
-            if let (Look::InFlight(remaining), Ok(changed)) = (&look, changed) {
-                let lapses = Instant::now() + *remaining;
+            if let (Look::InFlight(held), Ok(changed)) = (&look, changed) {
+                let lapses = Instant::now() + held.remaining;
                 // Told, too late, or about a lease that should have been renewed by now: the next look will say.
                 let _woken = timeout_at(give_up.min(lapses), changed).await;
                 look = self.look_again(policy).await?;
@@ -177,7 +208,7 @@ impl Pending {
                 tracing::debug!(key = %self.key.shown(), %error, "a waiter could not look; it waits on");
                 // What was asked for may have been written, so this claim is given up and the next look asks anew.
                 *self = Self::new(&self.engine, &self.key, Claim::first(self.claim.fingerprint, policy));
-                Ok(Look::InFlight(BLIND))
+                Ok(Look::InFlight(Held::UNSEEN))
             }
             looked => looked,
         }
@@ -205,9 +236,13 @@ impl Pending {
     /// What a record that is there comes to.
     fn seen(&mut self, record: Record, policy: &Policy) -> Seen {
         self.may_be_written = false;
+        let lease = match &record {
+            Record::Claimed { claim, .. } => claim.lease,
+            Record::Completed { .. } => Duration::ZERO,
+        };
         Seen::Look(match decide(record, &self.claim.fingerprint, policy.after_crash()) {
             Decision::TakeOver(lapsed) => return Seen::Lapsed(lapsed),
-            Decision::InFlight(remaining) => Look::InFlight(remaining),
+            Decision::InFlight(remaining) => Look::InFlight(Held { remaining, lease }),
             Decision::Replay(payload) => Look::Duplicate(Duplicate::Replay(payload)),
             Decision::NotStored => Look::Duplicate(Duplicate::NotStored),
             Decision::Mismatch => Look::Duplicate(Duplicate::Mismatch),
@@ -240,7 +275,7 @@ impl Pending {
                 },
             }
         }
-        Ok(Look::InFlight(BLIND))
+        Ok(Look::InFlight(Held::UNSEEN))
     }
 }
 

@@ -73,6 +73,12 @@ pub enum Finished<A> {
         /// For the record, later; polled whether or not the client is still there.
         ending: BoxFuture<'static, Ending>,
     },
+    /// The answer is whole, and nobody knows how far the handler's effects came. Nothing is recorded: the claim lapses, as
+    /// after a panic under [`AfterCrash::Refuse`].
+    Unknown {
+        /// For the client.
+        answer: A,
+    },
     /// The answer is whole, and its outcome is recorded by whoever made it, together with the handler's own effects: all
     /// of it, or nothing.
     Joint {
@@ -174,6 +180,7 @@ impl<A> std::fmt::Debug for Finished<A> {
                 .field("outcome", outcome)
                 .finish_non_exhaustive(),
             Self::Streaming { .. } => f.debug_struct("Streaming").finish_non_exhaustive(),
+            Self::Unknown { .. } => f.debug_struct("Unknown").finish_non_exhaustive(),
             Self::Joint { .. } => f.debug_struct("Joint").finish_non_exhaustive(),
         }
     }
@@ -202,8 +209,9 @@ pub enum Duplicate {
     NotStored,
     /// The key belongs to another request (IDEM-3).
     Mismatch,
-    /// An equal request is still running, also after the policy's wait (IDEM-4).
-    InFlight,
+    /// An equal request is still running, also after the policy's wait (IDEM-4). Asking again makes sense after this long:
+    /// soon where the owner keeps renewing its claim, and when the lease lapses where it has stopped to.
+    InFlight(Duration),
     /// An equal request was run and its process died; by the policy, nobody runs it again (IDEM-7).
     OutcomeUnknown,
 }
@@ -252,6 +260,8 @@ pub enum Ended {
     NotStored,
     /// Nothing: the outcome is not one that is kept, and the retry runs.
     Released,
+    /// That the outcome is unknown, once the lease has lapsed: [`Finished::Unknown`].
+    Unknown,
     /// Nothing yet: the backend failed, and recording is tried again in the background.
     NotRecorded,
     /// What another attempt left: this one's claim was superseded before it ended.

@@ -118,6 +118,19 @@ impl Work {
                 let answered = (Executed::Answer { answer, recorded }, Some(rest));
                 ready(answered).boxed().right_future()
             }
+            Ok(Finished::Unknown { answer }) => {
+                // As after a panic: a claim that lapses says that nobody knows.
+                drop(renewals);
+                tracing::warn!(
+                    key = %self.key.shown(),
+                    attempt = self.claim.attempt,
+                    "the handler's answer leaves open whether it had an effect; its outcome is unknown"
+                );
+                ended(Ended::Unknown);
+                let recorded = true;
+                let answered = (Executed::Answer { answer, recorded }, None);
+                ready(answered).boxed().right_future()
+            }
             Ok(Finished::Joint { answer, commit }) => {
                 let executed = move |end| match end {
                     Ended::Completed => Executed::Answer { answer, recorded: true },

@@ -305,7 +305,7 @@ impl Oracle {
         match got {
             Got::Executed(executed) => self.executed(key, token, executed),
             // Who waited and could not look in the end knows only what was in flight before.
-            Got::Duplicate(Duplicate::InFlight) if was_hit => {}
+            Got::Duplicate(Duplicate::InFlight(_)) if was_hit => {}
             Got::Duplicate(duplicate) => self.duplicate(key, mine, duplicate, now),
             Got::Failed(_) => self.counts.failed += 1,
         }
@@ -355,7 +355,7 @@ impl Oracle {
                 (equal.is_some_and(|held| held.completion == expected), "IDEM-12")
             }
             Duplicate::Mismatch => (just_changed || held.is_some() && equal.is_none(), "IDEM-3"),
-            Duplicate::InFlight => {
+            Duplicate::InFlight(_) => {
                 let in_flight = equal.is_some_and(|held| held.completion.is_none() && !held.has_lapsed(now));
                 (just_changed || in_flight, "IDEM-4")
             }

@@ -3,6 +3,7 @@
 mod blocking;
 mod faulty;
 mod large;
+mod outcomes;
 mod waiting;
 
 use std::future::Future;
@@ -70,7 +71,7 @@ async fn execute_as(
     }
 }
 
-const IN_FLIGHT: Got = Got::Duplicate(Duplicate::InFlight);
+const IN_FLIGHT: Got = Got::Duplicate(Duplicate::InFlight(Duration::from_secs(1)));
 
 /// A handler that must not run.
 fn never() -> impl Future<Output = Finished<&'static str>> + Send + 'static {

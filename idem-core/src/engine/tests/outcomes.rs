@@ -1,0 +1,42 @@
+//! What a retry is told of a run that has not ended as it should.
+
+use super::*;
+
+/// Lets a claim's owner disappear, and returns when a duplicate is told to ask again as time passes.
+async fn asked_again_after(passed: &[Duration]) -> Vec<Duration> {
+    let backend = MemoryBackend::new();
+    let engine = Engine::new(backend.clone());
+    let dead = Claim::first(REQUEST, &POLICY);
+    let claimed = Backend::claim(&backend, &key(), &dead).await.expect("memory");
+    assert_eq!(claimed, Acquisition::Acquired);
+    let (mut told, mut now) = (Vec::new(), Duration::ZERO);
+    for at in passed {
+        advance(*at - now).await;
+        now = *at;
+        match execute(&engine, never()).await {
+            Got::Duplicate(Duplicate::InFlight(retry_after)) => told.push(retry_after),
+            other => panic!("{other:?} after {at:?}"),
+        }
+    }
+    told
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_duplicate_of_an_owner_that_stopped_to_renew_is_told_when_the_lease_lapses() {
+    // The lease is 30 seconds, and is renewed every 10.
+    let after = [0, 10_000, 12_000, 13_000, 20_000, 28_500, 29_900].map(Duration::from_millis);
+    let told = [1_000, 1_000, 1_000, 17_000, 10_000, 1_500, 1_000].map(Duration::from_millis);
+    assert_eq!(asked_again_after(&after).await, told);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_outcome_refuses_retries_once_the_lease_has_lapsed_where_nothing_may_run_twice() {
+    let engine = Engine::new(MemoryBackend::new());
+    let refusing = POLICY.with_after_crash(AfterCrash::Refuse);
+    let unknown = async { Finished::Unknown { answer: "500" } };
+    assert_eq!(execute_as(&engine, REQUEST, &refusing, unknown).await, executed("500"));
+    let retry = || execute_as(&engine, REQUEST, &refusing, never());
+    assert_eq!(retry().await, IN_FLIGHT);
+    advance(LEASE).await;
+    assert_eq!(retry().await, Got::Duplicate(Duplicate::OutcomeUnknown));
+}
