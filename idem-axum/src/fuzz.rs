@@ -2,14 +2,16 @@
 
 use std::borrow::Cow;
 
-use axum::http::{HeaderValue, Method, Uri};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use idem_core::Fingerprint;
 
-use crate::{fingerprint, key, stored};
+use crate::fingerprint::{self, RequestHash};
+use crate::{key, stored};
 
 /// The key in a header line.
 #[must_use]
@@ -22,7 +24,10 @@ pub fn key(line: &[u8], strict: bool) -> Option<String> {
 /// The fingerprint of a request.
 #[must_use]
 pub fn fingerprint(content_type: &HeaderValue, body: &[u8]) -> Fingerprint {
-    fingerprint::of_request(&Method::POST, &Uri::from_static("/orders"), Some(content_type), body)
+    let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.clone())]);
+    let mut hash = RequestHash::new(&Method::POST, &Uri::from_static("/orders"), &headers);
+    hash.update(body);
+    fingerprint::of_request(hash.finish())
 }
 
 /// A payload as it is written after it was read.

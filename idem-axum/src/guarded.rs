@@ -1,26 +1,27 @@
 //! The extractor that stands in for a handler's last argument.
 //!
-//! Owns the request up to the claim: it finds the layer, where the attribute names no engine, buffers the body within axum's limit, and lets the argument
-//! extract itself from what was buffered. A request that an extractor refuses has claimed nothing (IDEM-10).
+//! Owns the request up to the claim: it finds the layer, where the attribute names no engine, and lets the argument extract
+//! itself from a request whose body tells us what is read of it. A request that an extractor refuses has claimed nothing
+//! (IDEM-10).
 
 use std::fmt;
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use axum::RequestExt as _;
 use axum::body::Body;
-use axum::extract::{FromRequest, MatchedPath, OriginalUri, Request};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::extract::{FromRequest, MatchedPath, OriginalUri, RawPathParams, Request};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use futures_util::{FutureExt as _, stream};
-use http_body::Frame;
-use http_body_util::{BodyExt as _, StreamBody};
+use http_body::Body as _;
 
-use crate::pieces::Pieces;
+use crate::fingerprint::RequestHash;
+use crate::policy::Compared;
 use crate::problem::{IdempotencyProblem, ProblemDetails};
-use crate::{Execution, Idempotency};
+use crate::request_body::{self, Passing, RequestBody};
+use crate::{Execution, Idempotency, markers};
 
 /// A handler's last argument together with what guards the handler.
 ///
@@ -79,10 +80,16 @@ pub fn unguarded<T, E: EngineSource>(argument: T) -> Guarded<T, E> {
     Guarded { guard, argument }
 }
 
-/// Where a handler's [`Idempotency`] comes from.
+/// Where a handler's [`Idempotency`] comes from, and what else is known of the handler while its arguments are extracted.
 pub trait EngineSource {
-    /// What is known of it while the arguments are extracted.
+    /// What is known of the engine while the arguments are extracted.
     type Engine: Send;
+
+    /// What its attribute compares, where it says so.
+    const COMPARES: Compares = Compares::AsDefault;
+
+    /// Whether the scope is made of the last argument.
+    const IS_SCOPED_BY_LAST: bool = false;
 
     /// Finds it, or answers in the handler's place.
     ///
@@ -94,6 +101,63 @@ pub trait EngineSource {
 
     /// The header that carries the key, where that is known already.
     fn header(engine: &Self::Engine) -> Option<&'static str>;
+
+    /// What is compared where the attribute does not say so, if that is known already.
+    fn compared(engine: &Self::Engine) -> Option<Compared>;
+}
+
+/// What the attribute of a handler compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compares {
+    /// The attribute does not say.
+    AsDefault,
+    /// The request with its body.
+    Request,
+    /// The value of an expression, beside the request's method, path parameters and query.
+    Value,
+    /// Nothing.
+    Nothing,
+}
+
+/// Declares what says more of a handler than where its engine comes from.
+macro_rules! known {
+    ($($(#[$doc:meta])* $name:ident: $constant:ident: $ty:ty = $value:expr, $other:ident: $other_ty:ty;)*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug)]
+            pub struct $name<E = FromLayer>(PhantomData<E>);
+
+            impl<E: EngineSource> EngineSource for $name<E> {
+                type Engine = E::Engine;
+
+                const $constant: $ty = $value;
+                const $other: $other_ty = E::$other;
+
+                fn find(request: &Request) -> Result<E::Engine, Response> {
+                    E::find(request)
+                }
+
+                fn header(engine: &E::Engine) -> Option<&'static str> {
+                    E::header(engine)
+                }
+
+                fn compared(engine: &E::Engine) -> Option<Compared> {
+                    E::compared(engine)
+                }
+            }
+        )*
+    };
+}
+
+known! {
+    /// For a handler that compares requests with their bodies, whatever the default.
+    ComparesRequest: COMPARES: Compares = Compares::Request, IS_SCOPED_BY_LAST: bool;
+    /// For a handler that compares the value of an expression.
+    ComparesValue: COMPARES: Compares = Compares::Value, IS_SCOPED_BY_LAST: bool;
+    /// For a handler that compares nothing.
+    ComparesNothing: COMPARES: Compares = Compares::Nothing, IS_SCOPED_BY_LAST: bool;
+    /// For a handler whose scope is made of its last argument.
+    ScopedByLast: IS_SCOPED_BY_LAST: bool = true, COMPARES: Compares;
 }
 
 /// From the layer around the route.
@@ -119,6 +183,10 @@ impl EngineSource for FromLayer {
     fn header(engine: &Idempotency) -> Option<&'static str> {
         Some(engine.settings().defaults.header())
     }
+
+    fn compared(engine: &Idempotency) -> Option<Compared> {
+        Some(engine.settings().defaults.fingerprint())
+    }
 }
 
 /// From the layer around the route, for a handler that names a header of its own.
@@ -135,6 +203,10 @@ impl EngineSource for FromLayerByHeader {
     fn header(_: &Idempotency) -> Option<&'static str> {
         None
     }
+
+    fn compared(engine: &Idempotency) -> Option<Compared> {
+        FromLayer::compared(engine)
+    }
 }
 
 /// From an argument of the handler, by the option `engine`.
@@ -149,6 +221,10 @@ impl EngineSource for FromArgument {
     }
 
     fn header((): &()) -> Option<&'static str> {
+        None
+    }
+
+    fn compared((): &()) -> Option<Compared> {
         None
     }
 }
@@ -207,8 +283,8 @@ impl Guard<()> {
 
 pub(crate) struct Guarding<E = Idempotency> {
     pub(crate) idempotency: E,
-    /// Boxed, for it is passed through futures that each have room for it.
-    pub(crate) kept: Box<Kept>,
+    /// Behind a pointer because the argument may hold the body, which is a part of it.
+    pub(crate) kept: Arc<Kept>,
 }
 
 /// What is known of a request besides what its extractors made of it.
@@ -217,9 +293,12 @@ pub(crate) struct Kept {
     /// As the client sent it, also inside nested routers.
     pub(crate) uri: Uri,
     pub(crate) matched_path: Option<MatchedPath>,
-    pub(crate) content_type: Option<HeaderValue>,
+    /// Where a route matched and an expression is compared.
+    pub(crate) path_parameters: Option<RawPathParams>,
     pub(crate) key_lines: KeyLines,
-    pub(crate) body: Bytes,
+    pub(crate) body: RequestBody,
+    /// Whether the scope is made of the argument.
+    pub(crate) is_scoped_by_argument: bool,
     /// To be filled in for an argument that asks for it.
     pub(crate) execution: Execution,
     #[cfg(feature = "postgres")]
@@ -257,7 +336,7 @@ impl KeyLines {
 
 /// Tells axum's inference through which of its own markers `T` extracts.
 #[derive(Debug)]
-pub struct ViaGuard<M>(std::marker::PhantomData<M>);
+pub struct ViaGuard<M>(PhantomData<M>);
 
 impl<S, T, E, M> FromRequest<S, ViaGuard<M>> for Guarded<T, E>
 where
@@ -271,67 +350,96 @@ where
     fn from_request(mut request: Request, state: &S) -> impl Future<Output = Result<Self, Response>> + Send {
         async move {
             let idempotency = E::find(&request)?;
-            let kept = keep(&mut request, E::header(&idempotency)).await?;
-            let argument = T::from_request(request, state)
-                .await
-                .map_err(IntoResponse::into_response)?;
+            let is_body_compared = match E::COMPARES {
+                Compares::Request => true,
+                Compares::Value | Compares::Nothing => false,
+                Compares::AsDefault => E::compared(&idempotency) != Some(Compared::Nothing),
+            };
+            let path_parameters = match E::COMPARES {
+                Compares::Value => path_parameters(&mut request).await,
+                _ => None,
+            };
+            let known = Known {
+                header: E::header(&idempotency),
+                is_body_compared,
+                path_parameters,
+                is_scoped_by_argument: E::IS_SCOPED_BY_LAST,
+            };
+            let kept = keep(&mut request, known);
+            let argument = match T::from_request(request, state).await {
+                Ok(argument) => argument,
+                Err(rejection) => return Err(markers::taken_off(rejection.into_response())),
+            };
             let guard = Guard(Some(Guarding { idempotency, kept }));
             Ok(Self { guard, argument })
         }
     }
 }
 
-/// What does not depend on the argument, compiled once: keeps what the guard needs of a request, and leaves it as its
-/// extractor wants to find it.
-async fn keep(request: &mut Request, header: Option<&str>) -> Result<Box<Kept>, Response> {
-    *request = std::mem::take(request).with_limited_body();
-    let body = match collect(std::mem::take(request.body_mut())).await {
-        Ok(body) => body,
-        Err(error) => return Err(refusal(error).boxed().await),
-    };
+/// The values in the path, where a route has matched.
+async fn path_parameters(request: &mut Request) -> Option<RawPathParams> {
+    request.extensions().get::<MatchedPath>()?;
+    request.extract_parts().await.ok()
+}
+
+/// What is known of the handler.
+struct Known {
+    header: Option<&'static str>,
+    is_body_compared: bool,
+    path_parameters: Option<RawPathParams>,
+    is_scoped_by_argument: bool,
+}
+
+/// A hash of what is known of a request before its body. Of requests that are alike, a large body is looked for once.
+fn alike(method: &Method, uri: &Uri, key_lines: &KeyLines) -> u64 {
+    let mut hash = DefaultHasher::new();
+    method.hash(&mut hash);
+    uri.hash(&mut hash);
+    if let KeyLines::Known(lines) = key_lines {
+        lines.hash(&mut hash);
+    }
+    hash.finish()
+}
+
+/// What does not depend on the argument, compiled once: keeps what the guard needs of a request, and puts itself between
+/// the request's body and the argument.
+fn keep(request: &mut Request, known: Known) -> Arc<Kept> {
     // The one that an argument has, or the last one will find.
     let execution = Execution::of(request.extensions_mut());
     #[cfg(feature = "postgres")]
     let transaction = crate::transaction::Slot::of(request.extensions_mut());
+    let key_lines = KeyLines::of(request.headers(), known.header);
     let original = request.extensions().get::<OriginalUri>();
-    let kept = Box::new(Kept {
+    let uri = original.map_or_else(|| request.uri().clone(), |original| original.0.clone());
+    let hash = || RequestHash::new(request.method(), &uri, request.headers());
+    let hash = known.is_body_compared.then(hash);
+    // Whether an empty body is read makes a difference to the scope alone.
+    let is_passed = known.is_scoped_by_argument || !request.body().is_end_stream();
+    let body = if is_passed {
+        let limit = hash.as_ref().and_then(|_| request_body::limit(request));
+        RequestBody::new(
+            std::mem::take(request.body_mut()),
+            hash,
+            limit,
+            alike(request.method(), &uri, &key_lines),
+        )
+    } else {
+        RequestBody::empty(hash)
+    };
+    let kept = Arc::new(Kept {
         method: request.method().clone(),
-        uri: original.map_or_else(|| request.uri().clone(), |original| original.0.clone()),
+        uri,
         matched_path: request.extensions().get::<MatchedPath>().cloned(),
-        content_type: request.headers().get(CONTENT_TYPE).cloned(),
-        key_lines: KeyLines::of(request.headers(), header),
-        body: body.clone(),
+        path_parameters: known.path_parameters,
+        key_lines,
+        body,
+        is_scoped_by_argument: known.is_scoped_by_argument,
         execution,
         #[cfg(feature = "postgres")]
         transaction,
     });
-    *request.body_mut() = Body::from(body);
-    Ok(kept)
-}
-
-/// All of a body.
-async fn collect(mut body: Body) -> Result<Bytes, axum::Error> {
-    let mut pieces = Pieces::default();
-    while let Some(frame) = body.frame().await {
-        // Trailers are not part of it.
-        let _trailers = frame?.into_data().map(|data| pieces.push(data));
+    if is_passed {
+        *request.body_mut() = Body::new(Passing(kept.clone()));
     }
-    Ok(pieces.into())
-}
-
-/// axum's own answer to a body that is too large or fails half-way.
-async fn refusal(error: axum::Error) -> Response {
-    // Limits nest errors in errors, and axum's extractor tells them apart only a few layers deep.
-    let mut error = error.into_inner();
-    loop {
-        match error.downcast::<axum::Error>() {
-            Ok(nested) => error = nested.into_inner(),
-            Err(cause) => break error = cause,
-        }
-    }
-    let failing = Body::new(StreamBody::new(stream::iter([Err::<Frame<Bytes>, _>(error)])));
-    match Bytes::from_request(Request::new(failing), &()).await {
-        Ok(_empty) => StatusCode::BAD_REQUEST.into_response(),
-        Err(rejection) => rejection.into_response(),
-    }
+    kept
 }

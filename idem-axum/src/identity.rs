@@ -44,7 +44,7 @@ impl Identity {
         self
     }
 
-    /// Sets what is compared, in place of what the policy says.
+    /// Sets the value that is compared, beside the request's method, path parameters and query.
     #[must_use]
     pub fn with_compared(mut self, compared: SerdeForm) -> Self {
         self.compared = Some(compared);
@@ -137,7 +137,7 @@ pub mod fingerprint {
 
     /// The form of one value.
     pub fn of<T: Comparable + ?Sized>(value: &T) -> SerdeForm {
-        SerdeForm(serde_json::to_value(value))
+        SerdeForm(crate::fingerprint::check(value).and_then(|()| serde_json::to_value(value)))
     }
 
     /// The form of several values together, as that of a tuple.

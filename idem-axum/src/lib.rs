@@ -12,8 +12,10 @@ mod guarded;
 pub mod guide;
 mod identity;
 mod integrations;
+mod interned;
 mod key;
 mod layer;
+mod markers;
 mod observe;
 #[cfg(feature = "utoipa")]
 pub mod openapi;
@@ -21,6 +23,7 @@ mod operation;
 mod pieces;
 mod policy;
 mod problem;
+mod request_body;
 mod run;
 mod settings;
 mod stored;
@@ -52,7 +55,8 @@ pub mod __private {
 
     pub use crate::described::DescribedAbove;
     pub use crate::guarded::{
-        EngineSource, FromArgument, FromLayer, FromLayerByHeader, GivesEngine, Guard, Guarded, ViaGuard,
+        Compares, ComparesNothing, ComparesRequest, ComparesValue, EngineSource, FromArgument, FromLayer,
+        FromLayerByHeader, GivesEngine, Guard, Guarded, ScopedByLast, ViaGuard,
     };
     pub use crate::identity::{Comparable, Identity, Keying, Scoping, SerdeForm, fingerprint, key, scope};
     #[cfg(feature = "utoipa")]

@@ -42,6 +42,10 @@ pub(crate) enum RequestOutcome {
     KeyMissing,
     KeyInvalid,
     NotConfigured,
+    /// Its body, which is compared, was too large or broke off.
+    BodyRefused,
+    /// The handler ran; its answer leaves open whether it had an effect, and retries are refused.
+    Ambiguous,
     /// The client left before it was known whether its request would run.
     Abandoned,
 }
@@ -58,6 +62,7 @@ impl RequestOutcome {
             Ended::Superseded => Self::Superseded,
             Ended::RolledBack { .. } => Self::RolledBack,
             Ended::NotCommitted => Self::NotCommitted,
+            Ended::Unknown => Self::Ambiguous,
             Ended::Panicked => Self::Panicked,
         }
     }
@@ -85,6 +90,8 @@ impl RequestOutcome {
             Self::KeyMissing => "key_missing",
             Self::KeyInvalid => "key_invalid",
             Self::NotConfigured => "not_configured",
+            Self::BodyRefused => "body_refused",
+            Self::Ambiguous => "ambiguous",
             Self::Abandoned => "abandoned",
         }
     }

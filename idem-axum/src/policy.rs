@@ -58,7 +58,7 @@ pub enum InFlight {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Compared {
-    /// Method, path with query, media type and body; `fingerprint = "request"`.
+    /// Method, path with query, media type, content encoding and body; `fingerprint = "request"`.
     #[default]
     Request,
     /// Nothing: all requests under a key are equal; `fingerprint = "none"`.
@@ -80,12 +80,13 @@ pub enum OnOutage {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoredAnswers {
-    /// Every answer except 408, 425, 429 and 5xx.
+    /// Every answer except 408, 425, 429, 5xx, and a 4xx with `Retry-After`.
     #[default]
     Final,
     /// 2xx and 3xx.
     Success,
-    /// Every answer, 5xx included.
+    /// Every answer, 5xx included. What an idem service behind the handler has answered in place of its own is not stored
+    /// all the same, for that is never final (IDEM-18).
     All,
 }
 

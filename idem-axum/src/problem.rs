@@ -10,10 +10,12 @@ use axum::http::header::{CONTENT_TYPE, LINK, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
+use crate::markers;
+
 /// Why idem answered in place of the handler; also in the response's extensions.
 ///
-/// Clients tell these from the application's own errors by the member `code` of the body, and layers around the handler
-/// by the extension. `docs/http.md` shows an example of each.
+/// Clients tell these from the application's own errors by the header `Idempotency-Code` or the member `code` of the body,
+/// and layers around the handler by the extension. `docs/http.md` shows an example of each.
 ///
 /// ```
 /// use axum::middleware::map_response;
@@ -220,6 +222,11 @@ impl ProblemDetails {
         }
     }
 
+    pub(crate) fn with_retry_after(mut self, retry_after: Duration) -> Self {
+        self.retry_after = Some(retry_after);
+        self
+    }
+
     pub(crate) fn with_detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
         self.detail = detail.into();
         self
@@ -232,6 +239,8 @@ impl ProblemDetails {
         if response.status() == StatusCode::OK {
             *response.status_mut() = problem.status();
         }
+        // The markers are not the shape's to set.
+        markers::remove(response.headers_mut());
         for (name, value) in headers {
             if let Some(name) = name {
                 response.headers_mut().entry(name).or_insert(value);
@@ -255,6 +264,7 @@ impl ProblemDetails {
     /// What its response says outside its body.
     fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
+        headers.insert(markers::CODE, HeaderValue::from_static(self.problem.code()));
         if let Some(wait) = self.retry_after {
             headers.insert(RETRY_AFTER, seconds(wait));
         }
@@ -280,25 +290,25 @@ impl IntoResponse for ProblemDetails {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Accepted;
 
-/// The 202 that tells a duplicate that the first one is on its way.
-pub(crate) fn accepted() -> Response {
+/// The 202 that tells a duplicate that the first one is on its way, and when to ask again.
+pub(crate) fn accepted(retry_after: Duration) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::ACCEPTED;
-    response
-        .headers_mut()
-        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    let headers = response.headers_mut();
+    headers.insert(RETRY_AFTER, seconds(retry_after));
+    headers.insert(markers::CODE, markers::ACCEPTED);
     response.extensions_mut().insert(Accepted);
     response
 }
 
-/// The 500 that stands for a panic of the handler; not a problem of idempotency, so without a code.
+/// The 500 that stands for a panic of the handler; not a problem of idempotency, so without a code in its body.
 pub(crate) fn panicked() -> Response {
     let status = StatusCode::INTERNAL_SERVER_ERROR;
     let title = status.canonical_reason().unwrap_or_default();
-    json(
-        status,
-        &serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16() }),
-    )
+    let body = serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16() });
+    let mut response = json(status, &body);
+    response.headers_mut().insert(markers::CODE, markers::PANICKED);
+    response
 }
 
 /// As `Retry-After` says it: whole seconds, and a part of one counts as one.

@@ -7,28 +7,26 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::future::{Future, ready};
 
-use axum::http::{HeaderName, HeaderValue, Method};
+use axum::http::{HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use idem_core::key::Part;
-use idem_core::{BackendError, BackendErrorKind, Claimed, Duplicate, Executed, Fingerprint, RecordKey, Run};
+use idem_core::key::{KeyError, Part};
+use idem_core::{
+    AfterCrash, BackendError, BackendErrorKind, Claimed, Duplicate, Executed, Fingerprint, RecordKey, Run,
+};
 use tracing::Instrument as _;
 
 use crate::answer::Rules;
 use crate::guarded::{Guard, Guarding, Kept};
 use crate::identity::{Identity, SerdeForm};
+use crate::markers::{self, REPLAYED};
 use crate::observe::{Observation, RequestOutcome};
 use crate::operation::{Operation, OperationName};
-use crate::policy::{Compared, InFlight, OnOutage, Policy};
+use crate::policy::{Compared, InFlight, OnOutage, Policy, StoredAnswers};
 use crate::problem::{self, IdempotencyProblem, ProblemDetails};
+use crate::request_body::ComparedBody;
 use crate::{fingerprint, key, stored};
-
-/// What marks a replay.
-const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-
-/// What marks an answer that could not be stored.
-const STORED: HeaderName = HeaderName::from_static("idempotency-stored");
 
 /// Runs `handler` once per record, or answers in its place.
 ///
@@ -86,7 +84,9 @@ enum Beginning {
     Refused(RequestOutcome, Response),
     /// It runs without a claim.
     Unprotected,
-    Identified(RecordKey, Fingerprint),
+    Identified(RecordKey, ComparedBody),
+    /// What is left of its body is compared too.
+    Unread(RecordKey),
 }
 
 impl Guarding {
@@ -102,11 +102,24 @@ impl Guarding {
         let span = observation.span();
         let policy = operation.policy.or(self.idempotency.settings().defaults);
         match span.in_scope(|| self.begin(&mut observation, &name, &policy, identity)) {
-            Beginning::Identified(record, fingerprint) => self
-                .claim(observation, record, fingerprint, operation, handler)
+            Beginning::Identified(record, compared) => self
+                .claim(observation, record, compared, operation, handler)
                 .instrument(span)
                 .boxed(),
+            Beginning::Unread(record) => {
+                let read = async move {
+                    match self.kept.body.read_rest().await {
+                        Ok(compared) => self.claim(observation, record, compared, operation, handler).await,
+                        Err(unread) => {
+                            observation.end(RequestOutcome::BodyRefused);
+                            unread.into_response().await
+                        }
+                    }
+                };
+                read.instrument(span).boxed()
+            }
             Beginning::Unprotected => {
+                self.kept.body.leave_to_argument();
                 let unprotected = async move {
                     let answer = self.unprotected(&policy, handler).await;
                     observation.end(RequestOutcome::Unprotected);
@@ -134,16 +147,18 @@ impl Guarding {
         if let Some(refusal) = self.kept.transaction.guard(&self.idempotency) {
             return Beginning::Refused(RequestOutcome::NotConfigured, refusal);
         }
-        let identified = match self.record(name, policy, &identity) {
+        let begun = match self.record(name, policy, &identity) {
             Ok(None) => return Beginning::Unprotected,
             Ok(Some(record)) => {
                 observation.identified(&record, settings.key_label);
-                self.fingerprint(policy, identity.compared)
-                    .map(|fingerprint| Beginning::Identified(record, fingerprint))
+                self.compared(policy, identity.compared).map(|compared| match compared {
+                    Some(compared) => Beginning::Identified(record, compared),
+                    None => Beginning::Unread(record),
+                })
             }
             Err(refused) => Err(refused),
         };
-        identified.unwrap_or_else(|refused| Beginning::Refused(outcome_of(refused.problem), settings.refuse(refused)))
+        begun.unwrap_or_else(|refused| Beginning::Refused(outcome_of(refused.problem), settings.refuse(refused)))
     }
 
     /// Claims the record, and runs the handler or answers in its place.
@@ -152,7 +167,7 @@ impl Guarding {
         self,
         observation: Observation,
         record: RecordKey,
-        fingerprint: Fingerprint,
+        compared: ComparedBody,
         operation: &'static Operation,
         handler: BoxFuture<'static, Response>,
     ) -> impl Future<Output = Response> + Send {
@@ -161,11 +176,12 @@ impl Guarding {
             // Made anew after the claim, so that it needs no room meanwhile.
             let policy = || operation.policy.or(self.idempotency.settings().defaults);
             let durations = policy().durations(operation.ttl);
-            let claimed = engine.claim(&record, fingerprint, &durations).await;
+            let claimed = engine.claim(&record, compared.fingerprint, &durations).await;
             let policy = policy();
             match claimed {
                 Ok(Claimed::Run(run)) => {
-                    let executed = self.execute(observation, run, &record, &policy, handler).await;
+                    let rules = self.rules(&policy, compared.is_incomplete);
+                    let executed = self.execute(observation, run, &record, rules, handler).await;
                     self.executed(executed)
                 }
                 Ok(Claimed::Duplicate { duplicate, waited }) => {
@@ -198,12 +214,11 @@ impl Guarding {
         mut observation: Observation,
         run: Run,
         record: &RecordKey,
-        policy: &Policy,
+        rules: Rules,
         handler: BoxFuture<'static, Response>,
     ) -> impl Future<Output = Executed<Response>> + Send + use<> {
         self.kept.execution.begin(record, run.claim());
         observation.runs(run.claim().attempt);
-        let rules = self.rules(policy);
         #[cfg(feature = "postgres")]
         let finished = self
             .kept
@@ -232,7 +247,7 @@ impl Guarding {
         match record {
             Ok(record) if self.idempotency.settings().hashed_keys => Ok(Some(record.hashed())),
             Ok(record) => Ok(Some(record)),
-            Err(error) if error.part() == Part::Key || error.is_too_long() => {
+            Err(error) if error.part() == Part::Key || error.is_too_long() || self.is_clients(&error) => {
                 let detail = format!("The request cannot be identified: {error}.");
                 Err(self.problem(IdempotencyProblem::KeyInvalid).with_detail(detail))
             }
@@ -264,33 +279,50 @@ impl Guarding {
         }
     }
 
-    /// What tells this request from another one under its key.
-    fn fingerprint(&self, policy: &Policy, compared: Option<SerdeForm>) -> Result<Fingerprint, ProblemDetails> {
+    /// Whether a scope is empty because of what the client sent: it is made of the last argument, which has read the body.
+    fn is_clients(&self, error: &KeyError) -> bool {
+        let is_empty_scope = error.part() == Part::Scope && error.is_empty();
+        is_empty_scope && self.kept.is_scoped_by_argument && self.kept.body.was_read_by_argument()
+    }
+
+    /// What tells this request from another one under its key; nothing yet where some of its body is still to be read.
+    fn compared(&self, policy: &Policy, value: Option<SerdeForm>) -> Result<Option<ComparedBody>, ProblemDetails> {
         let Kept {
             method,
             uri,
-            content_type,
+            path_parameters,
             body,
             ..
         } = &*self.kept;
-        match (compared, policy.fingerprint()) {
-            (None, Compared::Request) => Ok(fingerprint::of_request(method, uri, content_type.as_ref(), body)),
-            (None, Compared::Nothing) => Ok(Fingerprint::NONE),
-            (Some(SerdeForm(Ok(value))), _) => Ok(fingerprint::of_value(value)),
+        let fingerprint = match (value, policy.fingerprint()) {
+            (None, Compared::Request) => return Ok(body.compared()),
+            (None, Compared::Nothing) => Fingerprint::NONE,
+            (Some(SerdeForm(Ok(value))), _) => fingerprint::of_value(method, uri, path_parameters.as_ref(), value),
             (Some(SerdeForm(Err(error))), _) => {
                 // Its text is the application's and may have line breaks, so it is logged as a quotation.
                 tracing::error!(
                     error = ?error.to_string(),
                     "the `fingerprint` of an #[idempotent] handler has no serde form; the request did not run"
                 );
-                Err(self.problem(IdempotencyProblem::NotConfigured))
+                return Err(self.problem(IdempotencyProblem::NotConfigured));
             }
-        }
+        };
+        body.leave_to_argument();
+        Ok(Some(ComparedBody {
+            fingerprint,
+            is_incomplete: false,
+        }))
     }
 
-    fn rules(&self, policy: &Policy) -> Rules {
+    fn rules(&self, policy: &Policy, is_incomplete: bool) -> Rules {
         Rules {
-            stored: policy.store(),
+            // An answer to half a request is not the answer to it, unless the handler says that it is done.
+            stored: if is_incomplete {
+                StoredAnswers::Success
+            } else {
+                policy.store()
+            },
+            refuses_reruns: policy.after_crash == Some(AfterCrash::Refuse),
             max_response: policy.max_response(),
             unstored_headers: self.idempotency.settings().unstored_headers.clone(),
             to_head: self.kept.method == Method::HEAD,
@@ -301,6 +333,7 @@ impl Guarding {
     #[cfg(feature = "postgres")]
     async fn unprotected(&self, policy: &Policy, handler: BoxFuture<'static, Response>) -> Response {
         self.kept.execution.begin_unprotected();
+        let handler = handler.map(markers::taken_off);
         let deadline = self.idempotency.engine().deadline();
         self.kept
             .transaction
@@ -312,7 +345,7 @@ impl Guarding {
     #[cfg(not(feature = "postgres"))]
     async fn unprotected(&self, _: &Policy, handler: BoxFuture<'static, Response>) -> Response {
         self.kept.execution.begin_unprotected();
-        handler.await
+        handler.map(markers::taken_off).await
     }
 
     fn executed(&self, executed: Executed<Response>) -> Response {
@@ -344,6 +377,7 @@ impl Guarding {
         duplicate: Duplicate,
         waited: bool,
     ) -> (RequestOutcome, Response) {
+        let settings = self.idempotency.settings();
         let problem = match duplicate {
             Duplicate::Replay(payload) => {
                 let Some(mut stored) = stored::decode(payload) else {
@@ -359,15 +393,19 @@ impl Guarding {
                 };
                 return (outcome, stored);
             }
-            Duplicate::InFlight if policy.in_flight() == InFlight::Accept => {
-                return (RequestOutcome::Accepted, problem::accepted());
+            Duplicate::InFlight(retry_after) if policy.in_flight() == InFlight::Accept => {
+                return (RequestOutcome::Accepted, problem::accepted(retry_after));
+            }
+            Duplicate::InFlight(retry_after) => {
+                let in_flight = self.problem(IdempotencyProblem::InFlight);
+                let refusal = settings.refuse(in_flight.with_retry_after(retry_after));
+                return (RequestOutcome::InFlight, refusal);
             }
             Duplicate::NotStored => IdempotencyProblem::ResponseNotStored,
             Duplicate::Mismatch => IdempotencyProblem::KeyReused,
-            Duplicate::InFlight => IdempotencyProblem::InFlight,
             Duplicate::OutcomeUnknown => IdempotencyProblem::OutcomeUnknown,
         };
-        (outcome_of(problem), self.idempotency.settings().problem(problem))
+        (outcome_of(problem), settings.problem(problem))
     }
 
     fn unavailable(&self, record: &RecordKey, error: &BackendError) -> Response {
@@ -400,6 +438,6 @@ fn outcome_of(problem: IdempotencyProblem) -> RequestOutcome {
 
 /// Tells the client that its answer could not be stored, so that a retry may run again.
 fn not_stored(mut answer: Response) -> Response {
-    answer.headers_mut().insert(STORED, HeaderValue::from_static("false"));
+    markers::mark_not_stored(answer.headers_mut());
     answer
 }

@@ -26,6 +26,8 @@ use futures_util::stream;
 use http_body::Frame;
 use http_body_util::StreamBody;
 
+use crate::markers;
+
 const VERSION: u8 = 1;
 const NOT_TOLD: u8 = 0;
 const TOLD: u8 = 1;
@@ -102,6 +104,8 @@ pub(crate) fn decode(mut payload: Bytes) -> Option<Response> {
         let value = HeaderValue::from_maybe_shared(value).ok()?;
         headers.try_append(name, value).ok()?;
     }
+    // Of a head that was stored when handlers could still set them.
+    markers::remove(&mut headers);
     let mut response = Response::new(body(payload));
     *response.status_mut() = status;
     *response.headers_mut() = headers;

@@ -291,7 +291,10 @@ impl Slot {
             State::Ended(transaction) => transaction,
             State::Lent => return self.outlived(),
         };
-        if !is_success(&response) || !stored.include(response.status()) {
+        let (head, body) = response.into_parts();
+        let is_kept = answer::is_kept(&head, stored);
+        let response = Response::from_parts(head, body);
+        if !is_kept || !is_success(&response) {
             transaction.roll_back().await;
             return response;
         }

@@ -266,6 +266,12 @@ impl KeyError {
         self.part
     }
 
+    /// Whether the part is empty, which a value made of what a client sent may be.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.fault == Fault::Empty
+    }
+
     /// Whether the part is longer than [`MAX_PART_LEN`], which a value made of what a client sent may be.
     #[must_use]
     pub fn is_too_long(&self) -> bool {

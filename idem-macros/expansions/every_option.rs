@@ -23,7 +23,10 @@ async fn place_order(State(app): State<App>, body: String) -> impl IntoResponse 
 
 async fn place_order(
     app: State<App>,
-    body: ::renamed::__private::Guarded<String, ::renamed::__private::FromArgument>,
+    body: ::renamed::__private::Guarded<
+        String,
+        ::renamed::__private::ComparesNothing<::renamed::__private::FromArgument>,
+    >,
 ) -> ::renamed::__private::Response {
     let (guard, body) = body.split();
     let guard = {

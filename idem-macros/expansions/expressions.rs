@@ -8,7 +8,10 @@ async fn place_order(tenant: Tenant, Extension(user): Extension<User>, Json(mut 
 async fn place_order(
     tenant: Tenant,
     user: Extension<User>,
-    order: ::idem_axum::__private::Guarded<Json<NewOrder>>,
+    order: ::idem_axum::__private::Guarded<
+        Json<NewOrder>,
+        ::idem_axum::__private::ComparesValue,
+    >,
 ) -> ::idem_axum::__private::Response {
     let (guard, order) = order.split();
     ::idem_axum::__private::run(

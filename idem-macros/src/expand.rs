@@ -17,6 +17,7 @@ use crate::operation::operation;
 use crate::options;
 use crate::returned::{Constraint, Returned, returned};
 use crate::root::{PRIVATE, Root};
+use crate::source::source;
 use crate::table::{Options, Scope};
 
 /// The whole macro. On error the user's item is emitted as it was, so that nothing else fails because of it.
@@ -149,12 +150,7 @@ fn expand(options: &Options, handler: Handler) -> TokenStream {
         })
         .await
     };
-    let source = match (&options.engine, &options.header) {
-        (Some(_), _) => Some("FromArgument"),
-        (None, Some(_)) => Some("FromLayerByHeader"),
-        (None, None) => None,
-    };
-    let source = source.map(|source| root.private(Span::call_site(), source));
+    let source = source(options, &arguments, root);
     let (inputs, last) = guarded_inputs(arguments, &names, source.as_ref(), root);
     let signature = guarded_signature(signature, inputs, root);
     quote! {

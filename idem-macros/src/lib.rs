@@ -17,6 +17,7 @@ mod options;
 mod returned;
 mod root;
 mod sizes;
+mod source;
 mod suggest;
 mod table;
 mod values;

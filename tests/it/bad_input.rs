@@ -1,11 +1,14 @@
 //! Requests that are not as they should be, and services that are not set up.
 
-use axum::Router;
+use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::routing::post;
+use axum::{Json, Router};
 use idem_axum::{Idempotency, IdempotencyProblem, MemoryBackend, idempotent};
-use idem_tests::{App, Client, Order, Service, on_every_backend};
+use idem_tests::{App, Client, Log, Order, Service, on_every_backend};
 use reqwest::Method;
+use serde::{Deserialize, Serialize};
 
 on_every_backend! {
     a_request_without_a_key_is_told_which_header_it_needs
@@ -136,9 +139,85 @@ async fn an_empty_scope_is_refused_and_never_shared() {
         .key("k")
         .body("x".repeat(1025));
     assert_eq!(long.send().await.problem(), "key-invalid");
-    let empty = call(" ").send().await;
-    assert_eq!(empty.status, StatusCode::INTERNAL_SERVER_ERROR);
-    assert_eq!(empty.problem(), "not-configured");
+}
+
+/// Made of what the client sent, as far as the handler has read it.
+#[idempotent(ttl = "1m", scope = (caller, body.trim()))]
+async fn scoped_by_both(caller: Caller, body: String) -> String {
+    drop(caller);
+    body
+}
+
+/// Whose name is in a header.
+struct Caller(String);
+
+impl std::fmt::Display for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
+        let name = parts.headers.get("x-caller").and_then(|name| name.to_str().ok());
+        Ok(Self(name.unwrap_or_default().to_owned()))
+    }
+}
+
+#[idempotent(ttl = "1m", scope = caller)]
+async fn scoped_by_header(caller: Caller) -> String {
+    caller.0
+}
+
+#[idempotent(ttl = "1m", scope = login.client_id, fingerprint = login)]
+async fn scoped_by_field(Json(login): Json<Login>) -> String {
+    login.client_id
+}
+
+#[derive(Serialize, Deserialize)]
+struct Login {
+    client_id: String,
+}
+
+#[tokio::test]
+async fn an_empty_scope_from_the_body_is_the_clients_mistake_and_any_other_the_services() {
+    let (log, _guard) = Log::listen(tracing::Level::ERROR);
+    let routes = Router::<App>::new()
+        .route("/scoped", post(scoped_by_body))
+        .route("/both", post(scoped_by_both))
+        .route("/field", post(scoped_by_field))
+        .route("/header", post(scoped_by_header));
+    let service = Service::memory(routes).await;
+    let call = |path: &str, body: &'static str| service.client.call(Method::POST, path).key("k").body(body);
+    for body in ["", " "] {
+        let empty = call("/scoped", body).send().await;
+        assert_eq!(empty.status, StatusCode::BAD_REQUEST, "{body:?}");
+        assert_eq!(empty.problem(), "key-invalid");
+        let detail = empty.json()["detail"].to_string();
+        assert!(detail.contains("the scope is empty"), "{detail}");
+    }
+    let both = call("/both", " ").header("x-caller", b"c").send().await;
+    assert_eq!(both.problem(), "key-invalid");
+    let json = || service.client.call(Method::POST, "/field").key("k");
+    let field = json()
+        .json(&Login {
+            client_id: String::new(),
+        })
+        .send()
+        .await;
+    assert_eq!(field.problem(), "key-invalid");
+    let logged = log.lines_with("no usable record key");
+    assert!(logged.is_empty(), "it is nothing for the operator: {logged:?}");
+
+    // The last argument, which has nothing of the body.
+    for body in ["", "some"] {
+        let empty = call("/header", body).send().await;
+        assert_eq!(empty.status, StatusCode::INTERNAL_SERVER_ERROR, "{body:?}");
+        assert_eq!(empty.problem(), "not-configured");
+    }
+    assert!(!log.lines_with("no usable record key").is_empty());
 }
 
 #[tokio::test]

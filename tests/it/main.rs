@@ -8,7 +8,9 @@
 )]
 
 mod bad_input;
+mod bodies;
 mod broken_backends;
+mod chains;
 mod client_examples;
 mod cluster;
 mod completions;
@@ -21,14 +23,17 @@ mod duplicates;
 mod engines;
 mod figures;
 mod first_programs;
+mod fingerprints;
 mod forwarding;
 mod generated_responses;
 mod handlers;
 mod lab;
 mod late_layers;
+mod large_bodies;
 mod leaks;
 mod leases;
 mod logs;
+mod markers;
 mod methods;
 mod mismatches;
 mod openapi;
@@ -42,6 +47,7 @@ mod postgres_pool;
 mod postgres_sweeps;
 mod postgres_waiting;
 mod problem_examples;
+mod raw;
 mod redis;
 mod redis_large_answers;
 mod redis_late_start;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use idem_axum::{Idempotency, IdempotencyProblem, RedisBackend, idempotent};
 use idem_tests::{Answer, App, Order, RedisServer, Service, in_time};
@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 /// The headers that an example shows if the answer has them.
-const SHOWN: [&str; 3] = ["content-type", "link", "retry-after"];
+const SHOWN: [&str; 4] = ["content-type", "idempotency-code", "link", "retry-after"];
 
 /// One answer, in the documentation or from the service.
 #[derive(Debug, PartialEq)]
@@ -68,8 +68,12 @@ async fn too_large() -> &'static str {
     "two"
 }
 
-#[idempotent(ttl = "1m", scope = body.trim())]
-async fn scoped(body: String) -> String {
+fn nobody(_: &HeaderMap) -> &'static str {
+    ""
+}
+
+#[idempotent(ttl = "1m", scope = nobody(&headers))]
+async fn scoped(headers: HeaderMap, body: String) -> String {
     body
 }
 

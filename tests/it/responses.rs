@@ -153,6 +153,7 @@ async fn an_answer_over_the_limit_reaches_the_client_and_is_not_run_again(servic
     let size = (LIMIT + 1).to_string();
     let first = call(&service, "/sized", &size).send().await;
     assert_eq!(first.body.len(), LIMIT + 1);
+    assert!(first.says_not_stored(), "its length was known before its head was sent");
     assert_not_stored(&service, "/sized", &size, &first).await;
 }
 
@@ -160,6 +161,7 @@ async fn a_stream_over_the_limit_reaches_the_client_and_is_not_run_again(service
     let sizes = format!("{LIMIT},1,{LIMIT}");
     let first = call(&service, "/streamed", &sizes).send().await;
     assert_eq!(first.body.len(), 2 * LIMIT + 1);
+    assert!(first.says_not_stored(), "all of it was there at once");
     assert_not_stored(&service, "/streamed", &sizes, &first).await;
 }
 

@@ -1,6 +1,6 @@
 //! From the handler's response to an answer and its outcome.
 //!
-//! Owns which answers are stored (IDEM-11) and how a body becomes bytes without being kept from the client (IDEM-12):
+//! Owns which answers are stored (IDEM-11, IDEM-18) and how a body becomes bytes without being kept from the client (IDEM-12):
 //! one that is there at once is collected, any other is relayed while it is copied.
 
 mod relay;
@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_LENGTH, HeaderName};
+use axum::http::header::{CONTENT_LENGTH, HeaderName, RETRY_AFTER};
 use axum::http::response::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
@@ -22,7 +22,7 @@ use idem_core::{Completion, Finished, Outcome};
 use self::relay::{End, Relay};
 use crate::pieces::Pieces;
 use crate::policy::StoredAnswers;
-use crate::stored;
+use crate::{markers, stored};
 
 /// The most frames that are collected: a body that is always ready must not keep the thread for itself.
 const MAX_FRAMES: usize = 256;
@@ -38,6 +38,8 @@ type Piece = Result<Frame<Bytes>, axum::Error>;
 #[derive(Debug)]
 pub(crate) struct Rules {
     pub(crate) stored: StoredAnswers,
+    /// Whether an answer that leaves open whether there was an effect is an unknown outcome.
+    pub(crate) refuses_reruns: bool,
     /// The most bytes a body may have.
     pub(crate) max_response: usize,
     pub(crate) unstored_headers: Arc<[HeaderName]>,
@@ -47,9 +49,15 @@ pub(crate) struct Rules {
 
 /// Prepares `response` for the client and for the record.
 pub(crate) fn finish(response: Response, rules: &Rules) -> Finished<Response> {
-    let (parts, body) = response.into_parts();
-    if !rules.stored.include(parts.status) {
-        return whole(parts, body, Outcome::Release);
+    let (mut parts, body) = response.into_parts();
+    markers::take_off(&mut parts);
+    match keeping(&parts, rules) {
+        Keeping::Kept => {}
+        Keeping::Released => return whole(parts, body, Outcome::Release),
+        Keeping::Unknown => {
+            let answer = Response::from_parts(parts, body);
+            return Finished::Unknown { answer };
+        }
     }
     let room = body.size_hint().exact().and_then(|len| usize::try_from(len).ok());
     let room = room.filter(|len| *len <= rules.max_response).unwrap_or_default();
@@ -92,6 +100,39 @@ pub(crate) fn finish(response: Response, rules: &Rules) -> Finished<Response> {
     }
 }
 
+/// Whether an answer is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeping {
+    Kept,
+    Released,
+    /// Nobody knows whether there was an effect, and it must not be repeated.
+    Unknown,
+}
+
+/// Whether an answer is kept, by its head, from which the markers were taken.
+fn keeping(head: &Parts, rules: &Rules) -> Keeping {
+    if is_kept(head, rules.stored) {
+        Keeping::Kept
+    } else if rules.refuses_reruns && is_ambiguous(head.status) && !markers::is_not_final(&head.headers) {
+        Keeping::Unknown
+    } else {
+        Keeping::Released
+    }
+}
+
+/// Whether a handler's answer is one that is kept.
+pub(crate) fn is_kept(head: &Parts, stored: StoredAnswers) -> bool {
+    let says_when_to_come_back = head.status.is_client_error() && head.headers.contains_key(RETRY_AFTER);
+    let is_not_yet = says_when_to_come_back && stored != StoredAnswers::All;
+    stored.include(head.status) && !is_not_yet && !markers::is_not_final(&head.headers)
+}
+
+/// Whether a status leaves open how far the handler came. A 501 and a 503 say that it did nothing.
+fn is_ambiguous(status: StatusCode) -> bool {
+    let did_nothing = [StatusCode::NOT_IMPLEMENTED, StatusCode::SERVICE_UNAVAILABLE];
+    status.is_server_error() && !did_nothing.contains(&status)
+}
+
 /// The length that the handler's own `Content-Length` says the body has, if it is about this body: an answer to HEAD, and
 /// a 304, tell of one that is not sent. What is no length is one that no body has.
 fn declared_length(parts: &Parts, rules: &Rules) -> Option<u64> {
@@ -105,7 +146,10 @@ fn declared_length(parts: &Parts, rules: &Rules) -> Option<u64> {
     Some(same.unwrap_or(u64::MAX))
 }
 
-fn whole(parts: Parts, body: Body, outcome: Outcome) -> Finished<Response> {
+fn whole(mut parts: Parts, body: Body, outcome: Outcome) -> Finished<Response> {
+    if outcome == NOT_STORED {
+        markers::mark_not_stored(&mut parts.headers);
+    }
     Finished::Whole {
         answer: Response::from_parts(parts, body),
         outcome,

@@ -140,7 +140,8 @@ impl<'a> Answers<'a> {
                 .description(
                     "An equal request with this idempotency key is on its way; try again later for its answer.",
                 )
-                .header("Retry-After", retry_after());
+                .header("Retry-After", retry_after())
+                .header("Idempotency-Code", code(["accepted"]));
             responses.push((StatusCode::ACCEPTED, accepted.build()));
         }
         responses
@@ -154,11 +155,14 @@ impl<'a> Answers<'a> {
     fn response(&self, problems: &[ProblemDetails]) -> Response {
         let item = |details: &ProblemDetails| format!("- `{}`: {}", details.problem.code(), details.detail);
         let lines: Vec<_> = problems.iter().map(item).collect();
-        let mut response = ResponseBuilder::new().description(lines.join("\n"));
+        let codes = problems.iter().map(|details| details.problem.code());
+        let mut response = ResponseBuilder::new()
+            .description(lines.join("\n"))
+            .header("Idempotency-Code", code(codes));
         if self.settings.problem_response.is_none() {
             response = response.content(PROBLEM_JSON, content(problems));
         }
-        if problems.iter().any(|details| details.problem.retry_after().is_some()) {
+        if problems.iter().any(|details| details.retry_after.is_some()) {
             response = response.header("Retry-After", retry_after());
         }
         if self.settings.documentation.is_some() {
@@ -280,6 +284,16 @@ fn marker() -> Header {
     let description = "There where this is the answer to an earlier request with the same idempotency key.";
     HeaderBuilder::new()
         .schema(Some(schema))
+        .description(Some(description))
+        .build()
+}
+
+fn code(codes: impl IntoIterator<Item = &'static str>) -> Header {
+    let description = "There where the answer was given in place of the operation's: the stable word for the case. \
+                       `not-final` where a service behind this one gave it.";
+    let codes: Vec<_> = codes.into_iter().chain(["not-final"]).collect();
+    HeaderBuilder::new()
+        .schema(Some(text().enum_values(Some(codes))))
         .description(Some(description))
         .build()
 }

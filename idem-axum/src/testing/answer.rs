@@ -1,21 +1,16 @@
 //! One answer, and what it is: the handler's own, a replay, a refusal of ours, or an acceptance.
 //!
-//! Owns how these are told apart: by what the response carries in this process, and by what is on the wire else, so that a
-//! service that passes requests on to another process can be tested too.
+//! Owns how these are told apart: by the markers, which are on the wire, so that a service that passes requests on to another
+//! process can be tested too.
 
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::RETRY_AFTER;
 use axum::http::response::Parts;
-use axum::http::{HeaderName, StatusCode};
+use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use bytes::Bytes;
 
 use crate::IdempotencyProblem;
-use crate::problem::Accepted;
-
-/// Marks replays.
-pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// Marks answers that could not be recorded.
-const STORED: HeaderName = HeaderName::from_static("idempotency-stored");
+use crate::markers::{self, CODE, REPLAYED, STORED};
 
 /// A whole answer.
 #[derive(Clone, Debug)]
@@ -41,16 +36,18 @@ impl Answer {
             Kind::Replay
         } else if let Some(problem) = self.problem() {
             Kind::Refusal(problem)
-        } else if self.head.extensions.get::<Accepted>().is_some() {
+        } else if self.head.headers.get(CODE) == Some(&markers::ACCEPTED) {
             Kind::Accepted
         } else {
             Kind::Handlers
         }
     }
 
-    /// Whether it has the form of an acceptance, which a handler's own answer may have as well.
-    pub(super) fn looks_accepted(&self) -> bool {
-        self.head.status == StatusCode::ACCEPTED && self.head.headers.contains_key(RETRY_AFTER) && self.body.is_empty()
+    /// Whether it says that the same request is worth another try: idem has made it in a service behind the handler, or the
+    /// handler says when to come back.
+    pub(super) fn says_not_yet(&self) -> bool {
+        let comes_back = self.head.status.is_client_error() && self.head.headers.contains_key(RETRY_AFTER);
+        comes_back || self.head.headers.get(CODE) == Some(&markers::NOT_FINAL)
     }
 
     pub(super) fn says_not_stored(&self) -> bool {
@@ -67,13 +64,9 @@ impl Answer {
     }
 
     fn problem(&self) -> Option<IdempotencyProblem> {
-        let extension = self.head.extensions.get().copied();
-        let is_problem_json = || self.says(&CONTENT_TYPE, "application/problem+json");
-        extension.or_else(|| {
-            let code = is_problem_json().then(|| self.member("code"))??;
-            let mut problems = IdempotencyProblem::ALL.into_iter();
-            problems.find(|problem| problem.code() == code && problem.status() == self.head.status)
-        })
+        let code = self.head.headers.get(CODE).map(HeaderValue::as_bytes)?;
+        let mut problems = IdempotencyProblem::ALL.into_iter();
+        problems.find(|problem| problem.code().as_bytes() == code)
     }
 
     fn member(&self, name: &str) -> Option<String> {

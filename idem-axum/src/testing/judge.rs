@@ -5,8 +5,9 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::answer::{Answer, Kind, REPLAYED};
+use super::answer::{Answer, Kind};
 use super::report::Finding;
+use crate::markers::REPLAYED;
 use crate::policy::StoredAnswers;
 use crate::{IdempotencyProblem, stored};
 
@@ -43,7 +44,12 @@ impl Answers {
                 replays,
             })),
         });
-        if own().any(Answer::says_not_stored) {
+        // Where duplicates are refused for that, it is said already.
+        let is_refused = |finding: &Finding| {
+            let problem = IdempotencyProblem::ResponseNotStored;
+            matches!(finding, Finding::Refused { problem: refused, .. } if *refused == problem)
+        };
+        if own().any(Answer::says_not_stored) && !findings.iter().any(is_refused) {
             findings.push(Finding::NotRecorded);
         }
         if let Some(first) = first {
@@ -60,18 +66,7 @@ impl Answers {
 
     /// What each answer is; the last is that of the request sent after the others.
     fn kinds(&self) -> Vec<Kind> {
-        let all = self.at_once.iter().chain([&self.after]);
-        let mut kinds: Vec<_> = all.clone().map(Answer::kind).collect();
-        // Behind a socket, an acceptance is known by its form alone; a handler that answers so itself ran all the same.
-        let is_handlers = |(answer, kind): (&Answer, &Kind)| *kind == Kind::Handlers && !answer.looks_accepted();
-        if all.clone().zip(&kinds).any(is_handlers) {
-            for (answer, kind) in all.zip(&mut kinds) {
-                if *kind == Kind::Handlers && answer.looks_accepted() {
-                    *kind = Kind::Accepted;
-                }
-            }
-        }
-        kinds
+        self.at_once.iter().chain([&self.after]).map(Answer::kind).collect()
     }
 
     fn differences(&self, first: &Answer, replay: &Answer) -> Vec<Finding> {
@@ -132,8 +127,9 @@ fn refusals(all: &[(&Answer, Kind)]) -> Vec<Finding> {
     findings
 }
 
-/// Where the handler's status is one that is not kept: that this is why it ran again.
+/// Where the handler's answer is one that is not kept: that this is why it ran again.
 fn not_kept(first: Option<&Answer>) -> Option<Finding> {
-    let status: StatusCode = first?.head.status;
-    (!StoredAnswers::Final.include(status)).then_some(Finding::NotKept { status })
+    let first = first?;
+    let status: StatusCode = first.head.status;
+    (first.says_not_yet() || !StoredAnswers::Final.include(status)).then_some(Finding::NotKept { status })
 }

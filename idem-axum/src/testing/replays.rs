@@ -36,8 +36,7 @@ const AT_ONCE: usize = 4;
 /// id of an outer layer.
 ///
 /// How often the handler ran is told by the answers that are neither replays nor idem's own, so that it needs no counter.
-/// Problem responses are known by [`IdempotencyProblem`](crate::IdempotencyProblem) in the response's extensions, which
-/// any format of your own leaves there, and else by their body.
+/// Idem's own answers are known by their header `Idempotency-Code`, which a format of your own leaves there.
 ///
 /// The handler runs, with whatever it does: give it a database of the test's own.
 ///

@@ -124,7 +124,10 @@ impl Display for Finding {
                     f,
                     "the handler answered {status}, which is not kept: each retry runs again"
                 )?;
-                f.write_str("; 5xx, 408, 425 and 429 are kept with `store = \"all\"` only")
+                f.write_str(
+                    "; 5xx, 408, 425, 429 and a 4xx with `Retry-After` are kept with `store = \"all\"` only, and what an \
+                     idem service behind the handler answered in its own name never",
+                )
             }
             Self::NotRecorded => f.write_str(
                 "the handler's answer is marked `Idempotency-Stored: false`: the backend did not take it, and a retry \

@@ -183,6 +183,7 @@ impl Player {
 
 fn assert_ran(answer: &Answer, status: u16) {
     assert_eq!(answer.status, status, "{answer:?}");
+    assert_eq!(answer.headers.get("idempotency-code"), None, "{answer:?}");
     assert!(
         !answer.is_replay() && !answer.headers.contains_key("x-problem"),
         "{answer:?}"
@@ -194,6 +195,8 @@ fn assert_refused(answer: &Answer, status: u16, code: &str) {
     assert_eq!(answer.status, status, "{answer:?}");
     let known = answer.headers.get("x-problem").map(HeaderValue::as_bytes);
     assert_eq!(known, Some(code.as_bytes()), "{answer:?}");
+    let told = answer.headers.get("idempotency-code").map(HeaderValue::as_bytes);
+    assert_eq!(told, Some(code.as_bytes()), "{answer:?}");
     assert!(!answer.is_replay(), "{answer:?}");
 }
 

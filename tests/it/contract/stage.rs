@@ -224,6 +224,7 @@ handlers! { |caller, body|
     waiting: (ttl = "1m", scope = caller, in_flight = "wait", wait = "30s") Bytes;
     impatient: (ttl = "1m", scope = caller, in_flight = "wait", wait = "100ms") Bytes;
     refusing: (ttl = "1m", scope = caller, after_crash = "refuse", lease = "3s", in_flight = "wait", wait = "30s") Bytes;
+    refusing_all: (ttl = "1m", scope = caller, after_crash = "refuse", store = "all") Bytes;
     successes: (ttl = "1m", scope = caller, store = "success") Bytes;
     everything: (ttl = "1m", scope = caller, store = "all") Bytes;
     sixteen: (ttl = "1m", scope = caller, max_response = "16B") Bytes;
@@ -278,6 +279,7 @@ fn routes(idempotency: &Idempotency, down: &Idempotency, stage: Stage) -> Router
         .route("/waiting", post(waiting))
         .route("/impatient", post(impatient))
         .route("/refusing", post(refusing))
+        .route("/refusing/everything", post(refusing_all))
         .route("/successes", post(successes))
         .route("/everything", post(everything))
         .route("/sixteen", post(sixteen))

@@ -30,8 +30,10 @@ fn released(name: &'static str, source: &'static str, first: Made) -> Case {
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    [successes(), redirections(), client_errors(), failures(), chosen()]
+    let answers = [successes(), redirections(), client_errors(), failures()];
+    answers
         .into_iter()
+        .chain([not_yet(), ambiguous(), chosen()])
         .flatten()
         .collect()
 }
@@ -194,6 +196,77 @@ fn failures() -> Vec<Case> {
             ],
         )
         .answering([made(500), made(502), made(429), made(201)]),
+    ]
+}
+
+/// A 4xx that says when to come back is not final; what has had its effect is, whatever it says (IDEM-18).
+fn not_yet() -> Vec<Case> {
+    const RULE: &str = "RFC 9110 section 10.2.3; IDEM-18";
+    let later = |status| made(status).line("retry-after", "7");
+    vec![
+        released(
+            "409 of the handler's own with Retry-After is not kept",
+            RULE,
+            later(409),
+        ),
+        released("404 with Retry-After is not kept", RULE, later(404)),
+        released("423 with Retry-After is not kept", RULE, later(423)),
+        released(
+            "a 4xx with Retry-After that streams its body is not kept",
+            RULE,
+            later(409).of(Content::Pieces(&["come", " back"])),
+        ),
+        released_at(
+            "/successes",
+            "of successes only, 409 with Retry-After is not kept",
+            RULE,
+            later(409),
+        ),
+        kept_at(
+            "/everything",
+            "of everything, 409 with Retry-After is kept",
+            RULE,
+            later(409),
+        ),
+        kept("200 with Retry-After is kept", RULE, later(200)),
+        kept("202 of the handler's own with Retry-After is kept", RULE, later(202)),
+        kept("303 with Retry-After is kept", RULE, later(303)),
+    ]
+}
+
+/// Where nothing may run twice, an answer that leaves open whether there was an effect is an unknown outcome.
+fn ambiguous() -> Vec<Case> {
+    const RULE: &str = "IDEM-7: at most once; IDEM-11";
+    let unknown = |name, status| {
+        let script = [
+            post("/refusing").key("k").answers(status),
+            post("/refusing").key("k").problem(409, "outcome-unknown"),
+        ];
+        case(name, RULE, script).answering([made(status)])
+    };
+    vec![
+        unknown("where a crash refuses, 500 is unknown", 500),
+        unknown("where a crash refuses, 502 is unknown", 502),
+        unknown("where a crash refuses, 504 is unknown", 504),
+        unknown("where a crash refuses, an unheard-of 5xx is unknown", 599),
+        released_at("/refusing", "where a crash refuses, 503 is not kept", RULE, made(503)),
+        released_at("/refusing", "where a crash refuses, 501 is not kept", RULE, made(501)),
+        released_at("/refusing", "where a crash refuses, 408 is not kept", RULE, made(408)),
+        released_at("/refusing", "where a crash refuses, 425 is not kept", RULE, made(425)),
+        released_at("/refusing", "where a crash refuses, 429 is not kept", RULE, made(429)),
+        kept_at("/refusing", "where a crash refuses, 422 is kept", RULE, made(422)),
+        kept_at(
+            "/refusing/everything",
+            "where everything is kept, so is 500",
+            RULE,
+            made(500),
+        ),
+        kept_at(
+            "/refusing/everything",
+            "where everything is kept, so is 504",
+            RULE,
+            made(504),
+        ),
     ]
 }
 

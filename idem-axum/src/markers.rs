@@ -1,0 +1,67 @@
+//! The headers that say what idem did, and that nobody else may send (IDEM-19).
+//!
+//! Owns their names, and takes them off what a handler, or a service behind it, has answered.
+
+use axum::http::response::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::Response;
+
+use crate::problem::{Accepted, IdempotencyProblem};
+
+/// Marks a replay: `true`.
+pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// Marks an answer that is not stored, so that a retry does not get it: `false`.
+pub(crate) const STORED: HeaderName = HeaderName::from_static("idempotency-stored");
+
+/// Marks every answer that idem itself made, with a stable word for the case.
+pub(crate) const CODE: HeaderName = HeaderName::from_static("idempotency-code");
+
+/// The code of an answer that idem has made in a service behind this one.
+pub(crate) const NOT_FINAL: HeaderValue = HeaderValue::from_static("not-final");
+
+/// The code of the 202 to a duplicate.
+pub(crate) const ACCEPTED: HeaderValue = HeaderValue::from_static("accepted");
+
+/// The code of the 500 that stands for a panic.
+pub(crate) const PANICKED: HeaderValue = HeaderValue::from_static("panicked");
+
+/// Takes the markers off a handler's answer.
+///
+/// An answer that idem has made, in a service behind the handler, says "not yet" (IDEM-18). Our own code takes the place of
+/// the other service's then, so that a service in front of this one learns it too.
+pub(crate) fn take_off(head: &mut Parts) {
+    let coded = remove(&mut head.headers);
+    let problem = head.extensions.remove::<IdempotencyProblem>().is_some();
+    let accepted = head.extensions.remove::<Accepted>().is_some();
+    if coded || problem || accepted {
+        head.headers.insert(CODE, NOT_FINAL);
+    }
+}
+
+/// Whether a handler's answer, from which the markers were taken, is one that idem has made in a service behind it.
+pub(crate) fn is_not_final(headers: &HeaderMap) -> bool {
+    headers.contains_key(CODE)
+}
+
+/// Takes the markers off a handler's answer that no record is written for.
+pub(crate) fn taken_off(answer: Response) -> Response {
+    let (mut head, body) = answer.into_parts();
+    take_off(&mut head);
+    Response::from_parts(head, body)
+}
+
+/// Removes the markers, and tells whether there was a code.
+pub(crate) fn remove(headers: &mut HeaderMap) -> bool {
+    if headers.is_empty() {
+        return false;
+    }
+    headers.remove(REPLAYED);
+    headers.remove(STORED);
+    headers.remove(CODE).is_some()
+}
+
+/// Says that an answer is not stored, so that a retry does not get it.
+pub(crate) fn mark_not_stored(headers: &mut HeaderMap) {
+    headers.insert(STORED, HeaderValue::from_static("false"));
+}
