@@ -193,10 +193,10 @@ impl Idempotency {
 
     /// Sets what problem responses look like, for an API with an error format of its own.
     ///
-    /// `shape` makes the response of one refused request. What it does not set stays: the status (200 counts as not set,
-    /// so that a refusal never looks like a success), `Retry-After` and `Link`. The
-    /// [`IdempotencyProblem`](crate::IdempotencyProblem) is in the response's extensions either way. As a response,
-    /// [`ProblemDetails`] is what would have been sent.
+    /// `shape` makes the response of one refused request. If it leaves the status at 200, the problem's own status is used,
+    /// so that a refusal never looks like a success; `Retry-After` and `Link` are added where it does not set them. The header
+    /// `Idempotency-Code` is set in any case, and the [`IdempotencyProblem`](crate::IdempotencyProblem) is in the response's
+    /// extensions. As a response, [`ProblemDetails`] is what would have been sent.
     ///
     /// It is not asked about the 202 of `in_flight = "accept"`, which has no body, nor about the 500 of a panic, nor where
     /// the layer itself is missing.

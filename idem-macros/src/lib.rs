@@ -60,8 +60,8 @@ use proc_macro::TokenStream;
 /// | `in_flight` | `"reject"`, `"wait"` or `"accept"`; `"reject"` | what a duplicate gets while the first one runs: 409, the first one's answer, or 202 with `Retry-After` |
 /// | `wait` | a duration, `"10s"` | the longest a duplicate waits where `in_flight` is `"wait"`, then 409 |
 /// | `after_crash` | `"rerun"` or `"refuse"`, `"rerun"` | whether a request whose process died is run again |
-/// | `store` | `"final"`, `"success"` or `"all"`; `"final"` | which answers are stored: all but 408, 425, 429 and 5xx; 2xx and 3xx; every one |
-/// | `fingerprint` | `"request"`, `"none"` or an expression over the arguments; `"request"` | what tells an equal request from another one under its key |
+/// | `store` | `"final"`, `"success"` or `"all"`; `"final"` | which answers are stored: all but 408, 425, 429, 5xx and a 4xx with `Retry-After`; 2xx and 3xx; every one |
+/// | `fingerprint` | `"request"`, `"none"` or an expression over the arguments; `"request"` | what tells an equal request from another one under its key: the request with its body; nothing; or method, path parameters, query and the expression's value |
 /// | `on_outage` | `"refuse"` or `"run"`, `"refuse"` | whether the handler runs unprotected while the backend is away |
 /// | `max_response` | a size, `"1MiB"` | the largest body that is stored; of a larger answer, duplicates are told that it is not |
 /// | `engine` | an expression over the arguments, the layer | where the handler's `Idempotency` comes from |

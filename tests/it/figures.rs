@@ -87,8 +87,18 @@ async fn optional(State(stage): State<Stage>, body: String) -> (StatusCode, Stri
     play(&stage, &body).await
 }
 
+fn nobody(_: &Stage) -> &'static str {
+    ""
+}
+
+#[idempotent(ttl = "1h", scope = nobody(stage), name = "unscoped")]
+async fn unscoped(State(stage): State<Stage>) {
+    drop(stage);
+}
+
 fn app(idempotency: Idempotency, stage: Stage) -> Router {
     Router::new()
+        .route("/unscoped", post(unscoped))
         .route("/rejects", post(rejects))
         .route("/waits", post(waits))
         .route("/accepts", post(accepts))
@@ -198,6 +208,7 @@ async fn every_request_is_counted_once_by_what_it_came_to() {
     request(&app, "PUT", "/optional/1", None, "201").await;
     request(&app, "PUT", "/optional/2", None, "201").await;
     request(&app, "PUT", "/optional/3", Some("k"), "").await;
+    send(&app, "/unscoped", Some("k"), "201").await;
     request(&app, "INVENTED", "/nowhere", Some("k"), "201").await;
     idempotency.drain().await;
     let expected = expected(&[
@@ -219,7 +230,8 @@ async fn every_request_is_counted_once_by_what_it_came_to() {
         ("reruns", "took_over", 1),
         ("refuses", "outcome_unknown", 1),
         ("PUT /optional/{id}", "unprotected", 2),
-        ("PUT /optional/{id}", "not_configured", 1),
+        ("PUT /optional/{id}", "key_invalid", 1),
+        ("unscoped", "not_configured", 1),
         ("other unmatched", "executed", 1),
     ]);
     assert_eq!(requests(&recorder), expected);

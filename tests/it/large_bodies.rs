@@ -17,7 +17,7 @@ use reqwest::Method;
 use tokio::sync::watch;
 
 const MIB: usize = 1024 * 1024;
-const BODY: usize = 20 * MIB;
+const BODY: usize = 4 * MIB;
 const DUPLICATES: usize = 19;
 
 /// A body, and a count of those that are there.
@@ -84,7 +84,7 @@ async fn in_a_process_of_its_own() {
         let uploaded = Arc::new(watch::Sender::new(0_usize));
         let routes = Router::<App>::new()
             .route("/upload", post(upload))
-            .layer(DefaultBodyLimit::max(64 * MIB))
+            .layer(DefaultBodyLimit::max(BODY))
             .layer(Extension(uploaded.clone()))
             .layer(Extension(open.clone()));
         let service = Service::memory(routes).await;
@@ -113,7 +113,7 @@ async fn in_a_process_of_its_own() {
             assert_eq!(call.await.expect("no panic").status, StatusCode::CREATED);
         }
         assert!(
-            held < 150 * MIB,
+            held < 8 * BODY,
             "{} MiB for {DUPLICATES} duplicates of {} MiB",
             held / MIB,
             BODY / MIB

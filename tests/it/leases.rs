@@ -2,8 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use ::redis::AsyncCommands as _;
+use axum::Router;
 use axum::http::StatusCode;
-use idem_tests::{Order, Service, on_every_backend};
+use idem_axum::RedisBackend;
+use idem_core::{Acquisition, Backend, Claim, Fingerprint, IdempotencyKey, Policy, RecordKey, Scope};
+use idem_tests::{Order, Service, TENANT, on_every_backend};
 
 on_every_backend! {
     a_handler_that_outlives_its_lease_three_times_over_keeps_its_claim
@@ -59,5 +63,43 @@ async fn a_failure_of_the_clients_own_making_is_replayed(service: Service) {
         assert_eq!(first.status, StatusCode::from_u16(status).expect("a status"));
         service.client.order(&key, &order).send().await.assert_replays(&first);
         assert_eq!(service.app.executions(&order.order), 1);
+    }
+}
+
+/// A claim whose owner has stopped to renew it, with so much left of its lease of 30 seconds.
+async fn left_behind(service: &Service, path: &str, left: Duration) {
+    let operation = format!("POST {path}");
+    let key = RecordKey::new(&operation, &Scope::of(TENANT), &IdempotencyKey::of("k")).expect("a valid key");
+    let ttl = Duration::from_hours(24);
+    let claim = Claim::first(Fingerprint::NONE, &Policy::new(ttl));
+    let server = service.redis.as_ref().expect("it is on Redis");
+    let backend = RedisBackend::connect(&server.url()).await.expect("the server answers");
+    let claimed = Backend::claim(&backend, &key, &claim)
+        .await
+        .expect("the server answers");
+    assert_eq!(claimed, Acquisition::Acquired);
+    // As time would have left it.
+    let mut connection = server.connection().await;
+    let expires: i64 = (ttl + left).as_millis().try_into().expect("it fits");
+    let shortened: bool = connection
+        .pexpire(format!("idem:{{{key}}}"), expires)
+        .await
+        .expect("PEXPIRE");
+    assert!(shortened, "the claim is there");
+}
+
+#[tokio::test]
+async fn a_duplicate_is_told_when_the_lease_of_an_owner_that_died_lapses() {
+    let service = Service::redis(Router::new()).await;
+    for (path, status, left, told) in [
+        ("/orders", 409, 9_900, "10"),
+        ("/orders/accepting", 202, 14_900, "15"),
+        // It was renewed not long ago.
+        ("/orders/holding", 409, 25_000, "1"),
+    ] {
+        left_behind(&service, path, Duration::from_millis(left)).await;
+        let duplicate = service.client.order_at(path, "k", &Order::new("o")).send().await;
+        assert_eq!(duplicate.status.as_u16(), status);
+        assert_eq!(duplicate.headers["retry-after"], told, "{path}");
     }
 }
