@@ -20,7 +20,7 @@ use tokio::time::{advance, sleep};
 use self::faulty::Faulty;
 use super::{Claimed, Commit, CommitOutcome, Duplicate, Ended, Ending, Engine, Executed, Finished, Outcome};
 use crate::{
-    Acquisition, AfterCrash, Backend, BackendErrorKind, Claim, Completion, Fingerprint, IdempotencyKey, MemoryBackend,
+    Acquisition, AfterCrash, Backend, BackendError, BackendErrorKind, Claim, Completion, Fenced, Fingerprint, IdempotencyKey, MemoryBackend,
     Policy, Record, RecordKey, Scope,
 };
 
