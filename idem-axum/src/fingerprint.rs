@@ -34,19 +34,16 @@ pub(crate) fn of_value(method: &Method, uri: &Uri, path: Option<&RawPathParams>,
     let mut hash = Sha256::new();
     part(&mut hash, method.as_str().as_bytes());
     part(&mut hash, uri.query().unwrap_or_default().as_bytes());
-    match path {
-        Some(parameters) => {
-            hash.update([0]);
-            hash.update((parameters.iter().count() as u64).to_be_bytes());
-            // Not their names: a route may call them otherwise tomorrow.
-            for (_, value) in parameters {
-                part(&mut hash, value.as_bytes());
-            }
+    if let Some(parameters) = path {
+        hash.update([0]);
+        hash.update((parameters.iter().count() as u64).to_be_bytes());
+        // Not their names: a route may call them otherwise tomorrow.
+        for (_, value) in parameters {
+            part(&mut hash, value.as_bytes());
         }
-        None => {
-            hash.update([1]);
-            part(&mut hash, uri.path().as_bytes());
-        }
+    } else {
+        hash.update([1]);
+        part(&mut hash, uri.path().as_bytes());
     }
     // Maps are sorted already, unless somebody turned on serde_json's `preserve_order`.
     value.sort_all_objects();

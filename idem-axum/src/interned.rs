@@ -144,10 +144,10 @@ mod tests {
         let (mut first, mut second) = (begin(1), begin(1));
         first.push(&[1; 1000]);
         second.push(&[1; 500]);
-        second.push(&[1; LEN - 500]);
-        first.push(&[1; LEN - 1000]);
+        second.push(&vec![1; LEN - 500]);
+        first.push(&vec![1; LEN - 1000]);
         let mut third = begin(1);
-        third.push(&[1; LEN]);
+        third.push(&vec![1; LEN]);
         let [first, second, third] = [first, second, third].map(Gathering::finish);
         assert_eq!(first, vec![1; LEN]);
         assert_eq!((first.as_ptr(), first.as_ptr()), (second.as_ptr(), third.as_ptr()));
@@ -175,7 +175,7 @@ mod tests {
         let mut short = begin(4);
         short.push(&[1; 10]);
         let mut long = begin(4);
-        long.push(&[1; LEN]);
+        long.push(&vec![1; LEN]);
         long.push(&[2; 10]);
         assert_eq!(short.finish(), vec![1; 10]);
         assert_eq!(long.finish(), [vec![1; LEN], vec![2; 10]].concat());

@@ -1,7 +1,7 @@
 //! Whether a value has a JSON form of its own.
 //!
-//! Owns one check: JSON has no number for NaN and the infinities, and serde_json writes `null` for each of them, so that
-//! they would be taken for each other and for nothing. Every other question is left to serde_json.
+//! Owns one check: JSON has no number for NaN and the infinities, and `serde_json` writes `null` for each of them, so that
+//! they would be taken for each other and for nothing. Every other question is left to `serde_json`.
 
 use std::fmt::{self, Display};
 

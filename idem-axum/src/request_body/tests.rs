@@ -49,6 +49,7 @@ fn frames(frames: Vec<Result<Frame<Bytes>, axum::Error>>) -> Body {
     Body::new(StreamBody::new(stream::iter(frames)))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "an item of a stream of frames")]
 fn data(bytes: &'static [u8]) -> Result<Frame<Bytes>, axum::Error> {
     Ok(Frame::data(Bytes::from_static(bytes)))
 }
