@@ -50,15 +50,15 @@ async fn keys(cluster: &RedisCluster) -> (Vec<String>, Vec<String>) {
 struct Statuses {
     healthy: Vec<StatusCode>,
     sick: Vec<StatusCode>,
-    /// A key of the silent one.
+    /// A key of the silent one that was not asked for: of those that were, the node may find claims when it goes on.
     sick_key: String,
 }
 
 /// Sends requests while a node is silent, every `nth` of them to that one.
 async fn send_beside_silence(service: &Service, cluster: &RedisCluster, nth: usize) -> Statuses {
-    let (sick, healthy) = keys(cluster).await;
+    let (mut sick, healthy) = keys(cluster).await;
     let mut statuses = Statuses {
-        sick_key: sick[0].clone(),
+        sick_key: sick.pop().expect("there are many"),
         ..Statuses::default()
     };
     cluster.freeze(SICK);
