@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::http::{HeaderName, Request, StatusCode};
 use axum::routing::post;
 use idem_axum::{BackendError, Idempotency, RedisBackend, idempotent};
-use idem_tests::{Log, Order, Service, TENANT};
+use idem_tests::{Log, Order, Service, TENANT, in_time, until};
 use tower::ServiceExt as _;
 
 #[idempotent(ttl = "1m", scope = body)]
@@ -27,6 +27,11 @@ impl serde::Serialize for Unserializable {
     fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
         Err(serde::ser::Error::custom("no form\nERROR forged: line"))
     }
+}
+
+#[idempotent(ttl = "1m", scope = global, lease = "100ms")]
+async fn endless() {
+    std::future::pending().await
 }
 
 fn request(path: &str, key: &str, body: &str) -> Request<Body> {
@@ -62,6 +67,25 @@ async fn keys_and_scopes_cannot_forge_a_line_of_the_log() {
     for syntax in ["ERROR forged", "\u{1b}", "\u{9b}", "\u{2028}", "\r"] {
         assert!(!text.contains(syntax), "{syntax:?} in {text:?}");
     }
+}
+
+/// At ten renewals, and at each doubling.
+#[tokio::test]
+async fn a_handler_that_does_not_end_is_noticed_in_the_log() {
+    in_time(async {
+        let (log, _guard) = Log::listen(tracing::Level::WARN);
+        let idempotency = Idempotency::new(idem_axum::MemoryBackend::new());
+        let router: Router = Router::new().route("/endless", post(endless)).layer(idempotency);
+        let _running = tokio::spawn(router.oneshot(request("/endless", "k", "")));
+        for (lines, renewals) in [(1, "renewals=10"), (2, "renewals=20"), (3, "renewals=40")] {
+            until("it is noticed", async || {
+                log.lines_with("running for several leases").len() == lines
+            })
+            .await;
+            assert_eq!(log.lines_with(renewals).len(), 1, "{}", log.text());
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

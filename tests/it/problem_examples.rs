@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use idem_axum::{Idempotency, IdempotencyProblem, RedisBackend, idempotent};
-use idem_tests::{Answer, App, Order, RedisServer, Service, in_time};
+use idem_axum::sqlx::{self, AssertSqlSafe};
+use idem_axum::{Idempotency, IdempotencyProblem, RedisBackend, Transaction, idempotent};
+use idem_tests::{Answer, App, Order, PostgresServer, RedisServer, Service, in_time};
 use reqwest::Method;
 use serde_json::Value;
 
@@ -51,16 +52,22 @@ impl Example {
     }
 }
 
-/// Every example, by its heading without backquotes.
+/// Every example, by its heading without backquotes, and after the first below a heading by its status too.
 fn documented() -> BTreeMap<String, Example> {
     let page = include_str!("../../docs/http.md");
-    let sections = page.split("\n### ").skip(1);
-    let examples = sections.filter_map(|section| {
-        let heading = section.lines().next()?.trim_matches('`').to_owned();
-        let text = section.split_once("```http\n")?.1.split_once("\n```")?.0;
-        Some((heading, Example::written(text)))
-    });
-    examples.collect()
+    let mut documented = BTreeMap::new();
+    for section in page.split("\n### ").skip(1) {
+        let heading = section.lines().next().unwrap_or_default().trim_matches('`');
+        for (index, block) in section.split("```http\n").skip(1).enumerate() {
+            let example = Example::written(block.split_once("\n```").expect("its end").0);
+            let name = match index {
+                0 => heading.to_owned(),
+                _ => format!("{heading} {}", &example.status[..3]),
+            };
+            documented.insert(name, example);
+        }
+    }
+    documented
 }
 
 #[idempotent(ttl = "1m", scope = global, max_response = "1B")]
@@ -86,6 +93,37 @@ async fn panicking() -> StatusCode {
 #[idempotent(ttl = "1m", scope = global, after_crash = "refuse", lease = "1s", in_flight = "wait", wait = "50s")]
 async fn refusing() -> StatusCode {
     panic!("in a handler, on purpose")
+}
+
+/// Lets a statement of its transaction fail, or does worse, and does not act on it.
+#[idempotent(ttl = "1m", scope = global)]
+async fn careless(mut transaction: Transaction, sql: String) -> StatusCode {
+    let Ok(connection) = transaction.begin().await else {
+        return StatusCode::BAD_GATEWAY;
+    };
+    let _ = sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await;
+    StatusCode::CREATED
+}
+
+/// What a transaction comes to, each with a statement that makes it so.
+async fn add_transactions(sent: &mut BTreeMap<String, Example>) {
+    let server = PostgresServer::shared().await;
+    let (backend, _) = server.backend().await;
+    let idempotency = Idempotency::new(backend).with_documentation("https://example.com/idempotency");
+    let routes = Router::<App>::new().route("/careless", post(careless));
+    let service = Service::wrapped(idempotency, routes, |router| router).await;
+    for (heading, sql) in [
+        ("rolled-back", "SELECT nothing"),
+        ("rolled-back 503", "SELECT pg_terminate_backend(pg_backend_pid())"),
+        ("not-committed", "COMMIT"),
+    ] {
+        let call = service
+            .client
+            .call(Method::POST, "/careless")
+            .key(&sql.replace(' ', "-"));
+        let answer = call.body(sql).send().await;
+        sent.insert(heading.to_owned(), Example::sent(&answer));
+    }
 }
 
 async fn service() -> Service {
@@ -147,6 +185,7 @@ async fn sent() -> BTreeMap<String, Example> {
 async fn every_example_is_what_a_service_sends() {
     in_time(async {
         let (mut sent, documented) = (sent().await, documented());
+        add_transactions(&mut sent).await;
         for (heading, example) in &documented {
             assert_eq!(sent.remove(heading).as_ref(), Some(example), "{heading}");
         }
@@ -165,6 +204,8 @@ fn every_problem_has_its_example() {
         IdempotencyProblem::OutcomeUnknown,
         IdempotencyProblem::ResponseNotStored,
         IdempotencyProblem::BackendUnavailable,
+        IdempotencyProblem::RolledBack { may_pass: false },
+        IdempotencyProblem::NotCommitted,
         IdempotencyProblem::NotConfigured,
     ];
     let documented = documented();
@@ -174,7 +215,7 @@ fn every_problem_has_its_example() {
     }
     assert_eq!(
         documented.len(),
-        problems.len() + 2,
-        "with the two that are no problems"
+        problems.len() + 3,
+        "with the two that are no problems, and the other case of `rolled-back`"
     );
 }

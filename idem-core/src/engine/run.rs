@@ -22,6 +22,9 @@ use super::{Commit, CommitOutcome, Ended, Ending, Engine, Executed, Finished, Ou
 use crate::observe::{self, Call, InFlight, Timing};
 use crate::{AfterCrash, BackendError, BackendErrorKind, Claim, Completion, Fenced, RecordKey};
 
+/// After how many renewals a handler's run is long enough for a line in the log; then at each doubling.
+const LONG_RUN: u32 = 10;
+
 /// One acquired claim, whose handler is about to start.
 ///
 /// It has no `Drop`: a started handler's claim ends by its outcome or by its lease (IDEM-6).
@@ -354,6 +357,7 @@ impl Work {
     pub(super) async fn renew_from(self: Arc<Self>, mut next: Instant) {
         let Self { engine, key, claim, .. } = self.as_ref();
         let third = claim.lease / 3;
+        let (mut renewals, mut noticed_at) = (0_u32, LONG_RUN);
         loop {
             sleep_until(next).await;
             let asked = Instant::now();
@@ -364,6 +368,17 @@ impl Work {
                 Ok(Fenced::Applied) => {
                     observe::renewal("renewed");
                     next = asked + third;
+                    renewals = renewals.saturating_add(1);
+                    if renewals == noticed_at {
+                        noticed_at = noticed_at.saturating_mul(2);
+                        tracing::warn!(
+                            key = %key.shown(),
+                            attempt = claim.attempt,
+                            renewals,
+                            "the handler has been running for several leases; its key is held and `drain` waits for it \
+                             until it ends. Give the calls that it makes a deadline"
+                        );
+                    }
                 }
                 // It ends the claim itself, beside this.
                 Ok(Fenced::Superseded) if self.settling.load(Ordering::Relaxed) => return,

@@ -20,8 +20,8 @@ use tokio::time::{advance, sleep};
 use self::faulty::Faulty;
 use super::{Claimed, Commit, CommitOutcome, Duplicate, Ended, Ending, Engine, Executed, Finished, Outcome};
 use crate::{
-    Acquisition, AfterCrash, Backend, BackendError, BackendErrorKind, Claim, Completion, Fenced, Fingerprint, IdempotencyKey, MemoryBackend,
-    Policy, Record, RecordKey, Scope,
+    Acquisition, AfterCrash, Backend, BackendError, BackendErrorKind, Claim, Completion, Fenced, Fingerprint,
+    IdempotencyKey, MemoryBackend, Policy, Record, RecordKey, Scope,
 };
 
 const LEASE: Duration = Duration::from_secs(30);
