@@ -3,7 +3,7 @@
 //! Owns their names, and takes them off what a handler, or a service behind it, has answered.
 
 use axum::http::response::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 
 use crate::problem::{Accepted, IdempotencyProblem};
@@ -31,12 +31,19 @@ pub(crate) const PANICKED: HeaderValue = HeaderValue::from_static("panicked");
 /// An answer that idem has made, in a service behind the handler, says "not yet" (IDEM-18). Our own code takes the place of
 /// the other service's then, so that a service in front of this one learns it too.
 pub(crate) fn take_off(head: &mut Parts) {
-    let coded = remove(&mut head.headers);
+    let coded = remove(&mut head.headers).is_some_and(|code| is_of_idem(head.status, &code));
     let problem = head.extensions.remove::<IdempotencyProblem>().is_some();
     let accepted = head.extensions.remove::<Accepted>().is_some();
     if coded || problem || accepted {
         head.headers.insert(CODE, NOT_FINAL);
     }
+}
+
+/// Whether idem answers with this status under this code. Its only success is the 202 that asks a duplicate to come back: the
+/// header on another one was copied from somewhere, and the answer has had its effect.
+fn is_of_idem(status: StatusCode, code: &HeaderValue) -> bool {
+    let asks_to_come_back = || status == StatusCode::ACCEPTED && (code == ACCEPTED || code == NOT_FINAL);
+    status.is_client_error() || status.is_server_error() || asks_to_come_back()
 }
 
 /// Whether a handler's answer, from which the markers were taken, is one that idem has made in a service behind it.
@@ -51,14 +58,14 @@ pub(crate) fn taken_off(answer: Response) -> Response {
     Response::from_parts(head, body)
 }
 
-/// Removes the markers, and tells whether there was a code.
-pub(crate) fn remove(headers: &mut HeaderMap) -> bool {
+/// Removes the markers, and returns the code if there was one.
+pub(crate) fn remove(headers: &mut HeaderMap) -> Option<HeaderValue> {
     if headers.is_empty() {
-        return false;
+        return None;
     }
     headers.remove(REPLAYED);
     headers.remove(STORED);
-    headers.remove(CODE).is_some()
+    headers.remove(CODE)
 }
 
 /// Says that an answer is not stored, so that a retry does not get it.

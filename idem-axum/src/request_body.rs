@@ -19,6 +19,7 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::{BoxError, RequestExt as _};
+use bytes::BytesMut;
 use futures_util::FutureExt as _;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::Limited;
@@ -29,6 +30,10 @@ use crate::fingerprint::{self, RequestHash};
 use crate::interned::Gathering;
 
 type Item = Result<Frame<Bytes>, BoxError>;
+
+/// Below how many bytes a piece that is kept is joined with its neighbours, and up to how many.
+const SMALL: usize = 4 * 1024;
+const JOINED: usize = 64 * 1024;
 
 /// The body of one request, which its argument and its guard share.
 pub(crate) struct RequestBody(Mutex<State>);
@@ -62,6 +67,8 @@ struct State {
     after_gathered: Option<Item>,
     /// What was read in place of the argument, which still holds the body.
     ahead: VecDeque<Item>,
+    /// The last of it, as long as it came in small pieces.
+    small: BytesMut,
     argument: Argument,
     /// Who waits for the next frame, the argument or the guard. The source tells only the one that asked last.
     waiting: [Option<Waker>; 2],
@@ -119,6 +126,7 @@ impl RequestBody {
             gathered: gathered.and_then(|len| Gathering::begin(alike, len)),
             after_gathered: None,
             ahead: VecDeque::new(),
+            small: BytesMut::new(),
             argument: Argument::default(),
             waiting: [None, None],
         }))
@@ -151,6 +159,9 @@ impl RequestBody {
     pub(crate) fn leave_to_argument(&self) {
         let mut state = self.lock();
         state.hash = Hash::Off;
+        if let Some(gathered) = state.gathered.take().filter(|gathered| gathered.len() > 0) {
+            state.keep(Ok(Frame::data(gathered.finish())));
+        }
         state.let_go();
     }
 
@@ -177,6 +188,7 @@ impl State {
     fn let_go(&mut self) {
         if self.argument.is_gone {
             self.ahead = VecDeque::new();
+            self.small = BytesMut::new();
             self.after_gathered = None;
             if self.progress != Progress::Reading || matches!(self.hash, Hash::Off) {
                 self.source = Body::empty();
@@ -220,6 +232,10 @@ impl State {
 
     fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<Result<ComparedBody, Unread>> {
         loop {
+            // The argument has not seen that the body failed.
+            if let Some(Err(error)) = self.after_gathered.take_if(|item| item.is_err()) {
+                return Poll::Ready(Err(Unread::Failed(error)));
+            }
             if let Some(compared) = self.compared() {
                 return Poll::Ready(Ok(compared));
             }
@@ -233,15 +249,44 @@ impl State {
             }
             match ready!(self.poll_source(Reader::Guard, context)) {
                 Some(Err(error)) => return Poll::Ready(Err(Unread::Failed(error))),
-                Some(item) if !self.argument.is_gone => self.ahead.push_back(item),
+                Some(item) if !self.argument.is_gone => self.keep(item),
                 Some(_) | None => {}
             }
+        }
+    }
+
+    /// Keeps a frame for the argument. Small ones are joined, and empty ones left out: each of them would cost more than its
+    /// bytes, and the limit counts bytes.
+    fn keep(&mut self, item: Item) {
+        let item = match item.map(Frame::into_data) {
+            Ok(Ok(data)) if data.len() < SMALL => {
+                self.small.extend_from_slice(&data);
+                if self.small.len() >= JOINED {
+                    self.flush();
+                }
+                return;
+            }
+            Ok(Ok(data)) => Ok(Frame::data(data)),
+            Ok(Err(trailers)) => Ok(trailers),
+            Err(error) => Err(error),
+        };
+        self.flush();
+        self.ahead.push_back(item);
+    }
+
+    fn flush(&mut self) {
+        if !self.small.is_empty() {
+            let joined = self.small.split().freeze();
+            self.ahead.push_back(Ok(Frame::data(joined)));
         }
     }
 
     /// The next frame for the argument.
     fn poll_argument(&mut self, context: &mut Context<'_>) -> Poll<Option<Item>> {
         self.argument.has_read = true;
+        if self.ahead.is_empty() {
+            self.flush();
+        }
         match self.ahead.pop_front() {
             Some(item) => Poll::Ready(Some(item)),
             None => self.poll_source(Reader::Argument, context),
@@ -285,6 +330,9 @@ impl State {
                         if let Hash::On(hash) = &mut self.hash {
                             hash.update(data);
                         }
+                        if self.argument.is_gone {
+                            self.gathered = None;
+                        }
                         if let Some(gathered) = &mut self.gathered {
                             gathered.push(data);
                             continue;
@@ -315,7 +363,7 @@ impl State {
         };
         let items = self.ahead.iter().chain(&self.after_gathered);
         let data = items.filter_map(|item| item.as_ref().ok()?.data_ref());
-        let here = data.map(Bytes::len).sum::<usize>() + self.gathered.as_ref().map_or(0, Gathering::len);
+        let here = data.map(Bytes::len).sum::<usize>() + self.small.len() + self.gathered.as_ref().map_or(0, Gathering::len);
         let here = here as u64;
         if let Some(upper) = hint.upper() {
             hint.set_upper(upper.saturating_add(here));
@@ -325,7 +373,7 @@ impl State {
     }
 
     fn is_end_stream(&self) -> bool {
-        let nothing_here = self.ahead.is_empty() && self.after_gathered.is_none() && self.gathered.is_none();
+        let nothing_here = self.ahead.is_empty() && self.small.is_empty() && self.after_gathered.is_none() && self.gathered.is_none();
         nothing_here && (self.progress != Progress::Reading || self.source.is_end_stream())
     }
 }

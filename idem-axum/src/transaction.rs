@@ -42,7 +42,7 @@ use axum::http::Extensions;
 use axum::http::request::Parts;
 use axum::response::Response;
 use futures_util::FutureExt as _;
-use idem_core::{Backend, Claim, Commit, CommitOutcome, Fenced, Finished, Outcome, RecordKey};
+use idem_core::{Backend, Claim, Commit, CommitOutcome, Completion, Fenced, Finished, Outcome, RecordKey};
 use idem_postgres::sqlx::{self, PgConnection};
 use idem_postgres::{EndError, EndKind, JointTransaction, PostgresBackend};
 
@@ -249,7 +249,11 @@ impl Slot {
                 answer,
                 outcome: Outcome::Complete(completion),
             } if is_success(&answer) => {
-                let commit = Commit::new(move |sent| async move {
+                let len = match &completion {
+                    Completion::Stored(payload) => payload.len(),
+                    Completion::NotStored => 0,
+                };
+                let commit = Commit::new(len, move |sent| async move {
                     let asked = || sent.mark();
                     let committed = postgres
                         .complete_in(transaction, (&record, &claim), &completion, asked)
@@ -263,17 +267,25 @@ impl Slot {
                 Finished::Joint { answer, commit }
             }
             Finished::Streaming { .. } => {
-                transaction.roll_back().await;
+                let _ = transaction.roll_back().await;
                 tracing::error!(
                     key = %record.shown(),
                     "a handler with a Transaction answered with a stream, and was rolled back; collect the answer"
                 );
                 refused(self.settings().problem(IdempotencyProblem::NotConfigured))
             }
-            undone => {
-                transaction.roll_back().await;
-                undone
-            }
+            undone => match (transaction.roll_back().await, undone) {
+                // What the handler has committed by itself must not come twice.
+                (Err(error), Finished::Whole { answer, outcome }) => {
+                    refused_by_server(&error, Some(&record));
+                    let outcome = match outcome {
+                        Outcome::Release => Outcome::Complete(Completion::NotStored),
+                        kept @ Outcome::Complete(_) => kept,
+                    };
+                    Finished::Whole { answer, outcome }
+                }
+                (_, undone) => undone,
+            },
         }
     }
 
@@ -295,11 +307,13 @@ impl Slot {
         let is_kept = answer::is_kept(&head, stored);
         let response = Response::from_parts(head, body);
         if !is_kept || !is_success(&response) {
-            transaction.roll_back().await;
+            if let Err(error) = transaction.roll_back().await {
+                refused_by_server(&error, None);
+            }
             return response;
         }
         let settings = self.settings();
-        let commit = Commit::new(|sent| async move {
+        let commit = Commit::new(0, |sent| async move {
             match transaction.commit(|| sent.mark()).await {
                 Ok(()) => CommitOutcome::Committed,
                 Err(error) => refused_by_server(&error, None),
@@ -364,8 +378,8 @@ fn refused_by_server(error: &EndError, record: Option<&RecordKey>) -> CommitOutc
             tracing::error!(
                 key,
                 error = cause,
-                "a handler ended its Transaction by SQL text, so its rows and its record cannot be one; leave COMMIT and \
-                 ROLLBACK to the Transaction"
+                "a handler ended its Transaction itself, so its rows and its record cannot be one; leave COMMIT and ROLLBACK to \
+                 the Transaction, and do not give up a `connection.begin()` half-way"
             );
             CommitOutcome::EndedByHandler
         }

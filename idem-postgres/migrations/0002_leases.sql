@@ -10,6 +10,3 @@ CREATE TABLE IF NOT EXISTS public.idem_records_leases (
     is_over     boolean     NOT NULL DEFAULT false,
     PRIMARY KEY (id, token)
 );
-
--- Waiters hold an advisory lock in place of this mark.
-ALTER TABLE public.idem_records DROP COLUMN IF EXISTS waited;

@@ -21,7 +21,7 @@ use tokio::runtime::{self, Handle};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::error::{backend_error, ends_connection, is_collision};
+use crate::error::{backend_error, code, ends_connection, is_collision};
 use crate::protocol::{Call, Route};
 
 /// How many connections there are at most where nothing else is set.
@@ -53,8 +53,8 @@ struct Inner {
     application: PgPool,
     turns: Arc<Semaphore>,
     idle: Mutex<Vec<Idle>>,
-    /// What was found out about these options.
-    route: Mutex<Option<(Arc<PgConnectOptions>, Route)>>,
+    /// What was found out last.
+    route: Mutex<Option<Opened>>,
 }
 
 /// A connection that nobody uses.
@@ -63,6 +63,15 @@ struct Idle {
     since: Instant,
     /// Whose reactor it is driven by. On another one it would never answer.
     runtime: runtime::Id,
+    opened: Opened,
+}
+
+/// How a connection was opened.
+#[derive(Clone)]
+struct Opened {
+    /// With these options of the application's pool. It is not lent any more once the pool has others.
+    options: Arc<PgConnectOptions>,
+    route: Route,
 }
 
 impl Connections {
@@ -94,9 +103,11 @@ impl Connections {
             let mut connection = idle.connection;
             let is_sound =
                 idle.since.elapsed() < QUIET || matches!(timeout(SIGN_LIMIT, connection.ping()).await, Ok(Ok(())));
-            if is_sound && let Some(route) = self.known_route() {
-                return Ok(self.lent(connection, route, true, turn));
+            if is_sound {
+                return Ok(self.lent(connection, idle.opened, true, turn));
             }
+            // What has made this one silent has mostly met the others, too.
+            self.close_idle();
         }
         let mut opening = self.opening(turn);
         let opened = match &mut opening.0 {
@@ -108,20 +119,23 @@ impl Connections {
     }
 
     /// Keeps a connection for the next call.
-    fn keep(&self, connection: PgConnection) {
+    fn keep(&self, connection: PgConnection, opened: Opened) {
         self.idle().push(Idle {
             connection,
             since: Instant::now(),
             runtime: Handle::current().id(),
+            opened,
         });
     }
 
-    /// The connection that was used last, of those that this runtime drives. The others are closed.
+    /// The connection that was used last, of those that this runtime drives. Those are closed that nobody has used for long,
+    /// or that were opened with other options than the application's pool has now.
     fn take_idle(&self) -> Option<Idle> {
-        let runtime = Handle::current().id();
+        let (runtime, options) = (Handle::current().id(), self.0.application.connect_options());
         let mut idle = self.idle();
-        idle.retain(|idle| idle.runtime == runtime && idle.since.elapsed() < IDLE_LIMIT);
-        idle.pop()
+        idle.retain(|idle| idle.since.elapsed() < IDLE_LIMIT && Arc::ptr_eq(&idle.opened.options, &options));
+        let last = idle.iter().rposition(|idle| idle.runtime == runtime)?;
+        Some(idle.remove(last))
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
@@ -135,49 +149,45 @@ impl Connections {
         let connections = self.clone();
         Opening(Some(Box::pin(async move {
             let opened = timeout(ANSWER_LIMIT, connections.open()).await;
-            let (connection, route) = opened.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
-            Ok(connections.lent(connection, route, false, turn))
+            let (connection, opened) = opened.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+            Ok(connections.lent(connection, opened, false, turn))
         })))
     }
 
     /// A connection to wherever the application's pool leads at this moment.
-    async fn open(&self) -> sqlx::Result<(PgConnection, Route)> {
+    async fn open(&self) -> sqlx::Result<(PgConnection, Opened)> {
         let options = self.0.application.connect_options();
-        let known = self
-            .lock_route()
-            .as_ref()
-            .filter(|(of, _)| Arc::ptr_eq(of, &options))
-            .map(|(_, route)| *route);
-        if let Some(route) = known {
-            return Ok((options.connect().await?, route));
+        if let Some(known) = self.known().filter(|known| Arc::ptr_eq(&known.options, &options)) {
+            return Ok((options.connect().await?, known));
         }
         let (connection, route) = find_route(&options).await?;
         tracing::debug!(?route, "connected to Postgres for the records");
-        *self.lock_route() = Some((options, route));
-        Ok((connection, route))
+        let opened = Opened { options, route };
+        *self.lock_route() = Some(opened.clone());
+        Ok((connection, opened))
     }
 
     /// What stands between this process and the server; connects where that is not known yet.
     pub(crate) async fn route(&self) -> Result<Route, BackendError> {
-        match self.known_route() {
-            Some(route) => Ok(route),
-            None => Ok(self.lend("connecting").await?.route),
+        match self.known() {
+            Some(known) => Ok(known.route),
+            None => Ok(self.lend("connecting").await?.opened.route),
         }
     }
 
-    fn known_route(&self) -> Option<Route> {
-        self.lock_route().as_ref().map(|(_, route)| *route)
+    fn known(&self) -> Option<Opened> {
+        self.lock_route().clone()
     }
 
-    fn lock_route(&self) -> MutexGuard<'_, Option<(Arc<PgConnectOptions>, Route)>> {
+    fn lock_route(&self) -> MutexGuard<'_, Option<Opened>> {
         self.0.route.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lent(&self, connection: PgConnection, route: Route, was_idle: bool, turn: OwnedSemaphorePermit) -> Lent {
+    fn lent(&self, connection: PgConnection, opened: Opened, was_idle: bool, turn: OwnedSemaphorePermit) -> Lent {
         Lent {
             connection: Some(connection),
             state: State::Sound,
-            route,
+            opened,
             was_idle,
             pool: self.clone(),
             turn: Some(turn),
@@ -196,8 +206,12 @@ impl Connections {
 /// that a session begins with, or leaves it out.
 async fn find_route(options: &PgConnectOptions) -> sqlx::Result<(PgConnection, Route)> {
     const SETTING: &str = "idem.direct";
+    /// How servers and poolers say that they do not take the setting. Any other refusal is not about it.
+    const NOT_TAKEN: [&str; 5] = ["08P01", "0A000", "22023", "42704", "42601"];
     let mut connection = match options.clone().options([(SETTING, "on")]).connect().await {
-        Err(sqlx::Error::Database(_)) => return Ok((options.connect().await?, Route::Pooled)),
+        Err(error) if code(&error).is_some_and(|code| NOT_TAKEN.contains(&&*code)) => {
+            return Ok((options.connect().await?, Route::Pooled));
+        }
         connected => connected?,
     };
     let setting = sqlx::raw_sql("SELECT true WHERE current_setting('idem.direct', true) = 'on'");
@@ -222,7 +236,7 @@ impl Drop for Opening {
 pub(crate) struct Lent {
     connection: Option<PgConnection>,
     state: State,
-    route: Route,
+    opened: Opened,
     /// Whether it lay idle before, so that it may have broken unnoticed.
     was_idle: bool,
     pool: Connections,
@@ -265,7 +279,7 @@ impl Lent {
             return Err(sqlx::Error::WorkerCrashed);
         };
         self.state = State::Asked;
-        let answered = call.fetch(connection, self.route).await;
+        let answered = call.fetch(connection, self.opened.route).await;
         self.state = match &answered {
             Err(error) if ends_connection(error) => State::Useless,
             _ => State::Sound,
@@ -315,13 +329,16 @@ impl Drop for Lent {
             return;
         };
         match self.state {
-            State::Sound => self.pool.keep(connection),
+            State::Sound => self.pool.keep(connection, self.opened.clone()),
             State::Useless => {}
             State::Asked => {
-                let (pool, turn, mut connection) = (self.pool.clone(), self.turn.take(), connection);
+                let (pool, opened, turn) = (self.pool.clone(), self.opened.clone(), self.turn.take());
+                let mut connection = connection;
                 runtime.spawn(async move {
                     if matches!(timeout(ANSWER_LIMIT, connection.ping()).await, Ok(Ok(()))) {
-                        pool.keep(connection);
+                        pool.keep(connection, opened);
+                    } else {
+                        pool.close_idle();
                     }
                     // Until then, no other connection was opened in its place.
                     drop(turn);

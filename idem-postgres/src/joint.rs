@@ -10,11 +10,12 @@
 //! | nothing failed | committed | – |
 //! | 25P02 | an earlier statement had failed, so nothing was done | `FailedBefore` |
 //! | class 40 but 40003, class 53, 55P03, 57014; before COMMIT also that the connection is lost | undone; may pass | `MayPass` |
-//! | any other refusal | undone; will be refused again | `Refused` |
-//! | nothing, after COMMIT was sent | nothing | `Unknown` |
+//! | another refusal before COMMIT; class 22, 23, 25, 42, 44, P0, 0A in answer to it | undone; will be refused again | `Refused` |
+//! | nothing in answer to COMMIT, or anything else | nothing | `Unknown` |
 //! | that the transaction is another one | that the handler ended its own | `EndedByHandler` |
 
 use std::fmt;
+use std::time::Duration;
 
 use idem_core::{Claim, Completion, Fenced, RecordKey};
 use sqlx::pool::PoolConnection;
@@ -22,11 +23,16 @@ use sqlx::postgres::PgTransactionManager;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row as _, SqlSafeStr as _};
 // sqlx's own count of transactions, by which a handler's `connection.begin()` is a savepoint.
 use sqlx_core::transaction::TransactionManager as _;
+use tokio::time::timeout;
 
 use crate::error::{code, ends_connection};
 use crate::protocol::{Call, Value};
 use crate::record::{self, Id};
 use crate::table::Table;
+
+/// How long a rollback may take. A statement that the handler has given up may still run, and is waited for; a connection on
+/// which it does not end is closed, which rolls back as well.
+const ROLLBACK_LIMIT: Duration = Duration::from_secs(1);
 
 /// A transaction that a handler works in. Dropped, it is rolled back.
 ///
@@ -100,6 +106,17 @@ impl std::error::Error for EndError {
     }
 }
 
+/// Lets constraints and triggers that were deferred act now, so that what they refuse is known to be undone.
+const DEFERRED: &str = "SET CONSTRAINTS ALL IMMEDIATE";
+
+/// Tells the transaction from any other one of its connection.
+const MARK: &str = "SELECT current_setting('idem.transaction', true)";
+
+const ENDED_BY_HANDLER: EndError = EndError {
+    kind: EndKind::EndedByHandler,
+    source: None,
+};
+
 /// A claim that is completed together with its handler's effects.
 pub(crate) struct Completing<'a> {
     pub(crate) table: &'a Table,
@@ -153,19 +170,60 @@ impl JointTransaction {
     /// As its [`kind`](EndError::kind) says.
     pub async fn commit(mut self, asked: impl FnOnce()) -> Result<(), EndError> {
         self.state = State::Ending;
-        let text = "SELECT current_setting('idem.transaction', true)";
-        let rows = sqlx::raw_sql(text).fetch_all(&mut *self.connection).await;
-        let rows = rows.map_err(before_commit)?;
-        self.check_mark(rows.first())?;
+        self.ask(format!("{DEFERRED}; {MARK}")).await?;
         self.send_commit(asked).await
     }
 
-    /// Rolls back. Whether the server says so in the end does not matter: a connection on which it does not is closed, and
-    /// that rolls back as well.
-    pub async fn roll_back(mut self) {
+    /// Rolls back, within a second; a connection on which that does not end is closed, and that rolls back as well.
+    ///
+    /// # Errors
+    ///
+    /// [`EndKind::EndedByHandler`] where there is nothing to roll back any more: what the handler has done may be there.
+    pub async fn roll_back(mut self) -> Result<(), EndError> {
         self.state = State::Ending;
-        if PgTransactionManager::rollback(&mut self.connection).await.is_ok() {
+        let rolling_back = async {
+            let found = self.ask(MARK.to_owned()).await;
+            self.undo().await;
+            found
+        };
+        match timeout(ROLLBACK_LIMIT, rolling_back).await {
+            Ok(Err(error)) if error.kind == EndKind::EndedByHandler => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Rolls back, so that the connection can be lent again.
+    async fn undo(&mut self) {
+        if self.depth() == 1 && PgTransactionManager::rollback(&mut self.connection).await.is_ok() {
             self.state = State::Ended;
+        }
+    }
+
+    /// How many transactions sqlx counts: ours, and the savepoints in it.
+    fn depth(&self) -> usize {
+        PgTransactionManager::get_transaction_depth(&self.connection)
+    }
+
+    /// Sends statements that end in [`MARK`] or have it before their last one, and returns how many rows came, if the
+    /// transaction is still the one that was begun. After a refusal, it is rolled back.
+    async fn ask(&mut self, text: String) -> Result<usize, EndError> {
+        if self.depth() != 1 {
+            return Err(ENDED_BY_HANDLER);
+        }
+        match sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut *self.connection).await {
+            Ok(rows) => {
+                let found: Option<String> = rows.first().and_then(|row| row.try_get(0).ok());
+                if found.as_deref() == Some(&self.mark) {
+                    return Ok(rows.len());
+                }
+                Err(ENDED_BY_HANDLER)
+            }
+            Err(error) => {
+                if !ends_connection(&error) || code(&error).as_deref() == Some("25P02") {
+                    let _ = timeout(ROLLBACK_LIMIT, self.undo()).await;
+                }
+                Err(before_commit(error))
+            }
         }
     }
 
@@ -190,19 +248,16 @@ impl JointTransaction {
             statement: &it.table.statements.complete_in,
             values: &values,
         };
-        // What the handler has set for its own statements does not reach the record's: neither a role, nor a time limit.
+        // What was deferred comes first, as the handler's role. What the handler has set for its own statements does not reach
+        // the record's: neither a role, nor a time limit. Only an index leads to one record without a look at others, which
+        // a serializable transaction would conflict with.
         let text = format!(
-            "SET LOCAL SESSION AUTHORIZATION DEFAULT; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; \
-             SELECT current_setting('idem.transaction', true); {}",
+            "{DEFERRED}; SET LOCAL SESSION AUTHORIZATION DEFAULT; SET LOCAL statement_timeout = 0; \
+             SET LOCAL lock_timeout = 0; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; {MARK}; {}",
             call.text()
         );
-        let rows = sqlx::raw_sql(AssertSqlSafe(text))
-            .fetch_all(&mut *self.connection)
-            .await;
-        let rows = rows.map_err(before_commit)?;
-        self.check_mark(rows.first())?;
-        if rows.len() < 2 {
-            self.roll_back().await;
+        if self.ask(text).await? < 2 {
+            let _ = timeout(ROLLBACK_LIMIT, self.undo()).await;
             return Ok(Fenced::Superseded);
         }
         self.send_commit(asked).await?;
@@ -216,17 +271,6 @@ impl JointTransaction {
             .map_err(at_commit)?;
         self.state = State::Ended;
         Ok(())
-    }
-
-    fn check_mark(&self, row: Option<&sqlx::postgres::PgRow>) -> Result<(), EndError> {
-        let found: Option<String> = row.and_then(|row| row.try_get(0).ok());
-        if found.as_deref() == Some(&self.mark) {
-            return Ok(());
-        }
-        Err(EndError {
-            kind: EndKind::EndedByHandler,
-            source: None,
-        })
     }
 }
 
@@ -253,7 +297,7 @@ impl fmt::Debug for JointTransaction {
 fn before_commit(error: sqlx::Error) -> EndError {
     let kind = match code(&error).as_deref() {
         Some("25P02") => EndKind::FailedBefore,
-        Some(code) if may_pass(code) || code.starts_with("08") || code.starts_with("57") => EndKind::MayPass,
+        Some(code) if may_pass(code) || is_about_connection(code) => EndKind::MayPass,
         Some(_) => EndKind::Refused,
         None => EndKind::MayPass,
     };
@@ -261,17 +305,23 @@ fn before_commit(error: sqlx::Error) -> EndError {
     EndError { kind, source }
 }
 
-/// What an error means that came in answer to COMMIT.
+/// What an error means that came in answer to COMMIT. Only what is known to be said of a transaction that was rolled back
+/// counts as that: a server that shuts down may have committed before, and a proxy does not know.
 fn at_commit(error: sqlx::Error) -> EndError {
+    const REFUSALS: [&str; 7] = ["22", "23", "25", "42", "44", "P0", "0A"];
     let kind = match code(&error).as_deref() {
         Some(code) if may_pass(code) => EndKind::MayPass,
-        // A server that is shutting down may have committed before it said so.
-        Some(code) if code == "40003" || code.starts_with("08") || code.starts_with("57") => EndKind::Unknown,
-        Some(_) => EndKind::Refused,
-        None => EndKind::Unknown,
+        Some(code) if is_about_connection(code) => EndKind::Unknown,
+        Some(code) if REFUSALS.iter().any(|class| code.starts_with(class)) => EndKind::Refused,
+        _ => EndKind::Unknown,
     };
     let source = Some(error);
     EndError { kind, source }
+}
+
+/// Whether it is the connection that ends, and not the transaction alone: lost, shut down, or idle or open for too long.
+fn is_about_connection(code: &str) -> bool {
+    ["08", "57", "58"].iter().any(|class| code.starts_with(class)) || ["25P03", "25P04"].contains(&code)
 }
 
 /// Whether the server refused for something that passes: another transaction that was in the way, a want of memory, disk or
@@ -302,5 +352,8 @@ mod tests {
         let lost = || sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());
         assert_eq!(before_commit(lost()).kind(), EndKind::MayPass);
         assert_eq!(at_commit(lost()).kind(), EndKind::Unknown);
+        for code in ["25P03", "25P04", "58000", "08006", "57P01"] {
+            assert!(is_about_connection(code) && !may_pass(code), "{code}");
+        }
     }
 }

@@ -48,7 +48,9 @@ async fn have_run(migrations: &[Migration], connection: &mut PgConnection, name:
     if fetch(connection, are_there).await?.is_empty() {
         return Ok(false);
     }
-    Ok(done(connection, name).await?.len() == migrations.len())
+    let done = done(connection, name).await?;
+    let are_ours = done.iter().map(|(_, checksum)| &checksum[..]);
+    Ok(are_ours.eq(migrations.iter().map(|ours| &*ours.checksum)))
 }
 
 async fn run_in_transaction(

@@ -68,8 +68,9 @@ impl Statements {
         let seize = |whose: &str, unless_renewed: &str| {
             format!(
                 "WITH seized AS (INSERT INTO {leases} AS renewed (id, token, lease_until, expires_at, is_over) \
-                 SELECT id, token, lease_until, expires_at, true FROM {records} WHERE id = $1 AND state = 1 AND {whose} \
-                 ON CONFLICT (id, token) DO UPDATE SET is_over = true WHERE renewed.{unless_renewed} <= clock_timestamp() \
+                 SELECT id, token, clock_timestamp(), clock_timestamp(), true FROM {records} WHERE id = $1 AND state = 1 AND {whose} \
+                 ON CONFLICT (id, token) DO UPDATE SET is_over = true, lease_until = clock_timestamp(), \
+                 expires_at = clock_timestamp() WHERE renewed.{unless_renewed} <= clock_timestamp() \
                  RETURNING token) "
             )
         };

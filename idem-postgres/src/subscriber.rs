@@ -116,27 +116,24 @@ impl Listening {
         }
     }
 
-    /// Takes and gives back the locks that the orders ask for: one statement each. An order to leave a record that
-    /// somebody has come to wait for meanwhile is out of date.
+    /// Takes and gives back the locks that the orders ask for: one statement each. Whether a record is waited for is looked
+    /// up, and not concluded from the orders: who asked may have gone, and others may have come.
     async fn carry_out(&mut self, batch: &mut Vec<Order>, waiting: &Waiting) -> sqlx::Result<()> {
-        let (mut joins, mut left, mut wanted) = (Vec::new(), HashSet::new(), HashSet::new());
+        let (mut joins, mut touched) = (Vec::new(), HashSet::new());
         for order in batch.drain(..) {
             match order {
-                Order::Leave(id) if self.held.contains(&id) && !waiting.is_waited_for(&id) => {
-                    left.insert(id);
-                }
-                Order::Leave(_) => {}
+                Order::Leave(id) => drop(touched.insert(id)),
                 Order::Join(join) => {
-                    if !self.held.contains(&join.id) {
-                        wanted.insert(join.id);
-                    }
+                    touched.insert(join.id);
                     joins.push(join);
                 }
             }
         }
-        left.retain(|id| !joins.iter().any(|join| join.id == *id));
-        self.unlock(left).await?;
-        self.lock(wanted).await?;
+        let (wanted, left): (HashSet<_>, HashSet<_>) = touched.into_iter().partition(|id| waiting.is_waited_for(id));
+        self.unlock(left.into_iter().filter(|id| self.held.contains(id)).collect())
+            .await?;
+        self.lock(wanted.into_iter().filter(|id| !self.held.contains(id)).collect())
+            .await?;
         for join in joins {
             let joined = if self.held.contains(&join.id) {
                 waiting.hold(&join.id);
@@ -150,7 +147,7 @@ impl Listening {
     }
 
     /// Locks the records, but for those whose claim is being ended at this moment.
-    async fn lock(&mut self, wanted: HashSet<Id>) -> sqlx::Result<()> {
+    async fn lock(&mut self, wanted: Vec<Id>) -> sqlx::Result<()> {
         let room = MOST_LOCKS.saturating_sub(self.held.len());
         let wanted: Vec<_> = wanted.into_iter().take(room).collect();
         if wanted.is_empty() {
@@ -169,7 +166,7 @@ impl Listening {
         Ok(())
     }
 
-    async fn unlock(&mut self, left: HashSet<Id>) -> sqlx::Result<()> {
+    async fn unlock(&mut self, left: Vec<Id>) -> sqlx::Result<()> {
         if left.is_empty() {
             return Ok(());
         }

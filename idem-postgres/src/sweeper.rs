@@ -8,7 +8,7 @@ use std::time::Duration;
 use idem_core::BackendError;
 use sqlx::Row as _;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use crate::error::backend_error;
 use crate::protocol::{Call, Value};
@@ -22,6 +22,9 @@ const REST: u32 = 9;
 
 /// But no longer than this, however long it had to wait for a connection, or it would fall behind where it is needed most.
 const LONGEST_REST: Duration = Duration::from_millis(250);
+
+/// How long one sweep goes on before the next one begins anew. A statement whose answer is lost must not end sweeping.
+const LONGEST_SWEEP: Duration = Duration::from_mins(1);
 
 /// Sweeps at an interval, until it is dropped.
 pub(crate) struct Sweeper {
@@ -66,7 +69,8 @@ async fn run(table: Table, interval: Duration) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = sweep_all(&table).await {
+        let swept = timeout(LONGEST_SWEEP, sweep_all(&table)).await;
+        if let Ok(Err(error)) = swept {
             let error: &dyn Error = &error;
             tracing::warn!(
                 error,

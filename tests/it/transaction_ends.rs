@@ -3,6 +3,7 @@
 //! `docs/transactions.md` has the table that this makes. `IDEM_BLESS=1` writes it anew.
 
 use std::fmt::Write as _;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use idem_axum::sqlx::{self, AssertSqlSafe, Connection as _, PgConnection};
 use idem_axum::{PostgresBackend, Transaction, idempotent};
 use idem_tests::{Answer, Log, PostgresServer, Service, in_time, until};
 use reqwest::Method;
+use tokio::sync::Barrier;
 
 /// A way in which a handler may end: what it is called in the table, what it does after it has written its row, and with
 /// which status it answers. A row is refused at the commit with the code in its column `fails`.
@@ -104,7 +106,8 @@ const WAYS: &[Way] = &[
         "SELECT pg_terminate_backend(pg_backend_pid())",
         201,
     ),
-    way("its connection is lost under the commit", "lost", "", 201),
+    way("its connection is lost in a deferred trigger", "lost", "", 201),
+    way("it is idle in its transaction for too long (25P03)", "", "idle", 201),
     way("it commits by SQL text", "", "COMMIT", 201),
     way("it rolls back by SQL text", "", "ROLLBACK", 201),
     way(
@@ -141,6 +144,17 @@ async fn act(connection: &mut PgConnection, entry: &str, way: &Way) -> sqlx::Res
             let mut savepoint = connection.begin().await?;
             let _ = sqlx::raw_sql("SELECT nothing").execute(&mut *savepoint).await;
             savepoint.rollback().await?;
+        }
+        "idle" => {
+            sqlx::raw_sql("SET LOCAL idle_in_transaction_session_timeout = 50").execute(connection).await?;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        // After a statement that failed, sqlx rolls the whole transaction back where a savepoint cannot begin.
+        "escape" => {
+            let _ = sqlx::raw_sql("SELECT nothing").execute(&mut *connection).await;
+            assert!(connection.begin().await.is_err(), "it is aborted");
+            let row = sqlx::query("INSERT INTO ledger VALUES ($1, '')").bind(entry.to_owned());
+            row.execute(connection).await?;
         }
         // Its error is swallowed.
         sql => {
@@ -429,6 +443,95 @@ async fn above_read_committed_a_long_handler_and_one_that_is_waited_for_can_be_c
     .await;
 }
 
+/// A handler that gives a statement up while it waits for a lock of somebody else's.
+#[idempotent(ttl = "24h", scope = global, lease = "30s")]
+async fn giving_up(mut transaction: Transaction) -> StatusCode {
+    let Ok(connection) = transaction.begin().await else {
+        return StatusCode::BAD_GATEWAY;
+    };
+    let waiting = sqlx::raw_sql("UPDATE taken SET id = 2").execute(connection);
+    let _gave_up = tokio::time::timeout(Duration::from_millis(100), waiting).await;
+    StatusCode::CONFLICT
+}
+
+/// The rollback of a transaction whose statement still waits does not hold up its answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_that_the_handler_has_given_up_does_not_hold_up_its_answer() {
+    in_time(async {
+        let services = Services::start().await;
+        let pool = PgPoolOptions::new().connect(&services.server.url()).await.expect("it answers");
+        let routes = Router::new().route("/giving-up", post(giving_up));
+        let service = Service::start(PostgresBackend::new(pool), routes, None).await;
+        let _holder = services.server.hold("UPDATE taken SET id = 3").await;
+        let send = || service.client.call(Method::POST, "/giving-up").key("k").send();
+        let first = send().await;
+        assert_eq!(first.status, StatusCode::CONFLICT);
+        send().await.assert_replays(&first);
+        service.idempotency.drain().await;
+    })
+    .await;
+}
+
+/// What is deferred to the commit is done by the role that the application's pool has chosen, and not by idem's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deferred_trigger_runs_as_the_role_of_the_pool() {
+    in_time(async {
+        let services = Services::start().await;
+        services
+            .server
+            .execute(
+                "CREATE ROLE app; CREATE ROLE service LOGIN NOINHERIT; GRANT app TO service; \
+                 GRANT ALL ON idem_records, idem_records_leases TO service; GRANT ALL ON ledger TO app; \
+                 CREATE TABLE audit (who text); GRANT INSERT ON audit TO app; \
+                 CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS \
+                 $$ BEGIN INSERT INTO audit VALUES (current_user); RETURN NULL; END $$; \
+                 CREATE CONSTRAINT TRIGGER noting AFTER INSERT ON ledger DEFERRABLE INITIALLY DEFERRED \
+                 FOR EACH ROW EXECUTE FUNCTION note()",
+            )
+            .await;
+        let url = services.server.url().replace("postgres@", "service@");
+        let as_app = PgPoolOptions::new().after_connect(|connection, _| {
+            Box::pin(async move { sqlx::raw_sql("SET ROLE app").execute(connection).await.map(|_| ()) })
+        });
+        let pool = as_app.connect(&url).await.expect("it answers");
+        let service = Service::start(PostgresBackend::new(pool), Router::new().route("/{way}", post(protected)), None).await;
+        let answer = service.client.call(Method::POST, "/0").key("k").body("by app").send().await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+        assert_eq!(services.server.query::<String>("SELECT string_agg(who, ',') FROM audit").await, "app");
+    })
+    .await;
+}
+
+/// Two serializable handlers that have nothing in common but the table of records, which is small.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn serializable_handlers_of_different_keys_do_not_meet_in_the_table_of_records() {
+    in_time(async {
+        let services = Services::start().await;
+        let pool = PgPoolOptions::new().connect(&services.server.url()).await.expect("it answers");
+        let service = Service::start(PostgresBackend::new(pool), Router::new().route("/", post(serializable)), None).await;
+        services.server.execute("CREATE TABLE one (id int); CREATE TABLE two (id int); ANALYZE").await;
+        for round in 0..5 {
+            let send = |table: &'static str| service.client.call(Method::POST, "/").key(&format!("{table}-{round}")).body(table).send();
+            let (one, two) = tokio::join!(send("one"), send("two"));
+            assert_eq!([one.status, two.status], [StatusCode::CREATED; 2], "{one:?} {two:?}");
+            services.server.execute("ANALYZE idem_records").await;
+        }
+    })
+    .await;
+}
+
+#[idempotent(ttl = "24h", scope = global)]
+async fn serializable(mut transaction: Transaction, table: String) -> Result<StatusCode, StatusCode> {
+    let failed = |_| StatusCode::BAD_GATEWAY;
+    let connection = transaction.begin().await.map_err(failed)?;
+    let begin = format!("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; SELECT count(*) FROM {table}");
+    sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut *connection).await.map_err(failed)?;
+    BOTH.get_or_init(|| Barrier::new(2)).wait().await;
+    let insert = format!("INSERT INTO {table} VALUES (1)");
+    sqlx::raw_sql(AssertSqlSafe(insert)).execute(connection).await.map_err(failed)?;
+    Ok(StatusCode::CREATED)
+}
+
 #[idempotent(ttl = "24h", scope = global, lease = "1s", in_flight = "wait")]
 async fn isolated(
     Path(level): Path<String>,
@@ -450,6 +553,8 @@ async fn isolated(
 }
 
 static BEGUN: AtomicU32 = AtomicU32::new(0);
+
+static BOTH: OnceLock<Barrier> = OnceLock::new();
 
 /// Gives its first `begin` up before the server has answered.
 #[idempotent(ttl = "24h", scope = global)]

@@ -113,7 +113,7 @@ enum Keeping {
 fn keeping(head: &Parts, rules: &Rules) -> Keeping {
     if is_kept(head, rules.stored) {
         Keeping::Kept
-    } else if rules.refuses_reruns && is_ambiguous(head.status) && !markers::is_not_final(&head.headers) {
+    } else if rules.refuses_reruns && is_ambiguous(head.status) {
         Keeping::Unknown
     } else {
         Keeping::Released

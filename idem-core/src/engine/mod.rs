@@ -96,6 +96,8 @@ pub enum Finished<A> {
 pub struct Commit {
     committing: BoxFuture<'static, CommitOutcome>,
     is_sent: Arc<AtomicBool>,
+    /// What its size grants it beyond the deadline.
+    granted: Duration,
 }
 
 /// Says that the commit is about to be sent, so that from now on it may have happened.
@@ -122,19 +124,28 @@ pub enum CommitOutcome {
 }
 
 impl Commit {
-    /// A commit by `commit`, which calls [`CommitSent::mark`] as it sends it.
-    pub fn new<F>(commit: impl FnOnce(CommitSent) -> F) -> Self
+    /// A commit by `commit` of an answer of so many bytes. It calls [`CommitSent::mark`] as it sends the commit.
+    pub fn new<F>(payload_len: usize, commit: impl FnOnce(CommitSent) -> F) -> Self
     where
         F: Future<Output = CommitOutcome> + Send + 'static,
     {
         let is_sent = Arc::<AtomicBool>::default();
         let committing = Box::pin(commit(CommitSent(is_sent.clone())));
-        Self { committing, is_sent }
+        let granted = if payload_len > LARGE_PAYLOAD {
+            deadline::time_for(payload_len)
+        } else {
+            Duration::ZERO
+        };
+        Self {
+            committing,
+            is_sent,
+            granted,
+        }
     }
 
-    /// Carries it out, for `limit` at most.
+    /// Carries it out, for `limit` at most, and longer by what a large answer takes.
     pub async fn within(self, limit: Duration) -> CommitOutcome {
-        match tokio::time::timeout(limit, self.committing).await {
+        match tokio::time::timeout(limit + self.granted, self.committing).await {
             Ok(outcome) => outcome,
             Err(_elapsed) if self.is_sent.load(Ordering::Relaxed) => CommitOutcome::Unknown,
             Err(_elapsed) => CommitOutcome::RolledBack { may_pass: true },

@@ -327,7 +327,11 @@ impl Work {
             pause = (pause * 2).min(Duration::from_secs(1));
             match self.settle(outcome).await {
                 Ok(Fenced::Superseded) if is_kept => return self.log_superseded(),
-                Ok(_) => return tracing::info!(key = %key.shown(), attempt, "the outcome is recorded at last"),
+                // A release that finds nothing was carried out before, or the claim ended otherwise.
+                Ok(Fenced::Superseded) => return,
+                Ok(Fenced::Applied) => {
+                    return tracing::info!(key = %key.shown(), attempt, "the outcome is recorded at last");
+                }
                 Err(again) => error = again,
             }
         }

@@ -424,7 +424,7 @@ fn idem_7_a_claim_is_renewed_where_the_runtime_of_earlier_ones_has_ended() {
 async fn a_joint_outcome_is_answered_if_it_was_committed_and_released_if_nobody_knows() {
     let engine = Engine::new(MemoryBackend::new());
     let joint = |outcome: CommitOutcome| async move {
-        let commit = Commit::new(|_| async move { outcome });
+        let commit = Commit::new(0, |_| async move { outcome });
         Finished::Joint { answer: "mine", commit }
     };
     for (outcome, expected) in [
@@ -459,7 +459,7 @@ async fn a_commit_that_takes_too_long_is_unknown_only_once_it_was_sent() {
     let engine = Engine::new(MemoryBackend::new());
     for is_sent in [false, true] {
         let joint = async move {
-            let commit = Commit::new(move |sent| async move {
+            let commit = Commit::new(0, move |sent| async move {
                 if is_sent {
                     sent.mark();
                 }
@@ -482,7 +482,7 @@ async fn a_panic_outside_of_the_handler_is_an_answer_and_an_end() {
     backend.fault.completing_panics.store(true, Ordering::SeqCst);
     let engine = Engine::new(backend);
     let joint = async {
-        let commit = Commit::new(|_| async { panic!("in the commit, on purpose") });
+        let commit = Commit::new(0, |_| async { panic!("in the commit, on purpose") });
         Finished::Joint { answer: "mine", commit }
     };
     for handler in [joint.boxed(), async { stored("mine") }.boxed()] {
