@@ -72,7 +72,12 @@ fn journal(folder: &TempDir) -> PathBuf {
 fn call(client: &Client, path: &str, takes: u64) -> Call {
     let order = "o".to_owned();
     let call = client.call(Method::POST, path).key("k");
-    call.json(&Task { order, takes }).header(REQUEST, b"r")
+    call.json(&Task {
+        order,
+        takes,
+        padding: 0,
+    })
+    .header(REQUEST, b"r")
 }
 
 /// Kills the first process at a point, and lets others ask again.

@@ -42,6 +42,16 @@ async fn no_rule_is_broken_where_redis_loses_its_records_but_those_that_need_the
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_rule_is_broken_where_a_cluster_keeps_its_records() {
+    play(Backend::Cluster, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_rule_is_broken_where_a_cluster_loses_records_but_those_that_need_them() {
+    play(Backend::Cluster, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_rule_is_broken_where_postgres_keeps_its_records() {
     play(Backend::Postgres, 36).await;
 }

@@ -162,6 +162,13 @@ impl PostgresServer {
         .await;
     }
 
+    /// Closes the connections with these ids, those that are still there.
+    pub async fn terminate(&self, ids: &[i32]) {
+        let terminate = sqlx::query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = ANY($1)");
+        let terminated = terminate.bind(ids).execute(&mut self.connection().await).await;
+        terminated.expect("the server answers");
+    }
+
     /// Changes a setting for everybody, those who are connected included.
     pub async fn set(&self, setting: &str, value: &str) {
         // Each by itself: the first is refused in a transaction.

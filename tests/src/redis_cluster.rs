@@ -1,5 +1,6 @@
 //! A real Redis Cluster of its own for a test.
 
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use crate::RedisServer;
 const SLOTS: u16 = 16_384;
 
 /// How many primaries share them.
-const PRIMARIES: u16 = 3;
+pub(crate) const PRIMARIES: u16 = 3;
 
 /// Three primaries, and one replica of each if the test wants to lose one.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ impl RedisCluster {
     pub async fn start() -> Self {
         let mut nodes = Vec::new();
         for _ in 0..PRIMARIES {
-            nodes.push(start_node().await);
+            nodes.push(start_node(&[]).await);
         }
         join(&nodes).await;
         Self::of(nodes, Vec::new())
@@ -36,37 +37,9 @@ impl RedisCluster {
     pub async fn start_with_replicas() -> Self {
         let mut nodes = Vec::new();
         for _ in 0..2 * PRIMARIES {
-            nodes.push(start_node().await);
+            nodes.push(start_node(&[]).await);
         }
-        join(&nodes).await;
-        let replicas = nodes.split_off(usize::from(PRIMARIES));
-        for (primary, replica) in nodes.iter().zip(&replicas) {
-            let id: String = ask(primary, "CLUSTER MYID").await;
-            let replicate = format!("CLUSTER REPLICATE {id}");
-            // Refused until gossip has told the one of the other.
-            until("a replica follows its primary", async || {
-                try_ask::<String>(replica, &replicate).await.is_some()
-            })
-            .await;
-        }
-        for replica in &replicas {
-            until("a replica is in step", async || {
-                let info: String = ask(replica, "INFO replication").await;
-                info.contains("master_link_status:up")
-            })
-            .await;
-        }
-        for node in nodes.iter().chain(&replicas) {
-            // A replica is told of only once it has said how far it is.
-            until("everybody knows the replicas", async || {
-                let slots: redis::Value = ask(node, "CLUSTER SLOTS").await;
-                let ranges = slots.as_sequence().expect("a list");
-                ranges
-                    .iter()
-                    .all(|range| range.as_sequence().is_some_and(|range| range.len() == 4))
-            })
-            .await;
-        }
+        let replicas = join_with_replicas(&mut nodes).await;
         Self::of(nodes, replicas)
     }
 
@@ -236,12 +209,13 @@ impl RedisCluster {
 }
 
 /// A node that belongs to nobody yet. It is quick to call another one lost, and keeps serving its own slots then.
-async fn start_node() -> RedisServer {
+pub(crate) async fn start_node(arguments: &[&str]) -> RedisServer {
     let settings = "--cluster-enabled yes --cluster-node-timeout 1000 --cluster-require-full-coverage no \
                     --repl-diskless-sync-delay 0 --repl-ping-replica-period 1";
     RedisServer::start_on_ports(|bus| {
         let settings = format!("{settings} --cluster-port {bus}");
-        settings.split(' ').map(str::to_owned).collect()
+        let settings = settings.split(' ').chain(arguments.iter().copied());
+        settings.map(str::to_owned).collect()
     })
     .await
 }
@@ -249,8 +223,8 @@ async fn start_node() -> RedisServer {
 /// Gives the first of `nodes` their slots, lets all meet, and waits until all agree.
 async fn join(nodes: &[RedisServer]) {
     for (index, node) in (0..PRIMARIES).zip(nodes) {
-        let (first, end) = (index * SLOTS / PRIMARIES, (index + 1) * SLOTS / PRIMARIES);
-        let _: () = ask(node, &format!("CLUSTER ADDSLOTSRANGE {first} {}", end - 1)).await;
+        let Range { start, end } = slots_of(index);
+        let _: () = ask(node, &format!("CLUSTER ADDSLOTSRANGE {start} {}", end - 1)).await;
         let _: () = ask(node, &format!("CLUSTER SET-CONFIG-EPOCH {}", index + 1)).await;
     }
     for node in &nodes[1..] {
@@ -268,6 +242,40 @@ async fn join(nodes: &[RedisServer]) {
         })
         .await;
     }
+}
+
+/// Lets all of `nodes` be a cluster whose latter half are replicas of the first, one each, and takes the replicas out.
+pub(crate) async fn join_with_replicas(nodes: &mut Vec<RedisServer>) -> Vec<RedisServer> {
+    join(nodes).await;
+    let replicas = nodes.split_off(usize::from(PRIMARIES));
+    for (primary, replica) in nodes.iter().zip(&replicas) {
+        let id: String = ask(primary, "CLUSTER MYID").await;
+        let replicate = format!("CLUSTER REPLICATE {id}");
+        // Refused until gossip has told the one of the other.
+        until("a replica follows its primary", async || {
+            try_ask::<String>(replica, &replicate).await.is_some()
+        })
+        .await;
+    }
+    for replica in &replicas {
+        until("a replica is in step", async || {
+            let info: String = ask(replica, "INFO replication").await;
+            info.contains("master_link_status:up")
+        })
+        .await;
+    }
+    for node in nodes.iter().chain(&replicas) {
+        // A replica is told of only once it has said how far it is.
+        until("everybody knows the replicas", async || {
+            let slots: redis::Value = ask(node, "CLUSTER SLOTS").await;
+            let ranges = slots.as_sequence().expect("a list");
+            ranges
+                .iter()
+                .all(|range| range.as_sequence().is_some_and(|range| range.len() == 4))
+        })
+        .await;
+    }
+    replicas
 }
 
 fn host(url: &str) -> &str {
@@ -289,7 +297,18 @@ fn owner_of(slots: &redis::Value, slot: u16) -> String {
     panic!("nobody has slot {slot}");
 }
 
-async fn ask<T: FromRedisValue>(node: &RedisServer, command: &str) -> T {
+/// The slots that [`join`] gives to one of the primaries.
+fn slots_of(primary: u16) -> Range<u16> {
+    primary * SLOTS / PRIMARIES..(primary + 1) * SLOTS / PRIMARIES
+}
+
+/// The primary that [`join`] gives a slot to.
+pub(crate) fn first_owner(slot: u16) -> usize {
+    let owner = (0..PRIMARIES).find(|&index| slots_of(index).contains(&slot));
+    owner.map(usize::from).expect("a slot below 16384")
+}
+
+pub(crate) async fn ask<T: FromRedisValue>(node: &RedisServer, command: &str) -> T {
     query(&node.url(), command).await
 }
 

@@ -21,6 +21,16 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
+    /// The arguments of a server that has everything on disk before it answers.
+    pub(crate) const DURABLE: [&str; 6] = [
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "always",
+        "--appenddirname",
+        APPEND_ONLY,
+    ];
+
     /// Starts a server that keeps nothing on disk, and waits until it answers.
     pub async fn start() -> Self {
         Self::start_with(&[]).await
@@ -28,8 +38,7 @@ impl RedisServer {
 
     /// Starts a server that has everything on disk before it answers, and waits until it does.
     pub async fn start_durable() -> Self {
-        let arguments = ["--appendonly", "yes", "--appendfsync", "always"];
-        Self::start_with(&[&arguments[..], &["--appenddirname", APPEND_ONLY]].concat()).await
+        Self::start_with(&Self::DURABLE).await
     }
 
     /// Starts a server with `arguments` for `redis-server`, which come last and so win over the usual ones.
@@ -189,6 +198,12 @@ impl RedisServer {
     /// Changes a setting.
     pub async fn set(&self, setting: &str, value: &str) {
         self.tell(&format!("CONFIG SET {setting} {value}")).await;
+    }
+
+    /// Changes a setting for good: the server has it after a restart too.
+    pub async fn set_for_good(&mut self, setting: &str, value: &str) {
+        self.set(setting, value).await;
+        self.arguments.extend([format!("--{setting}"), value.to_owned()]);
     }
 
     /// Gives a command, of words without spaces in them, whose answer does not matter.

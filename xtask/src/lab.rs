@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::commands::cargo;
 
-const BACKENDS: [&str; 2] = ["redis", "postgres"];
+const BACKENDS: [&str; 3] = ["redis", "cluster", "postgres"];
 
 /// What the command was told.
 pub(crate) struct Options {

@@ -1,6 +1,6 @@
 //! The fault lab as a command: rounds of it until the time is over, and a table.
 //!
-//! `lab redis|postgres --seconds N --seed S` starts with the round of that seed. With `--seconds 0` it runs that round alone.
+//! `lab redis|cluster|postgres --seconds N --seed S` starts with the round of that seed. With `--seconds 0` it runs that round alone.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ async fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let Some((backend, seconds, seed)) = parse(&arguments) else {
-        eprintln!("usage: lab <redis | postgres> --seconds <number> --seed <number>");
+        eprintln!("usage: lab <redis | cluster | postgres> --seconds <number> --seed <number>");
         return ExitCode::from(2);
     };
     // Cargo puts the binaries of a package into one folder.
@@ -47,11 +47,8 @@ fn parse(arguments: &[&str]) -> Option<(Backend, u64, u64)> {
     let [backend, "--seconds", seconds, "--seed", seed] = arguments else {
         return None;
     };
-    let backend = match *backend {
-        "redis" => Backend::Redis,
-        "postgres" => Backend::Postgres,
-        _ => return None,
-    };
+    let is_named = |on: &Backend| on.name().to_lowercase() == *backend;
+    let backend = Backend::ALL.into_iter().find(is_named)?;
     Some((backend, seconds.parse().ok()?, seed.parse().ok()?))
 }
 

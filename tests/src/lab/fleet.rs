@@ -36,10 +36,15 @@ impl Fleet {
         Self { places, watching }
     }
 
-    /// To call the process at a place, if there is one.
-    pub(super) fn client(&self, at: usize) -> Option<Client> {
+    /// The number of the process at a place and how to call it, if there is one.
+    pub(super) fn process(&self, at: usize) -> Option<(u32, Client)> {
         let place = lock(&self.places[at % self.places.len()]);
-        place.as_ref().map(|process| process.client.clone())
+        place.as_ref().map(|process| (process.id(), process.client.clone()))
+    }
+
+    /// All processes that there are at the moment, each with its number in the system.
+    pub(super) fn processes(&self) -> Vec<(u32, Client)> {
+        (0..self.places.len()).filter_map(|at| self.process(at)).collect()
     }
 
     /// Lets the process at a place stand still, if there is one.

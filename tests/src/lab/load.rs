@@ -2,16 +2,18 @@
 //!
 //! Owns asking again, elsewhere, until there is one, and what came back each time. Judges nothing.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use bytes::Bytes;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::fleet::Fleet;
 use super::plan::{Key, Plan, Request};
-use super::service::{DIE, REQUEST, Task};
+use super::service::{DIE, REQUEST, Task, UNDONE};
 use crate::{Answer, Client};
 
 /// How long a client waits before it asks again.
@@ -20,6 +22,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LONG_PAUSE: Duration = Duration::from_secs(1);
 /// How long a client asks before it counts as never answered; far above lease and wait.
 pub(super) const PATIENCE: Duration = Duration::from_secs(45);
+
+/// The longest body that is kept as it is.
+const LARGE: usize = 64 * 1024;
 
 /// What one try came to.
 #[derive(Clone, Debug)]
@@ -31,6 +36,10 @@ pub(super) struct Answered {
     /// Whether it asked for something else under the key.
     pub(super) is_probe: bool,
     pub(super) got: Got,
+    /// The process that was asked.
+    pub(super) process: u32,
+    pub(super) asked: Instant,
+    pub(super) at: Instant,
 }
 
 /// What a client can tell apart.
@@ -39,8 +48,15 @@ pub(super) enum Got {
     Created(Created),
     InFlight,
     OutcomeUnknown,
+    NotStored,
     Mismatch,
     Unavailable,
+    /// The database refused to commit what the handler had done.
+    RolledBack,
+    /// Whether it was committed is not known.
+    NotCommitted,
+    /// The handler says itself that it could not do it.
+    Undone,
     /// The connection broke, or there was nobody.
     Lost,
     /// The client hung up by itself.
@@ -59,7 +75,7 @@ pub(super) struct Created {
     pub(super) is_replay: bool,
     /// Whether it does not say that it could not be stored.
     pub(super) is_stored: bool,
-    /// Status, headers and body, but for what tells a replay from a first answer.
+    /// Status, headers and body, but for what tells a replay from a first answer; of a large body, its digest.
     pub(super) answer: Answer,
 }
 
@@ -71,7 +87,11 @@ impl Got {
             Self::Created(_) => "201, not stored yet",
             Self::InFlight => "409 in-flight",
             Self::OutcomeUnknown => "409 outcome-unknown",
+            Self::NotStored => "409 response-not-stored",
             Self::Mismatch => "422 key-reused",
+            Self::RolledBack => "500 or 503 rolled-back",
+            Self::NotCommitted => "503 not-committed",
+            Self::Undone => "502 of the handler",
             Self::Unavailable => "503 backend-unavailable",
             Self::Lost => "connection broken",
             Self::Left => "client left",
@@ -84,11 +104,17 @@ impl Got {
         if answer.status == StatusCode::CREATED {
             return Self::Created(Created::of(answer));
         }
+        if answer.status == UNDONE {
+            return Self::Undone;
+        }
         let code = answer.problem();
         match (answer.status.as_u16(), code.as_str()) {
             (409, "in-flight") => Self::InFlight,
             (409, "outcome-unknown") => Self::OutcomeUnknown,
+            (409, "response-not-stored") => Self::NotStored,
             (422, "key-reused") => Self::Mismatch,
+            (500 | 503, "rolled-back") => Self::RolledBack,
+            (503, "not-committed") => Self::NotCommitted,
             (503, "backend-unavailable") => Self::Unavailable,
             (status, code) => Self::Other(format!("{status} {code}")),
         }
@@ -101,6 +127,9 @@ impl Created {
         let (is_replay, is_stored) = (answer.is_replay(), !answer.says_not_stored());
         let mut answer = answer.without_marker();
         answer.headers.remove("idempotency-stored");
+        if answer.body.len() > LARGE {
+            answer.body = digest(&answer.body);
+        }
         Self {
             token,
             is_replay,
@@ -108,6 +137,13 @@ impl Created {
             answer,
         }
     }
+}
+
+/// In place of a body that is too large to be kept until the round is judged.
+fn digest(body: &Bytes) -> Bytes {
+    let mut hasher = DefaultHasher::new();
+    body.hash(&mut hasher);
+    format!("{} bytes, hash {:x}", body.len(), hasher.finish()).into()
 }
 
 /// All clients of a round.
@@ -157,41 +193,50 @@ impl Load {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn note(&self, key: usize, request: String, is_probe: bool, got: Got) {
+    fn note(&self, answered: Answered) {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.push(Answered {
-            key,
-            request,
-            is_probe,
-            got,
-        });
+        answers.push(answered);
     }
 
     /// One client: tries one process after the other until it has an outcome.
-    async fn ask(&self, at: usize, number: usize, planned: Option<&Request>) {
-        let key = &self.plan.keys[at];
+    async fn ask(&self, index: usize, number: usize, planned: Option<&Request>) {
+        let key = &self.plan.keys[index];
         let first = planned.map_or(number, |planned| planned.process);
         let begun = Instant::now();
         for attempt in 0.. {
             let request = format!("{}/{number}/{attempt}", key.name);
+            let called = self.fleet.process(first + attempt);
+            let asked = Instant::now();
+            let note = |process, got| {
+                let (request, at) = (request.clone(), Instant::now());
+                self.note(Answered {
+                    key: index,
+                    request,
+                    is_probe: false,
+                    got,
+                    process,
+                    asked,
+                    at,
+                });
+            };
             if begun.elapsed() > PATIENCE {
-                return self.note(at, request, false, Got::Hung);
+                return note(0, Got::Hung);
             }
             let mut pause = PAUSE;
-            if let Some(client) = self.fleet.client(first + attempt) {
+            if let Some((process, client)) = called {
                 let special = planned.filter(|_| attempt == 0);
                 let got = try_once(&client, key, &request, special).await;
-                self.note(at, request, false, got.clone());
+                note(process, got.clone());
                 match got {
                     Got::Created(created) => {
                         if key.is_probed && number == 0 && created.is_stored {
-                            self.probe(at, &client).await;
+                            self.probe(index, process, &client).await;
                         }
                         return;
                     }
-                    Got::OutcomeUnknown | Got::Mismatch | Got::Hung | Got::Other(_) => return,
+                    Got::OutcomeUnknown | Got::NotStored | Got::Mismatch | Got::Hung | Got::Other(_) => return,
                     Got::Unavailable => pause = LONG_PAUSE,
-                    Got::InFlight | Got::Lost | Got::Left => {}
+                    Got::InFlight | Got::RolledBack | Got::NotCommitted | Got::Undone | Got::Lost | Got::Left => {}
                 }
             }
             sleep(pause).await;
@@ -199,15 +244,24 @@ impl Load {
     }
 
     /// Asks for something else under a key that has an answer.
-    async fn probe(&self, at: usize, client: &Client) {
-        let key = &self.plan.keys[at];
+    async fn probe(&self, index: usize, process: u32, client: &Client) {
+        let key = &self.plan.keys[index];
         let other = Task {
             order: format!("not {}", key.task.order),
             takes: 0,
+            padding: key.task.padding,
         };
-        let request = format!("{}/probe", key.name);
+        let (request, asked) = (format!("{}/probe", key.name), Instant::now());
         let got = send(client, key, &other, &request, None).await;
-        self.note(at, request, true, got);
+        self.note(Answered {
+            key: index,
+            request,
+            is_probe: true,
+            got,
+            process,
+            asked,
+            at: Instant::now(),
+        });
     }
 }
 

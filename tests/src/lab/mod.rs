@@ -1,21 +1,26 @@
-//! The fault lab: a service of several processes on one Redis or Postgres, under load, while both are killed, frozen and cut
-//! off.
+//! The fault lab: a service of several processes on one Redis, Redis Cluster or Postgres, under load, while all of them are
+//! killed, frozen and cut off.
 //!
 //! A round is a seeded `plan`, clients that carry out its requests (`load`), what goes wrong meanwhile (`faults`,
 //! and the named points of death in `service`), a journal of every execution that outlives its process (`journal`),
-//! and an oracle that knows only the journal, the answers and the rules (`oracle`).
+//! an oracle that knows only the journal, the answers, the rows that handlers committed and the rules (`oracle`), and a count
+//! of those who were refused though nothing that concerned them was wrong (`refusals`).
 //!
 //! The same seed makes the same requests and faults. How processes and threads interleave under them cannot be repeated,
 //! so a seed that has failed once may have to be tried several times.
 
+mod cluster;
 mod faults;
 mod fleet;
 mod journal;
+mod ledger;
 mod load;
 mod measures;
 mod oracle;
 mod plan;
+pub mod pool;
 mod random;
+mod refusals;
 mod server;
 mod service;
 mod table;
@@ -33,11 +38,12 @@ pub use self::server::Backend;
 pub use self::service::{DIE, LEASE, Point, REQUEST, Task, routes};
 pub use self::table::Totals;
 
+use self::faults::Scene;
 use self::fleet::Fleet;
 use self::load::Load;
 use self::plan::{PROCESSES, Plan};
 use self::server::Server;
-use crate::{Program, Proxy};
+use crate::Program;
 
 /// Runs the round of a seed with the `server` at `binary`, and counts what came of it.
 pub async fn round(binary: &Path, backend: Backend, seed: u64, size: Size) -> Totals {
@@ -46,30 +52,35 @@ pub async fn round(binary: &Path, backend: Backend, seed: u64, size: Size) -> To
     let file = folder.path().join("journal");
     let journal = Journal::open(&file);
     let mut server = Server::start(backend).await;
-    let proxy = Proxy::start(server.address()).await;
-    // One of them reaches it without the proxy, so that not all are cut off at once.
-    let url = |at| match at {
-        0 => server.url(),
-        _ => server.url_behind(&proxy),
-    };
-    let program = |at| Program::new(binary, &url(at)).journaled(&file).quiet();
+    let owners = server.owners(&plan.keys).await;
+    let program = |at| Program::new(binary, &server.url(at)).journaled(&file).quiet();
     let fleet = Arc::new(Fleet::start((0..PROCESSES).map(program).collect()));
     let load = Load::new(plan.clone(), fleet.clone());
 
+    let mut scene = Scene {
+        server: &mut server,
+        fleet: &fleet,
+        journal: &journal,
+        spans: Vec::new(),
+    };
     let faults = async {
         for (rest, fault) in &plan.faults {
             sleep(*rest).await;
-            fault.inject(&mut server, &proxy, &fleet, &journal).await;
+            fault.inject(&mut scene).await;
         }
     };
     tokio::join!(load.run(), faults);
+    let spans = scene.spans;
     load.look_back().await;
     let entries = come_to_rest(&file).await;
+    let rows = server.ledger().await;
 
     let answers = load.answers();
-    let verdict = oracle::judge(&plan, &entries, &answers);
+    let verdict = oracle::judge(&plan, &entries, &answers, &rows);
+    let refusals = refusals::count(&plan, &owners, &spans, &answers);
     let mut totals = Totals::default();
-    totals.count(&entries, &answers, verdict);
+    totals.violations = refusals::judge(seed, &refusals);
+    totals.count(&entries, &answers, verdict, refusals);
     totals
 }
 

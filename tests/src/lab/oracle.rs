@@ -1,9 +1,10 @@
 //! Judges what happened to each key by the rules of `docs/semantics.md`.
 //!
-//! Owns the rules, and nothing else: what ran is in the journal, what clients saw in their answers, and neither the
-//! server nor the engine is asked what it believes.
+//! Owns the rules, and nothing else: what ran is in the journal, what clients saw in their answers, what was done in
+//! transactions in the ledger, and neither the server nor the engine is asked what it believes.
 
 mod key;
+mod rows;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,7 @@ use std::collections::{HashMap, HashSet};
 
 use self::key::{Life, Run};
 use super::journal::{Entry, Event};
+use super::ledger::Row;
 use super::load::Answered;
 use super::plan::Plan;
 
@@ -69,7 +71,7 @@ impl<'a> Round<'a> {
         self.entries[..line].iter().any(trouble)
     }
 
-    fn lives(&self, answers: &'a [Answered]) -> Vec<Life<'a>> {
+    fn lives(&self, answers: &'a [Answered], rows: &'a [Row]) -> Vec<Life<'a>> {
         let keys = self.plan.keys.iter();
         let mut lives: Vec<_> = keys.map(Life::new).collect();
         let named = self.plan.keys.iter().enumerate();
@@ -95,19 +97,23 @@ impl<'a> Round<'a> {
         for answered in answers {
             lives[answered.key].answers.push(answered);
         }
+        for row in rows {
+            lives[named[row.key.as_str()]].rows.push(&row.token);
+        }
         lives
     }
 }
 
-/// Judges a round by its journal and by what its clients saw.
-pub(super) fn judge(plan: &Plan, entries: &[Entry], answers: &[Answered]) -> Verdict {
+/// Judges a round by its journal, by what its clients saw, and by the rows that its handlers have committed.
+pub(super) fn judge(plan: &Plan, entries: &[Entry], answers: &[Answered], rows: &[Row]) -> Verdict {
     let round = Round::new(plan, entries);
     let mut verdict = Verdict::default();
-    for life in round.lives(answers) {
+    for life in round.lives(answers, rows) {
         let (documented, mut broken) = life.check_runs(&round);
         verdict.documented += documented;
-        verdict.executions.push(life.runs.len() - documented);
+        verdict.executions.push(life.executions().saturating_sub(documented));
         broken.extend(life.check_answers(&round));
+        broken.extend(life.check_rows(&round));
         if !broken.is_empty() {
             verdict.violations.push(life.tell(&round, &broken));
         }

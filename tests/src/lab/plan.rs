@@ -13,6 +13,9 @@ use super::service::{LEASE, Point, Task};
 /// How many processes there are at a time.
 pub(super) const PROCESSES: usize = 3;
 
+/// How many bytes large answers have besides.
+const PADDINGS: [usize; 4] = [100_000, 500_000, 1_000_000, 3_000_000];
+
 /// One round of the lab.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Plan {
@@ -62,14 +65,28 @@ pub(super) enum Route {
     Rejecting,
     Waiting,
     Refusing,
+    /// Its answers are large.
+    Large,
+    /// Its effect is a row in a `Transaction`.
+    Transacting,
 }
 
 impl Route {
+    fn of(random: &mut Random, backend: Backend) -> Self {
+        match (random.below(8), backend) {
+            (0, _) => Self::Large,
+            (1..=2, Backend::Postgres) => Self::Transacting,
+            _ => random.one_of(&[Self::Rejecting, Self::Waiting, Self::Refusing]),
+        }
+    }
+
     pub(super) fn path(self) -> &'static str {
         match self {
             Self::Rejecting => "/journaled/rejecting",
             Self::Waiting => "/journaled/waiting",
             Self::Refusing => "/journaled/refusing",
+            Self::Large => "/journaled/large",
+            Self::Transacting => "/journaled/transacting",
         }
     }
 }
@@ -79,7 +96,7 @@ impl Plan {
     pub(super) fn new(seed: u64, backend: Backend, size: Size) -> Self {
         let mut random = Random::new(seed);
         let keeps = seed.is_multiple_of(2);
-        let keys = (0..size.keys).map(|number| Key::new(&mut random, number, keeps, size.span));
+        let keys = (0..size.keys).map(|number| Key::new(&mut random, number, backend, keeps, size.span));
         let keys = keys.collect();
         let mut deck = Vec::new();
         let mut faults = Vec::new();
@@ -110,9 +127,9 @@ impl Plan {
 }
 
 impl Key {
-    fn new(random: &mut Random, number: usize, keeps: bool, span: Duration) -> Self {
+    fn new(random: &mut Random, number: usize, backend: Backend, keeps: bool, span: Duration) -> Self {
         let begins = random.millis(0, u64::try_from(span.as_millis()).expect("a short time"));
-        let route = random.one_of(&[Route::Rejecting, Route::Waiting, Route::Refusing]);
+        let route = Route::of(random, backend);
         let takes = random.one_of(&[0, 50, 200, 600, 1_000]);
         let mut requests: Vec<_> = (0..=random.below(5))
             .map(|_| Request {
@@ -134,6 +151,10 @@ impl Key {
             task: Task {
                 order: format!("order {number}"),
                 takes,
+                padding: match route {
+                    Route::Large => random.one_of(&PADDINGS),
+                    _ => 0,
+                },
             },
             requests,
             is_probed: keeps && random.one_in(4),
@@ -143,6 +164,8 @@ impl Key {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     const SIZE: Size = Size {
@@ -152,20 +175,41 @@ mod tests {
 
     #[test]
     fn the_same_seed_makes_the_same_plan() {
-        for backend in [Backend::Redis, Backend::Postgres] {
+        for backend in Backend::ALL {
             assert_eq!(Plan::new(7, backend, SIZE), Plan::new(7, backend, SIZE));
             assert_ne!(Plan::new(7, backend, SIZE), Plan::new(9, backend, SIZE));
         }
     }
 
     #[test]
+    fn every_fault_of_a_server_is_dealt_and_those_that_lose_records_to_odd_seeds_only() {
+        let kinds = |backend: Backend, keeps: bool| {
+            let seeds = (0..200).map(|seed| 2 * seed + u64::from(!keeps));
+            let faults = seeds.flat_map(|seed| Plan::new(seed, backend, SIZE).faults);
+            let names: BTreeSet<_> = faults.map(|(_, fault)| fault.name(backend)).collect();
+            names
+        };
+        for (backend, keeping, forgetting) in [
+            (Backend::Redis, 10, 12),
+            (Backend::Cluster, 10, 13),
+            (Backend::Postgres, 20, 21),
+        ] {
+            let (kept, forgot) = (kinds(backend, true), kinds(backend, false));
+            assert_eq!(
+                (kept.len(), forgot.len()),
+                (keeping, forgetting),
+                "{kept:#?} {forgot:#?}"
+            );
+            assert!(kept.is_subset(&forgot));
+        }
+    }
+
+    #[test]
     fn no_stall_is_longer_than_two_thirds_of_the_lease() {
         let seeds = 0..200;
-        let plans = seeds.flat_map(|seed| [Backend::Redis, Backend::Postgres].map(|on| Plan::new(seed, on, SIZE)));
-        let longest = plans
-            .flat_map(|plan| plan.faults)
-            .map(|(_, fault)| fault.length())
-            .max();
+        let plans = seeds.flat_map(|seed| Backend::ALL.map(|on| Plan::new(seed, on, SIZE)));
+        let stalls = plans.flat_map(|plan| plan.faults).filter(|(_, fault)| fault.stalls());
+        let longest = stalls.map(|(_, fault)| fault.length()).max();
         assert!(longest.is_some_and(|longest| longest < LEASE * 2 / 3), "{longest:?}");
     }
 }

@@ -1,12 +1,16 @@
-//! The server that the fleet keeps its records on, of either kind.
+//! The server that the fleet keeps its records on, of each kind.
 //!
 //! Owns what every server can be done to. What only one kind can be done to is in `faults`.
 
-use std::net::SocketAddr;
+use std::slice;
 use std::time::Duration;
 
+use idem_core::{IdempotencyKey, RecordKey, Scope};
 use tokio::time::sleep;
 
+use super::cluster::Cluster;
+use super::ledger;
+use super::plan::Key;
 use crate::{PostgresServer, Proxy, RedisServer};
 
 /// What a round keeps its records on.
@@ -15,104 +19,160 @@ pub enum Backend {
     /// A Redis server that has everything on disk before it answers.
     #[default]
     Redis,
+    /// Three such servers that share the keys, with a replica each.
+    Cluster,
     /// A Postgres server whose commits survive its death.
     Postgres,
 }
 
 impl Backend {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Redis, Self::Cluster, Self::Postgres];
+
     /// As tables call its server.
     pub fn name(self) -> &'static str {
         match self {
             Self::Redis => "Redis",
+            Self::Cluster => "cluster",
             Self::Postgres => "Postgres",
         }
     }
 }
 
-/// A running server; it is killed when this is dropped.
+/// A running server, and the proxies before it; it is killed when this is dropped.
 #[derive(Debug)]
 pub(super) enum Server {
-    Redis(RedisServer),
-    Postgres(PostgresServer),
+    Redis(RedisServer, Proxy),
+    Cluster(Cluster),
+    Postgres(PostgresServer, Proxy),
 }
 
 impl Server {
     pub(super) async fn start(backend: Backend) -> Self {
         match backend {
-            Backend::Redis => Self::Redis(RedisServer::start_durable().await),
-            Backend::Postgres => Self::Postgres(PostgresServer::start().await),
+            Backend::Redis => {
+                let redis = RedisServer::start_durable().await;
+                let proxy = Proxy::start(redis.address()).await;
+                Self::Redis(redis, proxy)
+            }
+            Backend::Cluster => Self::Cluster(Cluster::start().await),
+            Backend::Postgres => {
+                let postgres = PostgresServer::start().await;
+                ledger::make(&postgres).await;
+                let proxy = Proxy::start(postgres.address()).await;
+                Self::Postgres(postgres, proxy)
+            }
         }
     }
 
     pub(super) fn backend(&self) -> Backend {
         match self {
-            Self::Redis(_) => Backend::Redis,
-            Self::Postgres(_) => Backend::Postgres,
+            Self::Redis(..) => Backend::Redis,
+            Self::Cluster(_) => Backend::Cluster,
+            Self::Postgres(..) => Backend::Postgres,
         }
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(super) fn proxies(&self) -> &[Proxy] {
         match self {
-            Self::Redis(redis) => redis.address(),
-            Self::Postgres(postgres) => postgres.address(),
+            Self::Redis(_, proxy) | Self::Postgres(_, proxy) => slice::from_ref(proxy),
+            Self::Cluster(cluster) => cluster.proxies(),
         }
     }
 
-    pub(super) fn url(&self) -> String {
-        match self {
-            Self::Redis(redis) => redis.url(),
-            Self::Postgres(postgres) => postgres.url(),
+    /// How the process at a place reaches it. The first one reaches a single server without the proxy, so that not all are
+    /// cut off at once; a cluster names its proxies to everybody.
+    pub(super) fn url(&self, place: usize) -> String {
+        let (direct, address, proxy) = match self {
+            Self::Cluster(cluster) => return cluster.url(),
+            Self::Redis(redis, proxy) => (redis.url(), redis.address(), proxy),
+            Self::Postgres(postgres, proxy) => (postgres.url(), postgres.address(), proxy),
+        };
+        match place {
+            0 => direct,
+            _ => direct.replace(&address.to_string(), &proxy.address.to_string()),
         }
     }
 
-    /// The same server by way of a proxy.
-    pub(super) fn url_behind(&self, proxy: &Proxy) -> String {
-        let (direct, behind) = (self.address().to_string(), proxy.address.to_string());
-        self.url().replace(&direct, &behind)
+    /// Of each key, which node has its record: always the first of a single server.
+    pub(super) async fn owners(&self, keys: &[Key]) -> Vec<usize> {
+        let Self::Cluster(cluster) = self else {
+            return vec![0; keys.len()];
+        };
+        let mut owners = Vec::new();
+        for key in keys {
+            let (operation, name) = (format!("POST {}", key.route.path()), IdempotencyKey::of(&key.name));
+            let record = RecordKey::new(&operation, &Scope::global(), &name).expect("a valid key");
+            owners.push(cluster.owner(record.as_str()).await);
+        }
+        owners
     }
 
     /// Stops it where it is for so long.
     pub(super) async fn freeze(&self, length: Duration) {
         match self {
-            Self::Redis(redis) => redis.freeze(),
-            Self::Postgres(postgres) => postgres.freeze(),
-        }
-        sleep(length).await;
-        match self {
-            Self::Redis(redis) => redis.thaw(),
-            Self::Postgres(postgres) => postgres.thaw(),
+            Self::Redis(redis, _) => {
+                redis.freeze();
+                sleep(length).await;
+                redis.thaw();
+            }
+            Self::Postgres(postgres, _) => {
+                postgres.freeze();
+                sleep(length).await;
+                postgres.thaw();
+            }
+            Self::Cluster(_) => panic!("a cluster is frozen node by node"),
         }
     }
 
     /// Kills it, and starts it again so much later with what it had.
     pub(super) async fn restart(&mut self, length: Duration) {
         match self {
-            Self::Redis(redis) => redis.kill(),
-            Self::Postgres(postgres) => postgres.kill(),
-        }
-        sleep(length).await;
-        match self {
-            Self::Redis(redis) => redis.restart().await,
-            Self::Postgres(postgres) => postgres.restart().await,
+            Self::Redis(redis, _) => {
+                redis.kill();
+                sleep(length).await;
+                redis.restart().await;
+            }
+            Self::Postgres(postgres, _) => {
+                postgres.kill();
+                sleep(length).await;
+                postgres.restart().await;
+            }
+            Self::Cluster(_) => panic!("a cluster is restarted node by node"),
         }
     }
 
     /// Lets it close the connections that it has.
     pub(super) async fn kill_clients(&self) {
+        const SUBSCRIBERS: &str = "CLIENT KILL TYPE pubsub";
+        const OTHERS: &str = "CLIENT KILL TYPE normal SKIPME yes";
         match self {
-            Self::Redis(redis) => {
-                redis.kill_subscribers().await;
-                redis.tell("CLIENT KILL TYPE normal SKIPME yes").await;
+            Self::Redis(redis, _) => {
+                redis.tell(SUBSCRIBERS).await;
+                redis.tell(OTHERS).await;
             }
-            Self::Postgres(postgres) => postgres.kill_clients().await,
+            Self::Cluster(cluster) => {
+                cluster.tell(SUBSCRIBERS).await;
+                cluster.tell(OTHERS).await;
+            }
+            Self::Postgres(postgres, _) => postgres.kill_clients().await,
         }
     }
 
     /// Lets it forget every record.
     pub(super) async fn forget(&self) {
         match self {
-            Self::Redis(redis) => redis.tell("FLUSHALL").await,
-            Self::Postgres(postgres) => postgres.execute("TRUNCATE idem_records").await,
+            Self::Redis(redis, _) => redis.tell("FLUSHALL").await,
+            Self::Cluster(cluster) => cluster.tell("FLUSHALL").await,
+            Self::Postgres(postgres, _) => postgres.execute("TRUNCATE idem_records").await,
+        }
+    }
+
+    /// What handlers have committed in transactions.
+    pub(super) async fn ledger(&self) -> Vec<ledger::Row> {
+        match self {
+            Self::Redis(..) | Self::Cluster(_) => Vec::new(),
+            Self::Postgres(postgres, _) => ledger::read(postgres).await,
         }
     }
 }

@@ -12,11 +12,13 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::post;
 use axum::{Extension, Json, Router};
-use idem_axum::{Execution, idempotent};
+use idem_axum::{Execution, Transaction, idempotent};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::journal::{Event, Journal};
+use super::ledger::{self, Row};
+use super::random::Random;
 use crate::App;
 use crate::process::signal;
 
@@ -62,6 +64,9 @@ pub const DIE: &str = "x-die";
 /// stall is longer than two thirds of it.
 pub const LEASE: Duration = Duration::from_secs(6);
 
+/// How a handler answers that could not write its row: its client asks again.
+pub(super) const UNDONE: StatusCode = StatusCode::BAD_GATEWAY;
+
 /// The body of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
@@ -69,6 +74,8 @@ pub struct Task {
     pub order: String,
     /// How long the handler takes, in milliseconds.
     pub takes: u64,
+    /// How many bytes its answer has besides, which nothing can compress.
+    pub padding: usize,
 }
 
 /// What a request says about itself. Extracting it is where a process dies before the claim.
@@ -121,9 +128,24 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
     }
 }
 
-/// What every handler does.
+/// The fencing token of a run, which names it in the journal and in answers.
+fn token(execution: &Execution) -> String {
+    execution.token().map(|token| token.to_string()).unwrap_or_default()
+}
+
+/// What most handlers do: nothing that could fail.
 async fn execute(asked: Asked, execution: Execution, task: Task) -> (StatusCode, Json<Value>) {
-    let token = execution.token().map(|token| token.to_string()).unwrap_or_default();
+    carry_out(asked, execution, task, std::future::ready(true)).await
+}
+
+/// What every handler does. `effect` is what it is about, and says whether it could be done.
+async fn carry_out(
+    asked: Asked,
+    execution: Execution,
+    task: Task,
+    effect: impl Future<Output = bool>,
+) -> (StatusCode, Json<Value>) {
+    let token = token(&execution);
     let half = Duration::from_millis(task.takes / 2);
     let journal = &asked.journal;
     journal.write(Event::Began {
@@ -135,12 +157,29 @@ async fn execute(asked: Asked, execution: Execution, task: Task) -> (StatusCode,
     });
     tokio::time::sleep(half).await;
     asked.pass(Point::BeforeEffect, false);
-    journal.write(Event::Effect { token: token.clone() });
-    tokio::time::sleep(half).await;
-    asked.pass(Point::AfterEffect, false);
+    let is_done = effect.await;
+    if is_done {
+        journal.write(Event::Effect { token: token.clone() });
+        tokio::time::sleep(half).await;
+        asked.pass(Point::AfterEffect, false);
+    }
     journal.write(Event::Ended { token: token.clone() });
-    let body = json!({ "order": task.order, "attempt": execution.attempt(), "token": token });
+    if !is_done {
+        return (UNDONE, Json(json!({ "token": token })));
+    }
+    let padding = padding(&token, task.padding);
+    let body = json!({ "order": task.order, "attempt": execution.attempt(), "token": token, "padding": padding });
     (StatusCode::CREATED, Json(body))
+}
+
+/// So many characters of JSON text that follow from the token and cannot be compressed by much.
+fn padding(token: &str, length: usize) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let seed = token
+        .bytes()
+        .fold(0, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
+    let mut random = Random::new(seed);
+    (0..length).map(|_| char::from(random.one_of(LETTERS))).collect()
 }
 
 #[idempotent(ttl = "24h", scope = global, lease = "6s")]
@@ -168,6 +207,31 @@ async fn brisk_refusing(asked: Asked, execution: Execution, Json(task): Json<Tas
     execute(asked, execution, task).await
 }
 
+#[idempotent(ttl = "24h", scope = global, lease = "6s", in_flight = "wait", wait = "10s", max_response = "4MiB")]
+async fn large(asked: Asked, execution: Execution, Json(task): Json<Task>) -> (StatusCode, Json<Value>) {
+    execute(asked, execution, task).await
+}
+
+#[idempotent(ttl = "24h", scope = global, lease = "6s", in_flight = "wait", wait = "10s")]
+async fn transacting(
+    asked: Asked,
+    execution: Execution,
+    mut transaction: Transaction,
+    Json(task): Json<Task>,
+) -> (StatusCode, Json<Value>) {
+    let row = Row {
+        key: asked.key.clone(),
+        token: token(&execution),
+    };
+    carry_out(asked, execution, task, ledger::write(&mut transaction, &row)).await
+}
+
+/// Asked whether the records can be reached.
+#[idempotent(ttl = "1m", scope = global, lease = "1s")]
+async fn probe() -> StatusCode {
+    StatusCode::CREATED
+}
+
 /// Where a process dies with the answer in hand.
 async fn die_with_the_answer(Extension(journal): Extension<Journal>, request: Request, next: Next) -> Response {
     let asked = Asked::of(request.headers(), journal);
@@ -183,6 +247,9 @@ pub fn routes(journal: Journal) -> Router<App> {
         .route("/journaled/rejecting", post(rejecting))
         .route("/journaled/waiting", post(waiting))
         .route("/journaled/refusing", post(refusing))
+        .route("/journaled/large", post(large))
+        .route("/journaled/transacting", post(transacting))
+        .route("/journaled/probe", post(probe))
         .route("/journaled/brisk", post(brisk))
         .route("/journaled/brisk-refusing", post(brisk_refusing))
         .layer(middleware::from_fn(die_with_the_answer))

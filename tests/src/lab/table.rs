@@ -6,6 +6,7 @@ use std::fmt;
 use super::journal::{Entry, Event};
 use super::load::Answered;
 use super::oracle::Verdict;
+use super::refusals::Refusals;
 
 /// Counts of one round, or of many.
 #[derive(Debug, Default)]
@@ -16,12 +17,20 @@ pub struct Totals {
     /// How many keys were executed how often.
     executions: BTreeMap<usize, usize>,
     documented: usize,
+    /// Of the requests that were sent while one fault was on and no other.
+    refusals: BTreeMap<&'static str, Refusals>,
     /// Each with all that is known of its key.
     pub violations: Vec<String>,
 }
 
 impl Totals {
-    pub(super) fn count(&mut self, entries: &[Entry], answers: &[Answered], verdict: Verdict) {
+    pub(super) fn count(
+        &mut self,
+        entries: &[Entry],
+        answers: &[Answered],
+        verdict: Verdict,
+        refusals: BTreeMap<&'static str, Refusals>,
+    ) {
         self.rounds += 1;
         for answered in answers {
             *self.answers.entry(answered.got.name()).or_default() += 1;
@@ -38,6 +47,7 @@ impl Totals {
             *self.executions.entry(executions).or_default() += 1;
         }
         self.documented += verdict.documented;
+        self.refusals = refusals;
         self.violations.extend(verdict.violations);
     }
 
@@ -53,6 +63,11 @@ impl Totals {
         merge(&mut self.faults, other.faults);
         merge(&mut self.executions, other.executions);
         self.documented += other.documented;
+        for (kind, other) in other.refusals {
+            let sum = self.refusals.entry(kind).or_default();
+            sum.asked += other.asked;
+            sum.refused += other.refused;
+        }
         self.violations.extend(other.violations);
     }
 
@@ -99,6 +114,12 @@ impl fmt::Display for Totals {
             "{:<42}{:>8}",
             "more executions, after documented losses", self.documented
         )?;
+        if !self.refusals.is_empty() {
+            writeln!(f, "{:<42}", "503 while one fault is on and no other")?;
+        }
+        for (kind, Refusals { asked, refused }) in &self.refusals {
+            writeln!(f, "  {kind:<40}{refused:>8} of {asked}")?;
+        }
         writeln!(f, "{:<42}{:>8}", "rule violations", self.violations.len())
     }
 }

@@ -15,7 +15,7 @@ pub(super) struct Run<'a> {
     request: &'a str,
     order: &'a str,
     attempt: u32,
-    token: &'a str,
+    pub(super) token: &'a str,
     /// Its lines in the journal.
     began: usize,
     pub(super) ended: Option<usize>,
@@ -47,15 +47,17 @@ impl<'a> Run<'a> {
 /// All that is known of one key.
 #[derive(Debug)]
 pub(super) struct Life<'a> {
-    key: &'a Key,
+    pub(super) key: &'a Key,
     pub(super) runs: Vec<Run<'a>>,
     pub(super) answers: Vec<&'a Answered>,
     /// The line at which a process died with an answer that was recorded.
     pub(super) kept_at: Option<usize>,
+    /// The tokens of the runs that were committed.
+    pub(super) rows: Vec<&'a str>,
 }
 
 /// A rule that was broken, and how.
-type Broken = (&'static str, String);
+pub(super) type Broken = (&'static str, String);
 
 impl<'a> Life<'a> {
     pub(super) fn new(key: &'a Key) -> Self {
@@ -64,6 +66,7 @@ impl<'a> Life<'a> {
             runs: Vec::new(),
             answers: Vec::new(),
             kept_at: None,
+            rows: Vec::new(),
         }
     }
 
@@ -87,7 +90,9 @@ impl<'a> Life<'a> {
             };
             let losses = round.losses_before(run.began);
             let has_died = round.is_dead(before.process, run.began) && !self.was_stored(before);
-            if has_died && !refuses {
+            if self.is_undone(before) && before.ended.is_some_and(|ended| ended < run.began) {
+                // It is as if it had not run, and its claim was released or has lapsed.
+            } else if has_died && !refuses {
                 if losses == 0 && run.attempt <= before.attempt {
                     let what = format!("attempt {} came after attempt {}", run.attempt, before.attempt);
                     broken.push(("IDEM-7", what));
@@ -142,12 +147,21 @@ impl<'a> Life<'a> {
                 Got::Mismatch if round.plan.keeps && !answered.is_probe => {
                     broken.push(("IDEM-3", said("it was the same request")));
                 }
+                Got::NotStored if self.key.task.padding == 0 => {
+                    broken.push(("IDEM-12", said("its answer is small")));
+                }
+                Got::RolledBack | Got::NotCommitted | Got::Undone if self.key.route != Route::Transacting => {
+                    broken.push(("IDEM-17", said("its handler has no transaction")));
+                }
+                Got::RolledBack | Got::Undone if self.has_row_for(&answered.request) => {
+                    broken.push(("IDEM-17", said("its row is there")));
+                }
                 Got::Hung => broken.push(("IDEM-4", said("it was never answered"))),
                 Got::Other(what) => broken.push(("IDEM-11", said(what))),
-                Got::InFlight | Got::OutcomeUnknown | Got::Mismatch | Got::Unavailable | Got::Lost | Got::Left => {}
+                Got::InFlight | Got::OutcomeUnknown | Got::NotStored | Got::Mismatch | Got::Unavailable => {}
+                Got::RolledBack | Got::NotCommitted | Got::Undone | Got::Lost | Got::Left => {}
             }
-            let may_have_run = matches!(answered.got, Got::Created(_) | Got::Lost | Got::Left | Got::Hung);
-            if !may_have_run && self.ran_for(&answered.request) {
+            if !self.may_have_run(round, answered) && self.ran_for(&answered.request) {
                 broken.push(("IDEM-13", said("it ran all the same")));
             }
         }
@@ -175,8 +189,23 @@ impl<'a> Life<'a> {
         None
     }
 
+    /// Whether an answer allows that the request ran.
+    fn may_have_run(&self, round: &Round<'_>, answered: &Answered) -> bool {
+        match answered.got {
+            Got::Created(_) | Got::Lost | Got::Left | Got::Hung => true,
+            Got::RolledBack | Got::NotCommitted | Got::Undone => true,
+            // Another one had taken over after a loss, and it was rolled back for that.
+            Got::InFlight => !round.plan.keeps && !self.has_row_for(&answered.request) && self.has_rows(),
+            _ => false,
+        }
+    }
+
     fn ran_for(&self, request: &str) -> bool {
-        self.runs.iter().any(|run| run.request == request)
+        self.runs_for(request).next().is_some()
+    }
+
+    pub(super) fn runs_for<'b>(&'b self, request: &'b str) -> impl Iterator<Item = &'b Run<'a>> {
+        self.runs.iter().filter(move |run| run.request == request)
     }
 
     /// Whether it ran, and in no process that has died.
@@ -213,6 +242,9 @@ impl<'a> Life<'a> {
                 let at = entry.at.saturating_sub(begun).as_millis();
                 let _ = writeln!(told, "{at:>8} ms  process {}  {:?}", entry.process, entry.event);
             }
+        }
+        if self.has_rows() {
+            let _ = writeln!(told, "its rows: {:?}", self.rows);
         }
         let _ = writeln!(told, "its answers:");
         for answered in &self.answers {

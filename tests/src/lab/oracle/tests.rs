@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::*;
 use crate::Answer;
@@ -16,6 +17,7 @@ struct Tale {
     plan: Plan,
     entries: Vec<Entry>,
     answers: Vec<Answered>,
+    rows: Vec<Row>,
 }
 
 impl Tale {
@@ -23,6 +25,7 @@ impl Tale {
         let task = Task {
             order: "o".to_owned(),
             takes: 0,
+            padding: if route == Route::Large { 1 } else { 0 },
         };
         let key = Key {
             name: "k".to_owned(),
@@ -37,8 +40,13 @@ impl Tale {
             keys: vec![key],
             faults: Vec::new(),
         };
-        let (entries, answers) = Default::default();
-        Self { plan, entries, answers }
+        let (entries, answers, rows) = Default::default();
+        Self {
+            plan,
+            entries,
+            answers,
+            rows,
+        }
     }
 
     fn then(mut self, process: u32, event: Event) -> Self {
@@ -81,6 +89,12 @@ impl Tale {
         self.then(number, event)
     }
 
+    fn committed(mut self, token: u32) -> Self {
+        let (key, token) = ("k".to_owned(), format!("t{token}"));
+        self.rows.push(Row { key, token });
+        self
+    }
+
     fn lost(self) -> Self {
         let what = "FLUSHALL".to_owned();
         self.then(0, Event::Fault { what, loses: true })
@@ -92,6 +106,9 @@ impl Tale {
             request: format!("r{request}"),
             is_probe: false,
             got,
+            process: request,
+            asked: Instant::now(),
+            at: Instant::now(),
         });
         self
     }
@@ -121,7 +138,7 @@ impl Tale {
     }
 
     fn verdict(&self) -> Verdict {
-        judge(&self.plan, &self.entries, &self.answers)
+        judge(&self.plan, &self.entries, &self.answers, &self.rows)
     }
 
     #[track_caller]
@@ -140,6 +157,10 @@ impl Tale {
 
 fn kept() -> Tale {
     Tale::new(Route::Waiting, true)
+}
+
+fn transacting() -> Tale {
+    Tale::new(Route::Transacting, true)
 }
 
 fn refusing() -> Tale {
@@ -221,4 +242,55 @@ fn answers_are_of_the_run_they_say_they_are() {
     ran().began_for("another order", 2, 1).breaks("IDEM-3");
     ran().got(2, Got::Hung).breaks("IDEM-4");
     ran().got(2, Got::Other("500 ".to_owned())).breaks("IDEM-11");
+}
+
+#[test]
+fn only_a_large_answer_may_be_left_out_of_its_record() {
+    let large = || Tale::new(Route::Large, true).ran(1, 1).got_created(1, 1, true);
+    large().got(2, Got::NotStored).keeps_the_rules();
+    large().got(2, Got::NotStored).ran(3, 1).breaks("IDEM-2");
+    kept().ran(1, 1).got(2, Got::NotStored).breaks("IDEM-12");
+}
+
+#[test]
+fn a_run_that_was_rolled_back_is_as_if_it_had_not_run() {
+    for told in [Got::RolledBack, Got::NotCommitted, Got::Undone] {
+        let undone = || transacting().ran(1, 1).got(1, told.clone());
+        let redone = undone().ran(2, 1).got_created(2, 2, true).committed(2);
+        assert_eq!(redone.keeps_the_rules().executions, [1]);
+        undone().began(2, 1).began(3, 1).ended(2).ended(3).breaks("IDEM-1");
+    }
+    kept().ran(1, 1).got(1, Got::Undone).breaks("IDEM-17");
+}
+
+#[test]
+fn rows_records_and_answers_are_one() {
+    let ran = || transacting().ran(1, 1).got_created(1, 1, true);
+    ran().committed(1).keeps_the_rules();
+    ran().breaks("IDEM-16");
+    ran().committed(1).committed(1).breaks("IDEM-2");
+    transacting().ran(1, 1).got(1, Got::Lost).committed(1).breaks("IDEM-16");
+    transacting()
+        .ran(1, 1)
+        .got(1, Got::RolledBack)
+        .committed(1)
+        .breaks("IDEM-17");
+    let lost = || {
+        Tale::new(Route::Transacting, false)
+            .ran(1, 1)
+            .got_created(1, 1, true)
+            .committed(1)
+            .lost()
+    };
+    let twice = lost().ran(2, 1).got_created(2, 2, true).committed(2);
+    assert_eq!(twice.keeps_the_rules().documented, 1);
+    lost().ran(2, 1).committed(2).ran(3, 1).committed(3).breaks("IDEM-2");
+    // The record was lost under the run, so that another one has its row.
+    let superseded = Tale::new(Route::Transacting, false).began(1, 1).lost();
+    let superseded = superseded
+        .ran(2, 1)
+        .ended(1)
+        .got(1, Got::InFlight)
+        .got_created(2, 2, true);
+    superseded.committed(2).keeps_the_rules();
 }
