@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use redis::{Cmd, FromRedisValue};
 
 use crate::RedisServer;
+use crate::redis_server::connect;
 
 /// How many slots the primaries share.
 const SLOTS: u16 = 16_384;
@@ -330,10 +331,7 @@ fn of(command: &str) -> Cmd {
 }
 
 async fn send<T: FromRedisValue>(url: &str, command: &Cmd) -> redis::RedisResult<T> {
-    let client = redis::Client::open(url)?;
-    command
-        .query_async(&mut client.get_multiplexed_async_connection().await?)
-        .await
+    command.query_async(&mut connect(url).await?).await
 }
 
 /// Waits until `holds` does.

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, RedisResult};
 use tempfile::TempDir;
 
 use crate::process::signal;
@@ -106,12 +108,8 @@ impl RedisServer {
     }
 
     /// A connection beside the one under test.
-    pub async fn connection(&self) -> redis::aio::MultiplexedConnection {
-        let client = redis::Client::open(self.url()).expect("a valid URL");
-        client
-            .get_multiplexed_async_connection()
-            .await
-            .expect("the server answers")
+    pub async fn connection(&self) -> MultiplexedConnection {
+        connect(&self.url()).await.expect("the server answers")
     }
 
     /// How often each command was called since the last [`reset`](Self::reset), by `INFO commandstats`. Commands that
@@ -228,6 +226,15 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// A connection with more patience than the client has by itself: the machine may be busy.
+pub(crate) async fn connect(url: &str) -> RedisResult<MultiplexedConnection> {
+    let patience = Some(Duration::from_secs(30));
+    let config = AsyncConnectionConfig::new();
+    let config = config.set_connection_timeout(patience).set_response_timeout(patience);
+    let client = redis::Client::open(url)?;
+    client.get_multiplexed_async_connection_with_config(&config).await
 }
 
 /// A port that was free a moment ago.

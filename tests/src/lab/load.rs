@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::fleet::Fleet;
 use super::plan::{Key, Plan, Request};
-use super::service::{DIE, REQUEST, Task, UNDONE};
+use super::service::{DIE, REQUEST, RUN, Task, UNDONE};
 use crate::{Answer, Client};
 
 /// How long a client waits before it asks again.
@@ -123,7 +123,8 @@ impl Got {
 
 impl Created {
     fn of(answer: Answer) -> Self {
-        let token = answer.json()["token"].as_str().unwrap_or_default().to_owned();
+        let token = answer.headers.get(RUN).and_then(|token| token.to_str().ok());
+        let token = token.unwrap_or_default().to_owned();
         let (is_replay, is_stored) = (answer.is_replay(), !answer.says_not_stored());
         let mut answer = answer.without_marker();
         answer.headers.remove("idempotency-stored");

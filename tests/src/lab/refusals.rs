@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::join_all;
 use reqwest::Method;
 use tokio::time::{Duration, Instant, sleep, timeout};
 
@@ -51,12 +52,11 @@ pub(super) struct Refusals {
 impl Span {
     /// Waits until all is well, and begins.
     pub(super) async fn begin(spared: Spared, fleet: &Fleet) -> Self {
-        let mut processes = Vec::new();
-        for (id, client) in fleet.processes() {
-            if timeout(RECOVERY, reach_all_records(&client)).await.is_ok() {
-                processes.push(id);
-            }
-        }
+        let recovering = fleet.processes().into_iter().map(async |(id, client)| {
+            let recovered = timeout(RECOVERY, reach_all_records(&client)).await;
+            recovered.is_ok().then_some(id)
+        });
+        let processes = join_all(recovering).await.into_iter().flatten().collect();
         let since = Instant::now();
         Self {
             spared,

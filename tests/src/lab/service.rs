@@ -60,6 +60,9 @@ pub const REQUEST: &str = "x-request-id";
 /// Names the [`Point`] at which the process that gets this request dies.
 pub const DIE: &str = "x-die";
 
+/// Names the run that an answer is of, by its token.
+pub(super) const RUN: &str = "x-run";
+
 /// The lease of the handlers under `/journaled`: more than one and a half times the longest stall that the lab makes, so that no
 /// stall is longer than two thirds of it.
 pub const LEASE: Duration = Duration::from_secs(6);
@@ -133,18 +136,16 @@ fn token(execution: &Execution) -> String {
     execution.token().map(|token| token.to_string()).unwrap_or_default()
 }
 
+/// What handlers answer, with the token of the run in a header.
+type Carried = (StatusCode, [(&'static str, String); 1], Json<Value>);
+
 /// What most handlers do: nothing that could fail.
-async fn execute(asked: Asked, execution: Execution, task: Task) -> (StatusCode, Json<Value>) {
+async fn execute(asked: Asked, execution: Execution, task: Task) -> Carried {
     carry_out(asked, execution, task, std::future::ready(true)).await
 }
 
 /// What every handler does. `effect` is what it is about, and says whether it could be done.
-async fn carry_out(
-    asked: Asked,
-    execution: Execution,
-    task: Task,
-    effect: impl Future<Output = bool>,
-) -> (StatusCode, Json<Value>) {
+async fn carry_out(asked: Asked, execution: Execution, task: Task, effect: impl Future<Output = bool>) -> Carried {
     let token = token(&execution);
     let half = Duration::from_millis(task.takes / 2);
     let journal = &asked.journal;
@@ -165,50 +166,54 @@ async fn carry_out(
     }
     journal.write(Event::Ended { token: token.clone() });
     if !is_done {
-        return (UNDONE, Json(json!({ "token": token })));
+        return (UNDONE, [(RUN, token)], Json(Value::Null));
     }
     let padding = padding(&token, task.padding);
     let body = json!({ "order": task.order, "attempt": execution.attempt(), "token": token, "padding": padding });
-    (StatusCode::CREATED, Json(body))
+    (StatusCode::CREATED, [(RUN, token)], Json(body))
 }
 
-/// So many characters of JSON text that follow from the token and cannot be compressed by much.
+/// So many characters of JSON text that follow from the token. They repeat themselves too far apart for a server to compress.
 fn padding(token: &str, length: usize) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    const PERIOD: usize = 64 * 1024;
     let seed = token
         .bytes()
         .fold(0, |seed: u64, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
     let mut random = Random::new(seed);
-    (0..length).map(|_| char::from(random.one_of(LETTERS))).collect()
+    let period = (0..PERIOD.min(length)).map(|_| char::from(random.one_of(LETTERS)));
+    let mut padding = period.collect::<String>().repeat(length / PERIOD + 1);
+    padding.truncate(length);
+    padding
 }
 
 #[idempotent(ttl = "24h", scope = global, lease = "6s")]
-async fn rejecting(asked: Asked, execution: Execution, Json(task): Json<Task>) -> (StatusCode, Json<Value>) {
+async fn rejecting(asked: Asked, execution: Execution, Json(task): Json<Task>) -> Carried {
     execute(asked, execution, task).await
 }
 
 #[idempotent(ttl = "24h", scope = global, lease = "6s", in_flight = "wait", wait = "10s")]
-async fn waiting(asked: Asked, execution: Execution, Json(task): Json<Task>) -> (StatusCode, Json<Value>) {
+async fn waiting(asked: Asked, execution: Execution, Json(task): Json<Task>) -> Carried {
     execute(asked, execution, task).await
 }
 
 #[idempotent(ttl = "24h", scope = global, lease = "6s", in_flight = "wait", wait = "10s", after_crash = "refuse")]
-async fn refusing(asked: Asked, execution: Execution, Json(task): Json<Task>) -> (StatusCode, Json<Value>) {
+async fn refusing(asked: Asked, execution: Execution, Json(task): Json<Task>) -> Carried {
     execute(asked, execution, task).await
 }
 
 #[idempotent(ttl = "24h", scope = global, lease = "1s", in_flight = "wait", wait = "30s")]
-async fn brisk(asked: Asked, execution: Execution, Json(task): Json<Task>) -> (StatusCode, Json<Value>) {
+async fn brisk(asked: Asked, execution: Execution, Json(task): Json<Task>) -> Carried {
     execute(asked, execution, task).await
 }
 
 #[idempotent(ttl = "24h", scope = global, lease = "1s", in_flight = "wait", wait = "30s", after_crash = "refuse")]
-async fn brisk_refusing(asked: Asked, execution: Execution, Json(task): Json<Task>) -> (StatusCode, Json<Value>) {
+async fn brisk_refusing(asked: Asked, execution: Execution, Json(task): Json<Task>) -> Carried {
     execute(asked, execution, task).await
 }
 
 #[idempotent(ttl = "24h", scope = global, lease = "6s", in_flight = "wait", wait = "10s", max_response = "4MiB")]
-async fn large(asked: Asked, execution: Execution, Json(task): Json<Task>) -> (StatusCode, Json<Value>) {
+async fn large(asked: Asked, execution: Execution, Json(task): Json<Task>) -> Carried {
     execute(asked, execution, task).await
 }
 
@@ -218,7 +223,7 @@ async fn transacting(
     execution: Execution,
     mut transaction: Transaction,
     Json(task): Json<Task>,
-) -> (StatusCode, Json<Value>) {
+) -> Carried {
     let row = Row {
         key: asked.key.clone(),
         token: token(&execution),
