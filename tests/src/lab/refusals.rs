@@ -137,3 +137,93 @@ pub(super) fn judge(seed: u64, counts: &BTreeMap<&'static str, Refusals>) -> Vec
     }
     told
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::plan::Size;
+    use crate::lab::server::Backend;
+
+    const MILLI: Duration = Duration::from_millis(1);
+
+    /// A plan whose first key has a small answer, and a span of ten milliseconds in the midst of which process 1 answers.
+    fn spanned(spared: Spared) -> (Plan, Span) {
+        let size = Size {
+            keys: 40,
+            span: Duration::ZERO,
+        };
+        let mut plan = Plan::new(0, Backend::Cluster, size);
+        plan.keys.sort_by_key(|key| key.task.padding);
+        let since = Instant::now();
+        let span = Span {
+            spared,
+            processes: vec![1],
+            since,
+            until: since + 10 * MILLI,
+        };
+        (plan, span)
+    }
+
+    fn answered(span: &Span, key: usize, got: Got) -> Answered {
+        Answered {
+            key,
+            request: String::new(),
+            is_probe: false,
+            got,
+            process: 1,
+            asked: span.since + MILLI,
+            at: span.since + 2 * MILLI,
+        }
+    }
+
+    fn counts(spared: Spared, answers: impl Fn(&Span) -> Vec<Answered>) -> Vec<(&'static str, usize, usize)> {
+        let (plan, span) = spanned(spared);
+        let answers = answers(&span);
+        // The first key is on the first node, and all others are on the second.
+        let owners: Vec<_> = (0..plan.keys.len()).map(|key| key.min(1)).collect();
+        let counts = count(&plan, &owners, &[span], &answers);
+        counts
+            .into_iter()
+            .map(|(kind, count)| (kind, count.asked, count.refused))
+            .collect()
+    }
+
+    #[test]
+    fn only_what_was_asked_and_answered_within_a_span_by_a_process_that_was_well_counts() {
+        let counted = counts(Spared::PoolUsers, |span| {
+            let mut answers = [(); 5].map(|()| answered(span, 0, Got::Unavailable));
+            answers[1].asked = span.since - MILLI;
+            answers[2].at = span.until + MILLI;
+            answers[3].process = 2;
+            answers[4].got = Got::InFlight;
+            answers.into()
+        });
+        assert_eq!(counted, [(POOL, 2, 1)]);
+    }
+
+    #[test]
+    fn keys_of_a_silent_node_and_of_others_are_counted_apart_and_so_are_small_and_large_answers() {
+        let both = |span: &Span| [0, 1, 39].map(|key| answered(span, key, Got::Unavailable)).into();
+        assert_eq!(
+            counts(Spared::OtherNodesThan(0), both),
+            [(OTHERS, 2, 2), (SILENT, 1, 1)]
+        );
+        assert_eq!(counts(Spared::SmallAnswers, both), [(LARGE, 1, 1), (SMALL, 2, 2)]);
+    }
+
+    #[test]
+    fn refusals_of_those_whom_a_fault_does_not_concern_are_a_violation_beyond_two_of_a_hundred() {
+        for (kind, asked, refused, violations) in [
+            (OTHERS, 100, 3, 1),
+            (OTHERS, 100, 2, 0),
+            (POOL, 10, 1, 1),
+            (POOL, 0, 0, 0),
+            (SILENT, 10, 10, 0),
+            (SMALL, 10, 10, 0),
+            (LARGE, 10, 10, 0),
+        ] {
+            let counts = BTreeMap::from([(kind, Refusals { asked, refused })]);
+            assert_eq!(judge(0, &counts).len(), violations, "{kind}: {refused} of {asked}");
+        }
+    }
+}
