@@ -73,9 +73,9 @@ pub(super) enum Route {
 
 impl Route {
     fn of(random: &mut Random, backend: Backend) -> Self {
-        match (random.below(12), backend) {
+        match (random.below(8), backend) {
             (0, _) => Self::Large,
-            (1..=3, Backend::Postgres) => Self::Transacting,
+            (1..=2, Backend::Postgres) => Self::Transacting,
             _ => random.one_of(&[Self::Rejecting, Self::Waiting, Self::Refusing]),
         }
     }

@@ -147,19 +147,12 @@ impl<'a> Life<'a> {
                 Got::Mismatch if round.plan.keeps && !answered.is_probe => {
                     broken.push(("IDEM-3", said("it was the same request")));
                 }
-                Got::NotStored if self.key.task.padding == 0 => {
-                    broken.push(("IDEM-12", said("its answer is small")));
-                }
-                Got::RolledBack | Got::NotCommitted | Got::Undone if self.key.route != Route::Transacting => {
-                    broken.push(("IDEM-17", said("its handler has no transaction")));
-                }
-                Got::RolledBack | Got::Undone if self.has_row_for(&answered.request) => {
-                    broken.push(("IDEM-17", said("its row is there")));
+                Got::NotStored | Got::RolledBack | Got::NotCommitted | Got::Undone => {
+                    broken.extend(self.check_unkept(answered));
                 }
                 Got::Hung => broken.push(("IDEM-4", said("it was never answered"))),
                 Got::Other(what) => broken.push(("IDEM-11", said(what))),
-                Got::InFlight | Got::OutcomeUnknown | Got::NotStored | Got::Mismatch | Got::Unavailable => {}
-                Got::RolledBack | Got::NotCommitted | Got::Undone | Got::Lost | Got::Left => {}
+                Got::InFlight | Got::OutcomeUnknown | Got::Mismatch | Got::Unavailable | Got::Lost | Got::Left => {}
             }
             if !self.may_have_run(round, answered) && self.ran_for(&answered.request) {
                 broken.push(("IDEM-13", said("it ran all the same")));
@@ -192,8 +185,9 @@ impl<'a> Life<'a> {
     /// Whether an answer allows that the request ran.
     fn may_have_run(&self, round: &Round<'_>, answered: &Answered) -> bool {
         match answered.got {
-            Got::Created(_) | Got::Lost | Got::Left | Got::Hung => true,
-            Got::RolledBack | Got::NotCommitted | Got::Undone => true,
+            Got::Created(_) | Got::RolledBack | Got::NotCommitted | Got::Undone | Got::Lost | Got::Left | Got::Hung => {
+                true
+            }
             // Another one had taken over after a loss, and it was rolled back for that.
             Got::InFlight => !round.plan.keeps && !self.has_row_for(&answered.request) && self.has_rows(),
             _ => false,

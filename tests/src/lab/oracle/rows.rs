@@ -2,7 +2,7 @@
 
 use super::Round;
 use super::key::{Broken, Life, Run};
-use crate::lab::load::Got;
+use crate::lab::load::{Answered, Got};
 use crate::lab::plan::Route;
 
 impl Life<'_> {
@@ -24,6 +24,20 @@ impl Life<'_> {
     /// How many runs may have had their effect.
     pub(super) fn executions(&self) -> usize {
         self.runs.iter().filter(|run| !self.is_undone(run)).count()
+    }
+
+    /// The rules about an answer that says that something was not kept: the answer itself, or the effect.
+    pub(super) fn check_unkept(&self, answered: &Answered) -> Option<Broken> {
+        let said = |what: &str| format!("{} got {}: {what}", answered.request, answered.got.name());
+        match answered.got {
+            Got::NotStored if self.key.task.padding == 0 => Some(("IDEM-12", said("its answer is small"))),
+            Got::NotStored => None,
+            _ if !self.has_rows() => Some(("IDEM-17", said("its handler has no transaction"))),
+            Got::RolledBack | Got::Undone if self.has_row_for(&answered.request) => {
+                Some(("IDEM-17", said("its row is there")))
+            }
+            _ => None,
+        }
     }
 
     /// The rules about rows.

@@ -25,7 +25,7 @@ impl Tale {
         let task = Task {
             order: "o".to_owned(),
             takes: 0,
-            padding: if route == Route::Large { 1 } else { 0 },
+            padding: usize::from(route == Route::Large),
         };
         let key = Key {
             name: "k".to_owned(),
