@@ -53,7 +53,9 @@ use crate::{Acquisition, Claim, Completion, Fenced, RecordKey};
 /// backend may wait for its store as long as it likes.
 /// For a payload above [`LARGE_PAYLOAD`](crate::LARGE_PAYLOAD) the engine grants time by its size: to
 /// [`complete`](Backend::complete) by itself, and to a call that reads one where the backend calls
-/// [`allow_time_for`](crate::allow_time_for) first.
+/// [`allow_time_for`](crate::allow_time_for) first. What a payload waits for before it moves does not count where the
+/// backend waits for it in [`untimed`](crate::untimed). While a large outcome is on its way, the engine calls
+/// [`renew`](Backend::renew) beside [`complete`](Backend::complete) to learn whether the store answers.
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Claims `key` if nothing is stored under it (clauses 1 to 4).
     ///

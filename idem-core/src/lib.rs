@@ -34,7 +34,7 @@ pub use backend::{Backend, BackendError, BackendErrorKind, Changed};
 pub use claim::{Acquisition, Claim, Completion, Decision, Fenced, Record, Token, decide};
 pub use engine::{
     Claimed, Commit, CommitOutcome, CommitSent, Duplicate, Ended, Ending, Engine, Executed, Finished, LARGE_PAYLOAD,
-    Outcome, Run, allow_time_for,
+    Outcome, Run, allow_time_for, untimed,
 };
 pub use fingerprint::Fingerprint;
 pub use key::{IdempotencyKey, KeyError, RecordKey, Scope};

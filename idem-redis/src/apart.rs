@@ -5,25 +5,37 @@
 //! size allows. It is named after its claim's token, so none is ever overwritten: what an owner leaves behind that was
 //! superseded, or died, expires by itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::error::Error as _;
 use std::fmt::Write as _;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, Shared, WeakShared};
-use idem_core::{BackendError, BackendErrorKind, Claim, Fenced, Token};
+use futures_util::future::{BoxFuture, Either, Shared, WeakShared, select};
+use idem_core::{BackendError, BackendErrorKind, Claim, Fenced, Token, allow_time_for, untimed};
 use redis::{Cmd, RedisError, RedisResult};
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
 use crate::connection::Connection;
 use crate::error::backend_error;
 use crate::record::{self, Completed, millis};
-use crate::scripts::{self, NUMBER_LEN};
+use crate::scripts::{self, NUMBER_LEN, Script};
+use crate::server::{UNANSWERED, aborted};
 
 /// How long a payload stays, in milliseconds, whose record is not there: before it is written, and after it has expired,
 /// for those who have just read it.
 const ALONE: u64 = 60_000;
+
+/// How long a small call beside a transfer may take, and any call on top of what its size allows.
+const SMALL: Duration = Duration::from_secs(1);
+
+/// How many payloads are remembered that were found to be gone.
+const MOST_GONE: usize = 1024;
 
 /// The key of the payload of the record under `name`, in its slot.
 fn payload_key(name: &str, token: Token) -> String {
@@ -51,12 +63,40 @@ pub(crate) async fn complete(
         .arg(&completed)
         .arg(millis(claim.ttl))
         .arg(ALONE);
-    match connection.invoke("completing", name, script, &command).await? {
+    match untimed(complete_small(connection, name, script, &command)).await? {
         scripts::PAYLOAD_IS_GONE => {
             let context = "a large answer had expired before its record was written";
             Err(BackendError::new(BackendErrorKind::Unavailable, context))
         }
         applied => Ok(scripts::fenced(applied)),
+    }
+}
+
+/// Completes a claim whose payload is written, so that a silent link of small calls does not cost the payload: what is not
+/// answered in time is asked again, until that link is replaced.
+async fn complete_small(
+    connection: &Connection,
+    name: &str,
+    script: &Script,
+    command: &Cmd,
+) -> Result<i64, BackendError> {
+    for _ in 0..=UNANSWERED {
+        if let Ok(said) = timeout(SMALL, connection.invoke("completing", name, script, command)).await {
+            return said;
+        }
+    }
+    let context = "a large answer is written, and completing its record is not answered";
+    Err(BackendError::new(BackendErrorKind::Timeout, context))
+}
+
+/// Waits for a transfer, whose time starts when it begins.
+async fn in_turn<T>(transfer: impl Future<Output = T>, mut begun: watch::Receiver<bool>) -> T {
+    let begins = async move {
+        let _ = begun.wait_for(|begun| *begun).await;
+    };
+    match untimed(select(pin!(transfer), pin!(begins))).await {
+        Either::Left((answer, _)) => answer,
+        Either::Right(((), transfer)) => transfer.await,
     }
 }
 
@@ -71,12 +111,15 @@ async fn write(connection: &Connection, key: &str, payload: &Bytes) -> Result<()
         .arg("NX")
         .arg("PX")
         .arg(ALONE);
-    match connection.query_large(what, key, None, &command).await {
+    let (begins, begun) = watch::channel(false);
+    match in_turn(connection.query_large(what, key, None, &command, &begins), begun).await {
         // What has happened is recorded on a full server, too.
         Err(error) if is_full(&error) => {
             let mut command = scripts::WRITE.on(key, 2, payload.len() + NUMBER_LEN);
             command.arg(&payload[..]).arg(ALONE);
-            connection.query_large(what, key, Some(&scripts::WRITE), &command).await
+            let (begins, begun) = watch::channel(false);
+            let writing = connection.query_large(what, key, Some(&scripts::WRITE), &command, &begins);
+            in_turn(writing, begun).await
         }
         written => written,
     }
@@ -89,39 +132,85 @@ fn is_full(error: &BackendError) -> bool {
 
 /// The payloads that are being read: whoever asks for one meanwhile shares it.
 #[derive(Default)]
-pub(crate) struct Reads(Mutex<HashMap<String, WeakShared<Read>>>);
+pub(crate) struct Reads {
+    going_on: Mutex<HashMap<String, (watch::Receiver<bool>, WeakShared<Read>)>>,
+    /// The tokens whose payloads were found to be gone.
+    gone: Mutex<HashSet<[u8; 16]>>,
+}
 
 type Read = BoxFuture<'static, RedisResult<Option<Bytes>>>;
 
 impl Reads {
-    /// Reads the payload of the record under `name`; `None` if it is not there.
+    /// Reads the payload, of `len` bytes, of the record under `name`; `None` if it is not there.
     pub(crate) async fn read(
         &self,
         connection: &Connection,
         name: &str,
         token: Token,
+        len: usize,
     ) -> Result<Option<Bytes>, BackendError> {
-        let payload = self.share(connection, payload_key(name, token)).await;
+        let (begun, read) = self.share(connection, payload_key(name, token), len);
+        allow_time_for(len);
+        let payload = in_turn(read, begun).await;
         payload.map_err(|error| backend_error("reading a large answer", error))
     }
 
-    fn share(&self, connection: &Connection, key: String) -> Shared<Read> {
-        let mut reads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(read) = reads.get(&key).and_then(WeakShared::upgrade) {
-            return read;
+    fn share(&self, connection: &Connection, key: String, len: usize) -> (watch::Receiver<bool>, Shared<Read>) {
+        let mut reads = self.going_on.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((begun, read)) = reads.get(&key)
+            && let Some(read) = read.upgrade()
+        {
+            return (begun.clone(), read);
         }
-        reads.retain(|_, read| read.upgrade().is_some());
-        let connection = connection.clone();
-        let name = key.clone();
-        let read = async move {
-            let command = redis::cmd("GET").arg(&name).to_owned();
-            let payload: Option<Vec<u8>> = connection.fetch_large(&name, &command).await?;
-            Ok(payload.map(Bytes::from))
-        };
-        let read = read.boxed().shared();
+        reads.retain(|_, (_, read)| read.upgrade().is_some());
+        let (begins, begun) = watch::channel(false);
+        let (sender, payload) = oneshot::channel();
+        tokio::spawn(read(connection.clone(), key.clone(), len, begins, sender));
+        let payload = payload.map(|payload| payload.unwrap_or_else(|_| Err(aborted())));
+        let read = payload.boxed().shared();
         if let Some(weak) = read.downgrade() {
-            reads.insert(key, weak);
+            reads.insert(key, (begun.clone(), weak));
         }
-        read
+        (begun, read)
+    }
+
+    /// Says once that the payload of a completed record is gone.
+    pub(crate) fn warn_of_gone(&self, name: &str, token: Token) {
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        if gone.len() >= MOST_GONE {
+            gone.clear();
+        }
+        if gone.insert(token.to_bytes()) {
+            tracing::warn!(
+                payload = payload_key(name, token),
+                "the large answer of a completed record is gone from Redis: it was deleted or evicted. Duplicates are told \
+                 that it is not stored; delete the record if its request may run again"
+            );
+        }
+    }
+}
+
+/// Reads the payload under `key` for as long as somebody wants it.
+///
+/// When all have left, what is on its way still comes, and the link is of use again after it. It is given up only if it
+/// takes longer than its size allows.
+async fn read(
+    connection: Connection,
+    key: String,
+    len: usize,
+    begins: watch::Sender<bool>,
+    mut sender: oneshot::Sender<RedisResult<Option<Bytes>>>,
+) {
+    let command = redis::cmd("GET").arg(&key).to_owned();
+    let mut reading = pin!(connection.fetch_large::<Option<Vec<u8>>>(&key, &command, &begins));
+    let payload = match select(reading.as_mut(), pin!(sender.closed())).await {
+        Either::Left((payload, _)) => Some(payload),
+        Either::Right(_) => None,
+    };
+    if let Some(payload) = payload {
+        let _ = sender.send(payload.map(|payload| payload.map(Bytes::from)));
+    } else if *begins.borrow() {
+        let time = SMALL + Duration::from_micros(len.try_into().unwrap_or(u64::MAX));
+        let _ = timeout(time, reading).await;
     }
 }

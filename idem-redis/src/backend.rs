@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use idem_core::{
     Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, LARGE_PAYLOAD, Record,
-    RecordKey, allow_time_for,
+    RecordKey,
 };
 use redis::Cmd;
 
@@ -167,6 +167,8 @@ impl RedisBackend {
     /// between, so a claim is called lapsed only if it is still there after its time was asked for.
     async fn examine(&self, name: &str, bytes: Vec<u8>) -> Result<Option<Record>, BackendError> {
         let mut bytes = Bytes::from(bytes);
+        // A completed record was there, and its payload was not.
+        let mut gone = None;
         for _ in 0..LOOKS {
             let found = match record::decode(&bytes)? {
                 Stored::Claimed(claim) => self.remaining(name, &claim).await?,
@@ -184,17 +186,26 @@ impl RedisBackend {
                     token,
                     len,
                 } => {
-                    allow_time_for(len);
-                    match self.reads.read(&self.connection, name, token).await? {
-                        Some(payload) => {
-                            let completion = Completion::Stored(payload);
-                            return Ok(Some(Record::Completed {
-                                fingerprint,
-                                completion,
-                            }));
+                    let completion = match self.reads.read(&self.connection, name, token, len).await? {
+                        Some(payload) => Completion::Stored(payload),
+                        None if gone == Some(token) => {
+                            self.reads.warn_of_gone(name, token);
+                            Completion::NotStored
                         }
-                        None => Found::Doubtful(None),
-                    }
+                        // The record may have expired since it was read, and its payload with it.
+                        None => {
+                            gone = Some(token);
+                            match self.read_again(name).await? {
+                                Some(now) => bytes = now.into(),
+                                None => return Ok(None),
+                            }
+                            continue;
+                        }
+                    };
+                    return Ok(Some(Record::Completed {
+                        fingerprint,
+                        completion,
+                    }));
                 }
             };
             let lapsed = match found {
@@ -202,22 +213,19 @@ impl RedisBackend {
                 Found::Live(record) => return Ok(Some(record)),
                 Found::Doubtful(lapsed) => lapsed,
             };
-            let now: Option<Vec<u8>> = self
-                .connection
-                .query("reading a record again", name, redis::cmd("GET").arg(name))
-                .await?;
-            match (now, lapsed) {
-                (None, _) => return Ok(None),
-                (Some(same), Some(lapsed)) if same == bytes => return Ok(Some(lapsed)),
-                (Some(same), None) if same == bytes => {
-                    let context =
-                        "the large answer of a record is gone; delete the record if its request may run again";
-                    return Err(BackendError::new(BackendErrorKind::Unreadable, context));
-                }
-                (Some(changed), _) => bytes = changed.into(),
+            match self.read_again(name).await? {
+                None => return Ok(None),
+                Some(same) if same == bytes => return Ok(Some(lapsed)),
+                Some(changed) => bytes = changed.into(),
             }
         }
         Err(busy())
+    }
+
+    async fn read_again(&self, name: &str) -> Result<Option<Vec<u8>>, BackendError> {
+        let mut get = redis::cmd("GET");
+        get.arg(name);
+        self.connection.query("reading a record again", name, &get).await
     }
 
     /// How long the lease of a claim has left that was just read.
@@ -242,10 +250,10 @@ impl RedisBackend {
                 claim,
                 remaining: Duration::from_millis(remaining.max(1)),
             }),
-            None => Found::Doubtful(Some(Record::Claimed {
+            None => Found::Doubtful(Record::Claimed {
                 claim,
                 remaining: Duration::ZERO,
-            })),
+            }),
         })
     }
 
@@ -267,8 +275,8 @@ enum Found {
     /// It has gone since it was read.
     Gone,
     Live(Record),
-    /// What it is if it has not changed since it was read: a lapsed claim, or nothing that can be read.
-    Doubtful(Option<Record>),
+    /// What it is if it has not changed since it was read: a lapsed claim.
+    Doubtful(Record),
 }
 
 fn busy() -> BackendError {

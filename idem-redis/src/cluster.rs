@@ -74,7 +74,7 @@ impl Cluster {
     /// Sends a command about the record under `key`, or runs the script that it is of.
     pub(crate) async fn call(
         &self,
-        lane: Lane,
+        lane: Lane<'_>,
         key: &str,
         script: Option<&Script>,
         command: &Cmd,

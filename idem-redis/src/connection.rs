@@ -10,6 +10,7 @@ use futures_util::FutureExt as _;
 use idem_core::{BackendError, BackendErrorKind, Changed, Fenced};
 use redis::cluster_routing::Slot;
 use redis::{Cmd, FromRedisValue, RedisResult, Value};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::check;
@@ -76,20 +77,28 @@ impl Connection {
         self.send(what, Lane::Small, key, None, command).await
     }
 
-    /// The same where the command, or its answer, is large; or runs the script that it is of.
+    /// The same where the command, or its answer, is large; or runs the script that it is of. When its turn has come,
+    /// `begins` is told.
     pub(crate) async fn query_large<T: FromRedisValue>(
         &self,
         what: &'static str,
         key: &str,
         script: Option<&Script>,
         command: &Cmd,
+        begins: &watch::Sender<bool>,
     ) -> Result<T, BackendError> {
-        self.send(what, Lane::Large, key, script, command).await
+        self.send(what, Lane::Large(begins), key, script, command).await
     }
 
     /// The same with an error that several callers can share.
-    pub(crate) async fn fetch_large<T: FromRedisValue>(&self, key: &str, command: &Cmd) -> RedisResult<T> {
-        Ok(T::from_redis_value(self.ask(Lane::Large, key, None, command).await?)?)
+    pub(crate) async fn fetch_large<T: FromRedisValue>(
+        &self,
+        key: &str,
+        command: &Cmd,
+        begins: &watch::Sender<bool>,
+    ) -> RedisResult<T> {
+        let answer = self.ask(Lane::Large(begins), key, None, command).await?;
+        Ok(T::from_redis_value(answer)?)
     }
 
     /// Runs a script on the record under `key`; `command` is [`Script::on`] it, with its arguments.
@@ -106,7 +115,7 @@ impl Connection {
     async fn send<T: FromRedisValue>(
         &self,
         what: &'static str,
-        lane: Lane,
+        lane: Lane<'_>,
         key: &str,
         script: Option<&Script>,
         command: &Cmd,
@@ -115,7 +124,7 @@ impl Connection {
         self.said(what, answer.and_then(|answer| Ok(T::from_redis_value(answer)?)))
     }
 
-    async fn ask(&self, lane: Lane, key: &str, script: Option<&Script>, command: &Cmd) -> RedisResult<Value> {
+    async fn ask(&self, lane: Lane<'_>, key: &str, script: Option<&Script>, command: &Cmd) -> RedisResult<Value> {
         match &self.to {
             To::Server(server) => {
                 let call = async |link: &Link| match script {

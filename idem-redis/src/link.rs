@@ -11,7 +11,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use redis::cluster_async::ClusterConnection;
-use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
+use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, Slot, SlotAddr};
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value};
 
 use tokio::time::timeout;
@@ -20,6 +20,9 @@ use crate::scripts::Script;
 
 /// How long the server may take to confirm a subscription, or to give a sign of life.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a link may take to answer before something large is sent over it.
+const AT_ONCE: Duration = Duration::from_millis(250);
 
 #[derive(Clone)]
 pub(crate) enum Link {
@@ -150,6 +153,26 @@ impl Link {
     /// Asks for a sign of life. A refusal is one.
     pub(crate) async fn ping(&mut self) -> RedisResult<()> {
         in_time(self.query_all(&redis::cmd("PING"))).await
+    }
+
+    /// Whether what has `place` answers at once. A refusal is an answer.
+    pub(crate) async fn is_alive(&mut self, place: Option<Slot>) -> bool {
+        let ping = redis::cmd("PING");
+        let asking = async {
+            match (&mut *self, place) {
+                (Self::Cluster(connection), Some(slot)) => {
+                    let primary = Route::with_slot(slot, SlotAddr::Master);
+                    let primary = RoutingInfo::SingleNode(SingleNodeRoutingInfo::SpecificNode(primary));
+                    connection.route_command(ping, primary).await
+                }
+                (link, _) => link.query_all(&ping).await,
+            }
+        };
+        match timeout(AT_ONCE, asking).await {
+            Ok(Ok(_)) => true,
+            Ok(Err(error)) => !self.is_ended_by(&error) && !error.is_io_error(),
+            Err(_elapsed) => false,
+        }
     }
 
     /// Whether this connection is of no use any more after `error`.

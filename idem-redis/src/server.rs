@@ -14,7 +14,7 @@ use futures_util::future::{BoxFuture, Shared};
 use idem_core::Fenced;
 use redis::cluster_routing::Slot;
 use redis::{RedisError, RedisResult};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::client::RedisClient;
@@ -24,15 +24,16 @@ use crate::link::Link;
 use crate::subscriptions::Subscriptions;
 
 /// How many calls may be given up unanswered before the link is.
-const UNANSWERED: usize = 3;
+pub(crate) const UNANSWERED: usize = 3;
 
 /// Which link a call goes over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lane {
+#[derive(Clone, Copy)]
+pub(crate) enum Lane<'a> {
     /// That of all calls whose arguments and answers are small.
     Small,
-    /// That of large values. A call that is given up on it has had all the time that its size allows.
-    Large,
+    /// That of large values, one at a time. A call that is given up on it has had all the time that its size allows, which
+    /// starts when it is told here that the transfer begins.
+    Large(&'a watch::Sender<bool>),
 }
 
 /// For how long a call that was given up counts.
@@ -49,6 +50,8 @@ struct Inner {
     client: RedisClient,
     small: Current,
     large: Current,
+    /// Whose turn it is on the link of large values.
+    turns: Semaphore,
     /// Started when somebody waits for the first time.
     subscriptions: Mutex<Option<Subscriptions>>,
 }
@@ -92,7 +95,12 @@ impl Opened {
     }
 
     /// Makes a call about what is in `place`, waits for its answer, and notes what it tells of the link.
-    async fn call<T>(&self, place: Place, call: impl AsyncFnOnce(&Link) -> RedisResult<T>) -> RedisResult<T> {
+    async fn call<T>(
+        &self,
+        lane: Lane<'_>,
+        place: Place,
+        call: impl AsyncFnOnce(&Link) -> RedisResult<T>,
+    ) -> RedisResult<T> {
         if self.link.peek().is_none() {
             let _opened = self.link.clone().await;
         }
@@ -104,6 +112,9 @@ impl Opened {
             }
             None => return Err(aborted()),
         };
+        if let Lane::Large(begins) = lane {
+            begins.send_replace(true);
+        }
         let asking = Asking {
             silence: &self.silence,
             place,
@@ -117,8 +128,8 @@ impl Opened {
         answer
     }
 
-    fn is_useless(&self, lane: Lane) -> bool {
-        let unanswered = if lane == Lane::Large { 1 } else { UNANSWERED };
+    fn is_useless(&self, lane: Lane<'_>) -> bool {
+        let unanswered = if matches!(lane, Lane::Large(_)) { 1 } else { UNANSWERED };
         self.has_ended.load(Ordering::Relaxed) || self.silence.count() >= unanswered || self.task.is_finished()
     }
 }
@@ -193,6 +204,7 @@ impl Server {
             client,
             small: RwLock::default(),
             large: RwLock::default(),
+            turns: Semaphore::new(1),
             subscriptions: Mutex::default(),
         }))
     }
@@ -210,11 +222,34 @@ impl Server {
     /// Makes a call about what is in `place` over the link of `lane`.
     pub(crate) async fn call<T>(
         &self,
-        lane: Lane,
+        lane: Lane<'_>,
         place: Place,
         call: impl AsyncFnOnce(&Link) -> RedisResult<T>,
     ) -> RedisResult<T> {
-        self.current(lane).call(place, call).await
+        let (opened, _turn) = match lane {
+            Lane::Small => (self.current(lane), None),
+            // Boxed, so that a small call needs no room for what this needs.
+            Lane::Large(_) => {
+                let (opened, turn) = self.turn(lane, place).boxed().await?;
+                (opened, Some(turn))
+            }
+        };
+        opened.call(lane, place, call).await
+    }
+
+    /// Waits until nothing is on the link of large values, and makes sure that the link is alive: it is used seldom, and a
+    /// firewall may have forgotten it.
+    async fn turn(&self, lane: Lane<'_>, place: Place) -> RedisResult<(Arc<Opened>, SemaphorePermit<'_>)> {
+        let turn = self.0.turns.acquire().await.map_err(|_closed| aborted())?;
+        let opened = self.current(lane);
+        let Some(Ok(link)) = opened.link.peek() else {
+            return Ok((opened, turn));
+        };
+        if link.clone().is_alive(place).await {
+            return Ok((opened, turn));
+        }
+        opened.has_ended.store(true, Ordering::Relaxed);
+        Ok((self.current(lane), turn))
     }
 
     /// Completes a claim: in a cluster by itself, and on one server together with those that come at the same time.
@@ -227,7 +262,7 @@ impl Server {
             let told = opened.completions.put(completing);
             told.await.unwrap_or_else(|_| Err(aborted()))
         };
-        opened.call(place, call).await
+        opened.call(Lane::Small, place, call).await
     }
 
     /// Those who wait for messages, on a link of their own.
@@ -256,13 +291,13 @@ impl Server {
     }
 
     /// The link to use now: another one if the last is of no use any more.
-    fn current(&self, lane: Lane) -> Arc<Opened> {
+    fn current(&self, lane: Lane<'_>) -> Arc<Opened> {
         let Inner {
             client, small, large, ..
         } = self.0.as_ref();
         let current = match lane {
             Lane::Small => small,
-            Lane::Large => large,
+            Lane::Large(_) => large,
         };
         let is_of_use = |opened: &&Arc<Opened>| !opened.is_useless(lane);
         let now = current.read().unwrap_or_else(PoisonError::into_inner);
@@ -276,7 +311,7 @@ impl Server {
             return opened.clone();
         }
         let opened = Opened::open(client);
-        if current.replace(opened.clone()).is_some() && lane == Lane::Small {
+        if current.replace(opened.clone()).is_some() && matches!(lane, Lane::Small) {
             tracing::debug!("the connection to Redis has failed, is silent or takes no writes; opening another one");
             // What is wrong with it may be wrong with the one that waiters rely on, and nobody may have noticed.
             self.lose_subscriptions();

@@ -50,6 +50,7 @@ mod problem_examples;
 mod raw;
 mod redis;
 mod redis_large_answers;
+mod redis_large_outages;
 mod redis_late_start;
 mod redis_refusals;
 mod redis_silent_nodes;

@@ -8,7 +8,7 @@ use axum::routing::post;
 use axum::{Extension, Router};
 use bytes::Bytes;
 use futures_util::future::join_all;
-use idem_axum::{BackendErrorKind, RedisBackend, idempotent};
+use idem_axum::{RedisBackend, idempotent};
 use idem_core::{
     Acquisition, Backend as _, Claim, Completion, Fenced, Fingerprint, IdempotencyKey, Policy, Record, RecordKey, Scope,
 };
@@ -251,20 +251,27 @@ async fn the_bytes_of_a_large_answer_live_as_long_as_its_record_and_no_longer() 
     assert_eq!(lifetimes, [0, 9, 10]);
 }
 
-/// IDEM-15: as where somebody deletes what they do not know.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_whose_large_answer_is_gone_is_unreadable_and_not_absent() {
+/// It ran and completed, and will never be there again: as where somebody deletes what they do not know.
+#[tokio::test]
+async fn a_record_whose_large_answer_is_gone_says_not_stored_and_is_warned_of_once() {
+    let (log, _logging) = Log::listen(tracing::Level::WARN);
     let server = RedisServer::start().await;
     let backend = RedisBackend::connect(&server.url()).await.expect("it answers");
-    let (key, claim) = claimed(&backend).await;
-    let completed = backend.complete(&key, &claim, &answer()).await.expect("completed");
-    assert_eq!(completed, Fenced::Applied);
+    let service = service(backend, MEBIBYTE).await;
+    let first = send(&service, "/large", "k").await;
+    assert!(!first.says_not_stored());
     let mut connection = server.connection().await;
     for name in connection.keys("*:p:*").await.expect("KEYS") {
         connection.del(name).await.expect("DEL");
     }
-    let error = backend.claim(&key, &claim_of("k").1).await.expect_err("it is gone");
-    assert_eq!(error.kind(), BackendErrorKind::Unreadable, "{error:?}");
+    for _ in 0..3 {
+        let again = send(&service, "/large", "k").await;
+        assert_eq!(
+            (again.status, again.problem().as_str()),
+            (StatusCode::CONFLICT, "response-not-stored")
+        );
+    }
+    assert_eq!(log.lines_with("is gone from Redis").len(), 1, "{}", log.text());
 }
 
 #[tokio::test]

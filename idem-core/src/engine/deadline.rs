@@ -19,8 +19,25 @@ use tokio::time::{Instant, Sleep, sleep};
 pub const LARGE_PAYLOAD: usize = 64 * 1024;
 
 tokio::task_local! {
-    /// The time on top that the backend call of this task has asked for.
-    static GRANTED: Cell<Duration>;
+    /// The clock of the backend call of this task.
+    static CLOCK: Clock;
+}
+
+/// What a call's deadline is put off by.
+#[derive(Default)]
+pub(super) struct Clock {
+    /// For the size of its payload.
+    granted: Cell<Duration>,
+    /// For what it has waited for that does not count.
+    untimed: Cell<Duration>,
+    /// How many such waits are going on.
+    waits: Cell<u32>,
+}
+
+impl Clock {
+    fn put_off(&self) -> Duration {
+        self.granted.get().saturating_add(self.untimed.get())
+    }
 }
 
 /// Grants the backend call that this is called in the time to move `bytes` of payload, on top of its deadline.
@@ -28,9 +45,49 @@ tokio::task_local! {
 /// A [`Backend`](crate::Backend) calls it when it finds that a record's payload is large, before it moves it. It changes
 /// nothing up to [`LARGE_PAYLOAD`], and outside of the engine's calls.
 pub fn allow_time_for(bytes: usize) {
-    let grant = |granted: &Cell<Duration>| granted.set(granted.get().max(time_for(bytes)));
+    let grant = |clock: &Clock| clock.granted.set(clock.granted.get().max(time_for(bytes)));
     // Outside of the engine's calls nothing bounds the backend.
-    let _ = GRANTED.try_with(grant);
+    let _ = CLOCK.try_with(grant);
+}
+
+/// Waits for `waiting` while the clock of the backend call that this is called in stands still.
+///
+/// A [`Backend`](crate::Backend) that moves one large payload at a time waits for the payload's turn in it, so that the time
+/// of a transfer starts with the transfer. It must not be used for a wait that may never end. Outside of the engine's calls
+/// it changes nothing.
+pub async fn untimed<F: Future>(waiting: F) -> F::Output {
+    let _stopped = Stopped::now();
+    waiting.await
+}
+
+/// While it is there, the clock stands still.
+struct Stopped {
+    /// `None` while another wait has stopped the clock before.
+    since: Option<Instant>,
+}
+
+impl Stopped {
+    fn now() -> Self {
+        let waits = CLOCK.try_with(|clock| clock.waits.replace(clock.waits.get() + 1));
+        Self {
+            since: (waits == Ok(0)).then(Instant::now),
+        }
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = CLOCK.try_with(|clock| {
+            clock.waits.set(clock.waits.get().saturating_sub(1));
+            let waited = self.since.map(|since| since.elapsed()).unwrap_or_default();
+            clock.untimed.set(clock.untimed.get().saturating_add(waited));
+        });
+    }
+}
+
+/// Whether the clock of the call that this is called in stands still.
+pub(super) fn is_stopped() -> bool {
+    CLOCK.try_with(|clock| clock.waits.get() > 0).unwrap_or_default()
 }
 
 /// The time on top of a deadline in which `bytes` are moved.
@@ -41,15 +98,15 @@ pub(super) fn time_for(bytes: usize) -> Duration {
     Duration::from_micros(bytes.try_into().unwrap_or(u64::MAX))
 }
 
-/// Waits for `answering` until `deadline` and what it is granted have passed; then resolves to how long it has waited.
-pub(super) fn bounded<F: Future>(deadline: Duration, answering: F) -> TaskLocalFuture<Cell<Duration>, Bounded<F>> {
+/// Waits for `answering` until `deadline` and what it is put off by have passed; then resolves to the time that it had.
+pub(super) fn bounded<F: Future>(deadline: Duration, answering: F) -> TaskLocalFuture<Clock, Bounded<F>> {
     let bounded = Bounded {
         answering,
         sleep: sleep(deadline),
         deadline,
-        granted: Duration::ZERO,
+        put_off: Duration::ZERO,
     };
-    GRANTED.scope(Cell::new(Duration::ZERO), bounded)
+    CLOCK.scope(Clock::default(), bounded)
 }
 
 pin_project! {
@@ -59,7 +116,8 @@ pin_project! {
         #[pin]
         sleep: Sleep,
         deadline: Duration,
-        granted: Duration,
+        // By how much `sleep` ends later than at the deadline.
+        put_off: Duration,
     }
 }
 
@@ -71,13 +129,21 @@ impl<F: Future> Future for Bounded<F> {
         if let Poll::Ready(answer) = this.answering.poll(context) {
             return Poll::Ready(Ok(answer));
         }
-        let granted = GRANTED.try_with(Cell::get).unwrap_or_default();
-        if let Some(more) = granted.checked_sub(*this.granted).filter(|more| !more.is_zero()) {
-            *this.granted = granted;
+        if is_stopped() {
+            // The wait that stops the clock wakes this task when it ends.
+            return Poll::Pending;
+        }
+        let put_off = CLOCK.try_with(Clock::put_off).unwrap_or_default();
+        if let Some(more) = put_off.checked_sub(*this.put_off).filter(|more| !more.is_zero()) {
+            *this.put_off = put_off;
             let until = this.sleep.deadline().checked_add(more);
             this.sleep.as_mut().reset(until.unwrap_or_else(Instant::now));
         }
-        this.sleep.poll(context).map(|()| Err(*this.deadline + *this.granted))
+        let time = || {
+            this.deadline
+                .saturating_add(CLOCK.try_with(|clock| clock.granted.get()).unwrap_or_default())
+        };
+        this.sleep.as_mut().poll(context).map(|()| Err(time()))
     }
 }
 
@@ -96,5 +162,19 @@ mod tests {
         assert_eq!(bounded(deadline, call(LARGE_PAYLOAD)).await, Err(deadline));
         assert_eq!(bounded(deadline, call(3_000_000)).await, Err(Duration::from_secs(4)));
         assert_eq!(bounded(deadline, call(5_000_000)).await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_clock_of_a_call_stands_still_while_it_waits_for_its_turn() {
+        let deadline = Duration::from_secs(1);
+        let call = |after| async move {
+            sleep(Duration::from_millis(400)).await;
+            untimed(sleep(Duration::from_mins(1))).await;
+            sleep(Duration::from_millis(after)).await;
+        };
+        assert_eq!(bounded(deadline, call(500)).await, Ok(()));
+        let asked = Instant::now();
+        assert_eq!(bounded(deadline, call(700)).await, Err(deadline));
+        assert_eq!(asked.elapsed(), Duration::from_secs(61));
     }
 }

@@ -1,23 +1,37 @@
 //! An outcome that is too large for the deadline of any call.
 //!
-//! Owns how long recording it is tried, and that it ends: what has not come through in the time that its size allows is
-//! given up, and the record completes without it (IDEM-12), so that the handler never runs again for that. A handler's
-//! client waits no longer for it than for any other outcome.
+//! Owns how long recording it is tried, and that it ends: what has not come through in the time that its size allows,
+//! although the backend was there, is given up, and the record completes without it (IDEM-12), so that the handler never
+//! runs again for that. An outage costs it no more than it costs a small outcome. A handler's client waits no longer for it
+//! than for any other outcome.
 
 use std::error::Error;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use futures_util::future::{Either, select};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::Instrument as _;
 
 use super::attended::Rest;
-use super::deadline::{LARGE_PAYLOAD, time_for};
+use super::deadline::{LARGE_PAYLOAD, bounded, is_stopped, time_for, untimed};
 use super::renewals::Renewals;
 use super::run::Work;
 use super::{Ended, Outcome};
-use crate::{BackendError, Completion, Fenced, observe};
+use crate::observe::{self, Call, Timing};
+use crate::{BackendError, BackendErrorKind, Completion, Fenced};
+
+/// How long a transfer goes on between two signs of life of the backend.
+const BETWEEN_SIGNS: Duration = Duration::from_millis(250);
+
+/// What came of a try that had all the time that its size allows.
+struct OutOfTime(BackendError);
+
+fn out_of_time(waited: Duration) -> BackendError {
+    BackendError::new(BackendErrorKind::Timeout, format!("no answer within {waited:?}"))
+}
 
 /// Whether the outcome is too large for the deadline of any call.
 pub(super) fn is_large(outcome: &Outcome) -> bool {
@@ -49,35 +63,36 @@ impl Work {
         (Ended::NotRecorded, Some(rest.instrument(span).boxed()))
     }
 
-    /// Tries to record a large outcome, one try at a time and all of them together within the time that its size allows,
-    /// and completes without it otherwise.
+    /// Tries to record a large outcome, one try at a time, and completes without it where its time has run out.
     ///
-    /// Only the time in tries counts: while the backend cannot be reached, a try is short.
+    /// Only a try that runs out of time ends this: then the backend answered all the while, and the line is too slow. While
+    /// the backend is away, this goes on as [`settle_eventually`](Self::settle_eventually) does.
     async fn record_large(self: Arc<Self>, outcome: Outcome, renewals: Renewals) -> (Ended, Option<Rest>) {
         let len = match &outcome {
             Outcome::Complete(Completion::Stored(payload)) => payload.len(),
             _ => 0,
         };
         let asked = Instant::now();
-        let mut left = self.engine.deadline_of(self.claim.lease) + time_for(len);
+        let time = self.engine.deadline_of(self.claim.lease) + time_for(len);
         let mut pause = Duration::from_millis(50);
         let error = loop {
-            let started = Instant::now();
-            match self.settle_within(left, &outcome).await {
-                Ok(Fenced::Applied) => {
+            let left = self.claim.ttl.saturating_sub(asked.elapsed());
+            match timeout(left, self.transfer(time, &outcome)).await {
+                Ok(Ok(Ok(Fenced::Applied))) => {
                     observe::record(len);
                     return (Ended::Completed, None);
                 }
-                Ok(Fenced::Superseded) => {
+                Ok(Ok(Ok(Fenced::Superseded))) => {
                     self.log_superseded();
                     return (Ended::Superseded, None);
                 }
-                Err(error) => {
-                    left = left.saturating_sub(started.elapsed());
-                    if left.is_zero() || !error.is_transient() || asked.elapsed() >= self.claim.ttl {
+                Ok(Ok(Err(error))) => {
+                    if !error.is_transient() || asked.elapsed() >= self.claim.ttl {
                         break error;
                     }
                 }
+                Ok(Err(OutOfTime(error))) => break error,
+                Err(_elapsed) => break out_of_time(self.claim.ttl),
             }
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(1));
@@ -86,6 +101,55 @@ impl Work {
         drop::<Outcome>(outcome);
         self.conclude_small(Outcome::Complete(Completion::NotStored), renewals)
             .await
+    }
+
+    /// One try, which has `time` while the backend answers.
+    async fn transfer(&self, time: Duration, outcome: &Outcome) -> Result<Result<Fenced, BackendError>, OutOfTime> {
+        let (call, answering) = self.settling(outcome);
+        let timing = Timing::start(call);
+        let while_it_answers = async {
+            match select(answering, pin!(self.falls_silent())).await {
+                Either::Left((answer, _)) => answer,
+                Either::Right((silent, _)) => Err(silent),
+            }
+        };
+        match bounded(time, while_it_answers).await {
+            Ok(answer) => {
+                timing.end(&answer);
+                Ok(answer)
+            }
+            Err(waited) => {
+                let answer = Err::<Fenced, _>(out_of_time(waited));
+                timing.end(&answer);
+                answer.map(Ok).map_err(OutOfTime)
+            }
+        }
+    }
+
+    /// Asks the backend for a sign of life again and again, and resolves when it gives none.
+    ///
+    /// The time of the transfer beside this stands still meanwhile. What is asked is a renewal: it is small, and leads to
+    /// where the outcome goes. It is asked twice, as the connection of small calls may be the one that has failed.
+    async fn falls_silent(&self) -> BackendError {
+        let Self { engine, key, claim, .. } = self;
+        let renewed = || engine.within_deadline(Call::Renew, claim.lease, engine.0.backend.renew(key, claim));
+        let is_away = |answer: &Result<Fenced, BackendError>| answer.as_ref().is_err_and(BackendError::is_transient);
+        loop {
+            sleep(BETWEEN_SIGNS).await;
+            if is_stopped() {
+                // It waits for its turn: nothing is on its way.
+                continue;
+            }
+            let mut answer = untimed(renewed()).await;
+            if is_away(&answer) {
+                answer = untimed(renewed()).await;
+            }
+            if let Err(error) = answer
+                && error.is_transient()
+            {
+                return error;
+            }
+        }
     }
 
     fn log_given_up(&self, len: usize, error: &BackendError) {

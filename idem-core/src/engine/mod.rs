@@ -28,7 +28,7 @@ use tracing::Span;
 use self::acquire::Pending;
 use self::attended::Attended;
 use self::deadline::bounded;
-pub use self::deadline::{LARGE_PAYLOAD, allow_time_for};
+pub use self::deadline::{LARGE_PAYLOAD, allow_time_for, untimed};
 use self::renewals::Renewer;
 use self::run::Work;
 use crate::backend::DynBackend;

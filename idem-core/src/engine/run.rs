@@ -269,22 +269,18 @@ impl Work {
 
     /// Records the outcome: one call, within the deadline of any.
     fn settle<'a>(&'a self, outcome: &'a Outcome) -> impl Future<Output = Result<Fenced, BackendError>> + Send + 'a {
-        self.settle_within(self.engine.deadline_of(self.claim.lease), outcome)
+        let (call, answering) = self.settling(outcome);
+        Engine::within(call, self.engine.deadline_of(self.claim.lease), answering)
     }
 
-    /// Records the outcome: one call, within `deadline`.
-    pub(super) fn settle_within<'a>(
-        &'a self,
-        deadline: Duration,
-        outcome: &'a Outcome,
-    ) -> impl Future<Output = Result<Fenced, BackendError>> + Send + 'a {
+    /// The call that records the outcome, without a deadline.
+    pub(super) fn settling<'a>(&'a self, outcome: &'a Outcome) -> (Call, BoxFuture<'a, Result<Fenced, BackendError>>) {
         let Self { engine, key, claim, .. } = self;
         let backend = &engine.0.backend;
-        let (call, answering) = match outcome {
+        match outcome {
             Outcome::Complete(completion) => (Call::Complete, backend.complete(key, claim, completion)),
             Outcome::Release => (Call::Release, backend.release(key, claim)),
-        };
-        Engine::within(call, deadline, answering)
+        }
     }
 
     /// Records the outcome after a first try that ended in `error`.

@@ -14,6 +14,8 @@ struct Line {
     /// How long a byte takes, in nanoseconds; a microsecond is what the engine grants.
     pace: Arc<AtomicU32>,
     is_cut: Arc<AtomicBool>,
+    /// Whatever is asked is never answered.
+    is_silent: Arc<AtomicBool>,
     /// Payloads that were sent.
     sent: Arc<AtomicU32>,
 }
@@ -28,7 +30,14 @@ impl Line {
             let len = u32::try_from(payload.len()).expect("a small number");
             sleep(Duration::from_nanos(self.pace.load(Ordering::SeqCst).into()) * len).await;
         }
+        self.speak().await;
         Ok(())
+    }
+
+    async fn speak(&self) {
+        if self.is_silent.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -42,6 +51,7 @@ impl Backend for Line {
     }
 
     async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        self.speak().await;
         self.inner.renew(key, claim).await
     }
 
@@ -137,4 +147,35 @@ async fn an_outage_longer_than_its_time_costs_it_nothing() {
     engine.drain().await;
     let expected = Got::Duplicate(Duplicate::Replay(vec![7; LARGE_PAYLOAD + 1].into()));
     assert_eq!(execute(&engine, never()).await, expected);
+}
+
+/// Tries that the silence ends cost it nothing either.
+#[tokio::test(start_paused = true)]
+async fn idem_13_a_silence_longer_than_its_time_costs_it_nothing() {
+    for len in [LARGE_PAYLOAD + 1, TEN_MEGABYTES] {
+        let (line, engine) = on_a_line(900);
+        line.is_silent.store(true, Ordering::SeqCst);
+        let got = execute(&engine, async move { large(len) }).await;
+        assert_eq!(got, answered("large", false));
+        sleep(Duration::from_mins(10)).await;
+        line.is_silent.store(false, Ordering::SeqCst);
+        engine.drain().await;
+        let expected = Got::Duplicate(Duplicate::Replay(vec![7; len].into()));
+        assert_eq!(execute(&engine, never()).await, expected);
+    }
+}
+
+/// The silence is longer than its ttl: as for a small outcome, nothing is left to record.
+#[tokio::test(start_paused = true)]
+async fn a_silence_longer_than_its_ttl_ends_the_tries() {
+    let (line, engine) = on_a_line(900);
+    line.is_silent.store(true, Ordering::SeqCst);
+    let asked = Instant::now();
+    let policy = Policy::new(Duration::from_mins(10));
+    let got = execute_as(&engine, REQUEST, &policy, async { large(TEN_MEGABYTES) }).await;
+    assert_eq!(got, answered("large", false));
+    sleep(Duration::from_mins(10) - asked.elapsed()).await;
+    line.is_silent.store(false, Ordering::SeqCst);
+    engine.drain().await;
+    assert!(asked.elapsed() < Duration::from_mins(11), "{:?}", asked.elapsed());
 }
