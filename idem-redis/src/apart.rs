@@ -133,12 +133,15 @@ fn is_full(error: &BackendError) -> bool {
 /// The payloads that are being read: whoever asks for one meanwhile shares it.
 #[derive(Default)]
 pub(crate) struct Reads {
-    going_on: Mutex<HashMap<String, (watch::Receiver<bool>, WeakShared<Read>)>>,
+    going_on: Mutex<HashMap<String, GoingOn>>,
     /// The tokens whose payloads were found to be gone.
     gone: Mutex<HashSet<[u8; 16]>>,
 }
 
 type Read = BoxFuture<'static, RedisResult<Option<Bytes>>>;
+
+/// A read, and whether its turn has come.
+type GoingOn = (watch::Receiver<bool>, WeakShared<Read>);
 
 impl Reads {
     /// Reads the payload, of `len` bytes, of the record under `name`; `None` if it is not there.
