@@ -174,7 +174,7 @@ async fn a_silence_longer_than_its_ttl_ends_the_tries() {
     let policy = Policy::new(Duration::from_mins(10));
     let got = execute_as(&engine, REQUEST, &policy, async { large(TEN_MEGABYTES) }).await;
     assert_eq!(got, answered("large", false));
-    sleep(Duration::from_mins(10) - asked.elapsed()).await;
+    sleep(Duration::from_mins(10).saturating_sub(asked.elapsed())).await;
     line.is_silent.store(false, Ordering::SeqCst);
     engine.drain().await;
     assert!(asked.elapsed() < Duration::from_mins(11), "{:?}", asked.elapsed());
