@@ -363,7 +363,8 @@ impl State {
         };
         let items = self.ahead.iter().chain(&self.after_gathered);
         let data = items.filter_map(|item| item.as_ref().ok()?.data_ref());
-        let here = data.map(Bytes::len).sum::<usize>() + self.small.len() + self.gathered.as_ref().map_or(0, Gathering::len);
+        let here =
+            data.map(Bytes::len).sum::<usize>() + self.small.len() + self.gathered.as_ref().map_or(0, Gathering::len);
         let here = here as u64;
         if let Some(upper) = hint.upper() {
             hint.set_upper(upper.saturating_add(here));
@@ -373,7 +374,8 @@ impl State {
     }
 
     fn is_end_stream(&self) -> bool {
-        let nothing_here = self.ahead.is_empty() && self.small.is_empty() && self.after_gathered.is_none() && self.gathered.is_none();
+        let nothing_here =
+            self.ahead.is_empty() && self.small.is_empty() && self.after_gathered.is_none() && self.gathered.is_none();
         nothing_here && (self.progress != Progress::Reading || self.source.is_end_stream())
     }
 }

@@ -210,7 +210,10 @@ impl JointTransaction {
         if self.depth() != 1 {
             return Err(ENDED_BY_HANDLER);
         }
-        match sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut *self.connection).await {
+        match sqlx::raw_sql(AssertSqlSafe(text))
+            .fetch_all(&mut *self.connection)
+            .await
+        {
             Ok(rows) => {
                 let found: Option<String> = rows.first().and_then(|row| row.try_get(0).ok());
                 if found.as_deref() == Some(&self.mark) {

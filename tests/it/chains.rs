@@ -181,7 +181,8 @@ async fn every_other_answer_in_the_name_of_idem_is_not_final_either() {
             assert!(!again.is_replay(), "{path}");
         }
         let edge = gateway(&core, "/panicking", false).await;
-        for path in GATEWAYS {
+        // Under `refuse`, a 500 leaves open how far the edge itself came, whoever made it.
+        for path in GATEWAYS.into_iter().filter(|path| *path != "/refuses") {
             for _ in 0..2 {
                 let panicked = edge.client.order_at(path, "k", &Order::new("o")).send().await;
                 assert_eq!(

@@ -31,7 +31,7 @@ impl serde::Serialize for Unserializable {
 
 #[idempotent(ttl = "1m", scope = global, lease = "100ms")]
 async fn endless() {
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn request(path: &str, key: &str, body: &str) -> Request<Body> {

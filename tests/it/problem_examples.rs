@@ -79,7 +79,7 @@ fn nobody(_: &HeaderMap) -> &'static str {
     ""
 }
 
-#[idempotent(ttl = "1m", scope = nobody(&headers))]
+#[idempotent(ttl = "1m", scope = nobody(headers))]
 async fn scoped(headers: HeaderMap, body: String) -> String {
     body
 }

@@ -116,6 +116,14 @@ const WAYS: &[Way] = &[
         "ROLLBACK; BEGIN",
         201,
     ),
+    way("it commits by SQL text, and answers with 404", "", "COMMIT", 404),
+    way("it commits by SQL text, and answers with 500", "", "COMMIT", 500),
+    way(
+        "a savepoint cannot begin, it writes on, and answers with 500",
+        "",
+        "escape",
+        500,
+    ),
 ];
 
 const TABLES: &str = "
@@ -146,7 +154,9 @@ async fn act(connection: &mut PgConnection, entry: &str, way: &Way) -> sqlx::Res
             savepoint.rollback().await?;
         }
         "idle" => {
-            sqlx::raw_sql("SET LOCAL idle_in_transaction_session_timeout = 50").execute(connection).await?;
+            sqlx::raw_sql("SET LOCAL idle_in_transaction_session_timeout = 50")
+                .execute(connection)
+                .await?;
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
         // After a statement that failed, sqlx rolls the whole transaction back where a savepoint cannot begin.
@@ -459,7 +469,10 @@ async fn giving_up(mut transaction: Transaction) -> StatusCode {
 async fn a_statement_that_the_handler_has_given_up_does_not_hold_up_its_answer() {
     in_time(async {
         let services = Services::start().await;
-        let pool = PgPoolOptions::new().connect(&services.server.url()).await.expect("it answers");
+        let pool = PgPoolOptions::new()
+            .connect(&services.server.url())
+            .await
+            .expect("it answers");
         let routes = Router::new().route("/giving-up", post(giving_up));
         let service = Service::start(PostgresBackend::new(pool), routes, None).await;
         let _holder = services.server.hold("UPDATE taken SET id = 3").await;
@@ -494,10 +507,27 @@ async fn a_deferred_trigger_runs_as_the_role_of_the_pool() {
             Box::pin(async move { sqlx::raw_sql("SET ROLE app").execute(connection).await.map(|_| ()) })
         });
         let pool = as_app.connect(&url).await.expect("it answers");
-        let service = Service::start(PostgresBackend::new(pool), Router::new().route("/{way}", post(protected)), None).await;
-        let answer = service.client.call(Method::POST, "/0").key("k").body("by app").send().await;
+        let service = Service::start(
+            PostgresBackend::new(pool),
+            Router::new().route("/{way}", post(protected)),
+            None,
+        )
+        .await;
+        let answer = service
+            .client
+            .call(Method::POST, "/0")
+            .key("k")
+            .body("by app")
+            .send()
+            .await;
         assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
-        assert_eq!(services.server.query::<String>("SELECT string_agg(who, ',') FROM audit").await, "app");
+        assert_eq!(
+            services
+                .server
+                .query::<String>("SELECT string_agg(who, ',') FROM audit")
+                .await,
+            "app"
+        );
     })
     .await;
 }
@@ -507,11 +537,29 @@ async fn a_deferred_trigger_runs_as_the_role_of_the_pool() {
 async fn serializable_handlers_of_different_keys_do_not_meet_in_the_table_of_records() {
     in_time(async {
         let services = Services::start().await;
-        let pool = PgPoolOptions::new().connect(&services.server.url()).await.expect("it answers");
-        let service = Service::start(PostgresBackend::new(pool), Router::new().route("/", post(serializable)), None).await;
-        services.server.execute("CREATE TABLE one (id int); CREATE TABLE two (id int); ANALYZE").await;
+        let pool = PgPoolOptions::new()
+            .connect(&services.server.url())
+            .await
+            .expect("it answers");
+        let service = Service::start(
+            PostgresBackend::new(pool),
+            Router::new().route("/", post(serializable)),
+            None,
+        )
+        .await;
+        services
+            .server
+            .execute("CREATE TABLE one (id int); CREATE TABLE two (id int); ANALYZE")
+            .await;
         for round in 0..5 {
-            let send = |table: &'static str| service.client.call(Method::POST, "/").key(&format!("{table}-{round}")).body(table).send();
+            let send = |table: &'static str| {
+                service
+                    .client
+                    .call(Method::POST, "/")
+                    .key(&format!("{table}-{round}"))
+                    .body(table)
+                    .send()
+            };
             let (one, two) = tokio::join!(send("one"), send("two"));
             assert_eq!([one.status, two.status], [StatusCode::CREATED; 2], "{one:?} {two:?}");
             services.server.execute("ANALYZE idem_records").await;
@@ -525,10 +573,16 @@ async fn serializable(mut transaction: Transaction, table: String) -> Result<Sta
     let failed = |_| StatusCode::BAD_GATEWAY;
     let connection = transaction.begin().await.map_err(failed)?;
     let begin = format!("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; SELECT count(*) FROM {table}");
-    sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut *connection).await.map_err(failed)?;
+    sqlx::raw_sql(AssertSqlSafe(begin))
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
     BOTH.get_or_init(|| Barrier::new(2)).wait().await;
     let insert = format!("INSERT INTO {table} VALUES (1)");
-    sqlx::raw_sql(AssertSqlSafe(insert)).execute(connection).await.map_err(failed)?;
+    sqlx::raw_sql(AssertSqlSafe(insert))
+        .execute(connection)
+        .await
+        .map_err(failed)?;
     Ok(StatusCode::CREATED)
 }
 

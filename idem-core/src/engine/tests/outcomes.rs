@@ -11,7 +11,7 @@ async fn asked_again_after(passed: &[Duration]) -> Vec<Duration> {
     assert_eq!(claimed, Acquisition::Acquired);
     let (mut told, mut now) = (Vec::new(), Duration::ZERO);
     for at in passed {
-        advance(*at - now).await;
+        advance(at.saturating_sub(now)).await;
         now = *at;
         match execute(&engine, never()).await {
             Got::Duplicate(Duplicate::InFlight(retry_after)) => told.push(retry_after),
