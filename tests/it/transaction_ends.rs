@@ -617,7 +617,9 @@ async fn impatient(mut transaction: Transaction, entry: String) -> Result<Status
     if BEGUN.fetch_add(1, Ordering::SeqCst) == 0 {
         let mut beginning = Box::pin(transaction.begin());
         for _ in 0..3 {
-            let _pending = (&mut beginning).now_or_never();
+            if (&mut beginning).now_or_never().is_some() {
+                break;
+            }
             tokio::task::yield_now().await;
         }
     }
