@@ -70,12 +70,7 @@ async fn with_postgres_a_duplicate_gets_the_first_ones_answer_from_another_proce
     let postgres = PostgresServer::start().await;
 
     assert_replays_from_another_process(&[("DATABASE_URL", &postgres.url())], async || {
-        until("the duplicate waits", async || {
-            postgres
-                .query("SELECT coalesce(bool_or(waited), false) FROM idem_records")
-                .await
-        })
-        .await;
+        until("the duplicate waits", async || postgres.waited_for("public").await == 1).await;
     })
     .await;
 }
