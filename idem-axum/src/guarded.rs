@@ -82,7 +82,7 @@ pub fn unguarded<T, E: EngineSource>(argument: T) -> Guarded<T, E> {
 
 /// Where a handler's [`Idempotency`] comes from, and what else is known of the handler while its arguments are extracted.
 pub trait EngineSource {
-    /// What is known of the engine while the arguments are extracted.
+    /// The engine, as far as it is known while the arguments are extracted.
     type Engine: Send;
 
     /// What its attribute compares, where it says so.
@@ -382,7 +382,7 @@ async fn path_parameters(request: &mut Request) -> Option<RawPathParams> {
     request.extract_parts().await.ok()
 }
 
-/// What is known of the handler.
+/// The facts about a handler that its extraction needs.
 struct Known {
     header: Option<&'static str>,
     is_body_compared: bool,
