@@ -24,7 +24,7 @@ async fn a_replica_that_was_in_step_takes_over_records_claims_and_waiters() {
         let running = tokio::spawn(call("held", &order));
         service.app.wait_until_started(2).await;
         let waiting = tokio::spawn(call("held", &order));
-        redis.primary.wait_for_calls("subscribe", 1).await;
+        until("a duplicate waits", async || redis.primary.channels().await == 1).await;
         redis.replicate().await;
 
         redis.fail_over().await;
@@ -43,7 +43,10 @@ async fn a_replica_that_was_in_step_takes_over_records_claims_and_waiters() {
             is_known
         })
         .await;
-        redis.replica.wait_for_calls("subscribe", 1).await;
+        until("the duplicate waits at the replica", async || {
+            redis.replica.channels().await == 1
+        })
+        .await;
         service.app.open_gate();
         let first = running.await.expect("no panic");
         assert!(!first.says_not_stored(), "{first:?}");

@@ -164,11 +164,12 @@ impl RedisServer {
         .await;
     }
 
-    /// How many channels somebody listens to.
+    /// On how many records' channels somebody waits. Sentinels listen to a channel of their own.
     pub async fn channels(&self) -> usize {
         let mut pubsub = redis::cmd("PUBSUB");
         let channels: Vec<String> = pubsub
             .arg("CHANNELS")
+            .arg("*:c")
             .query_async(&mut self.connection().await)
             .await
             .expect("PUBSUB is allowed");
