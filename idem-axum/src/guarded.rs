@@ -54,8 +54,9 @@ impl<T, E: EngineSource> Guarded<T, E> {
 
 /// The last argument of an annotated function, for a direct call of it: the handler then runs **unguarded**.
 ///
-/// Nothing is claimed, stored or replayed, and no layer is needed. That is what a unit test of the handler wants. A handler
-/// that calls another one this way runs it once for each of its own runs; annotate the outer one if it may be retried.
+/// Nothing is claimed, stored or replayed, and no layer is needed. Use it in unit tests of a handler, and where one handler
+/// calls another. There the inner handler runs each time the outer one does: if clients may retry the outer one, annotate it
+/// as well.
 ///
 /// A handler without arguments takes `unguarded(())`.
 ///
@@ -102,7 +103,7 @@ pub trait EngineSource {
     /// The header that carries the key, where that is known already.
     fn header(engine: &Self::Engine) -> Option<&'static str>;
 
-    /// What is compared where the attribute does not say so, if that is known already.
+    /// What the layer's defaults compare, if the layer is known already. Used where the attribute does not say.
     fn compared(engine: &Self::Engine) -> Option<Compared>;
 }
 
@@ -417,12 +418,8 @@ fn keep(request: &mut Request, known: Known) -> Arc<Kept> {
     let is_passed = known.is_scoped_by_argument || !request.body().is_end_stream();
     let body = if is_passed {
         let limit = hash.as_ref().and_then(|_| request_body::limit(request));
-        RequestBody::new(
-            std::mem::take(request.body_mut()),
-            hash,
-            limit,
-            alike(request.method(), &uri, &key_lines),
-        )
+        let source = std::mem::take(request.body_mut());
+        RequestBody::new(source, hash, limit, || alike(request.method(), &uri, &key_lines))
     } else {
         RequestBody::empty(hash)
     };

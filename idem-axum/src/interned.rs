@@ -84,11 +84,11 @@ impl Shared {
 
 impl Gathering {
     /// Begins to put a body of `len` bytes together, if that is worth it. Requests that are `alike` may have the same one.
-    pub(crate) fn begin(alike: u64, len: u64) -> Option<Self> {
+    pub(crate) fn begin(alike: impl FnOnce() -> u64, len: u64) -> Option<Self> {
         if !(SMALLEST..=LARGEST).contains(&len) {
             return None;
         }
-        let len = usize::try_from(len).ok()?;
+        let (alike, len) = (alike(), usize::try_from(len).ok()?);
         let mut bodies = lock(&BODIES);
         let found = bodies.get(&alike).and_then(Weak::upgrade);
         let shared = found.filter(|shared| shared.len == len).unwrap_or_else(|| {
@@ -136,7 +136,7 @@ mod tests {
     const LEN: usize = 256 * 1024;
 
     fn begin(alike: u64) -> Gathering {
-        Gathering::begin(alike, LEN as u64).expect("it is large enough")
+        Gathering::begin(|| alike, LEN as u64).expect("it is large enough")
     }
 
     #[test]
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn small_and_huge_bodies_are_not_put_together() {
-        assert!(Gathering::begin(5, SMALLEST - 1).is_none());
-        assert!(Gathering::begin(5, LARGEST + 1).is_none());
+        assert!(Gathering::begin(|| 5, SMALLEST - 1).is_none());
+        assert!(Gathering::begin(|| 5, LARGEST + 1).is_none());
     }
 }

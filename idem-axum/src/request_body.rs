@@ -113,7 +113,12 @@ pub(crate) fn limit(request: &mut Request) -> Option<u64> {
 impl RequestBody {
     /// A body that comes from `source`, of which not more than `limit` bytes are read in place of the argument. `hash` is
     /// there if it is compared; requests that are `alike` may have the same one.
-    pub(crate) fn new(source: Body, hash: Option<RequestHash>, limit: Option<u64>, alike: u64) -> Self {
+    pub(crate) fn new(
+        source: Body,
+        hash: Option<RequestHash>,
+        limit: Option<u64>,
+        alike: impl FnOnce() -> u64,
+    ) -> Self {
         let expected = source.size_hint().exact();
         let is_within_limit = |len: &u64| limit.is_none_or(|limit| *len <= limit);
         let gathered = expected.filter(|len| hash.is_some() && is_within_limit(len));
@@ -134,7 +139,7 @@ impl RequestBody {
 
     /// A body without a byte, which the argument has for itself.
     pub(crate) fn empty(hash: Option<RequestHash>) -> Self {
-        let body = Self::new(Body::empty(), None, None, 0);
+        let body = Self::new(Body::empty(), None, None, || 0);
         let mut state = body.lock();
         state.progress = Progress::Ended;
         state.argument.is_gone = true;

@@ -172,40 +172,62 @@ impl Guarding {
         handler: BoxFuture<'static, Response>,
     ) -> impl Future<Output = Response> + Send {
         async move {
-            let engine = self.idempotency.engine();
-            // Made anew after the claim, so that it needs no room meanwhile.
-            let policy = || operation.policy.or(self.idempotency.settings().defaults);
-            let durations = policy().durations(operation.ttl);
-            let claimed = engine.claim(&record, compared.fingerprint, &durations).await;
-            let policy = policy();
-            match claimed {
-                Ok(Claimed::Run(run)) => {
-                    let rules = self.rules(&policy, compared.is_incomplete);
-                    let executed = self.execute(observation, run, &record, rules, handler).await;
-                    self.executed(executed)
-                }
-                Ok(Claimed::Duplicate { duplicate, waited }) => {
-                    let (outcome, answer) = self.duplicate(&record, &policy, duplicate, waited);
-                    observation.end(outcome);
-                    answer
-                }
-                // A record that cannot be read is there all the same (IDEM-15).
-                Err(error) if policy.on_outage() == OnOutage::Run && error.kind() != BackendErrorKind::Unreadable => {
-                    tracing::error!(
-                        key = %record.shown(),
-                        error = &error as &dyn Error,
-                        "the key cannot be checked; running unprotected, as the handler's `on_outage` says"
-                    );
-                    let answer = self.unprotected(&policy, handler).boxed().await;
+            let claimed = {
+                let defaults = self.idempotency.settings().defaults;
+                let policy = operation.policy.or(defaults).durations(operation.ttl);
+                let engine = self.idempotency.engine();
+                engine.claim(&record, compared.fingerprint, &policy).await
+            };
+            let policy = operation.policy.or(self.idempotency.settings().defaults);
+            let rules = self.rules(&policy, compared.is_incomplete);
+            self.claimed(claimed, observation, &record, &policy, rules, handler)
+                .await
+        }
+    }
+
+    /// What comes of a claim.
+    ///
+    /// Put together before it is awaited, so that what is only looked at needs no room meanwhile.
+    fn claimed(
+        self,
+        claimed: Result<Claimed, BackendError>,
+        observation: Observation,
+        record: &RecordKey,
+        policy: &Policy,
+        rules: Rules,
+        handler: BoxFuture<'static, Response>,
+    ) -> impl Future<Output = Response> + Send + use<> {
+        let answer = match claimed {
+            Ok(Claimed::Run(run)) => {
+                let executing = self.execute(observation, run, record, rules, handler);
+                return executing.map(move |executed| self.executed(executed)).left_future();
+            }
+            Ok(Claimed::Duplicate { duplicate, waited }) => {
+                let (outcome, answer) = self.duplicate(record, policy, duplicate, waited);
+                observation.end(outcome);
+                answer
+            }
+            // A record that cannot be read is there all the same (IDEM-15).
+            Err(error) if policy.on_outage() == OnOutage::Run && error.kind() != BackendErrorKind::Unreadable => {
+                tracing::error!(
+                    key = %record.shown(),
+                    error = &error as &dyn Error,
+                    "the key cannot be checked; running unprotected, as the handler's `on_outage` says"
+                );
+                let policy = *policy;
+                let unprotected = async move {
+                    let answer = self.unprotected(&policy, handler).await;
                     observation.end(RequestOutcome::Unprotected);
                     not_stored(answer)
-                }
-                Err(error) => {
-                    observation.end(RequestOutcome::BackendUnavailable);
-                    self.unavailable(&record, &error)
-                }
+                };
+                return unprotected.boxed().left_future().right_future();
             }
-        }
+            Err(error) => {
+                observation.end(RequestOutcome::BackendUnavailable);
+                self.unavailable(record, &error)
+            }
+        };
+        ready(answer).right_future().right_future()
     }
 
     /// Runs the handler under its claim.

@@ -309,38 +309,20 @@ impl Backend for PostgresBackend {
     }
 
     async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
-        let (id, token) = (Id::of(key), claim.token.to_bytes());
-        let (channel, message) = (self.table.name.channel(), id.message());
-        let (state, payload) = record::completed(completion);
-        let values = [
-            Value::Bytes(id.as_bytes()),
-            Value::Bytes(&token),
-            Value::State(state),
-            payload.map_or(Value::NoBytes, Value::Bytes),
-            Value::Number(id.lock()),
-            Value::Text(&channel),
-            Value::Text(&message),
-        ];
+        let end = record::End::new(key, claim, self.table.name.channel());
         let statements = &self.table.statements;
+        let values = end.complete(completion);
         if self.owned("completing", &statements.complete, &values).await? == Fenced::Applied {
             return Ok(Fenced::Applied);
         }
-        self.owned("looking for a completion", &statements.is_completed, &values[..2])
+        self.owned("looking for a completion", &statements.is_completed, &end.owner())
             .await
     }
 
     async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
-        let (id, token) = (Id::of(key), claim.token.to_bytes());
-        let (channel, message) = (self.table.name.channel(), id.message());
-        let values = [
-            Value::Bytes(id.as_bytes()),
-            Value::Bytes(&token),
-            Value::Number(id.lock()),
-            Value::Text(&channel),
-            Value::Text(&message),
-        ];
+        let end = record::End::new(key, claim, self.table.name.channel());
         let release = &self.table.statements.release;
-        self.owned("releasing a claim", release, &values).await
+        self.owned("releasing a claim", release, &end.release()).await
     }
 
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {

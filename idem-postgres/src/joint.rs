@@ -27,7 +27,7 @@ use tokio::time::timeout;
 
 use crate::error::{code, ends_connection};
 use crate::protocol::{Call, Value};
-use crate::record::{self, Id};
+use crate::record;
 use crate::table::Table;
 
 /// How long a rollback may take. A statement that the handler has given up may still run, and is waited for; a connection on
@@ -233,19 +233,9 @@ impl JointTransaction {
     /// Completes the claim and commits.
     pub(crate) async fn complete(mut self, it: Completing<'_>, asked: impl FnOnce()) -> Result<Fenced, EndError> {
         self.state = State::Ending;
-        let id = Id::of(it.key);
-        let (channel, message, token) = (it.table.name.channel(), id.message(), it.claim.token.to_bytes());
-        let (state, payload) = record::completed(it.completion);
-        let values = [
-            Value::Bytes(id.as_bytes()),
-            Value::Bytes(&token),
-            Value::State(state),
-            payload.map_or(Value::NoBytes, Value::Bytes),
-            Value::Number(id.lock()),
-            Value::Text(&channel),
-            Value::Text(&message),
-            Value::Text(&self.mark),
-        ];
+        let end = record::End::new(it.key, it.claim, it.table.name.channel());
+        let mut values = end.complete(it.completion);
+        values.push(Value::Text(&self.mark));
         let call = Call {
             what: "completing in a transaction",
             statement: &it.table.statements.complete_in,

@@ -10,6 +10,8 @@ use sha2::{Digest as _, Sha256};
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow as _, Row as _};
 
+use crate::protocol::Value;
+
 const CLAIMED: i16 = 1;
 const STORED: i16 = 2;
 const NOT_STORED: i16 = 3;
@@ -42,6 +44,50 @@ impl Id {
     }
 }
 
+/// The end of a claim, as the statements that write it and tell those who wait take it.
+pub(crate) struct End {
+    id: Id,
+    token: [u8; 16],
+    channel: String,
+    message: String,
+}
+
+impl End {
+    pub(crate) fn new(key: &RecordKey, claim: &Claim, channel: String) -> Self {
+        let id = Id::of(key);
+        Self {
+            id,
+            token: claim.token.to_bytes(),
+            channel,
+            message: id.message(),
+        }
+    }
+
+    /// Whose end it is.
+    pub(crate) fn owner(&self) -> [Value<'_>; 2] {
+        [Value::Bytes(self.id.as_bytes()), Value::Bytes(&self.token)]
+    }
+
+    /// Who is told.
+    fn told(&self) -> [Value<'_>; 3] {
+        [
+            Value::Number(self.id.lock()),
+            Value::Text(&self.channel),
+            Value::Text(&self.message),
+        ]
+    }
+
+    pub(crate) fn release(&self) -> Vec<Value<'_>> {
+        [&self.owner()[..], &self.told()].concat()
+    }
+
+    pub(crate) fn complete<'a>(&'a self, completion: &'a Completion) -> Vec<Value<'a>> {
+        let (state, payload) = completed(completion);
+        let outcome = [Value::State(state), payload.map_or(Value::NoBytes, Value::Bytes)];
+        [&self.owner()[..], &outcome, &self.told()].concat()
+    }
+}
+
 /// The columns that are read, in their order: state, token, attempt, fingerprint, lease, ttl, payload, whether it has
 /// expired, and what is left of the lease.
 pub(crate) type Row = (i16, Vec<u8>, i64, Vec<u8>, i64, i64, Option<Vec<u8>>, bool, i64);
@@ -64,7 +110,7 @@ pub(crate) fn millis(duration: Duration) -> i64 {
 }
 
 /// The columns `state` and `payload` of a completion.
-pub(crate) fn completed(completion: &Completion) -> (i16, Option<&[u8]>) {
+fn completed(completion: &Completion) -> (i16, Option<&[u8]>) {
     match completion {
         Completion::Stored(payload) => (STORED, Some(payload)),
         Completion::NotStored => (NOT_STORED, None),

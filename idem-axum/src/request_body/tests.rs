@@ -59,7 +59,7 @@ fn trailers() -> HeaderMap {
 }
 
 fn shared(source: Body, limit: Option<u64>) -> (Arc<RequestBody>, Held) {
-    let body = Arc::new(RequestBody::new(source, Some(hash()), limit, 7));
+    let body = Arc::new(RequestBody::new(source, Some(hash()), limit, || 7));
     (body.clone(), Held(body))
 }
 
