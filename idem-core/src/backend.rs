@@ -8,6 +8,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
@@ -212,11 +213,12 @@ impl<B: Backend> DynBackend for B {
 ///
 /// Displays what was tried and never carries credentials or stored data; the cause is its
 /// [`source`](Error::source).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct BackendError {
     kind: BackendErrorKind,
     context: Cow<'static, str>,
-    source: Option<Box<dyn Error + Send + Sync>>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+    is_not_written: bool,
 }
 
 /// The class of a [`BackendError`].
@@ -244,13 +246,36 @@ impl BackendError {
             kind,
             context: context.into(),
             source: None,
+            is_not_written: false,
         }
     }
 
     /// Keeps the cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(Arc::from(source.into()));
+        self
+    }
+
+    /// Says that the call has certainly changed nothing: it was not sent, or the store has refused it.
+    ///
+    /// The engine then neither asks again at once nor takes back what the call may have written. Leave it out wherever the call
+    /// may have arrived.
+    #[must_use]
+    pub fn not_written(mut self) -> Self {
+        self.is_not_written = true;
+        self
+    }
+
+    /// Whether the call has certainly changed nothing.
+    #[must_use]
+    pub fn is_not_written(&self) -> bool {
+        self.is_not_written
+    }
+
+    /// The same about several calls, of which an earlier one may have arrived.
+    pub(crate) fn after_another(mut self) -> Self {
+        self.is_not_written = false;
         self
     }
 

@@ -85,6 +85,16 @@ mod figures {
             Unit::Count,
             "Claims taken over from an owner that died or stalled."
         );
+        describe_gauge!(
+            "idem_releases_pending",
+            Unit::Count,
+            "Claims of clients that hung up, or of calls that failed, which are being released."
+        );
+        describe_counter!(
+            "idem_releases_left_out_total",
+            Unit::Count,
+            "Claims that were left to their lease, because too many others were being released."
+        );
         describe_histogram!(
             "idem_record_bytes",
             Unit::Bytes,
@@ -98,7 +108,9 @@ mod figures {
     fn begin() {
         gauge!("idem_handlers_in_flight").increment(0.0);
         gauge!("idem_waiters").increment(0.0);
+        gauge!("idem_releases_pending").increment(0.0);
         counter!("idem_takeovers_total").increment(0);
+        counter!("idem_releases_left_out_total").increment(0);
         for result in ["renewed", "lost", "failed"] {
             counter!("idem_lease_renewals_total", "result" => result).increment(0);
         }
@@ -160,6 +172,27 @@ mod figures {
         }
     }
 
+    /// A claim that is being released, until dropped.
+    #[derive(Debug)]
+    pub(crate) struct Releasing(());
+
+    impl Releasing {
+        pub(crate) fn start() -> Self {
+            gauge!("idem_releases_pending").increment(1.0);
+            Self(())
+        }
+    }
+
+    impl Drop for Releasing {
+        fn drop(&mut self) {
+            gauge!("idem_releases_pending").decrement(1.0);
+        }
+    }
+
+    pub(crate) fn release_left_out() {
+        counter!("idem_releases_left_out_total").increment(1);
+    }
+
     pub(crate) fn renewal(result: &'static str) {
         counter!("idem_lease_renewals_total", "result" => result).increment(1);
     }
@@ -211,6 +244,17 @@ mod figures {
         }
     }
 
+    #[derive(Debug)]
+    pub(crate) struct Releasing;
+
+    impl Releasing {
+        pub(crate) fn start() -> Self {
+            Self
+        }
+    }
+
+    pub(crate) fn release_left_out() {}
+
     pub(crate) fn renewal(_: &'static str) {}
 
     pub(crate) fn takeover() {}
@@ -218,4 +262,4 @@ mod figures {
     pub(crate) fn record(_: usize) {}
 }
 
-pub(crate) use figures::{InFlight, Timing, Waiting, describe, record, renewal, takeover};
+pub(crate) use figures::{InFlight, Releasing, Timing, Waiting, describe, record, release_left_out, renewal, takeover};

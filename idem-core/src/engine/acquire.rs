@@ -1,13 +1,13 @@
 //! From a request to the right to run it, or to what a duplicate gets.
 
-use std::future::{Future, ready};
+use std::future::{Future, Ready, ready};
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, Either};
 use futures_util::{FutureExt as _, TryFutureExt as _};
-use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep, timeout_at};
-use tracing::Instrument as _;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::looks::{Looks, Member, News, Place};
 use super::{Claimed, Duplicate, Engine, Run};
 use crate::observe::{self, Call, Waiting};
 use crate::{
@@ -19,21 +19,29 @@ use crate::{
 /// that somebody else got on.
 const ROUNDS: usize = 4;
 
-/// How often a claim that was given up is tried to be released. Its lease ends it otherwise.
-const RELEASES: u32 = 4;
-
 /// When to ask again for the answer of an owner that is at work.
 const SOON: Duration = Duration::from_secs(1);
 
-/// How long a waiter that cannot be told looks away.
+/// How long a waiter that cannot be told, or cannot look, looks away at least.
 const BLIND: Duration = Duration::from_secs(1);
+
+/// How much longer it looks away at most, so that not all who failed together come back together.
+const SPREAD: u64 = 250;
+
+/// For longer than this nobody waits: thirty years.
+const FOREVER: Duration = Duration::from_hours(24 * 365 * 30);
 
 /// What one look at the record came to.
 enum Look {
     Claimed(Instant),
     Duplicate(Duplicate),
     InFlight(Held),
+    /// The backend could not say.
+    Failed,
 }
+
+/// What a look came to, if it came to anything.
+type Looked = Result<Look, BackendError>;
 
 /// A claim that another request holds.
 #[derive(Clone, Copy)]
@@ -67,6 +75,8 @@ impl Held {
 /// What a record that is there comes to.
 enum Seen {
     Look(Look),
+    /// It is this request's own claim, of a call whose answer was lost.
+    Own,
     /// Its owner is gone, and it may be taken over.
     Lapsed(Claim),
 }
@@ -89,7 +99,8 @@ impl Engine {
     ) -> impl Future<Output = Result<Claimed, BackendError>> + Send + use<'a> {
         let mut pending = Pending::new(self, key, Claim::first(fingerprint, policy));
         async move {
-            let give_up = policy.wait().map(|wait| Instant::now() + wait);
+            let now = Instant::now();
+            let give_up = policy.wait().map(|wait| now.checked_add(wait).unwrap_or(now + FOREVER));
             let mut look = pending.look(policy).await?;
             let mut waited = false;
             if let (Look::InFlight(_), Some(give_up)) = (&look, give_up.filter(|give_up| *give_up > Instant::now())) {
@@ -103,30 +114,24 @@ impl Engine {
                     asked,
                 }),
                 Look::Duplicate(duplicate) => Claimed::Duplicate { duplicate, waited },
-                Look::InFlight(held) => Claimed::Duplicate {
-                    duplicate: Duplicate::InFlight(held.retry_after()),
-                    waited,
-                },
+                Look::InFlight(held) => in_flight(held, waited),
+                Look::Failed => in_flight(Held::UNSEEN, waited),
             })
         }
     }
 
-    /// Listens for a change; where the backend cannot, for some time.
-    async fn listen(&self, key: &RecordKey, policy: &Policy) -> Changed {
-        match self
-            .within_deadline(Call::Listen, policy.lease(), self.0.backend.changed(key))
-            .await
-        {
-            Ok(changed) => changed,
-            Err(error) => {
-                tracing::debug!(key = %key.shown(), %error, "a waiter cannot be told; it looks again by itself");
-                Changed::new(sleep(BLIND))
-            }
+    /// Listens for a change; `None` where the backend cannot say.
+    async fn listen(&self, key: &RecordKey, policy: &Policy) -> Option<Changed> {
+        let listening = self.within_deadline(Call::Listen, policy.lease(), self.0.backend.changed(key));
+        let changed = listening.await;
+        if let Err(error) = &changed {
+            tracing::debug!(key = %key.shown(), %error, "a waiter cannot be told; it looks again by itself");
         }
+        changed.ok()
     }
 
-    /// A claiming call, repeated once if the connection fails it: its token makes that safe, and mostly the connection
-    /// broke while it was idle.
+    /// A claiming call, repeated once if the connection fails it on the way: its token makes that safe, and mostly the
+    /// connection broke while it was idle.
     fn ask<'a, F>(
         &self,
         call: Call,
@@ -136,11 +141,21 @@ impl Engine {
     where
         F: Future<Output = Result<Acquisition, BackendError>> + 'a,
     {
-        let calls = ask().or_else(move |error| match error.kind() {
-            BackendErrorKind::Unavailable => ask().left_future(),
-            _ => ready(Err(error)).right_future(),
+        let calls = ask().or_else(move |error| {
+            if error.kind() == BackendErrorKind::Unavailable && !error.is_not_written() {
+                ask().map_err(BackendError::after_another).left_future()
+            } else {
+                ready(Err(error)).right_future()
+            }
         });
         self.within_deadline(call, lease, calls)
+    }
+}
+
+fn in_flight(held: Held, waited: bool) -> Claimed {
+    Claimed::Duplicate {
+        duplicate: Duplicate::InFlight(held.retry_after()),
+        waited,
     }
 }
 
@@ -153,7 +168,8 @@ pub(super) struct Pending {
     engine: Engine,
     key: RecordKey,
     claim: Claim,
-    may_be_written: bool,
+    /// Since when it may be there.
+    written: Option<Instant>,
 }
 
 impl Pending {
@@ -162,7 +178,7 @@ impl Pending {
             engine: engine.clone(),
             key: key.clone(),
             claim,
-            may_be_written: false,
+            written: None,
         }
     }
 
@@ -180,21 +196,29 @@ impl Pending {
 
     /// The claim is about to be run under, and ends as a run does.
     pub(super) fn start(&mut self) {
-        self.may_be_written = false;
+        self.written = None;
     }
 
     /// Waits for the end of what was in flight, until `give_up`; then it still is.
-    async fn wait(&mut self, mut look: Look, give_up: Instant, policy: &Policy) -> Result<Look, BackendError> {
+    async fn wait(&mut self, mut look: Look, give_up: Instant, policy: &Policy) -> Looked {
         let _waiting = Waiting::start();
-        while matches!(look, Look::InFlight(_)) && Instant::now() < give_up {
+        while matches!(look, Look::InFlight(_) | Look::Failed) && Instant::now() < give_up {
             // Whoever looked before listening would miss what happens in between.
             let changed = timeout_at(give_up, self.engine.listen(&self.key, policy)).await;
             look = self.look_again(policy).await?;
-            if let (Look::InFlight(held), Ok(changed)) = (&look, changed) {
-                let lapses = Instant::now() + held.remaining;
-                // Told, too late, or about a lease that should have been renewed by now: the next look will say.
-                let _woken = timeout_at(give_up.min(lapses), changed).await;
-                look = self.look_again(policy).await?;
+            match (&look, changed) {
+                (Look::InFlight(held), Ok(Some(changed))) => {
+                    let lapses = Instant::now() + held.remaining;
+                    // Told, too late, or about a lease that should have been renewed by now: the next look will say.
+                    let _woken = timeout_at(give_up.min(lapses), changed).await;
+                    look = self.look_again(policy).await?;
+                }
+                (Look::InFlight(_), _) => look_away(&self.key, give_up).await,
+                _ => {}
+            }
+            // Whatever it is told: what failed a moment ago fails again, and being told may be part of it.
+            if matches!(look, Look::Failed) {
+                look_away(&self.key, give_up).await;
             }
         }
         Ok(look)
@@ -202,44 +226,119 @@ impl Pending {
 
     /// Looks at what was in flight. While the backend cannot say otherwise it still is: an equal request is known to
     /// have been first.
-    async fn look_again(&mut self, policy: &Policy) -> Result<Look, BackendError> {
+    async fn look_again(&mut self, policy: &Policy) -> Looked {
         match self.look(policy).await {
             Err(error) if error.is_transient() => {
                 tracing::debug!(key = %self.key.shown(), %error, "a waiter could not look; it waits on");
-                // What was asked for may have been written, so this claim is given up and the next look asks anew.
-                *self = Self::new(&self.engine, &self.key, Claim::first(self.claim.fingerprint, policy));
-                Ok(Look::InFlight(Held::UNSEEN))
+                Ok(Look::Failed)
             }
             looked => looked,
         }
     }
 
-    /// Claims the key, or takes a lapsed claim over, or says what is there.
-    async fn look(&mut self, policy: &Policy) -> Result<Look, BackendError> {
+    /// Claims the key, or takes a lapsed claim over, or says what is there: by a look of its own, or by one that it shares.
+    fn look(&mut self, policy: &Policy) -> impl Future<Output = Looked> + Send {
+        match Looks::come(&self.engine.0.looks, &self.key) {
+            // Not an `async fn`, which has room for its arguments twice.
+            Place::Turn(turn) => Either::Left(async move {
+                let looked = self.acquire(policy, None).await;
+                turn.end();
+                looked
+            }),
+            // Boxed, so that a look of one's own needs no room for what this needs.
+            Place::Member(member) => Either::Right(Box::pin(self.look_together(member, policy))),
+        }
+    }
+
+    /// A look that others share: that of somebody else, or of its own in their place.
+    async fn look_together(&mut self, mut member: Member, policy: &Policy) -> Looked {
+        for _ in 0..ROUNDS {
+            let turn = match member.news().await {
+                News::Turn(turn) => turn,
+                News::Said(said) => match self.seen(said?, policy) {
+                    Seen::Look(look) => return Ok(look),
+                    // Whoever asked had no right to it; or it is this request's own. It has to ask by itself.
+                    Seen::Lapsed(_) | Seen::Own => match Looks::come(&self.engine.0.looks, &self.key) {
+                        Place::Turn(turn) => turn,
+                        Place::Member(again) => {
+                            member = again;
+                            continue;
+                        }
+                    },
+                },
+            };
+            let mut shown = None;
+            let looked = self.acquire(policy, Some(&mut shown)).await;
+            turn.tell(match (&looked, shown) {
+                (Err(error), _) => Err(error.clone()),
+                (Ok(Look::Claimed(_)), _) | (_, None) => Ok(Record::Claimed {
+                    claim: self.claim.clone(),
+                    remaining: self.claim.lease,
+                }),
+                (Ok(_), Some(record)) => Ok(record),
+            });
+            return looked;
+        }
+        Ok(Look::InFlight(Held::UNSEEN))
+    }
+
+    /// Claims the key, or takes a lapsed claim over, or says what is there, and shows it where somebody wants to see it.
+    async fn acquire(&mut self, policy: &Policy, shown: Option<&mut Option<Record>>) -> Looked {
         self.claim.attempt = 1;
-        self.may_be_written = true;
+        let before = self.written;
         let asked = Instant::now();
+        self.written.get_or_insert(asked);
         let Self { engine, key, claim, .. } = &*self;
-        let claiming = engine.ask(Call::Claim, claim.lease, || engine.0.backend.claim(key, claim));
-        let found = claiming.await;
-        // Put together before it is awaited, so that what was found needs no room meanwhile.
-        let taking_over = match found? {
-            Acquisition::Acquired => return Ok(Look::Claimed(asked)),
-            Acquisition::Existing(record) => match self.seen(record, policy) {
-                Seen::Look(look) => return Ok(look),
-                Seen::Lapsed(lapsed) => Box::pin(self.take_over(lapsed, policy)),
-            },
+        let found = engine.ask(Call::Claim, claim.lease, || engine.0.backend.claim(key, claim));
+        let found = found.await;
+        if before.is_none() && matches!(found, Ok(Acquisition::Acquired)) {
+            return Ok(Look::Claimed(asked));
+        }
+        self.sort(found, before, policy, shown).await
+    }
+
+    /// What comes of what a claim has found.
+    fn sort<'a>(
+        &'a mut self,
+        found: Result<Acquisition, BackendError>,
+        before: Option<Instant>,
+        policy: &'a Policy,
+        shown: Option<&'a mut Option<Record>>,
+    ) -> Either<Ready<Looked>, BoxFuture<'a, Looked>> {
+        let mut shown = shown;
+        let known = match found {
+            Err(error) => {
+                if error.is_not_written() {
+                    self.written = before;
+                }
+                Err(error)
+            }
+            Ok(Acquisition::Acquired) => return Either::Right(Box::pin(self.hold(policy))),
+            Ok(Acquisition::Existing(record)) => {
+                if let Some(shown) = &mut shown {
+                    **shown = Some(record.clone());
+                }
+                match self.seen(record, policy) {
+                    Seen::Look(look) => Ok(look),
+                    Seen::Own => return Either::Right(Box::pin(self.hold(policy))),
+                    Seen::Lapsed(lapsed) => return Either::Right(Box::pin(self.take_over(lapsed, policy, shown))),
+                }
+            }
         };
-        taking_over.await
+        Either::Left(ready(known))
     }
 
     /// What a record that is there comes to.
     fn seen(&mut self, record: Record, policy: &Policy) -> Seen {
-        self.may_be_written = false;
         let lease = match &record {
+            Record::Claimed { claim, .. } if claim.token == self.claim.token => {
+                self.claim.attempt = claim.attempt;
+                return Seen::Own;
+            }
             Record::Claimed { claim, .. } => claim.lease,
             Record::Completed { .. } => Duration::ZERO,
         };
+        self.written = None;
         Seen::Look(match decide(record, &self.claim.fingerprint, policy.after_crash()) {
             Decision::TakeOver(lapsed) => return Seen::Lapsed(lapsed),
             Decision::InFlight(remaining) => Look::InFlight(Held { remaining, lease }),
@@ -250,29 +349,65 @@ impl Pending {
         })
     }
 
+    /// Holds a claim of an earlier call, whose answer was lost: before it is run under, its lease starts anew.
+    async fn hold(&mut self, policy: &Policy) -> Looked {
+        let asked = Instant::now();
+        let Self { engine, key, claim, .. } = &*self;
+        let renewing = engine.within_deadline(Call::Renew, claim.lease, engine.0.backend.renew(key, claim));
+        if renewing.await? == Fenced::Applied {
+            self.written = Some(asked);
+            return Ok(Look::Claimed(asked));
+        }
+        // It has just been taken over, or has expired.
+        self.renounce(policy);
+        Ok(Look::InFlight(Held::UNSEEN))
+    }
+
+    /// Asks under another token from now on.
+    fn renounce(&mut self, policy: &Policy) {
+        self.written = None;
+        self.claim = Claim::first(self.claim.fingerprint, policy);
+    }
+
     /// Takes a lapsed claim over, or says what is there in its place.
-    async fn take_over(&mut self, mut lapsed: Claim, policy: &Policy) -> Result<Look, BackendError> {
+    async fn take_over(
+        &mut self,
+        mut lapsed: Claim,
+        policy: &Policy,
+        mut shown: Option<&mut Option<Record>>,
+    ) -> Looked {
         for _ in 0..ROUNDS {
             self.claim.attempt = lapsed.attempt.saturating_add(1);
-            self.may_be_written = true;
             let asked = Instant::now();
+            self.written = Some(asked);
             let Self { engine, key, claim, .. } = &*self;
             let take_over = || engine.0.backend.take_over(key, &lapsed, claim);
-            match engine.ask(Call::TakeOver, claim.lease, take_over).await? {
+            let taken = engine.ask(Call::TakeOver, claim.lease, take_over).await;
+            if taken.is_err() {
+                // If it was written, it is left to its lease: a release would make the key forget the attempt before it.
+                self.renounce(policy);
+            }
+            match taken? {
                 Acquisition::Acquired => {
                     observe::takeover();
                     tracing::warn!(
-                        key = %key.shown(),
-                        attempt = claim.attempt,
+                        key = %self.key.shown(),
+                        attempt = self.claim.attempt,
                         "the owner of this claim let its lease lapse; running again in its place. Look whether its \
                          process died, or stalled for longer than a lease"
                     );
                     return Ok(Look::Claimed(asked));
                 }
-                Acquisition::Existing(record) => match self.seen(record, policy) {
-                    Seen::Look(look) => return Ok(look),
-                    Seen::Lapsed(again) => lapsed = again,
-                },
+                Acquisition::Existing(record) => {
+                    if let Some(shown) = &mut shown {
+                        **shown = Some(record.clone());
+                    }
+                    match self.seen(record, policy) {
+                        Seen::Look(look) => return Ok(look),
+                        Seen::Own => return self.hold(policy).await,
+                        Seen::Lapsed(again) => lapsed = again,
+                    }
+                }
             }
         }
         Ok(Look::InFlight(Held::UNSEEN))
@@ -281,32 +416,20 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        // After a crash, a release would make the key forget that there was an attempt before; the lease ends it then,
-        // and where there is no runtime to release it.
-        if self.may_be_written
-            && self.claim.attempt == 1
-            && let Ok(runtime) = Handle::try_current()
-        {
-            let release = release(self.engine.clone(), self.key.clone(), self.claim.clone());
-            self.engine.0.running.spawn_on(release.in_current_span(), &runtime);
+        // After a crash, a release would make the key forget that there was an attempt before; the lease ends it then.
+        if self.written.is_some() && self.claim.attempt == 1 {
+            self.engine.release_in_background(&self.key, &self.claim);
         }
     }
 }
 
-/// Releases a claim that was given up.
-async fn release(engine: Engine, key: RecordKey, claim: Claim) {
-    let mut pause = Duration::from_millis(50);
-    for _ in 0..RELEASES {
-        match engine
-            .within_deadline(Call::Release, claim.lease, engine.0.backend.release(&key, &claim))
-            .await
-        {
-            Ok(Fenced::Applied) => return,
-            // The claim may still be on its way, and arrive after this.
-            Ok(Fenced::Superseded) => {}
-            Err(error) => tracing::debug!(key = %key.shown(), %error, "could not release a claim that was given up"),
-        }
-        sleep(pause).await;
-        pause *= 4;
-    }
+/// Looks away from `key` for a while, until `give_up` at most. Those who wait for one key share their looks, so they may
+/// come back together.
+async fn look_away(key: &RecordKey, give_up: Instant) {
+    let spread = key
+        .as_str()
+        .bytes()
+        .fold(0, |sum: u64, byte| (sum * 31 + u64::from(byte)) % SPREAD);
+    let spread = Duration::from_millis(spread);
+    sleep_until(give_up.min(Instant::now() + BLIND + spread)).await;
 }

@@ -9,6 +9,8 @@ mod acquire;
 mod attended;
 mod deadline;
 mod large;
+mod looks;
+mod releases;
 mod renewals;
 mod run;
 
@@ -29,6 +31,8 @@ use self::acquire::Pending;
 use self::attended::Attended;
 use self::deadline::bounded;
 pub use self::deadline::{LARGE_PAYLOAD, allow_time_for, untimed};
+use self::looks::Looks;
+use self::releases::Releases;
 use self::renewals::Renewer;
 use self::run::Work;
 use crate::backend::DynBackend;
@@ -45,6 +49,8 @@ struct Parts {
     backend: Arc<dyn DynBackend>,
     running: TaskTracker,
     renewer: Arc<Renewer>,
+    looks: Arc<Looks>,
+    releases: Arc<Releases>,
     deadline: Duration,
 }
 
@@ -302,6 +308,8 @@ impl Engine {
             backend: Arc::new(backend),
             running: TaskTracker::new(),
             renewer: Arc::default(),
+            looks: Arc::default(),
+            releases: Arc::default(),
             deadline: Self::DEFAULT_DEADLINE,
         }))
     }

@@ -1,7 +1,8 @@
 //! The memory backend behind switches, one for each way in which a store can fail.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use crate::{
     Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, MemoryBackend, RecordKey,
@@ -12,10 +13,24 @@ use crate::{
 pub(super) struct Faulty {
     pub(super) inner: MemoryBackend,
     pub(super) fault: Arc<Switches>,
+    pub(super) calls: Arc<Calls>,
+}
+
+/// How often something was called.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    pub(super) claims: AtomicU32,
+    pub(super) releases: AtomicU32,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Switches {
+    /// Every call takes effect, and its answer takes ten milliseconds.
+    pub(super) slow: AtomicBool,
+    /// Claims fail, and nobody knows whether they were written: they are not.
+    pub(super) claims_fail: AtomicBool,
+    /// Claims are refused: they are certainly not written.
+    pub(super) claims_refused: AtomicBool,
     /// Every call takes effect and then hangs.
     pub(super) hangs: AtomicBool,
     /// Renewals fail.
@@ -35,6 +50,9 @@ impl Faulty {
         if self.fault.hangs.load(Ordering::SeqCst) {
             futures_util::future::pending::<()>().await;
         }
+        if self.fault.slow.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         Ok(answer)
     }
 
@@ -48,6 +66,9 @@ impl Faulty {
 
 impl Backend for Faulty {
     async fn claim(&self, key: &RecordKey, claim: &Claim) -> Result<Acquisition, BackendError> {
+        self.calls.claims.fetch_add(1, Ordering::SeqCst);
+        Self::fails(&self.fault.claims_fail)?;
+        Self::fails(&self.fault.claims_refused).map_err(BackendError::not_written)?;
         self.answer(self.inner.claim(key, claim).await?).await
     }
 
@@ -70,6 +91,7 @@ impl Backend for Faulty {
     }
 
     async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        self.calls.releases.fetch_add(1, Ordering::SeqCst);
         Self::fails(&self.fault.settling_fails)?;
         self.answer(self.inner.release(key, claim).await?).await
     }

@@ -4,6 +4,7 @@ mod blocking;
 mod faulty;
 mod large;
 mod outcomes;
+mod sharing;
 mod waiting;
 
 use std::future::Future;

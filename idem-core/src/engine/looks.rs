@@ -1,0 +1,412 @@
+//! One look at a record at a time.
+//!
+//! Owns who of a process's requests asks the backend about a key. One does. Those who come meanwhile form a round, and
+//! when the first has its answer, one of them asks for the whole round: a look that began after a request came is as good
+//! as that request's own. So ten thousand duplicates cost the backend two looks, and share the bytes of one answer.
+//!
+//! Does not own what is asked, nor what the answer means to each.
+
+use std::collections::HashMap;
+use std::collections::hash_map::{Entry, RandomState};
+use std::fmt;
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::{BackendError, Record, RecordKey};
+
+/// Locks that the keys are spread over, so that requests with different keys seldom meet.
+const SHARDS: u64 = 64;
+
+/// The looks that are on their way.
+pub(super) struct Looks {
+    shards: Vec<Mutex<Shard>>,
+    hasher: RandomState,
+}
+
+type Shard = HashMap<Hashed, Spot, BuildHasherDefault<AsIs>>;
+
+/// A key that was hashed, once for all that is done with it. Clients choose keys, so nobody else knows how.
+#[derive(Clone, PartialEq, Eq)]
+struct Hashed {
+    hash: u64,
+    key: RecordKey,
+}
+
+impl Hash for Hashed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+/// Takes a hash for what it is.
+#[derive(Default)]
+struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+/// What a look came to, for those who share it.
+type Said = Result<Record, BackendError>;
+
+/// One key that is looked at.
+#[derive(Default)]
+struct Spot {
+    /// Whether somebody asks. Between two who do, nobody does.
+    is_asking: bool,
+    /// Who gets the answer besides the one who asks.
+    current: Option<Round>,
+    /// Who came since then.
+    next: Option<Round>,
+}
+
+/// Those who share one look.
+struct Round {
+    members: usize,
+    post: Arc<Post>,
+}
+
+/// Where a round learns of its answer, and one of its members that it is to ask.
+#[derive(Default)]
+struct Post {
+    said: OnceLock<Said>,
+    /// Wakes one for a turn, and all for the answer.
+    news: Notify,
+}
+
+/// How a request comes to its answer.
+pub(super) enum Place {
+    /// It asks, for itself alone.
+    Turn(Turn),
+    /// Somebody else does, or it is asked to later.
+    Member(Member),
+}
+
+/// What a member of a round gets.
+pub(super) enum News {
+    /// It asks for the round.
+    Turn(Turn),
+    /// The answer of the one who asked.
+    Said(Said),
+}
+
+/// The right to ask. Dropped without an answer, it goes to another member of the round, or to the next round.
+pub(super) struct Turn {
+    looks: Arc<Looks>,
+    key: Hashed,
+    has_ended: bool,
+}
+
+/// A share in the next look.
+pub(super) struct Member {
+    looks: Arc<Looks>,
+    key: Hashed,
+    post: Arc<Post>,
+    /// Whether it is not counted any more: it asks, or has its answer.
+    has_left: bool,
+}
+
+impl Default for Looks {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Looks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Looks").finish_non_exhaustive()
+    }
+}
+
+impl Looks {
+    /// Comes to look at the record under `key`.
+    pub(super) fn come(self: &Arc<Self>, key: &RecordKey) -> Place {
+        let key = Hashed {
+            hash: self.hasher.hash_one(key),
+            key: key.clone(),
+        };
+        let looks = self.clone();
+        let mut spots = self.lock(&key);
+        let spot = match spots.entry(key.clone()) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(Spot {
+                    is_asking: true,
+                    ..Spot::default()
+                });
+                return Place::Turn(Turn::new(looks, key));
+            }
+            Entry::Occupied(spot) => spot.into_mut(),
+        };
+        let round = spot.next.get_or_insert_with(|| Round {
+            members: 0,
+            post: Arc::default(),
+        });
+        round.members += 1;
+        let post = round.post.clone();
+        Place::Member(Member {
+            looks,
+            key,
+            post,
+            has_left: false,
+        })
+    }
+
+    fn lock(&self, key: &Hashed) -> MutexGuard<'_, Shard> {
+        // Not by the bits that the maps go by.
+        let shard = usize::try_from((key.hash >> 32) % SHARDS).unwrap_or_default();
+        // No change of a spot can be seen half-done.
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends the current look at `key`, and calls on one of the next round.
+fn move_on(spots: &mut Shard, key: &Hashed) {
+    let Entry::Occupied(mut spot) = spots.entry(key.clone()) else {
+        return;
+    };
+    match spot.get_mut().next.take() {
+        Some(round) => {
+            round.post.news.notify_one();
+            *spot.get_mut() = Spot {
+                current: Some(round),
+                ..Spot::default()
+            };
+        }
+        None => {
+            spot.remove();
+        }
+    }
+}
+
+impl Turn {
+    fn new(looks: Arc<Looks>, key: Hashed) -> Self {
+        let has_ended = false;
+        Self { looks, key, has_ended }
+    }
+
+    /// Lets the next round ask. Nobody else shares this look.
+    pub(super) fn end(mut self) {
+        self.has_ended = true;
+        move_on(&mut self.looks.lock(&self.key), &self.key);
+    }
+
+    /// Tells the others of the round what it `said`, and lets the next round ask.
+    pub(super) fn tell(mut self, said: Said) {
+        self.has_ended = true;
+        let mut spots = self.looks.lock(&self.key);
+        let round = spots.get_mut(&self.key).and_then(|spot| spot.current.take());
+        move_on(&mut spots, &self.key);
+        drop(spots);
+        if let Some(round) = round {
+            let _ = round.post.said.set(said);
+            round.post.news.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
+        let mut spots = self.looks.lock(&self.key);
+        let Some(spot) = spots.get_mut(&self.key) else { return };
+        match &spot.current {
+            Some(round) if round.members > 0 => {
+                spot.is_asking = false;
+                round.post.news.notify_one();
+            }
+            _ => move_on(&mut spots, &self.key),
+        }
+    }
+}
+
+impl Member {
+    /// Waits for the answer, or to be the one who asks.
+    pub(super) async fn news(mut self) -> News {
+        let post = self.post.clone();
+        let news = post.news.notified();
+        if post.said.get().is_none() {
+            news.await;
+        }
+        self.has_left = true;
+        if let Some(said) = post.said.get() {
+            return News::Said(said.clone());
+        }
+        let mut spots = self.looks.lock(&self.key);
+        if let Some(spot) = spots.get_mut(&self.key) {
+            spot.is_asking = true;
+            if let Some(round) = &mut spot.current {
+                round.members = round.members.saturating_sub(1);
+            }
+        }
+        drop(spots);
+        News::Turn(Turn::new(self.looks.clone(), self.key.clone()))
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if self.has_left {
+            return;
+        }
+        let mut spots = self.looks.lock(&self.key);
+        let Some(spot) = spots.get_mut(&self.key) else { return };
+        let is_mine = |round: &&mut Round| Arc::ptr_eq(&round.post, &self.post);
+        if let Some(round) = spot.current.as_mut().filter(is_mine) {
+            round.members = round.members.saturating_sub(1);
+            // Called upon to ask, and gone before it did.
+            if round.members == 0 && !spot.is_asking {
+                move_on(&mut spots, &self.key);
+            }
+        } else if let Some(round) = spot.next.as_mut().filter(is_mine) {
+            round.members = round.members.saturating_sub(1);
+            if round.members == 0 {
+                spot.next = None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::{BackendErrorKind, Claim, Fingerprint, IdempotencyKey, Policy, Scope};
+
+    fn key() -> RecordKey {
+        RecordKey::new("o", &Scope::global(), &IdempotencyKey::of(&1)).expect("a valid key")
+    }
+
+    fn record() -> Record {
+        Record::Claimed {
+            claim: Claim::first(Fingerprint::NONE, &Policy::new(Duration::from_mins(1))),
+            remaining: Duration::from_secs(1),
+        }
+    }
+
+    fn turn(place: Place) -> Turn {
+        match place {
+            Place::Turn(turn) => turn,
+            Place::Member(_) => panic!("somebody else asks"),
+        }
+    }
+
+    fn member(place: Place) -> Member {
+        match place {
+            Place::Member(member) => member,
+            Place::Turn(_) => panic!("nobody else asks"),
+        }
+    }
+
+    fn is_empty(looks: &Looks) -> bool {
+        looks
+            .shards
+            .iter()
+            .all(|shard| shard.lock().is_ok_and(|spots| spots.is_empty()))
+    }
+
+    #[test]
+    fn who_comes_during_a_look_shares_the_next_one() {
+        let (looks, key) = (Arc::<Looks>::default(), key());
+        let first = turn(looks.come(&key));
+        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(member(looks.come(&key)).news())).collect();
+        for waiting in &mut waiting {
+            assert!(waiting.as_mut().now_or_never().is_none());
+        }
+
+        first.end();
+
+        let mut news: Vec<_> = waiting
+            .iter_mut()
+            .map(|waiting| waiting.as_mut().now_or_never())
+            .collect();
+        let turns = news.iter().flatten().count();
+        assert_eq!(turns, 1, "one of them asks");
+        let asks = news.iter().position(Option::is_some).expect("one of them asks");
+        let late = member(looks.come(&key));
+        let Some(News::Turn(second)) = news.remove(asks) else {
+            panic!("it was told before anybody asked");
+        };
+        drop(waiting.remove(asks));
+        second.tell(Ok(record()));
+        for waiting in waiting {
+            assert!(matches!(waiting.now_or_never(), Some(News::Said(Ok(_)))));
+        }
+        assert!(
+            matches!(late.news().now_or_never(), Some(News::Turn(_))),
+            "it came too late for that look"
+        );
+        assert!(is_empty(&looks));
+    }
+
+    #[test]
+    fn a_turn_that_is_dropped_goes_to_another_one() {
+        let (looks, key) = (Arc::<Looks>::default(), key());
+        let first = turn(looks.come(&key));
+        let (one, other) = (member(looks.come(&key)), member(looks.come(&key)));
+        let mut other = Box::pin(other.news());
+        assert!(other.as_mut().now_or_never().is_none());
+        drop(first);
+        let Some(News::Turn(asks)) = other.now_or_never() else {
+            panic!("nobody asks");
+        };
+        drop(asks);
+        let Some(News::Turn(last)) = one.news().now_or_never() else {
+            panic!("nobody asks");
+        };
+        drop(last);
+        assert!(is_empty(&looks));
+    }
+
+    #[test]
+    fn members_that_leave_before_their_turn_hold_nobody_up() {
+        let (looks, key) = (Arc::<Looks>::default(), key());
+        let first = turn(looks.come(&key));
+        let gone = member(looks.come(&key));
+        drop(gone);
+        let called = member(looks.come(&key));
+        let mut called = Box::pin(called.news());
+        assert!(called.as_mut().now_or_never().is_none());
+        first.end();
+        let next = member(looks.come(&key));
+        drop(called);
+        let Some(News::Turn(asks)) = next.news().now_or_never() else {
+            panic!("who was called has left, and nobody asks");
+        };
+        asks.tell(Ok(record()));
+        assert!(is_empty(&looks));
+    }
+
+    #[test]
+    fn a_failure_is_everybodys() {
+        let (looks, key) = (Arc::<Looks>::default(), key());
+        let first = turn(looks.come(&key));
+        let (asks, told) = (member(looks.come(&key)), member(looks.come(&key)));
+        first.end();
+        let Some(News::Turn(asks)) = asks.news().now_or_never() else {
+            panic!("nobody asks");
+        };
+        asks.tell(Err(BackendError::new(BackendErrorKind::Unavailable, "it is away")));
+        let Some(News::Said(Err(error))) = told.news().now_or_never() else {
+            panic!("it is not told");
+        };
+        assert_eq!(error.kind(), BackendErrorKind::Unavailable);
+    }
+}

@@ -1,0 +1,72 @@
+//! Claims that were given up, and are taken back.
+//!
+//! Owns how many of them are taken back at a time. Nobody waits for it, and where it does not come to it the lease ends the
+//! claim; so it is bounded, however many clients hang up while a backend is slow.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
+use tracing::Instrument as _;
+
+use super::Engine;
+use crate::observe::{self, Call, Releasing};
+use crate::{Claim, Fenced, RecordKey};
+
+/// How many claims wait to be released.
+const PLACES: usize = 1024;
+
+/// How many are being released.
+const AT_ONCE: usize = 16;
+
+/// When it is tried again, once: the claim may still have been on its way, or the backend away.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The queue of claims to release.
+#[derive(Debug)]
+pub(super) struct Releases {
+    places: Arc<Semaphore>,
+    at_once: Semaphore,
+}
+
+impl Default for Releases {
+    fn default() -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(PLACES)),
+            at_once: Semaphore::new(AT_ONCE),
+        }
+    }
+}
+
+impl Engine {
+    /// Releases a claim that was given up, where there is a runtime and a place in the queue; the lease ends it otherwise.
+    pub(super) fn release_in_background(&self, key: &RecordKey, claim: &Claim) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        let Ok(place) = self.0.releases.places.clone().try_acquire_owned() else {
+            observe::release_left_out();
+            return;
+        };
+        let release = release(self.clone(), key.clone(), claim.clone(), place);
+        self.0.running.spawn_on(release.in_current_span(), &runtime);
+    }
+}
+
+async fn release(engine: Engine, key: RecordKey, claim: Claim, _place: OwnedSemaphorePermit) {
+    let _releasing = Releasing::start();
+    for is_again in [false, true] {
+        if is_again {
+            sleep(AGAIN).await;
+        }
+        let Ok(_turn) = engine.0.releases.at_once.acquire().await else {
+            return;
+        };
+        let releasing = engine.0.backend.release(&key, &claim);
+        match engine.within_deadline(Call::Release, claim.lease, releasing).await {
+            Ok(Fenced::Applied) => return,
+            Ok(Fenced::Superseded) => {}
+            Err(error) => tracing::debug!(key = %key.shown(), %error, "could not release a claim that was given up"),
+        }
+    }
+}
