@@ -4,7 +4,9 @@
 //! reaches a claim. It is not sqlx's: that one asks the server for a sign of life whenever it lends a connection and
 //! whenever it gets one back, two round trips beside the one of the statement. Here nobody else has used a connection, so
 //! its last answer tells how it is. A connection is closed and not lent again when it has failed, when it leads to a server
-//! that takes no writes, when it was refused a permission, and when its answer does not come.
+//! that takes no writes, when it was refused a permission, and when its answer does not come. A statement that is given up is
+//! cancelled on the server, and its place in the pool is taken until then: a table that somebody has locked does not fill
+//! the server with statements that wait for it (IDEM-22).
 //!
 //! Connections are opened when they are needed, with the options that the application's pool has at that moment: a
 //! rotated password reaches them. Does not own what is said over them.
@@ -16,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use idem_core::BackendError;
 use sqlx::postgres::{PgConnectOptions, PgRow};
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool, Row as _};
 use tokio::runtime::{self, Handle};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -33,6 +35,9 @@ const TRIES: usize = 8;
 /// How long a connection has to answer before it is closed: one that is being opened, and one whose statement was given
 /// up.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a connection whose statement was given up may take by itself, before the statement is cancelled.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// After how long without a call a connection is asked for a sign of life before it is lent. Firewalls forget connections
 /// after minutes, and say nothing.
@@ -55,6 +60,8 @@ struct Inner {
     idle: Mutex<Vec<Idle>>,
     /// What was found out last.
     route: Mutex<Option<Opened>>,
+    /// Whose turn it is to cancel a statement, over a connection beside the pool's.
+    cancelling: tokio::sync::Mutex<()>,
 }
 
 /// A connection that nobody uses.
@@ -72,6 +79,8 @@ struct Opened {
     /// With these options of the application's pool. It is not lent any more once the pool has others.
     options: Arc<PgConnectOptions>,
     route: Route,
+    /// The server's process, where no pooler stands in between.
+    process: Option<i32>,
 }
 
 impl Connections {
@@ -82,6 +91,7 @@ impl Connections {
             turns: Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS))),
             idle: Mutex::default(),
             route: Mutex::default(),
+            cancelling: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -93,7 +103,7 @@ impl Connections {
     /// Lends a connection, which is there for the next call when it is dropped.
     pub(crate) async fn lend(&self, what: &'static str) -> Result<Lent, BackendError> {
         let lent = self.try_lend().await;
-        lent.map_err(|error| backend_error(what, error))
+        lent.map_err(|error| backend_error(what, error).not_written())
     }
 
     async fn try_lend(&self) -> sqlx::Result<Lent> {
@@ -158,11 +168,18 @@ impl Connections {
     async fn open(&self) -> sqlx::Result<(PgConnection, Opened)> {
         let options = self.0.application.connect_options();
         if let Some(known) = self.known().filter(|known| Arc::ptr_eq(&known.options, &options)) {
-            return Ok((options.connect().await?, known));
+            let mut connection = options.connect().await?;
+            let process = process(&mut connection, known.route).await?;
+            return Ok((connection, Opened { process, ..known }));
         }
-        let (connection, route) = find_route(&options).await?;
+        let (mut connection, route) = find_route(&options).await?;
         tracing::debug!(?route, "connected to Postgres for the records");
-        let opened = Opened { options, route };
+        let process = process(&mut connection, route).await?;
+        let opened = Opened {
+            options,
+            route,
+            process,
+        };
         *self.lock_route() = Some(opened.clone());
         Ok((connection, opened))
     }
@@ -194,6 +211,17 @@ impl Connections {
         }
     }
 
+    /// Cancels what the connection that was `opened` so is doing. One at a time: the connection for it is not of the pool.
+    async fn cancel(&self, opened: &Opened) -> sqlx::Result<()> {
+        let Some(process) = opened.process else { return Ok(()) };
+        let _turn = self.0.cancelling.lock().await;
+        let mut connection = opened.options.connect().await?;
+        // A number, which has nothing in it to be escaped.
+        let cancel = format!("SELECT pg_cancel_backend({process})");
+        sqlx::raw_sql(AssertSqlSafe(cancel)).execute(&mut connection).await?;
+        connection.close().await
+    }
+
     /// Closes the connections that nobody uses. What one of them has met, such as a server that was restarted or takes no
     /// writes any more, the others are about to meet.
     fn close_idle(&self) {
@@ -217,6 +245,15 @@ async fn find_route(options: &PgConnectOptions) -> sqlx::Result<(PgConnection, R
     let setting = sqlx::raw_sql("SELECT true WHERE current_setting('idem.direct', true) = 'on'");
     let is_direct = setting.fetch_optional(&mut connection).await?.is_some();
     Ok((connection, if is_direct { Route::Direct } else { Route::Pooled }))
+}
+
+/// The server's process that serves a connection.
+async fn process(connection: &mut PgConnection, route: Route) -> sqlx::Result<Option<i32>> {
+    if route == Route::Pooled {
+        return Ok(None);
+    }
+    let row = sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(connection).await?;
+    row.try_get(0).map(Some)
 }
 
 /// A connection that is being opened. Dropped, it goes on in the background.
@@ -332,18 +369,44 @@ impl Drop for Lent {
             State::Sound => self.pool.keep(connection, self.opened.clone()),
             State::Useless => {}
             State::Asked => {
-                let (pool, opened, turn) = (self.pool.clone(), self.opened.clone(), self.turn.take());
-                let mut connection = connection;
-                runtime.spawn(async move {
-                    if matches!(timeout(ANSWER_LIMIT, connection.ping()).await, Ok(Ok(()))) {
-                        pool.keep(connection, opened);
-                    } else {
-                        pool.close_idle();
-                    }
-                    // Until then, no other connection was opened in its place.
-                    drop(turn);
-                });
+                let given_up = GivenUp {
+                    connection,
+                    opened: self.opened.clone(),
+                    pool: self.pool.clone(),
+                    _turn: self.turn.take(),
+                };
+                runtime.spawn(given_up.end());
             }
+        }
+    }
+}
+
+/// A connection whose statement was given up. No other one is opened in its place before the statement has ended.
+struct GivenUp {
+    connection: PgConnection,
+    opened: Opened,
+    pool: Connections,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl GivenUp {
+    /// Ends the statement, and keeps the connection if it answers then.
+    async fn end(mut self) {
+        let mut answers = matches!(timeout(GRACE, self.connection.ping()).await, Ok(Ok(())));
+        if !answers {
+            match timeout(ANSWER_LIMIT, self.pool.cancel(&self.opened)).await {
+                Ok(Ok(())) => answers = matches!(timeout(ANSWER_LIMIT, self.connection.ping()).await, Ok(Ok(()))),
+                Ok(Err(error)) => tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "a statement that was given up could not be cancelled"
+                ),
+                Err(_elapsed) => tracing::debug!("cancelling a statement that was given up is not answered"),
+            }
+        }
+        if answers {
+            self.pool.keep(self.connection, self.opened);
+        } else {
+            self.pool.close_idle();
         }
     }
 }

@@ -6,11 +6,22 @@ use idem_core::{BackendError, BackendErrorKind};
 pub(crate) fn backend_error(what: &'static str, error: sqlx::Error) -> BackendError {
     let kind = kind(&error);
     let code = code(&error);
-    let error = BackendError::new(kind, what).with_source(error);
-    match code.as_deref().and_then(advice) {
-        Some(advice) => BackendError::new(kind, format!("{what}; {advice}")).with_source(error),
-        None => error,
+    let error = match code.as_deref().and_then(advice) {
+        Some(advice) => BackendError::new(kind, format!("{what}; {advice}")),
+        None => BackendError::new(kind, what),
     }
+    .with_source(error);
+    if code.is_some_and(|code| is_undone(&code)) {
+        error.not_written()
+    } else {
+        error
+    }
+}
+
+/// Whether a statement that the server answered so has certainly changed nothing. Of one whose connection ended meanwhile,
+/// nobody knows.
+fn is_undone(code: &str) -> bool {
+    !(code.starts_with("08") || code.starts_with("57P") || code == "40003")
 }
 
 /// Whether the same statement may succeed at once: it met another one, and one of the two had to give way.
@@ -83,6 +94,16 @@ fn advice(code: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_statement_that_was_refused_has_changed_nothing_and_of_a_lost_one_nobody_knows() {
+        for refused in ["25006", "57014", "55P03", "53100", "42501"] {
+            assert!(is_undone(refused), "{refused}");
+        }
+        for lost in ["08006", "57P01", "40003"] {
+            assert!(!is_undone(lost), "{lost}");
+        }
+    }
 
     #[test]
     fn what_passes_by_itself_is_transient_and_what_an_operator_has_to_mend_is_not() {

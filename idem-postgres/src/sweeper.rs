@@ -14,6 +14,8 @@ use crate::error::backend_error;
 use crate::protocol::{Call, Value};
 use crate::table::Table;
 
+const SWEEPING: &str = "sweeping";
+
 /// How many rows one statement of a [`Sweeper`] deletes at most.
 const BATCH: u32 = 1000;
 
@@ -23,8 +25,9 @@ const REST: u32 = 9;
 /// But no longer than this, however long it had to wait for a connection, or it would fall behind where it is needed most.
 const LONGEST_REST: Duration = Duration::from_millis(250);
 
-/// How long one sweep goes on before the next one begins anew. A statement whose answer is lost must not end sweeping.
-const LONGEST_SWEEP: Duration = Duration::from_mins(1);
+/// How long one batch may take. It holds a connection, which claims may be waiting for, and a statement whose answer is lost
+/// must not end sweeping.
+const BATCH_LIMIT: Duration = Duration::from_secs(5);
 
 /// Sweeps at an interval, until it is dropped.
 pub(crate) struct Sweeper {
@@ -47,9 +50,8 @@ impl Drop for Sweeper {
 
 /// Deletes up to `limit` rows that have expired and that no other sweep is at, and says how many.
 pub(crate) async fn sweep(table: &Table, limit: u32) -> Result<u64, BackendError> {
-    const WHAT: &str = "sweeping";
     let call = |statement, values| Call {
-        what: WHAT,
+        what: SWEEPING,
         statement,
         values,
     };
@@ -57,7 +59,7 @@ pub(crate) async fn sweep(table: &Table, limit: u32) -> Result<u64, BackendError
     let Some(row) = table.ask(call(&table.statements.sweep, &limited)).await? else {
         return Ok(0);
     };
-    let swept: i64 = row.try_get(0).map_err(|error| backend_error(WHAT, error))?;
+    let swept: i64 = row.try_get(0).map_err(|error| backend_error(SWEEPING, error))?;
     if swept.unsigned_abs() < u64::from(limit) {
         table.ask(call(&table.statements.sweep_leases, &[])).await?;
     }
@@ -69,8 +71,7 @@ async fn run(table: Table, interval: Duration) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let swept = timeout(LONGEST_SWEEP, sweep_all(&table)).await;
-        if let Ok(Err(error)) = swept {
+        if let Err(error) = sweep_all(&table).await {
             let error: &dyn Error = &error;
             tracing::warn!(
                 error,
@@ -84,7 +85,9 @@ async fn run(table: Table, interval: Duration) {
 async fn sweep_all(table: &Table) -> Result<(), BackendError> {
     loop {
         let started = Instant::now();
-        if sweep(table, BATCH).await? < u64::from(BATCH) {
+        let swept = timeout(BATCH_LIMIT, sweep(table, BATCH)).await;
+        let swept = swept.unwrap_or_else(|elapsed| Err(backend_error(SWEEPING, sqlx::Error::Io(elapsed.into()))));
+        if swept? < u64::from(BATCH) {
             return Ok(());
         }
         sleep((started.elapsed() * REST).min(LONGEST_REST)).await;

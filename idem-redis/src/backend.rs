@@ -329,17 +329,19 @@ impl Backend for RedisBackend {
                 .arg(&record::encode_claim(claim)[..])
                 .arg(millis(lapsed.ttl))
                 .arg(lifetime(claim));
-            match self
+            let what = "taking over a lapsed claim";
+            let taken: i64 = self
                 .connection
-                .invoke::<Option<Vec<u8>>>("taking over a lapsed claim", &name, &scripts::TAKE_OVER, &command)
-                .await?
+                .invoke(what, &name, &scripts::TAKE_OVER, &command)
+                .await?;
+            if scripts::fenced(taken) == Fenced::Applied {
+                return Ok(Acquisition::Acquired);
+            }
+            // Read by itself: what a script returns, it copies.
+            if let Some(held) = self.read_again(&name).await?
+                && let Some(record) = self.examine(&name, held).boxed().await?
             {
-                None => return Ok(Acquisition::Acquired),
-                Some(held) => {
-                    if let Some(record) = self.examine(&name, held).boxed().await? {
-                        return Ok(Acquisition::Existing(record));
-                    }
-                }
+                return Ok(Acquisition::Existing(record));
             }
         }
         Err(busy())

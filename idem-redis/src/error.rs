@@ -1,6 +1,8 @@
 //! From the client's errors to the backend's kinds.
 
-use std::io;
+use std::error::Error;
+use std::sync::Arc;
+use std::{fmt, io};
 
 use idem_core::{BackendError, BackendErrorKind};
 use redis::{ErrorKind, RedisError, ServerErrorKind};
@@ -15,7 +17,10 @@ pub(crate) fn backend_error(what: &'static str, error: RedisError) -> BackendErr
     } else {
         kind(&error)
     };
-    BackendError::new(kind, what).with_source(error)
+    // What the server has refused, and what was not sent, is nowhere.
+    let is_not_written = error.code().is_some() || is_not_sent(&error);
+    let error = BackendError::new(kind, what).with_source(error);
+    if is_not_written { error.not_written() } else { error }
 }
 
 /// Wraps what the client reported when the backend was made. What is refused then is mostly not set up as it should be.
@@ -31,10 +36,48 @@ pub(crate) fn start_error(error: RedisError) -> BackendError {
 /// What a call is told whose link could not be opened. Whatever the server said to that, it has refused a connection, and
 /// not the call: a wrong password, too many clients, a database that is loading.
 pub(crate) fn not_opened(error: RedisError) -> RedisError {
-    match kind(&error) {
-        BackendErrorKind::Refused | BackendErrorKind::Unreadable => io::Error::other(error).into(),
-        _ => error,
+    let is_told_apart = error.kind() == ErrorKind::InvalidClientConfig || error.kind() == ErrorKind::RESP3NotSupported;
+    if is_told_apart || is_not_sent(&error) {
+        return error;
     }
+    let kind = if error.is_timeout() {
+        io::ErrorKind::TimedOut
+    } else {
+        io::ErrorKind::Other
+    };
+    io::Error::new(kind, NotSent(error)).into()
+}
+
+/// What a call is told for which there is no link, and it is too early for another one.
+pub(crate) fn too_early() -> RedisError {
+    not_opened(io::Error::other("the connection has failed, and the next attempt is not due yet").into())
+}
+
+/// Why there was no link to send a call over.
+#[derive(Debug)]
+struct NotSent(RedisError);
+
+impl fmt::Display for NotSent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for NotSent {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
+fn is_not_sent(error: &RedisError) -> bool {
+    // The client shares its causes.
+    let cause = error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<Arc<dyn Error + Send + Sync>>());
+    let cause = cause
+        .and_then(|cause| cause.downcast_ref::<io::Error>())
+        .and_then(io::Error::get_ref);
+    cause.is_some_and(<dyn Error + Send + Sync>::is::<NotSent>)
 }
 
 fn is_about_permission(error: &RedisError) -> bool {
@@ -64,5 +107,28 @@ fn kind(error: &RedisError) -> BackendErrorKind {
         ) => BackendErrorKind::Unavailable,
         ErrorKind::AuthenticationFailed | ErrorKind::Extension | ErrorKind::Server(_) => BackendErrorKind::Refused,
         _ => BackendErrorKind::Unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_refused_or_not_sent_is_told_from_what_may_have_arrived() {
+        let server = |kind| RedisError::from((kind, "said"));
+        let readonly = backend_error("claiming", server(ErrorKind::Server(ServerErrorKind::ReadOnly)));
+        assert!(readonly.is_not_written(), "{readonly:?}");
+        let broken = || RedisError::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert!(!backend_error("claiming", broken()).is_not_written());
+        let not_sent = backend_error("claiming", not_opened(broken()));
+        assert!(not_sent.is_not_written(), "{not_sent:?}");
+        assert_eq!(not_sent.kind(), BackendErrorKind::Unavailable);
+        let late = RedisError::from(io::Error::from(io::ErrorKind::TimedOut));
+        let late = backend_error("claiming", not_opened(not_opened(late)));
+        assert!(late.is_not_written(), "{late:?}");
+        assert_eq!(late.kind(), BackendErrorKind::Timeout);
+        let refused = not_opened(server(ErrorKind::AuthenticationFailed));
+        assert_eq!(backend_error("claiming", refused).kind(), BackendErrorKind::Unavailable);
     }
 }

@@ -37,7 +37,7 @@
 //! of `~idem:* &idem:*`:
 //!
 //! ```text
-//! ~idem:* &idem:* -@all +set +get +pttl +pexpire +del +evalsha +script|load +publish +subscribe +unsubscribe
+//! ~idem:* &idem:* -@all +set +get +getrange +pttl +pexpire +del +evalsha +script|load +publish +subscribe +unsubscribe
 //! ```
 //!
 //! In a cluster, besides:
@@ -60,6 +60,7 @@ mod error;
 #[cfg(fuzzing)]
 mod fuzz;
 mod link;
+mod pace;
 mod record;
 mod scripts;
 mod server;

@@ -76,10 +76,12 @@ impl Link {
 
     /// Runs a script that the server did not know a moment ago.
     async fn invoke_unknown(&mut self, key: &str, script: &Script, command: &Cmd) -> RedisResult<Value> {
-        self.query(key, &script.load()).await?;
+        let load = async || self.query(key, &script.load()).await.map(drop);
+        script.load_once(load).await?;
         match self.query(key, command).await {
             Err(error) if is_unknown(&error) => {
-                // The slot is on its way to another node, and what is not there yet is asked for at that one.
+                // It was another server that it was made known to. Or the slot is on its way to another node, and what is
+                // not there yet is asked for at that one.
                 let () = self.query_all(&script.load()).await?;
                 self.query(key, command).await
             }
@@ -121,8 +123,7 @@ impl Link {
                 let said = in_time(connection.subscribe(channels)).await;
                 channels.iter().map(|_| said.clone()).collect()
             }
-            Self::Node(connection) => each_at_its_node(connection, "SSUBSCRIBE", channels).await,
-            Self::Cluster(connection) => each_at_its_primary(connection, "SSUBSCRIBE", channels).await,
+            Self::Node(_) | Self::Cluster(_) => self.each("SSUBSCRIBE", channels).await,
         }
     }
 
@@ -133,9 +134,21 @@ impl Link {
                 let said = in_time(connection.unsubscribe(channels)).await;
                 channels.iter().map(|_| said.clone()).collect()
             }
-            Self::Node(connection) => each_at_its_node(connection, "SUNSUBSCRIBE", channels).await,
-            Self::Cluster(connection) => each_at_its_primary(connection, "SUNSUBSCRIBE", channels).await,
+            Self::Node(_) | Self::Cluster(_) => self.each("SUNSUBSCRIBE", channels).await,
         }
+    }
+
+    /// Sends the command for each of the channels by itself: in a cluster, one command names the channels of one slot. It goes
+    /// to the node of the record, for the client's own method may choose another node of the shard each time, and so leave
+    /// where it never joined.
+    async fn each(&self, command: &'static str, channels: &[&str]) -> Vec<RedisResult<()>> {
+        let each = channels.iter().map(|channel| {
+            let mut link = self.clone();
+            let mut subscription = redis::cmd(command);
+            subscription.arg(*channel);
+            in_time(async move { confirm(channel, link.query(channel, &subscription).await?) })
+        });
+        join_all(each).await
     }
 
     /// Whether it can ever be told of a message. A cluster's link has the protocol of the application's client, which
@@ -170,7 +183,7 @@ impl Link {
         };
         match timeout(AT_ONCE, asking).await {
             Ok(Ok(_)) => true,
-            Ok(Err(error)) => !self.is_ended_by(&error) && !error.is_io_error(),
+            Ok(Err(error)) => !self.is_ended_by(&error) && !self.is_made_doubtful_by(&error) && !error.is_io_error(),
             Err(_elapsed) => false,
         }
     }
@@ -178,16 +191,22 @@ impl Link {
     /// Whether this connection is of no use any more after `error`.
     pub(crate) fn is_ended_by(&self, error: &RedisError) -> bool {
         match self {
+            Self::Server(_) | Self::Node(_) => error.is_unrecoverable_error() || error.is_timeout(),
+            // After an answer that belongs to another question, all that follow may.
+            Self::Cluster(_) => error.kind() == ErrorKind::UnexpectedReturnType,
+        }
+    }
+
+    /// Whether `error` says that another connection may do better, where there is one to be had.
+    pub(crate) fn is_made_doubtful_by(&self, error: &RedisError) -> bool {
+        match self {
             // A primary that has become a replica, or has lost its own, stays so, and the name may lead elsewhere.
             Self::Server(_) | Self::Node(_) => {
-                error.is_unrecoverable_error()
-                    || error.is_timeout()
-                    || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+                error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
                     || matches!(error.code(), Some("NOAUTH" | "NOREPLICAS"))
             }
-            // It replaces connections to its nodes by itself when they break, and never when they are silent. After an
-            // answer that belongs to another question, all that follow may.
-            Self::Cluster(_) => error.is_timeout() || error.kind() == ErrorKind::UnexpectedReturnType,
+            // It replaces connections to its nodes by itself when they break, and never when they are silent.
+            Self::Cluster(_) => error.is_timeout(),
         }
     }
 }
@@ -200,44 +219,6 @@ fn is_unknown(error: &RedisError) -> bool {
 async fn in_time<T>(call: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
     let answer = timeout(PATIENCE, call).await;
     answer.unwrap_or_else(|elapsed| Err(io::Error::from(elapsed).into()))
-}
-
-/// Sends the command for each of the channels to the node of its record: one command names the channels of one slot.
-///
-/// The client's own method may choose another node of the shard each time, and so leave where it never joined.
-async fn each_at_its_primary(
-    connection: &ClusterConnection,
-    command: &'static str,
-    channels: &[&str],
-) -> Vec<RedisResult<()>> {
-    let each = channels.iter().map(|channel| {
-        let mut connection = connection.clone();
-        let mut subscription = redis::cmd(command);
-        subscription.arg(*channel);
-        in_time(async move {
-            let said = connection.route_command(subscription, to_primary_of(channel)).await?;
-            confirm(channel, said.extract_error()?)
-        })
-    });
-    join_all(each).await
-}
-
-/// Sends the command for each of the channels to one node. They are of several slots, so each is a command.
-async fn each_at_its_node(
-    connection: &MultiplexedConnection,
-    command: &'static str,
-    channels: &[&str],
-) -> Vec<RedisResult<()>> {
-    let each = channels.iter().map(|channel| {
-        let mut connection = connection.clone();
-        let mut subscription = redis::cmd(command);
-        subscription.arg(*channel);
-        in_time(async move {
-            let said = connection.send_packed_command(&subscription).await?;
-            confirm(channel, said.extract_error()?)
-        })
-    });
-    join_all(each).await
 }
 
 /// Checks that a confirmation is about this channel. A server that ends a subscription by itself says so in the same

@@ -29,6 +29,9 @@ const HEADER_LEN: usize = 2 + Token::LEN + 4 + Fingerprint::LEN;
 /// Length of [`encode_claim`].
 pub(crate) const CLAIM_LEN: usize = HEADER_LEN + 16;
 
+// The scripts look at one byte more.
+const _: () = assert!(CLAIM_LEN == 71);
+
 /// A record as it is stored, before the server's clock has said whether its lease has lapsed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Stored {

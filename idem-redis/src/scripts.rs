@@ -1,12 +1,16 @@
 //! The operations that compare before they write.
 //!
-//! Each compares the whole stored value: a claim has a token of its own, so equal bytes are the same claim. The flag
+//! Each compares the first 72 bytes of what is stored, one more than a claim has. A claim has a token of its own, and what
+//! was completed begins with the token and another state. So a script costs the same whatever the size of an answer
+//! (IDEM-21). The flag
 //! `allow-oom` lets a full server record what already happened; it is left out where a script would start new work.
 
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use idem_core::Fenced;
 use redis::{Cmd, ErrorKind, FromRedisValue as _, RedisError, RedisResult, Value};
+use tokio::sync::Mutex;
 
 /// The most bytes of a number, for commands are made with the room that they take.
 pub(crate) const NUMBER_LEN: usize = 20;
@@ -39,6 +43,9 @@ pub(crate) fn too_few() -> RedisError {
 pub(crate) struct Script {
     source: String,
     hash: String,
+    /// Held while it is made known to a server, with the number of times that it was.
+    loads: Mutex<u64>,
+    loaded: AtomicU64,
 }
 
 impl Script {
@@ -46,7 +53,22 @@ impl Script {
         Self {
             source: source.to_owned(),
             hash: redis::Script::new(source).get_hash().to_owned(),
+            loads: Mutex::new(0),
+            loaded: AtomicU64::new(0),
         }
+    }
+
+    /// Makes it known by `load`, unless somebody else has while this waited for its turn: all who find that a fresh server
+    /// does not know it come at once.
+    pub(crate) async fn load_once(&self, load: impl AsyncFnOnce() -> RedisResult<()>) -> RedisResult<()> {
+        let before = self.loaded.load(Ordering::Relaxed);
+        let mut loads = self.loads.lock().await;
+        if *loads == before {
+            load().await?;
+            *loads += 1;
+            self.loaded.store(*loads, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// The command that runs it on the record under `key`; arguments follow, so many and of so many bytes.
@@ -102,19 +124,19 @@ impl Telling {
     }
 }
 
-/// `KEYS` record; `ARGV` lapsed claim, new claim, ttl of the lapsed claim, lifetime of the new one. Returns what is in
-/// the way, or nil.
+/// `KEYS` record; `ARGV` lapsed claim, new claim, ttl of the lapsed claim, lifetime of the new one. Returns 1 where the new
+/// claim is in place, 0 where something else is in the way.
 pub(crate) static TAKE_OVER: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"#!lua
-local held = redis.call('GET', KEYS[1])
-if held and held ~= ARGV[2] then
+local held = redis.call('GETRANGE', KEYS[1], 0, 71)
+if held ~= '' and held ~= ARGV[2] then
   if held ~= ARGV[1] or redis.call('PTTL', KEYS[1]) >= tonumber(ARGV[3]) then
-    return held
+    return 0
   end
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[4])
-return false
+return 1
 ",
     )
 });
@@ -123,7 +145,7 @@ return false
 pub(crate) static RENEW: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"#!lua flags=allow-oom
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+if redis.call('GETRANGE', KEYS[1], 0, 71) ~= ARGV[1] then
   return 0
 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
@@ -141,14 +163,14 @@ pub(crate) static COMPLETE: LazyLock<Telling> = LazyLock::new(|| {
 local answers = {}
 for at, key in ipairs(KEYS) do
   local completed = ARGV[3 * at - 1]
-  local answer = redis.pcall('GET', key)
+  local answer = redis.pcall('GETRANGE', key, 0, 71)
   if answer == ARGV[3 * at - 2] then
     answer = redis.pcall('SET', key, completed, 'PX', ARGV[3 * at])
     if answer.ok then
       redis.pcall('PUBLISH', key .. ':c', '')
       answer = 1
     end
-  elseif answer == completed then
+  elseif answer == string.sub(completed, 1, 72) then
     answer = 1
   elseif type(answer) ~= 'table' then
     answer = 0
@@ -178,7 +200,7 @@ pub(crate) static COMPLETE_APART: LazyLock<Telling> = LazyLock::new(|| {
     Telling::new(
         r"#!lua flags=allow-oom
 local key = KEYS[1]
-local held = redis.call('GET', key)
+local held = redis.call('GETRANGE', key, 0, 71)
 local left = ARGV[3]
 if held == ARGV[2] then
   left = redis.call('PTTL', key)
@@ -202,7 +224,7 @@ pub(crate) static RELEASE: LazyLock<Telling> = LazyLock::new(|| {
     Telling::new(
         r"#!lua flags=allow-oom
 local key = KEYS[1]
-if redis.call('GET', key) ~= ARGV[1] then
+if redis.call('GETRANGE', key, 0, 71) ~= ARGV[1] then
   return 0
 end
 redis.call('DEL', key)

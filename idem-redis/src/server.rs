@@ -1,8 +1,9 @@
 //! The links to one server, and when to give them up.
 //!
 //! Owns which [`Link`] is the current one: it opens one when somebody needs it, and another one when that has failed,
-//! has gone silent, as one does that a firewall has forgotten, or leads to a server that takes no writes any more.
-//! Large values go over a link of their own, so that what is small never waits behind them. Does not know what is sent.
+//! has gone silent, as one does that a firewall has forgotten, or leads to a server that takes no writes any more. A link
+//! that still answers is used until the next one is open, and the next one is opened at its [`Pace`]. Large values go over
+//! a link of their own, so that what is small never waits behind them. Does not know what is sent.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,8 +20,9 @@ use tokio::task::JoinHandle;
 
 use crate::client::RedisClient;
 use crate::completions::{self, Completing, Queue};
-use crate::error::not_opened;
+use crate::error::{not_opened, too_early};
 use crate::link::Link;
+use crate::pace::Pace;
 use crate::subscriptions::Subscriptions;
 
 /// How many calls may be given up unanswered before the link is.
@@ -57,13 +59,24 @@ struct Inner {
 }
 
 /// The link of a lane, opened when somebody needs it for the first time.
-type Current = RwLock<Option<Arc<Opened>>>;
+type Current = RwLock<Links>;
+
+#[derive(Default)]
+struct Links {
+    /// What calls go over.
+    serving: Option<Arc<Opened>>,
+    /// What takes its place once it is open.
+    coming: Option<Arc<Opened>>,
+    pace: Pace,
+}
 
 /// One link, from the first try to open it to its end.
 struct Opened {
     link: Shared<BoxFuture<'static, RedisResult<Link>>>,
     completions: Queue,
     has_ended: AtomicBool,
+    /// The server takes no writes, or a cluster's client did not answer: it may do for other calls until there is another.
+    is_doubtful: AtomicBool,
     silence: Silence,
     /// Opens the link, sends completions over it, and then lives as long as the runtime that drives it.
     task: JoinHandle<()>,
@@ -89,6 +102,7 @@ impl Opened {
             link: link.boxed().shared(),
             completions,
             has_ended: AtomicBool::new(false),
+            is_doubtful: AtomicBool::new(false),
             silence: Silence::default(),
             task,
         })
@@ -112,6 +126,9 @@ impl Opened {
             }
             None => return Err(aborted()),
         };
+        if self.has_ended.load(Ordering::Relaxed) {
+            return Err(too_early());
+        }
         if let Lane::Large(begins) = lane {
             begins.send_replace(true);
         }
@@ -122,15 +139,32 @@ impl Opened {
         };
         let answer = call(link).await;
         asking.answered();
-        if answer.as_ref().is_err_and(|error| link.is_ended_by(error)) {
-            self.has_ended.store(true, Ordering::Relaxed);
+        if let Err(error) = &answer {
+            if link.is_ended_by(error) {
+                self.has_ended.store(true, Ordering::Relaxed);
+            } else if link.is_made_doubtful_by(error) {
+                self.is_doubtful.store(true, Ordering::Relaxed);
+            }
         }
         answer
     }
 
-    fn is_useless(&self, lane: Lane<'_>) -> bool {
+    /// Whether it is of use, for as long as there is no other one.
+    fn can_serve(&self, lane: Lane<'_>) -> bool {
         let unanswered = if matches!(lane, Lane::Large(_)) { 1 } else { UNANSWERED };
-        self.has_ended.load(Ordering::Relaxed) || self.silence.count() >= unanswered || self.task.is_finished()
+        let is_silent = self.silence.count() >= unanswered && !self.serves_other_nodes();
+        !(self.has_ended.load(Ordering::Relaxed) || is_silent || self.task.is_finished())
+    }
+
+    /// Whether there should be another one.
+    fn is_to_be_replaced(&self, lane: Lane<'_>) -> bool {
+        let is_doubtful = self.is_doubtful.load(Ordering::Relaxed) || self.silence.count() >= UNANSWERED;
+        is_doubtful || !self.can_serve(lane)
+    }
+
+    /// Whether one silent server says nothing of what else is reached over it.
+    fn serves_other_nodes(&self) -> bool {
+        matches!(self.link.peek(), Some(Ok(Link::Cluster(_))))
     }
 }
 
@@ -292,30 +326,56 @@ impl Server {
 
     /// The link to use now: another one if the last is of no use any more.
     fn current(&self, lane: Lane<'_>) -> Arc<Opened> {
-        let Inner {
-            client, small, large, ..
-        } = self.0.as_ref();
-        let current = match lane {
-            Lane::Small => small,
-            Lane::Large(_) => large,
+        let links = match lane {
+            Lane::Small => &self.0.small,
+            Lane::Large(_) => &self.0.large,
         };
-        let is_of_use = |opened: &&Arc<Opened>| !opened.is_useless(lane);
-        let now = current.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(opened) = now.as_ref().filter(is_of_use) {
+        let now = links.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(opened) = now.serving.as_ref().filter(|opened| !opened.is_to_be_replaced(lane)) {
             return opened.clone();
         }
         drop(now);
-        let mut current = current.write().unwrap_or_else(PoisonError::into_inner);
-        // Whoever held the lock before may have replaced it.
-        if let Some(opened) = current.as_ref().filter(is_of_use) {
-            return opened.clone();
-        }
-        let opened = Opened::open(client);
-        if current.replace(opened.clone()).is_some() && matches!(lane, Lane::Small) {
-            tracing::debug!("the connection to Redis has failed, is silent or takes no writes; opening another one");
+        let mut links = links.write().unwrap_or_else(PoisonError::into_inner);
+        let had_one = links.serving.is_some();
+        let (opened, is_another) = links.current(lane, &self.0.client);
+        drop(links);
+        if is_another && had_one && matches!(lane, Lane::Small) {
+            tracing::debug!("the connection to Redis has failed, is silent or takes no writes; using another one");
             // What is wrong with it may be wrong with the one that waiters rely on, and nobody may have noticed.
             self.lose_subscriptions();
         }
         opened
+    }
+}
+
+impl Links {
+    /// The link to use now, and whether it has just taken the place of the last one.
+    fn current(&mut self, lane: Lane<'_>, client: &RedisClient) -> (Arc<Opened>, bool) {
+        // Whoever held the lock before may have replaced it.
+        if let Some(opened) = self.serving.as_ref().filter(|opened| !opened.is_to_be_replaced(lane)) {
+            return (opened.clone(), false);
+        }
+        if self.coming.is_none() && (self.serving.is_none() || self.pace.begin(Instant::now())) {
+            self.coming = Some(Opened::open(client));
+        }
+        let serving = self.serving.clone().filter(|opened| opened.can_serve(lane));
+        let is_open = |coming: &Arc<Opened>| matches!(coming.link.peek(), Some(Ok(_)));
+        match (serving, self.coming.take()) {
+            (Some(serving), Some(coming)) if !is_open(&coming) => {
+                // One that could not be opened is let go, and another one is tried when it is time.
+                self.coming = Some(coming).filter(|coming| coming.link.peek().is_none() && !coming.task.is_finished());
+                (serving, false)
+            }
+            (Some(serving), None) => (serving, false),
+            (_, Some(coming)) => {
+                self.serving = Some(coming.clone());
+                (coming, true)
+            }
+            // Of no use, and it is too early for another one: calls fail at once.
+            (None, None) => {
+                let last = self.serving.get_or_insert_with(|| Opened::open(client));
+                (last.clone(), false)
+            }
+        }
     }
 }

@@ -1,22 +1,27 @@
 //! The link that messages come over: subscribing and leaving, as waiters come and go.
 //!
-//! Owns a [`Link`] of its own and the order in which channels are joined and left. A link that fails, or falls silent
+//! Owns a [`Link`] of its own, and which channels are joined over it. All orders that are there are settled at once, each
+//! channel by whether somebody waits now, so that who joins and leaves meanwhile costs nothing. A link that fails, or falls silent
 //! while somebody waits, is dropped with all its subscriptions, so that none is left behind on a server.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::future::join;
 use redis::aio::SendError;
 use redis::{PushInfo, RedisResult};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::client::RedisClient;
+use crate::error::too_early;
 use crate::link::Link;
+use crate::pace::Pace;
 use crate::subscriptions::{Channels, Order};
 
 /// How many orders are carried out at once.
-const BATCH: usize = 256;
+const BATCH: usize = 1024;
 
 /// How often a link that somebody waits on is asked for a sign of life.
 const EVERY: Duration = Duration::from_secs(5);
@@ -31,7 +36,8 @@ pub(crate) async fn run(
     let mut subscriber = Subscriber {
         client,
         orders,
-        held_back: None,
+        joined: HashSet::new(),
+        pace: Pace::default(),
         sender,
         channels,
         link: None,
@@ -39,19 +45,16 @@ pub(crate) async fn run(
         sign_due: Instant::now() + EVERY,
     };
     while let Some(batch) = subscriber.next().await {
-        if batch.first().is_some_and(|order| order.joins.is_some()) {
-            subscriber.subscribe(batch).await;
-        } else {
-            subscriber.leave(batch).await;
-        }
+        subscriber.settle(batch).await;
     }
 }
 
 struct Subscriber {
     client: RedisClient,
     orders: mpsc::UnboundedReceiver<Order>,
-    /// The first order that did not fit into the last batch.
-    held_back: Option<Order>,
+    /// The channels that are joined over the link.
+    joined: HashSet<String>,
+    pace: Pace,
     sender: mpsc::WeakUnboundedSender<Order>,
     channels: Weak<Channels>,
     link: Option<(u64, Link)>,
@@ -62,12 +65,9 @@ struct Subscriber {
 }
 
 impl Subscriber {
-    /// The next orders, as many as are alike.
+    /// The next orders, as many as there are.
     async fn next(&mut self) -> Option<Vec<Order>> {
         let first = loop {
-            if let Some(first) = self.held_back.take() {
-                break first;
-            }
             if !self.is_relied_on() {
                 let first = self.orders.recv().await?;
                 self.sign_due = Instant::now() + EVERY;
@@ -82,14 +82,10 @@ impl Subscriber {
             }
         };
         let mut batch = vec![first];
-        while batch.len() < BATCH {
-            match self.orders.try_recv() {
-                Ok(order) if order.joins.is_some() == batch[0].joins.is_some() => batch.push(order),
-                other => {
-                    self.held_back = other.ok();
-                    break;
-                }
-            }
+        while batch.len() < BATCH
+            && let Ok(order) = self.orders.try_recv()
+        {
+            batch.push(order);
         }
         Some(batch)
     }
@@ -99,44 +95,83 @@ impl Subscriber {
         self.link.is_some() && (self.is_littered || somebody_waits())
     }
 
-    async fn subscribe(&mut self, mut orders: Vec<Order>) {
+    /// Joins the channels that somebody waits on and leaves those that nobody does any more.
+    async fn settle(&mut self, mut orders: Vec<Order>) {
         let Some(channels) = self.channels.upgrade() else {
             return;
         };
-        let wanted = loop {
+        let settled = loop {
+            self.drop_lost_link();
+            let is_joined = orders.iter().any(|order| order.joins.is_some());
+            if self.link.is_none() && !is_joined {
+                // Without a link there is no subscription either.
+                return;
+            }
             let generation = match self.open(&channels).await {
                 Ok(generation) => generation,
                 Err(error) => return self.refuse(orders, &error),
             };
-            match channels.wanted(generation, orders) {
-                Ok(wanted) => break wanted,
+            match channels.settle(generation, orders) {
+                Ok(settled) => break settled,
                 Err(again) => orders = again,
             }
         };
+        for name in &settled.ended {
+            self.joined.remove(name);
+        }
+        let (known, wanted): (Vec<_>, Vec<_>) = settled
+            .wanted
+            .into_iter()
+            .partition(|(name, _)| self.joined.contains(name));
+        for (_, channel) in known {
+            channel.confirm(Ok(()));
+        }
+        let is_left = |name: &String| self.joined.contains(name) || settled.ended.contains(name);
+        let left: Vec<_> = settled.unwanted.into_iter().filter(is_left).collect();
         let Some((_, link)) = &mut self.link else { return };
         let names: Vec<_> = wanted.iter().map(|(name, _)| name.as_str()).collect();
-        let said = link.subscribe(&names).await;
-        for ((_, channel), said) in wanted.into_iter().zip(said) {
+        let left_names: Vec<_> = left.iter().map(String::as_str).collect();
+        let mut same_link = link.clone();
+        let joining = async {
+            if names.is_empty() {
+                Vec::new()
+            } else {
+                link.subscribe(&names).await
+            }
+        };
+        let leaving = async {
+            if left_names.is_empty() {
+                Vec::new()
+            } else {
+                same_link.unsubscribe(&left_names).await
+            }
+        };
+        let (joined, has_left) = join(joining, leaving).await;
+        for name in &left {
+            self.joined.remove(name);
+        }
+        // Before what was said is noted, which may end the link and all that is joined over it.
+        for ((name, _), _) in wanted.iter().zip(&joined).filter(|(_, said)| said.is_ok()) {
+            self.joined.insert(name.clone());
+        }
+        for ((_, channel), said) in wanted.into_iter().zip(joined) {
             self.note(&said);
             channel.confirm(said);
         }
+        for said in has_left {
+            self.has_left(&said);
+        }
     }
 
-    async fn leave(&mut self, orders: Vec<Order>) {
-        self.drop_lost_link();
-        // Without a link there is no subscription either.
-        let Some((_, link)) = &mut self.link else { return };
-        let names: Vec<_> = orders.iter().map(|order| order.name.as_str()).collect();
-        for said in link.unsubscribe(&names).await {
-            if let Err(error) = &said {
-                tracing::debug!(
-                    error = error as &dyn std::error::Error,
-                    "unsubscribing from a record failed"
-                );
-                self.is_littered = self.client.subscribes_by_itself();
-            }
-            self.note(&said);
+    fn has_left(&mut self, said: &RedisResult<()>) {
+        if let Err(error) = said {
+            tracing::debug!(
+                error = error as &dyn std::error::Error,
+                "unsubscribing from a record failed"
+            );
+            self.is_littered = self.client.subscribes_by_itself();
         }
+        self.note(said);
     }
 
     /// The generation of the link, which is opened where there is none.
@@ -144,6 +179,9 @@ impl Subscriber {
         self.drop_lost_link();
         if let Some((generation, _)) = self.link {
             return Ok(generation);
+        }
+        if !self.pace.begin(std::time::Instant::now()) {
+            return Err(too_early());
         }
         let generation = channels.generation();
         let (channels, sender) = (self.channels.clone(), self.sender.clone());
@@ -158,7 +196,7 @@ impl Subscriber {
 
     /// Fails these orders and all behind them: without a link, each would wait as long as the one before.
     fn refuse(&mut self, orders: Vec<Order>, error: &redis::RedisError) {
-        let mut orders: Vec<_> = orders.into_iter().chain(self.held_back.take()).collect();
+        let mut orders = orders;
         while let Ok(order) = self.orders.try_recv() {
             orders.push(order);
         }
@@ -182,7 +220,7 @@ impl Subscriber {
     /// Gives the link up if that is what an answer means.
     fn note(&mut self, said: &RedisResult<()>) {
         if let (Err(error), Some((_, link))) = (said, &self.link)
-            && link.is_ended_by(error)
+            && (link.is_ended_by(error) || link.is_made_doubtful_by(error))
         {
             tracing::debug!(
                 error = error as &dyn std::error::Error,
@@ -208,6 +246,7 @@ impl Subscriber {
             .is_some_and(|(generation, _)| Some(*generation) != current)
         {
             self.link = None;
+            self.joined.clear();
             self.is_littered = false;
         }
     }

@@ -5,7 +5,7 @@
 //! answer: when the link that messages come over fails, all are told to look again. The link is the
 //! [`subscriber`]'s.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use idem_core::Changed;
@@ -59,6 +59,8 @@ pub(crate) struct Order {
     pub(crate) name: String,
     /// Whose subscription it is; `None` to leave the channel.
     pub(crate) joins: Option<Arc<Channel>>,
+    /// Whether the server has ended the subscription by itself.
+    pub(crate) has_ended: bool,
 }
 
 impl Subscriptions {
@@ -107,6 +109,7 @@ impl Subscriptions {
             let order = Order {
                 name: name.clone(),
                 joins: Some(channel.clone()),
+                has_ended: false,
             };
             if self.orders.send(order).is_err() {
                 let ended = RedisError::from((ErrorKind::Client, "the runtime of the subscribing task has ended"));
@@ -142,22 +145,31 @@ impl Channels {
         self.lock().waiters.is_empty()
     }
 
-    /// Which of `orders` somebody still waits for, where the link is still the one of this `generation`.
-    pub(crate) fn wanted(&self, generation: u64, orders: Vec<Order>) -> Result<Wanted, Vec<Order>> {
+    /// What `orders` come to now, where the link is still the one of this `generation`.
+    pub(crate) fn settle(&self, generation: u64, orders: Vec<Order>) -> Result<Settled, Vec<Order>> {
         let state = self.lock();
         if state.generation != generation {
             return Err(orders);
         }
-        let mut wanted = Vec::new();
-        for Order { name, joins } in orders {
-            let Some(channel) = joins else { continue };
-            match state.waiters.get(&name) {
-                Some(waiters) if Arc::ptr_eq(&waiters.channel, &channel) => wanted.push((name, channel)),
-                // Told to look again meanwhile, when a link was lost; or gone.
-                _ => channel.confirm(Ok(())),
+        let mut settled = Settled::default();
+        for Order { name, joins, has_ended } in orders {
+            if has_ended {
+                settled.ended.insert(name.clone());
+            }
+            let waiters = state.waiters.get(&name);
+            match joins {
+                Some(channel) => match waiters {
+                    Some(waiters) if Arc::ptr_eq(&waiters.channel, &channel) => settled.wanted.push((name, channel)),
+                    // Told to look again meanwhile, when a link was lost; or gone.
+                    _ => channel.confirm(Ok(())),
+                },
+                None if waiters.is_none() => {
+                    settled.unwanted.insert(name);
+                }
+                None => {}
             }
         }
-        Ok(wanted)
+        Ok(settled)
     }
 
     /// Tells all who wait to look again: no subscription over the link of this `generation` is left.
@@ -204,14 +216,26 @@ impl Channels {
             waiters.channel.changed.notify_waiters();
             // The client may have subscribed at the other node by itself.
             if let Some(orders) = orders.upgrade() {
-                let _ = orders.send(Order { name, joins: None });
+                let _ = orders.send(Order {
+                    name,
+                    joins: None,
+                    has_ended: true,
+                });
             }
         }
     }
 }
 
-/// Names of channels, and whose they are.
-pub(crate) type Wanted = Vec<(String, Arc<Channel>)>;
+/// What is to be done about some channels.
+#[derive(Default)]
+pub(crate) struct Settled {
+    /// Somebody waits on them, whose channels they are.
+    pub(crate) wanted: Vec<(String, Arc<Channel>)>,
+    /// Nobody does any more.
+    pub(crate) unwanted: HashSet<String>,
+    /// The server has ended their subscriptions.
+    pub(crate) ended: HashSet<String>,
+}
 
 /// One waiter's share in a channel.
 struct Subscription {
@@ -236,7 +260,11 @@ impl Drop for Subscription {
         if waiters.count == 0 {
             state.waiters.remove(&self.name);
             let name = std::mem::take(&mut self.name);
-            let _ = self.orders.send(Order { name, joins: None });
+            let _ = self.orders.send(Order {
+                name,
+                joins: None,
+                has_ended: false,
+            });
         }
     }
 }
@@ -290,11 +318,11 @@ mod tests {
         assert!(changed.now_or_never().is_some(), "its waiter is told to look again");
         let (_after, _changed) = subscriptions.join("c".into());
         let of_after = given(&mut orders);
-        let Err(of_before) = subscriptions.channels.wanted(0, of_before) else {
+        let Err(of_before) = subscriptions.channels.settle(0, of_before) else {
             panic!("that link is gone");
         };
         let all: Vec<_> = of_before.into_iter().chain(of_after).collect();
-        let wanted = subscriptions.channels.wanted(1, all).unwrap_or_default();
+        let wanted = subscriptions.channels.settle(1, all).unwrap_or_default().wanted;
         assert_eq!(wanted.len(), 1, "the second waiter's alone");
         assert!(!Arc::ptr_eq(&wanted[0].1, &before.channel));
         assert!(matches!(before.channel.confirmed.get(), Some(Ok(()))));

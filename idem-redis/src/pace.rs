@@ -1,0 +1,64 @@
+//! How often links are opened.
+//!
+//! Owns the time between one attempt and the next: none after a link that has served for a while, and up to a second for
+//! those that fail again and again, or are refused as soon as they are there (IDEM-22).
+
+use std::time::{Duration, Instant};
+
+/// After the first attempt in a row.
+const FIRST: Duration = Duration::from_millis(50);
+
+/// After many.
+const LAST: Duration = Duration::from_secs(1);
+
+/// What has served for so long has not failed at once.
+const CALM: Duration = Duration::from_secs(10);
+
+/// When the next attempt is due.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    last: Option<Last>,
+}
+
+#[derive(Debug)]
+struct Last {
+    begun: Instant,
+    /// How long after it the next one is due.
+    step: Duration,
+}
+
+impl Pace {
+    /// Begins an attempt, if one is due `now`.
+    pub(crate) fn begin(&mut self, now: Instant) -> bool {
+        let step = match &self.last {
+            Some(last) if now.duration_since(last.begun) < last.step => return false,
+            Some(last) if now.duration_since(last.begun) < CALM => (last.step * 2).min(LAST),
+            _ => FIRST,
+        };
+        // A quarter more or less, so that many processes do not come together.
+        let step = step.mul_f64(rand::random_range(0.75..1.25)).max(FIRST);
+        self.last = Some(Last { begun: now, step });
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_in_a_row_come_down_to_one_a_second_and_the_first_after_a_calm_is_at_once() {
+        let start = Instant::now();
+        let mut pace = Pace::default();
+        let begun = (0..60_000)
+            .filter(|after| pace.begin(start + Duration::from_millis(*after)))
+            .count();
+        assert!((50..=80).contains(&begun), "{begun} in a minute");
+        assert!(pace.begin(start + Duration::from_secs(80)));
+        assert!(!pace.begin(start + Duration::from_secs(80)), "one at a time");
+        assert!(
+            pace.begin(start + Duration::from_millis(80_100)),
+            "the steps are short again"
+        );
+    }
+}
