@@ -1,7 +1,7 @@
 //! How often links are opened.
 //!
-//! Owns the time between one attempt and the next: none after a link that has served for a while, and up to a second for
-//! those that fail again and again, or are refused as soon as they are there (IDEM-22).
+//! Owns the time between one attempt and the next: hardly any after a link that has served for a while, and up to a second
+//! for those that fail again and again, or are refused as soon as they are there (IDEM-22).
 
 use std::time::{Duration, Instant};
 
@@ -30,15 +30,32 @@ struct Last {
 impl Pace {
     /// Begins an attempt, if one is due `now`.
     pub(crate) fn begin(&mut self, now: Instant) -> bool {
+        let is_due = self.due(now) <= now;
+        if is_due {
+            self.begin_at(now);
+        }
+        is_due
+    }
+
+    /// Begins an attempt as soon as one is due, and says when that is.
+    pub(crate) fn begin_when_due(&mut self, now: Instant) -> Instant {
+        let due = self.due(now);
+        self.begin_at(due);
+        due
+    }
+
+    fn due(&self, now: Instant) -> Instant {
+        self.last.as_ref().map_or(now, |last| now.max(last.begun + last.step))
+    }
+
+    fn begin_at(&mut self, begun: Instant) {
         let step = match &self.last {
-            Some(last) if now.duration_since(last.begun) < last.step => return false,
-            Some(last) if now.duration_since(last.begun) < CALM => (last.step * 2).min(LAST),
+            Some(last) if begun.duration_since(last.begun) < CALM => (last.step * 2).min(LAST),
             _ => FIRST,
         };
         // A quarter more or less, so that many processes do not come together.
         let step = step.mul_f64(rand::random_range(0.75..1.25)).max(FIRST);
-        self.last = Some(Last { begun: now, step });
-        true
+        self.last = Some(Last { begun, step });
     }
 }
 

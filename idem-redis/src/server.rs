@@ -85,10 +85,16 @@ struct Opened {
 impl Opened {
     /// Opens a link in a task of its own, so that it goes on when the call that needed it first is given up.
     fn open(client: &RedisClient) -> Arc<Self> {
+        Self::open_at(client, Instant::now())
+    }
+
+    /// The same at some moment.
+    fn open_at(client: &RedisClient, begin: Instant) -> Arc<Self> {
         let client = client.clone();
         let (sender, opened) = oneshot::channel();
         let (completions, queued) = completions::queue();
         let task = tokio::spawn(async move {
+            tokio::time::sleep_until(begin.into()).await;
             let opened = client.open(None).await;
             let link = opened.clone();
             let _ = sender.send(opened);
@@ -371,11 +377,16 @@ impl Links {
                 self.serving = Some(coming.clone());
                 (coming, true)
             }
-            // Of no use, and it is too early for another one: calls fail at once.
-            (None, None) => {
-                let last = self.serving.get_or_insert_with(|| Opened::open(client));
-                (last.clone(), false)
-            }
+            // Of no use, and it is too early for another one. Where the last one was open, calls wait for the next one; where
+            // it could not be opened, they fail at once.
+            (None, None) => match &self.serving {
+                Some(last) if !is_open(last) => (last.clone(), false),
+                _ => {
+                    let coming = Opened::open_at(client, self.pace.begin_when_due(Instant::now()));
+                    self.serving = Some(coming.clone());
+                    (coming, true)
+                }
+            },
         }
     }
 }

@@ -250,7 +250,7 @@ async fn every_request_is_counted_once_by_what_it_came_to() {
     let described: Vec<_> = said("# HELP ").collect();
     let shown: Vec<_> = said("# TYPE ").collect();
     assert_eq!(described, shown, "{text}");
-    assert_eq!(shown.len(), 8, "all but errors: {shown:?}");
+    assert_eq!(shown.len(), 10, "all but errors: {shown:?}");
 }
 
 /// Prometheus takes the first takeover for no increase where the figure appears with it.
@@ -261,7 +261,13 @@ fn what_is_rare_is_shown_before_there_is_any() {
     for _ in 0..2 {
         let _ = Idempotency::new(MemoryBackend::new());
     }
-    for plain in ["idem_handlers_in_flight", "idem_takeovers_total", "idem_waiters"] {
+    for plain in [
+        "idem_handlers_in_flight",
+        "idem_releases_left_out_total",
+        "idem_releases_pending",
+        "idem_takeovers_total",
+        "idem_waiters",
+    ] {
         assert_eq!(figure(&recorder, plain)[""], 0, "{plain}");
     }
     let renewals = figure(&recorder, "idem_lease_renewals_total");

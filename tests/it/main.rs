@@ -60,6 +60,7 @@ mod responses;
 mod scripted_backends;
 mod sentinels;
 mod settings;
+mod siege;
 mod tls;
 mod traces;
 mod transaction_ends;
