@@ -315,6 +315,8 @@ impl Pending {
             }
             Ok(Acquisition::Acquired) => return Either::Right(Box::pin(self.hold(policy))),
             Ok(Acquisition::Existing(record)) => {
+                // This call was answered; one before it may not have been.
+                self.written = before;
                 if let Some(shown) = &mut shown {
                     **shown = Some(record.clone());
                 }
@@ -338,7 +340,10 @@ impl Pending {
             Record::Claimed { claim, .. } => claim.lease,
             Record::Completed { .. } => Duration::ZERO,
         };
-        self.written = None;
+        if self.written.is_some() {
+            // An earlier call may still be on its way. Under another token, it is never taken for a later one.
+            self.renounce(policy);
+        }
         Seen::Look(match decide(record, &self.claim.fingerprint, policy.after_crash()) {
             Decision::TakeOver(lapsed) => return Seen::Lapsed(lapsed),
             Decision::InFlight(remaining) => Look::InFlight(Held { remaining, lease }),
@@ -399,6 +404,7 @@ impl Pending {
                     return Ok(Look::Claimed(asked));
                 }
                 Acquisition::Existing(record) => {
+                    self.written = None;
                     if let Some(shown) = &mut shown {
                         **shown = Some(record.clone());
                     }

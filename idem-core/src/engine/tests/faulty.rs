@@ -1,11 +1,12 @@
 //! The memory backend behind switches, one for each way in which a store can fail.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::{
     Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, MemoryBackend, RecordKey,
+    Token,
 };
 
 /// The memory backend behind switches.
@@ -21,6 +22,8 @@ pub(super) struct Faulty {
 pub(super) struct Calls {
     pub(super) claims: AtomicU32,
     pub(super) releases: AtomicU32,
+    /// Under which tokens claims failed.
+    pub(super) failed: Mutex<Vec<Token>>,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +70,9 @@ impl Faulty {
 impl Backend for Faulty {
     async fn claim(&self, key: &RecordKey, claim: &Claim) -> Result<Acquisition, BackendError> {
         self.calls.claims.fetch_add(1, Ordering::SeqCst);
+        if self.fault.claims_fail.load(Ordering::SeqCst) {
+            self.calls.failed.lock().expect("no panic").push(claim.token);
+        }
         Self::fails(&self.fault.claims_fail)?;
         Self::fails(&self.fault.claims_refused).map_err(BackendError::not_written)?;
         self.answer(self.inner.claim(key, claim).await?).await

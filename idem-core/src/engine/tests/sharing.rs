@@ -207,3 +207,25 @@ async fn a_waiter_finds_its_own_claim_again_and_runs_under_a_whole_lease() {
     assert_eq!(claim.token, run.claim().token);
     assert!(remaining + Duration::from_secs(1) > LEASE, "{remaining:?}");
 }
+
+/// A claim whose answer was lost may still be on its way when its owner takes over another one.
+#[tokio::test(start_paused = true)]
+async fn no_claim_is_taken_over_under_a_token_of_a_call_that_was_not_answered() {
+    let (backend, engine) = slow();
+    let dead = Claim::first(REQUEST, &POLICY.with_lease(Duration::from_secs(5)));
+    let _ = Backend::claim(&backend, &key(), &dead).await.expect("memory");
+    let waiting = {
+        let engine = engine.clone();
+        tokio::spawn(async move { engine.claim(&key(), REQUEST, &WAITING).await })
+    };
+    sleep(Duration::from_millis(500)).await;
+    backend.fault.claims_fail.store(true, Ordering::SeqCst);
+    sleep(Duration::from_secs(8)).await;
+    backend.fault.claims_fail.store(false, Ordering::SeqCst);
+    let Ok(Claimed::Run(run)) = waiting.await.expect("no panic") else {
+        panic!("its owner is dead");
+    };
+    assert_eq!(run.claim().attempt, 2);
+    let failed = backend.calls.failed.lock().expect("no panic").clone();
+    assert!(!failed.is_empty() && !failed.contains(&run.claim().token), "{failed:?}");
+}
