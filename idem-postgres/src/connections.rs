@@ -23,7 +23,7 @@ use tokio::runtime::{self, Handle};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::error::{backend_error, code, ends_connection, is_collision};
+use crate::error::{backend_error, code, ends_connection, is_collision, repeated_error};
 use crate::protocol::{Call, Route};
 
 /// How many connections there are at most where nothing else is set.
@@ -80,7 +80,15 @@ struct Opened {
     options: Arc<PgConnectOptions>,
     route: Route,
     /// The server's process, where no pooler stands in between.
-    process: Option<i32>,
+    process: Option<Process>,
+}
+
+/// One process among all that ever were on any server.
+#[derive(Clone)]
+struct Process {
+    id: i32,
+    /// In seconds, with a fraction.
+    started: String,
 }
 
 impl Connections {
@@ -211,13 +219,20 @@ impl Connections {
         }
     }
 
-    /// Cancels what the connection that was `opened` so is doing. One at a time: the connection for it is not of the pool.
+    /// Cancels what the connection that was `opened` so waits for, if that is a lock. What is being done is left to be done:
+    /// a lease that is renewed late is renewed, and a commit that waits for a standby must not stop waiting. One at a time:
+    /// the connection for it is not of the pool.
     async fn cancel(&self, opened: &Opened) -> sqlx::Result<()> {
-        let Some(process) = opened.process else { return Ok(()) };
+        let Some(Process { id, started }) = &opened.process else {
+            return Ok(());
+        };
         let _turn = self.0.cancelling.lock().await;
         let mut connection = opened.options.connect().await?;
-        // A number, which has nothing in it to be escaped.
-        let cancel = format!("SELECT pg_cancel_backend({process})");
+        // Numbers, which have nothing in them to be escaped. The options may lead to another server by now.
+        let cancel = format!(
+            "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE pid = {id} AND wait_event_type = 'Lock' \
+             AND extract(epoch FROM backend_start)::text = '{started}'"
+        );
         sqlx::raw_sql(AssertSqlSafe(cancel)).execute(&mut connection).await?;
         connection.close().await
     }
@@ -248,12 +263,20 @@ async fn find_route(options: &PgConnectOptions) -> sqlx::Result<(PgConnection, R
 }
 
 /// The server's process that serves a connection.
-async fn process(connection: &mut PgConnection, route: Route) -> sqlx::Result<Option<i32>> {
+async fn process(connection: &mut PgConnection, route: Route) -> sqlx::Result<Option<Process>> {
     if route == Route::Pooled {
         return Ok(None);
     }
-    let row = sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(connection).await?;
-    row.try_get(0).map(Some)
+    let itself =
+        "SELECT pid, extract(epoch FROM backend_start)::text FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+    let row = sqlx::raw_sql(itself).fetch_optional(connection).await?;
+    let read = |row: PgRow| {
+        Ok(Process {
+            id: row.try_get(0)?,
+            started: row.try_get(1)?,
+        })
+    };
+    row.map(read).transpose()
 }
 
 /// A connection that is being opened. Dropped, it goes on in the background.
@@ -299,13 +322,16 @@ impl Lent {
     /// connection where one that lay idle turns out to be of no use.
     pub(crate) async fn ask(&mut self, call: Call<'_>) -> Result<Option<PgRow>, BackendError> {
         let mut tries = 1;
+        let mut is_repeated = false;
         loop {
             match self.try_ask(&call).await {
                 Err(error) if is_collision(&error) && tries < TRIES => tries += 1,
                 Err(error) if self.was_idle && ends_connection(&error) => {
                     self.pool.close_idle();
+                    is_repeated = true;
                     self.reopen(call.what).await?;
                 }
+                Err(error) if is_repeated => return Err(repeated_error(call.what, error)),
                 answered => return answered.map_err(|error| backend_error(call.what, error)),
             }
         }
@@ -335,7 +361,7 @@ impl Lent {
             None => Err(sqlx::Error::WorkerCrashed),
         };
         opening.0 = None;
-        *self = opened.map_err(|error| backend_error(what, error))?;
+        *self = opened.map_err(|error| repeated_error(what, error))?;
         Ok(())
     }
 
@@ -392,21 +418,32 @@ struct GivenUp {
 impl GivenUp {
     /// Ends the statement, and keeps the connection if it answers then.
     async fn end(mut self) {
-        let mut answers = matches!(timeout(GRACE, self.connection.ping()).await, Ok(Ok(())));
-        if !answers {
+        let mut is_sound = timeout(GRACE, answers(&mut self.connection)).await == Ok(true);
+        if !is_sound {
             match timeout(ANSWER_LIMIT, self.pool.cancel(&self.opened)).await {
-                Ok(Ok(())) => answers = matches!(timeout(ANSWER_LIMIT, self.connection.ping()).await, Ok(Ok(()))),
+                Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(
                     error = &error as &dyn std::error::Error,
                     "a statement that was given up could not be cancelled"
                 ),
                 Err(_elapsed) => tracing::debug!("cancelling a statement that was given up is not answered"),
             }
+            is_sound = timeout(ANSWER_LIMIT, answers(&mut self.connection)).await == Ok(true);
         }
-        if answers {
+        if is_sound {
             self.pool.keep(self.connection, self.opened);
         } else {
             self.pool.close_idle();
         }
+    }
+}
+
+/// Whether a connection answers, whatever has become of the statement before.
+async fn answers(connection: &mut PgConnection) -> bool {
+    match connection.ping().await {
+        Err(error) if error.as_database_error().is_some() && !ends_connection(&error) => {
+            connection.ping().await.is_ok()
+        }
+        answered => answered.is_ok(),
     }
 }

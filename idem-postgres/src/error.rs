@@ -4,24 +4,29 @@ use idem_core::{BackendError, BackendErrorKind};
 
 /// Wraps what the client reported while doing `what`.
 pub(crate) fn backend_error(what: &'static str, error: sqlx::Error) -> BackendError {
-    let kind = kind(&error);
-    let code = code(&error);
-    let error = match code.as_deref().and_then(advice) {
-        Some(advice) => BackendError::new(kind, format!("{what}; {advice}")),
-        None => BackendError::new(kind, what),
-    }
-    .with_source(error);
-    if code.is_some_and(|code| is_undone(&code)) {
-        error.not_written()
-    } else {
-        error
-    }
+    let is_undone = code(&error).is_some_and(|code| is_undone(&code));
+    let error = repeated_error(what, error);
+    if is_undone { error.not_written() } else { error }
 }
 
-/// Whether a statement that the server answered so has certainly changed nothing. Of one whose connection ended meanwhile,
-/// nobody knows.
+/// The same about a statement that had been sent before, over a connection that broke: whatever is said of it now, it may
+/// have taken effect then.
+pub(crate) fn repeated_error(what: &'static str, error: sqlx::Error) -> BackendError {
+    let kind = kind(&error);
+    let code = code(&error);
+    let described = match code.as_deref().and_then(advice) {
+        Some(advice) => BackendError::new(kind, format!("{what}; {advice}")),
+        None => BackendError::new(kind, what),
+    };
+    described.with_source(error)
+}
+
+/// Whether a statement that the server answered so has certainly changed nothing. Poolers have codes of their own for servers
+/// that they have lost, so only those count that are about the statement itself.
 fn is_undone(code: &str) -> bool {
-    !(code.starts_with("08") || code.starts_with("57P") || code == "40003")
+    matches!(code, "25006" | "55P03" | "57014" | "40001" | "40P01" | "53100")
+        || code.starts_with("42")
+        || code.starts_with("22")
 }
 
 /// Whether the same statement may succeed at once: it met another one, and one of the two had to give way.
@@ -100,7 +105,7 @@ mod tests {
         for refused in ["25006", "57014", "55P03", "53100", "42501"] {
             assert!(is_undone(refused), "{refused}");
         }
-        for lost in ["08006", "57P01", "40003"] {
+        for lost in ["08006", "57P01", "40003", "58000", "XX000", "53300"] {
             assert!(!is_undone(lost), "{lost}");
         }
     }

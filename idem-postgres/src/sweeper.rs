@@ -27,7 +27,7 @@ const LONGEST_REST: Duration = Duration::from_millis(250);
 
 /// How long one batch may take. It holds a connection, which claims may be waiting for, and a statement whose answer is lost
 /// must not end sweeping.
-const BATCH_LIMIT: Duration = Duration::from_secs(5);
+const BATCH_LIMIT: Duration = Duration::from_secs(10);
 
 /// Sweeps at an interval, until it is dropped.
 pub(crate) struct Sweeper {

@@ -18,9 +18,32 @@ pub(crate) fn backend_error(what: &'static str, error: RedisError) -> BackendErr
         kind(&error)
     };
     // What the server has refused, and what was not sent, is nowhere.
-    let is_not_written = error.code().is_some() || is_not_sent(&error);
+    let is_not_written = error.code().is_some_and(is_refusal) || is_not_sent(&error);
     let error = BackendError::new(kind, what).with_source(error);
     if is_not_written { error.not_written() } else { error }
+}
+
+/// Whether a server that says so has not carried the command out. A proxy in between may have words of its own.
+fn is_refusal(code: &str) -> bool {
+    let codes = [
+        "ASK",
+        "BUSY",
+        "CLUSTERDOWN",
+        "CROSSSLOT",
+        "LOADING",
+        "MASTERDOWN",
+        "MISCONF",
+        "MOVED",
+        "NOAUTH",
+        "NOPERM",
+        "NOREPLICAS",
+        "NOSCRIPT",
+        "OOM",
+        "READONLY",
+        "TRYAGAIN",
+        "WRONGTYPE",
+    ];
+    codes.contains(&code)
 }
 
 /// Wraps what the client reported when the backend was made. What is refused then is mostly not set up as it should be.

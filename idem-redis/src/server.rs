@@ -365,7 +365,8 @@ impl Links {
             self.coming = Some(Opened::open(client));
         }
         let serving = self.serving.clone().filter(|opened| opened.can_serve(lane));
-        let is_open = |coming: &Arc<Opened>| matches!(coming.link.peek(), Some(Ok(_)));
+        // Polled, or nobody would learn that it is: calls wait only for the one that serves.
+        let is_open = |opened: &Arc<Opened>| opened.link.clone().now_or_never().is_some_and(|link| link.is_ok());
         match (serving, self.coming.take()) {
             (Some(serving), Some(coming)) if !is_open(&coming) => {
                 // One that could not be opened is let go, and another one is tried when it is time.

@@ -126,7 +126,7 @@ impl Subscriber {
         for (_, channel) in known {
             channel.confirm(Ok(()));
         }
-        let is_left = |name: &String| self.joined.contains(name) || settled.ended.contains(name);
+        let is_left = |name: &String| self.joined.contains(name) || settled.doubtful.contains(name);
         let left: Vec<_> = settled.unwanted.into_iter().filter(is_left).collect();
         let Some((_, link)) = &mut self.link else { return };
         let names: Vec<_> = wanted.iter().map(|(name, _)| name.as_str()).collect();

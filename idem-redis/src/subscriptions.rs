@@ -59,8 +59,10 @@ pub(crate) struct Order {
     pub(crate) name: String,
     /// Whose subscription it is; `None` to leave the channel.
     pub(crate) joins: Option<Arc<Channel>>,
-    /// Whether the server has ended the subscription by itself.
+    /// Whether the server has ended the subscription.
     pub(crate) has_ended: bool,
+    /// Whether it may be there all the same: the client may have subscribed at the other node by itself.
+    pub(crate) is_doubtful: bool,
 }
 
 impl Subscriptions {
@@ -110,6 +112,7 @@ impl Subscriptions {
                 name: name.clone(),
                 joins: Some(channel.clone()),
                 has_ended: false,
+                is_doubtful: false,
             };
             if self.orders.send(order).is_err() {
                 let ended = RedisError::from((ErrorKind::Client, "the runtime of the subscribing task has ended"));
@@ -147,14 +150,25 @@ impl Channels {
 
     /// What `orders` come to now, where the link is still the one of this `generation`.
     pub(crate) fn settle(&self, generation: u64, orders: Vec<Order>) -> Result<Settled, Vec<Order>> {
-        let state = self.lock();
+        let mut state = self.lock();
         if state.generation != generation {
             return Err(orders);
         }
         let mut settled = Settled::default();
-        for Order { name, joins, has_ended } in orders {
-            if has_ended {
+        for order in orders {
+            let Order { name, joins, .. } = order;
+            if order.has_ended {
                 settled.ended.insert(name.clone());
+                if order.is_doubtful {
+                    settled.doubtful.insert(name.clone());
+                }
+                // Confirmed since: they rely on what has ended.
+                let is_confirmed = |waiters: &Waiters| matches!(waiters.channel.confirmed.get(), Some(Ok(())));
+                if state.waiters.get(&name).is_some_and(is_confirmed)
+                    && let Some(waiters) = state.waiters.remove(&name)
+                {
+                    waiters.channel.changed.notify_waiters();
+                }
             }
             let waiters = state.waiters.get(&name);
             match joins {
@@ -209,19 +223,18 @@ impl Channels {
         let mut state = self.lock();
         // One that is not confirmed yet was joined after somebody else had left, and that is what this is about.
         let is_confirmed = |waiters: &Waiters| matches!(waiters.channel.confirmed.get(), Some(Ok(())));
-        if !state.waiters.get(&name).is_some_and(is_confirmed) {
-            return;
-        }
-        if let Some(waiters) = state.waiters.remove(&name) {
+        let is_doubtful = state.waiters.get(&name).is_some_and(is_confirmed);
+        if is_doubtful && let Some(waiters) = state.waiters.remove(&name) {
             waiters.channel.changed.notify_waiters();
-            // The client may have subscribed at the other node by itself.
-            if let Some(orders) = orders.upgrade() {
-                let _ = orders.send(Order {
-                    name,
-                    joins: None,
-                    has_ended: true,
-                });
-            }
+        }
+        // Also where nobody is told: who joins later must not rely on it.
+        if let Some(orders) = orders.upgrade() {
+            let _ = orders.send(Order {
+                name,
+                joins: None,
+                has_ended: true,
+                is_doubtful,
+            });
         }
     }
 }
@@ -235,6 +248,8 @@ pub(crate) struct Settled {
     pub(crate) unwanted: HashSet<String>,
     /// The server has ended their subscriptions.
     pub(crate) ended: HashSet<String>,
+    /// Of those, which may be there all the same.
+    pub(crate) doubtful: HashSet<String>,
 }
 
 /// One waiter's share in a channel.
@@ -264,6 +279,7 @@ impl Drop for Subscription {
                 name,
                 joins: None,
                 has_ended: false,
+                is_doubtful: false,
             });
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, Either};
 use futures_util::{FutureExt as _, TryFutureExt as _};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::looks::{Looks, Member, News, Place};
 use super::{Claimed, Duplicate, Engine, Run};
@@ -18,6 +18,9 @@ use crate::{
 /// How often a claim may find the record changed under its hands before it settles for "in flight". Every round means
 /// that somebody else got on.
 const ROUNDS: usize = 4;
+
+/// For how many deadlines a request waits to be told by another one's look.
+const PATIENCE: u32 = 2;
 
 /// When to ask again for the answer of an owner that is at work.
 const SOON: Duration = Duration::from_secs(1);
@@ -170,6 +173,8 @@ pub(super) struct Pending {
     claim: Claim,
     /// Since when it may be there.
     written: Option<Instant>,
+    /// Whether it was asked for under this token.
+    has_asked: bool,
 }
 
 impl Pending {
@@ -179,6 +184,7 @@ impl Pending {
             key: key.clone(),
             claim,
             written: None,
+            has_asked: false,
         }
     }
 
@@ -252,8 +258,13 @@ impl Pending {
 
     /// A look that others share: that of somebody else, or of its own in their place.
     async fn look_together(&mut self, mut member: Member, policy: &Policy) -> Looked {
+        let patience = self.engine.deadline_of(policy.lease()) * PATIENCE;
         for _ in 0..ROUNDS {
-            let turn = match member.news().await {
+            let Ok(news) = timeout(patience, member.news()).await else {
+                // Whoever has the turn may be on a thread that is blocked.
+                return self.acquire(policy, None).await;
+            };
+            let turn = match news {
                 News::Turn(turn) => turn,
                 News::Said(said) => match self.seen(said?, policy) {
                     Seen::Look(look) => return Ok(look),
@@ -271,9 +282,14 @@ impl Pending {
             let looked = self.acquire(policy, Some(&mut shown)).await;
             turn.tell(match (&looked, shown) {
                 (Err(error), _) => Err(error.clone()),
-                (Ok(Look::Claimed(_)), _) | (_, None) => Ok(Record::Claimed {
+                (Ok(Look::Claimed(_)), _) => Ok(Record::Claimed {
                     claim: self.claim.clone(),
                     remaining: self.claim.lease,
+                }),
+                // It was taken over, or has expired, a moment ago.
+                (_, None) => Ok(Record::Claimed {
+                    claim: self.claim.clone(),
+                    remaining: BLIND,
                 }),
                 (Ok(_), Some(record)) => Ok(record),
             });
@@ -284,8 +300,13 @@ impl Pending {
 
     /// Claims the key, or takes a lapsed claim over, or says what is there, and shows it where somebody wants to see it.
     async fn acquire(&mut self, policy: &Policy, shown: Option<&mut Option<Record>>) -> Looked {
-        self.claim.attempt = 1;
         let before = self.written;
+        if before.is_none() && self.has_asked {
+            // So that a claim of an earlier look, wherever it may turn up, is never taken for that of this one.
+            self.renounce(policy);
+        }
+        self.has_asked = true;
+        self.claim.attempt = 1;
         let asked = Instant::now();
         self.written.get_or_insert(asked);
         let Self { engine, key, claim, .. } = &*self;
@@ -357,6 +378,7 @@ impl Pending {
     /// Holds a claim of an earlier call, whose answer was lost: before it is run under, its lease starts anew.
     async fn hold(&mut self, policy: &Policy) -> Looked {
         let asked = Instant::now();
+        self.written.get_or_insert(asked);
         let Self { engine, key, claim, .. } = &*self;
         let renewing = engine.within_deadline(Call::Renew, claim.lease, engine.0.backend.renew(key, claim));
         if renewing.await? == Fenced::Applied {
@@ -371,6 +393,7 @@ impl Pending {
     /// Asks under another token from now on.
     fn renounce(&mut self, policy: &Policy) {
         self.written = None;
+        self.has_asked = false;
         self.claim = Claim::first(self.claim.fingerprint, policy);
     }
 

@@ -102,8 +102,8 @@ async fn crowd(binary: &Path) -> Vec<Duration> {
         let call = process.client.order_at("/orders/waiting-long", "crowd", &order);
         calls.spawn(async move { (call.send().await, Instant::now()) });
     }
-    // Each waiter asks for the lease when it comes and once it listens.
-    redis.wait_for_calls("pttl", 2 * (CROWD as u64 - 1)).await;
+    // In each process, somebody asks for the lease when the first duplicate comes and once it listens.
+    redis.wait_for_calls("pttl", 2 * processes.len() as u64).await;
     for process in &processes {
         process.client.call(Method::POST, "/gate").send().await;
     }
