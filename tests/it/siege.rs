@@ -1,6 +1,8 @@
 //! IDEM-21 and IDEM-22 on real servers: what many requests, and failures, cost. Commands, connections, processes and bytes
 //! are counted, and no times.
 
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +13,7 @@ use idem_core::{
     IdempotencyKey, Policy, RecordKey, Scope,
 };
 use idem_tests::{PostgresServer, RedisServer, in_time, until};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
 const MEBIBYTE: usize = 1 << 20;
@@ -275,6 +278,45 @@ async fn idem_22_a_locked_table_does_not_fill_the_server_with_processes() {
         drop(lock);
         until("a claim is made", async || {
             engine.claim(&record_key("after"), REQUEST, &IMPATIENT).await.is_ok()
+        })
+        .await;
+    })
+    .await;
+}
+
+/// A name that leads to another server from now on; connections that are open stay where they are.
+async fn name_that_moves(first: SocketAddr) -> (SocketAddr, Arc<Mutex<SocketAddr>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let name = listener.local_addr().expect("it is bound");
+    let target = Arc::new(Mutex::new(first));
+    let leads_to = target.clone();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let target = *leads_to.lock().expect("no panic");
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(target).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    (name, target)
+}
+
+/// The old primary stays, as a replica that answers and keeps its connections.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_has_become_a_replica_is_left_though_its_connection_lasts() {
+    in_time(async {
+        let (old, new) = (RedisServer::start().await, RedisServer::start().await);
+        let (name, target) = name_that_moves(old.address()).await;
+        let url = format!("redis://{name}/");
+        let engine = Engine::new(RedisBackend::connect(&url).await.expect("it answers"));
+        let before = engine.claim(&record_key("before"), REQUEST, &IMPATIENT).await;
+        assert!(matches!(before, Ok(Claimed::Run(_))), "{before:?}");
+        *target.lock().expect("no panic") = new.address();
+        old.tell(&format!("REPLICAOF 127.0.0.1 {}", new.address().port())).await;
+        until("a claim is made on the new primary", async || {
+            let claimed = engine.claim(&record_key("after"), REQUEST, &IMPATIENT).await;
+            matches!(claimed, Ok(Claimed::Run(_)))
         })
         .await;
     })
