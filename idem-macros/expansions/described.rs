@@ -17,6 +17,7 @@ async fn place_order(Json(order): Json<NewOrder>) -> Json<Receipt> {
                     &::idem_axum::__private::Operation::new(
                         86400000u64
                     ).with_policy(::idem_axum::Policy::new().with_required(false)),
+                    false,
                     false
                 )
             )

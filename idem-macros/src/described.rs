@@ -7,7 +7,7 @@
 use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 use quote::{format_ident, quote};
 use syn::ext::IdentExt as _;
-use syn::{Attribute, Ident, Meta, Path};
+use syn::{Attribute, Ident, Meta, PatType, Path, Type};
 
 use crate::handler::words;
 use crate::root::Root;
@@ -21,14 +21,16 @@ pub(crate) fn described(
     mut attributes: Vec<Attribute>,
     options: &Options,
     operation: &TokenStream,
+    arguments: &[PatType],
     root: Root,
 ) -> Vec<Attribute> {
     if !cfg!(feature = "utoipa") {
         return attributes;
     }
     let natural_key = options.key.is_some();
+    let transacts = arguments.iter().any(is_transaction);
     let mark = root.private(Span::call_site(), "Mark");
-    let extension = quote!((#EXTENSION = json!(#mark::new(&#operation, #natural_key))));
+    let extension = quote!((#EXTENSION = json!(#mark::new(&#operation, #natural_key, #transacts))));
     for attribute in &mut attributes {
         if let Meta::List(list) = &mut attribute.meta
             && is_description(&list.path)
@@ -37,6 +39,12 @@ pub(crate) fn described(
         }
     }
     attributes
+}
+
+/// Whether an argument is a `Transaction`, by the name that its type is written with: its meaning is not ours to know.
+fn is_transaction(argument: &PatType) -> bool {
+    let Type::Path(ty) = &*argument.ty else { return false };
+    ty.path.segments.last().is_some_and(|last| last.ident == "Transaction")
 }
 
 fn is_description(path: &Path) -> bool {

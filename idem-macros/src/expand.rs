@@ -121,7 +121,7 @@ fn expand(options: &Options, handler: Handler) -> TokenStream {
     let engine = engine(options, &values, &guard);
     let operation = operation(options, root);
     let above = described_above(&attributes, &signature.ident, &body, root);
-    let attributes = described(attributes, options, &operation, root);
+    let attributes = described(attributes, options, &operation, &arguments, root);
     let identity = identity(options, &values);
     let bindings = bindings(options, &arguments, &names);
     let Returned { ty, constraint } = returned(&signature);

@@ -30,6 +30,7 @@ const STRING: &str = r#""([ !#-\[\]-~]|\\["\\]){1,255}""#;
 pub(super) struct Answers<'a> {
     header: Option<(String, bool)>,
     policy: Policy,
+    transacts: bool,
     settings: &'a Settings,
 }
 
@@ -38,6 +39,7 @@ impl<'a> Answers<'a> {
         Self {
             header: mark.header(&settings.defaults),
             policy: mark.policy(settings.defaults),
+            transacts: mark.transacts(),
             settings,
         }
     }
@@ -125,7 +127,10 @@ impl<'a> Answers<'a> {
             (IdempotencyProblem::OutcomeUnknown, refuses),
             (IdempotencyProblem::ResponseNotStored, true),
             (IdempotencyProblem::KeyReused, true),
+            (IdempotencyProblem::RolledBack { may_pass: false }, self.transacts),
             (IdempotencyProblem::BackendUnavailable, true),
+            (IdempotencyProblem::RolledBack { may_pass: true }, self.transacts),
+            (IdempotencyProblem::NotCommitted, self.transacts),
         ];
         let problems: Vec<_> = problems.into_iter().filter(|(_, can_be)| *can_be).collect();
         let mut responses: Vec<_> = problems
@@ -254,7 +259,9 @@ pub(super) fn problem_schema() -> RefOr<Schema> {
     let uri = || text().format(Some(SchemaFormat::Custom("uri-reference".to_owned())));
     let describe = |schema: ObjectBuilder, description: &str| schema.description(Some(description));
     let status = ObjectBuilder::new().schema_type(Type::Integer);
-    let codes = IdempotencyProblem::ALL.map(IdempotencyProblem::code);
+    // Problems of two statuses may share a word.
+    let mut codes = IdempotencyProblem::ALL.map(IdempotencyProblem::code).to_vec();
+    codes.dedup();
     let schema = ObjectBuilder::new()
         .schema_type(Type::Object)
         .description(Some("Why a request was answered in place of its operation (RFC 9457)."))

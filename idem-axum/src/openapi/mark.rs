@@ -16,6 +16,7 @@ const EXTENSION: &str = "x-idempotency";
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     natural_key: bool,
+    transaction: bool,
     header: Option<String>,
     required: Option<bool>,
     in_flight: Option<String>,
@@ -49,12 +50,13 @@ fn value<T: Copy>(words: &[(&str, T)], word: Option<&str>) -> Option<T> {
 }
 
 impl Mark {
-    /// The mark of a handler.
+    /// The mark of a handler: whether its key is an expression, and whether it has an argument of the type `Transaction`.
     #[must_use]
-    pub fn new(operation: &Operation, natural_key: bool) -> Self {
+    pub fn new(operation: &Operation, natural_key: bool, transaction: bool) -> Self {
         let policy = operation.policy;
         Self {
             natural_key,
+            transaction,
             header: policy.header.map(str::to_owned),
             required: policy.required,
             in_flight: word(&IN_FLIGHT, policy.in_flight),
@@ -82,6 +84,11 @@ impl Mark {
         Some((header.to_owned(), self.required.unwrap_or(defaults.required())))
     }
 
+    /// Whether its answers are recorded together with its effects.
+    pub(super) fn transacts(&self) -> bool {
+        self.transaction
+    }
+
     /// The other options.
     pub(super) fn policy(&self, defaults: Policy) -> Policy {
         let mut policy = Policy::new();
@@ -104,7 +111,7 @@ mod tests {
             .with_in_flight(InFlight::Wait)
             .with_after_crash(AfterCrash::Refuse)
             .with_store(StoredAnswers::All);
-        let open = Mark::new(&Operation::new(1000), false);
+        let open = Mark::new(&Operation::new(1000), false, false);
         assert_eq!(open.header(&defaults), Some(("x-default".to_owned(), false)));
         assert_eq!(open.header(&Policy::new()), Some(("idempotency-key".to_owned(), true)));
         for ((_, in_flight), (_, store)) in IN_FLIGHT.into_iter().zip(STORE) {
@@ -115,7 +122,7 @@ mod tests {
                     .with_in_flight(in_flight)
                     .with_after_crash(after_crash)
                     .with_store(store);
-                let mark = Mark::new(&Operation::new(1000).with_policy(said), false);
+                let mark = Mark::new(&Operation::new(1000).with_policy(said), false, false);
                 let value = serde_json::to_value(&mark).expect("JSON");
                 let mark: Mark = serde_json::from_value(value).expect("a mark");
                 assert_eq!(mark.header(&defaults), Some(("x-said".to_owned(), true)));
@@ -132,6 +139,9 @@ mod tests {
 
     #[test]
     fn a_natural_key_is_in_no_header() {
-        assert_eq!(Mark::new(&Operation::new(1000), true).header(&Policy::new()), None);
+        assert_eq!(
+            Mark::new(&Operation::new(1000), true, false).header(&Policy::new()),
+            None
+        );
     }
 }
