@@ -101,11 +101,7 @@ async fn refused(redis: &RedisServer, command: &str) -> u64 {
 
 /// A number of `INFO`.
 async fn info(redis: &RedisServer, name: &str) -> u64 {
-    let info = redis::cmd("INFO");
-    let text: String = info
-        .query_async(&mut redis.connection().await)
-        .await
-        .expect("INFO is allowed");
+    let text = redis.info().await;
     let mut lines = text.lines().filter_map(|line| line.split_once(':'));
     let found = lines.find(|(known, _)| *known == name);
     found.expect("it is there").1.trim().parse().expect("a number")

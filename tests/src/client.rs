@@ -64,6 +64,11 @@ impl Client {
         }
     }
 
+    /// Where the service is, such as `http://127.0.0.1:1323`.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// A call of `path` with a bearer token and without a key.
     pub fn call(&self, method: Method, path: &str) -> Call {
         Call(self.http.request(method, format!("{}{path}", self.base))).tenant(TENANT)

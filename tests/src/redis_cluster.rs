@@ -87,6 +87,15 @@ impl RedisCluster {
         query(&self.urls[node], command).await
     }
 
+    /// What `INFO` says on each of the primaries.
+    pub async fn infos(&self) -> Vec<String> {
+        let mut infos = Vec::new();
+        for url in &self.urls {
+            infos.push(query(url, "INFO").await);
+        }
+        infos
+    }
+
     /// How many channels of shards somebody listens to, on each of the primaries.
     pub async fn channels(&self) -> Vec<usize> {
         let mut channels = Vec::new();

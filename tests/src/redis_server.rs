@@ -176,6 +176,13 @@ impl RedisServer {
         channels.len()
     }
 
+    /// What `INFO` says.
+    pub async fn info(&self) -> String {
+        let info = redis::cmd("INFO");
+        let text = info.query_async(&mut self.connection().await).await;
+        text.expect("INFO is allowed")
+    }
+
     /// How many keys there are.
     pub async fn records(&self) -> usize {
         redis::cmd("DBSIZE")

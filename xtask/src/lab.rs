@@ -1,4 +1,4 @@
-//! The fault lab: the engine's model test, and then processes and servers that are killed.
+//! The fault lab: the engine's model test, and then processes and servers that are killed; or a siege.
 //!
 //! Owns how the time is divided. What is tried and judged is in `idem-core/src/engine/model.rs` and `tests/src/lab`.
 
@@ -13,12 +13,17 @@ pub(crate) struct Options {
     backend: &'static str,
     seconds: u64,
     seed: u64,
+    is_siege: bool,
 }
 
 impl Options {
-    /// Reads `--seconds <number>`, `--seed <number>` and `--backend <name>`, in any order; without a seed it takes a new one,
-    /// and without a backend Redis.
+    /// Reads `--siege`, and then `--seconds <number>`, `--seed <number>` and `--backend <name>`, in any order; without a seed it
+    /// takes a new one, and without a backend Redis.
     pub(crate) fn parse(words: &[&str]) -> Option<Self> {
+        let (is_siege, words) = match words {
+            ["--siege", words @ ..] => (true, words),
+            words => (false, words),
+        };
         let (mut seconds, mut seed, mut backend) = (None, None, "redis");
         for pair in words.chunks(2) {
             let (option, number) = match *pair {
@@ -38,19 +43,29 @@ impl Options {
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |now| now.as_secs())
         });
-        Some(Self { backend, seconds, seed })
+        Some(Self {
+            backend,
+            seconds,
+            seed,
+            is_siege,
+        })
     }
 }
 
-/// Runs the model for a third of the time and the processes for the rest.
-pub(crate) fn run(Options { backend, seconds, seed }: Options) -> Result<(), String> {
+/// Runs the model for a third of the time and the processes for the rest; or the siege for all of it.
+pub(crate) fn run(options: &Options) -> Result<(), String> {
+    let Options { seconds, seed, .. } = *options;
     println!("seed {seed}");
+    if options.is_siege {
+        cargo(&BUILD, &[])?;
+        return lab(&["siege", options.backend], seconds, seed);
+    }
     // Everything is built before the time begins.
     cargo(
         &["test", "--release", "--package", "idem-core", "--lib", "--no-run"],
         &[],
     )?;
-    cargo(&["build", "--release", "--package", "idem-tests", "--bins"], &[])?;
+    cargo(&BUILD, &[])?;
 
     let model = [
         "test",
@@ -62,13 +77,20 @@ pub(crate) fn run(Options { backend, seconds, seed }: Options) -> Result<(), Str
         "--nocapture",
         "whatever_happens_the_promise_holds",
     ];
-    let seed = seed.to_string();
-    let third = (seconds / 3).to_string();
-    cargo(&model, &[("IDEM_SEED", &seed), ("IDEM_SECONDS", &third)])?;
-    let rest = (seconds - seconds / 3).to_string();
-    let lab = ["run", "--release", "--package", "idem-tests", "--bin", "lab", "--"];
+    let third = seconds / 3;
+    let (first, for_long) = (seed.to_string(), third.to_string());
+    cargo(&model, &[("IDEM_SEED", &first), ("IDEM_SECONDS", &for_long)])?;
+    lab(&[options.backend], seconds - third, seed)
+}
+
+const BUILD: [&str; 5] = ["build", "--release", "--package", "idem-tests", "--bins"];
+
+/// Runs the lab's binary.
+fn lab(what: &[&str], seconds: u64, seed: u64) -> Result<(), String> {
+    let run = ["run", "--release", "--package", "idem-tests", "--bin", "lab", "--"];
+    let (seconds, seed) = (seconds.to_string(), seed.to_string());
     cargo(
-        &[&lab[..], &[backend, "--seconds", &rest, "--seed", &seed]].concat(),
+        &[&run[..], what, &["--seconds", &seconds, "--seed", &seed]].concat(),
         &[],
     )
 }

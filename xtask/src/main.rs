@@ -22,8 +22,8 @@ commands:
   lint    formatting, clippy, documentation and the links in it, with warnings denied
   test    setup, then every test of the workspace, documentation included, then newcomer
   newcomer  runs the commands of the README and the tutorial on a clean checkout of HEAD, as a new user does
-  lab     --seconds <number> [--seed <number>] [--backend redis|postgres]: the fault lab for so long, and a table of what
-          came of it
+  lab     [--siege] --seconds <number> [--seed <number>] [--backend redis|cluster|postgres]: the fault lab for so long, or a
+          siege by hostile clients, and a table of what came of it
   bench   [--quick]: idem beside a bare handler and two hand-written schemes, in one run
           --growth: with more records, waiters and threads
           --postgres [--quick]: on Postgres, beside hand-written SQL
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
                 eprintln!("{USAGE}");
                 return ExitCode::from(2);
             };
-            servers::setup().and_then(|()| lab::run(options))
+            servers::setup().and_then(|()| lab::run(&options))
         }
         ["bench", ref options @ ..] if BENCHES.contains(&options) => {
             servers::setup().and_then(|()| commands::bench(options))

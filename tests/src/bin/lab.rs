@@ -1,6 +1,7 @@
 //! The fault lab as a command: rounds of it until the time is over, and a table.
 //!
 //! `lab redis|cluster|postgres --seconds N --seed S` starts with the round of that seed. With `--seconds 0` it runs that round alone.
+//! `lab siege redis|cluster|postgres --seconds N --seed S` besieges one process for so long.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -17,8 +18,12 @@ const SIZE: Size = Size {
 async fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let Some((backend, seconds, seed)) = parse(&arguments) else {
-        eprintln!("usage: lab <redis | cluster | postgres> --seconds <number> --seed <number>");
+    let (is_siege, rest) = match arguments[..] {
+        ["siege", ref rest @ ..] => (true, rest),
+        ref rest => (false, rest),
+    };
+    let Some((backend, seconds, seed)) = parse(rest) else {
+        eprintln!("usage: lab [siege] <redis | cluster | postgres> --seconds <number> --seed <number>");
         return ExitCode::from(2);
     };
     // Cargo puts the binaries of a package into one folder.
@@ -26,6 +31,11 @@ async fn main() -> ExitCode {
         eprintln!("lab: where is the server?");
         return ExitCode::FAILURE;
     };
+    if is_siege {
+        let report = lab::siege::run(&server, backend, Duration::from_secs(seconds), seed).await;
+        println!("{report}");
+        return judged(&report.violations);
+    }
     let begun = Instant::now();
     let measures = match (backend, seconds) {
         (Backend::Redis, 1..) => Some(Measures::take(&server).await),
@@ -36,7 +46,11 @@ async fn main() -> ExitCode {
     if let Some(measures) = measures {
         println!("{measures}");
     }
-    match totals.violations.len() {
+    judged(&totals.violations)
+}
+
+fn judged(violations: &[String]) -> ExitCode {
+    match violations.len() {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }

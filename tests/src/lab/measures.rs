@@ -9,6 +9,7 @@ use reqwest::Method;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::siege::memory;
 use crate::{Answer, Client, Order, PATIENCE, Process, RedisServer};
 
 /// How many keys somebody waits for, each alone.
@@ -164,12 +165,12 @@ impl Waiting {
         // Its connections, and what else is opened once.
         other.client.order("warm", &Order::new("warm")).send().await;
 
-        let before = memory(&other);
+        let before = memory(other.id());
         let asked = Instant::now();
         let mut waiting = JoinSet::new();
         send(&other, &mut waiting, async |sent| redis.channels().await >= sent).await;
         let listening = asked.elapsed();
-        let memory = memory(&other)
+        let memory = memory(other.id())
             .zip(before)
             .map(|(after, before)| after.saturating_sub(before));
 
@@ -202,14 +203,6 @@ async fn send(process: &Process, calls: &mut JoinSet<Answer>, have_arrived: impl
             sleep(Duration::from_millis(1)).await;
         }
     }
-}
-
-/// How many bytes of memory a process has in use, where the system says.
-fn memory(process: &Process) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).ok()?;
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kilobytes: u64 = resident.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
 }
 
 impl fmt::Display for Measures {

@@ -23,6 +23,7 @@ mod random;
 mod refusals;
 mod server;
 mod service;
+pub mod siege;
 mod table;
 
 use std::path::Path;
