@@ -101,8 +101,14 @@ enum Reader {
     Guard = 1,
 }
 
-/// axum's limit for the body of `request`, in bytes; none where it is switched off.
+/// Up to how many bytes a body that says how long it is may be read in place of the argument, whatever the limit.
+const SHORT: u64 = 4 * 1024;
+
+/// axum's limit for the body of `request`, in bytes; none where it is switched off, or the body is too short to matter.
 pub(crate) fn limit(request: &mut Request) -> Option<u64> {
+    if request.body().size_hint().exact().is_some_and(|len| len <= SHORT) {
+        return None;
+    }
     // The limit is a secret of axum's, but it is applied to whatever body a request has.
     let body = std::mem::replace(request.body_mut(), Body::new(passing::Unbounded));
     *request = std::mem::take(request).with_limited_body();

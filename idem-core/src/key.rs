@@ -6,14 +6,15 @@
 
 mod draft;
 mod escape;
+mod hash;
 mod shown;
 
 use std::cmp::Ordering;
 use std::fmt::{self, Display};
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use self::escape::escape;
+pub(crate) use self::hash::ByRecord;
 pub use self::shown::Shown;
 
 /// The longest a scope's value or a key may be, in bytes before encoding.
@@ -145,6 +146,8 @@ impl Encoded {
 #[derive(Clone)]
 pub struct RecordKey {
     text: Arc<str>,
+    /// Of the text, in this process.
+    hash: u64,
     /// Its scope and key are not for the logs.
     hashed: bool,
 }
@@ -182,15 +185,16 @@ impl RecordKey {
         key: impl FnOnce(&mut String) -> Result<(), KeyError>,
     ) -> Result<Self, KeyError> {
         let scope = scope.0.text()?;
-        let text = draft::drafted(|text| {
+        let text: Arc<str> = draft::drafted(|text| {
             escape(operation, Part::Operation, text)?;
             text.push(':');
             text.push_str(scope);
             text.push(':');
             key(text)
         })?;
+        let hash = hash::hash(&text);
         let hashed = false;
-        Ok(Self { text, hashed })
+        Ok(Self { text, hash, hashed })
     }
 
     /// The encoded form: visible ASCII without `{`, `}`, `*`, quotes, backslashes or white space.
@@ -209,17 +213,11 @@ impl Display for RecordKey {
 
 impl PartialEq for RecordKey {
     fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
+        self.hash == other.hash && self.text == other.text
     }
 }
 
 impl Eq for RecordKey {}
-
-impl Hash for RecordKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.text.hash(state);
-    }
-}
 
 impl PartialOrd for RecordKey {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {

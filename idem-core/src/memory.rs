@@ -3,14 +3,14 @@
 //! Owns its records and forgets them when they expire or the process ends. Does not reach other processes: two
 //! servers with a `MemoryBackend` each run a duplicate twice.
 
-use std::collections::{BTreeSet, HashMap, hash_map};
+use std::collections::{BTreeSet, hash_map};
 use std::fmt;
-use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::key::ByRecord;
 use crate::{
     Acquisition, Backend, BackendError, Changed, Claim, Completion, Fenced, Fingerprint, Record, RecordKey, Token,
 };
@@ -35,56 +35,14 @@ const SWEEP: usize = 4;
 #[derive(Clone)]
 pub struct MemoryBackend {
     shards: Arc<[Mutex<Shard>]>,
-    hasher: RandomState,
 }
 
 #[derive(Default)]
 struct Shard {
-    entries: HashMap<Place, Entry, BuildHasherDefault<AsIs>>,
-    /// The same places by the time that they are swept.
-    expiries: BTreeSet<(Instant, Place)>,
-    waiters: HashMap<Place, Waiters, BuildHasherDefault<AsIs>>,
-}
-
-/// A key with its hash, which is taken once for each operation and not at every look.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    hash: u64,
-    key: RecordKey,
-}
-
-impl Place {
-    fn shard(&self) -> usize {
-        // Not the lowest bits: by those, the places in one shard's maps are told apart.
-        let [high, ..] = (self.hash >> 24).to_le_bytes();
-        usize::from(high) % SHARDS
-    }
-}
-
-impl Hash for Place {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
-
-/// Takes the hash of a [`Place`] as it is.
-#[derive(Default)]
-struct AsIs(u64);
-
-impl Hasher for AsIs {
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
+    entries: ByRecord<Entry>,
+    /// Their keys by the time that they are swept.
+    expiries: BTreeSet<(Instant, RecordKey)>,
+    waiters: ByRecord<Waiters>,
 }
 
 /// Those who wait for the end of one claim.
@@ -97,16 +55,16 @@ struct Waiters {
 /// One waiter's share. Dropped, it leaves nothing behind.
 struct Waiter {
     backend: MemoryBackend,
-    place: Place,
+    key: RecordKey,
 }
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        let mut shard = self.backend.shard(&self.place);
-        if let Some(waiters) = shard.waiters.get_mut(&self.place) {
+        let mut shard = self.backend.shard(&self.key);
+        if let Some(waiters) = shard.waiters.get_mut(&self.key) {
             waiters.count -= 1;
             if waiters.count == 0 {
-                shard.waiters.remove(&self.place);
+                shard.waiters.remove(&self.key);
             }
         }
     }
@@ -115,8 +73,8 @@ impl Drop for Waiter {
 struct Entry {
     state: State,
     expires: Instant,
-    /// When it is looked at whether it has expired: its place among the expiries. Most records expire a lease before
-    /// that, for they are completed; those that expire later get another place then.
+    /// When it is looked at whether it has expired: where it stands among the expiries. Most records expire a lease before
+    /// that, for they are completed; those that expire later get another time then.
     swept: Instant,
 }
 
@@ -138,7 +96,6 @@ impl MemoryBackend {
     pub fn new() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
         }
     }
 
@@ -162,18 +119,14 @@ impl MemoryBackend {
     }
 
     /// Runs `operate` on the shard of `key`.
-    fn at<T>(&self, key: &RecordKey, operate: impl FnOnce(&mut Shard, Place, Instant) -> T) -> T {
-        let place = Place {
-            hash: self.hasher.hash_one(key),
-            key: key.clone(),
-        };
-        let mut shard = self.shard(&place);
+    fn at<T>(&self, key: &RecordKey, operate: impl FnOnce(&mut Shard, Instant) -> T) -> T {
+        let mut shard = self.shard(key);
         let now = Instant::now();
-        operate(&mut shard, place, now)
+        operate(&mut shard, now)
     }
 
-    fn shard(&self, place: &Place) -> MutexGuard<'_, Shard> {
-        lock(&self.shards[place.shard()])
+    fn shard(&self, key: &RecordKey) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[key.shard(SHARDS)])
     }
 }
 
@@ -184,20 +137,20 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 
 impl Shard {
     /// What is there and has not expired.
-    fn live(&mut self, place: &Place, now: Instant) -> Option<&mut Entry> {
-        self.entries.get_mut(place).filter(|entry| entry.expires > now)
+    fn live(&mut self, key: &RecordKey, now: Instant) -> Option<&mut Entry> {
+        self.entries.get_mut(key).filter(|entry| entry.expires > now)
     }
 
     /// What is there under `token`: a claim, or its completion.
-    fn owned(&mut self, place: &Place, token: Token, now: Instant) -> Option<&mut Entry> {
-        self.live(place, now).filter(|entry| entry.state.token() == token)
+    fn owned(&mut self, key: &RecordKey, token: Token, now: Instant) -> Option<&mut Entry> {
+        self.live(key, now).filter(|entry| entry.state.token() == token)
     }
 
-    fn put_claim(&mut self, place: Place, claim: &Claim, now: Instant) {
+    fn put_claim(&mut self, key: &RecordKey, claim: &Claim, now: Instant) {
         let (state, expires) = State::claimed(claim, now);
         let swept = expires;
         let entry = Entry { state, expires, swept };
-        match self.entries.entry(place) {
+        match self.entries.entry(key.clone()) {
             hash_map::Entry::Vacant(vacant) => {
                 self.expiries.insert((swept, vacant.key().clone()));
                 vacant.insert(entry);
@@ -210,9 +163,9 @@ impl Shard {
         }
     }
 
-    fn remove(&mut self, place: &Place) {
-        if let Some(old) = self.entries.remove(place) {
-            self.expiries.remove(&(old.swept, place.clone()));
+    fn remove(&mut self, key: &RecordKey) {
+        if let Some(old) = self.entries.remove(key) {
+            self.expiries.remove(&(old.swept, key.clone()));
         }
     }
 
@@ -222,10 +175,10 @@ impl Shard {
                 Some((swept, _)) if *swept <= now => {}
                 _ => return,
             }
-            let Some((_, place)) = self.expiries.pop_first() else {
+            let Some((_, key)) = self.expiries.pop_first() else {
                 return;
             };
-            if let hash_map::Entry::Occupied(mut entry) = self.entries.entry(place) {
+            if let hash_map::Entry::Occupied(mut entry) = self.entries.entry(key) {
                 if entry.get().expires <= now {
                     entry.remove();
                 } else {
@@ -237,9 +190,9 @@ impl Shard {
         }
     }
 
-    /// Wakes those who wait for the end of the claim at `place`.
-    fn wake(&self, place: &Place) {
-        if let Some(waiters) = self.waiters.get(place) {
+    /// Wakes those who wait for the end of the claim on `key`.
+    fn wake(&self, key: &RecordKey) {
+        if let Some(waiters) = self.waiters.get(key) {
             waiters.ended.notify_waiters();
         }
     }
@@ -281,52 +234,50 @@ impl State {
 
 impl Backend for MemoryBackend {
     async fn claim(&self, key: &RecordKey, claim: &Claim) -> Result<Acquisition, BackendError> {
-        Ok(self.at(key, |shard, place, now| {
-            if let Some(Entry { state, .. }) = shard.live(&place, now) {
+        Ok(self.at(key, |shard, now| {
+            if let Some(Entry { state, .. }) = shard.live(key, now) {
                 let is_ours = matches!(state, State::Claimed { claim: held, .. } if held.token == claim.token);
                 if !is_ours {
                     return Acquisition::Existing(state.record(now));
                 }
             }
             shard.sweep(now);
-            shard.put_claim(place, claim, now);
+            shard.put_claim(key, claim, now);
             Acquisition::Acquired
         }))
     }
 
     async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
-        Ok(self.at(key, |shard, place, now| {
-            let record = shard.live(&place, now).map(|entry| entry.state.record(now));
+        Ok(self.at(key, |shard, now| {
+            let record = shard.live(key, now).map(|entry| entry.state.record(now));
             match record {
                 Some(Record::Claimed { claim: held, remaining })
                     if held.token == claim.token || (held == *lapsed && remaining.is_zero()) => {}
                 Some(record) => return Acquisition::Existing(record),
                 None => {}
             }
-            shard.put_claim(place, claim, now);
+            shard.put_claim(key, claim, now);
             Acquisition::Acquired
         }))
     }
 
     async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
-        Ok(
-            self.at(key, |shard, place, now| match shard.owned(&place, claim.token, now) {
-                Some(Entry {
-                    state: state @ State::Claimed { .. },
-                    expires,
-                    ..
-                }) => {
-                    (*state, *expires) = State::claimed(claim, now);
-                    Fenced::Applied
-                }
-                _ => Fenced::Superseded,
-            }),
-        )
+        Ok(self.at(key, |shard, now| match shard.owned(key, claim.token, now) {
+            Some(Entry {
+                state: state @ State::Claimed { .. },
+                expires,
+                ..
+            }) => {
+                (*state, *expires) = State::claimed(claim, now);
+                Fenced::Applied
+            }
+            _ => Fenced::Superseded,
+        }))
     }
 
     async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
-        Ok(self.at(key, |shard, place, now| {
-            let Some(Entry { state, expires, .. }) = shard.owned(&place, claim.token, now) else {
+        Ok(self.at(key, |shard, now| {
+            let Some(Entry { state, expires, .. }) = shard.owned(key, claim.token, now) else {
                 return Fenced::Superseded;
             };
             if matches!(state, State::Claimed { .. }) {
@@ -336,26 +287,24 @@ impl Backend for MemoryBackend {
                     completion: completion.clone(),
                 };
                 *expires = now + claim.ttl;
-                shard.wake(&place);
+                shard.wake(key);
             }
             Fenced::Applied
         }))
     }
 
     async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
-        Ok(
-            self.at(key, |shard, place, now| match shard.owned(&place, claim.token, now) {
-                Some(Entry {
-                    state: State::Claimed { .. },
-                    ..
-                }) => {
-                    shard.remove(&place);
-                    shard.wake(&place);
-                    Fenced::Applied
-                }
-                _ => Fenced::Superseded,
-            }),
-        )
+        Ok(self.at(key, |shard, now| match shard.owned(key, claim.token, now) {
+            Some(Entry {
+                state: State::Claimed { .. },
+                ..
+            }) => {
+                shard.remove(key);
+                shard.wake(key);
+                Fenced::Applied
+            }
+            _ => Fenced::Superseded,
+        }))
     }
 
     async fn check(&self) -> Result<(), BackendError> {
@@ -363,15 +312,15 @@ impl Backend for MemoryBackend {
     }
 
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
-        let (ended, place) = self.at(key, |shard, place, _| {
-            let waiters = shard.waiters.entry(place.clone()).or_default();
+        let ended = self.at(key, |shard, _| {
+            let waiters = shard.waiters.entry(key.clone()).or_default();
             waiters.count += 1;
             // From here on it is told, though it is not awaited yet.
-            (waiters.ended.clone().notified_owned(), place)
+            waiters.ended.clone().notified_owned()
         });
         let waiter = Waiter {
             backend: self.clone(),
-            place,
+            key: key.clone(),
         };
         Ok(Changed::new(async move {
             ended.await;

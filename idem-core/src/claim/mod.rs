@@ -27,7 +27,8 @@ impl Token {
     /// A token that no other claim has.
     #[must_use]
     pub fn random() -> Self {
-        Self(rand::random())
+        // Of one number: an array is drawn byte by byte.
+        Self(rand::random::<u128>().to_ne_bytes())
     }
 
     /// The stored form.

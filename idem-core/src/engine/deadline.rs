@@ -10,7 +10,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
-use tokio::task::futures::TaskLocalFuture;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// The largest payload, in bytes, that is moved within the deadline of any call: 64 KiB.
@@ -18,25 +17,55 @@ use tokio::time::{Instant, Sleep, sleep};
 /// A larger one has, on top of the deadline, the time that a line of 1 MB a second takes for it.
 pub const LARGE_PAYLOAD: usize = 64 * 1024;
 
-tokio::task_local! {
-    /// The clock of the backend call of this task.
-    static CLOCK: Clock;
+thread_local! {
+    /// The clock of the backend call that this thread polls.
+    static CLOCK: Cell<Option<Clock>> = const { Cell::new(None) };
 }
 
 /// What a call's deadline is put off by.
-#[derive(Default)]
-pub(super) struct Clock {
+#[derive(Clone, Copy, Default)]
+struct Clock {
     /// For the size of its payload.
-    granted: Cell<Duration>,
+    granted: Duration,
     /// For what it has waited for that does not count.
-    untimed: Cell<Duration>,
+    untimed: Duration,
     /// How many such waits are going on.
-    waits: Cell<u32>,
+    waits: u32,
 }
 
 impl Clock {
-    fn put_off(&self) -> Duration {
-        self.granted.get().saturating_add(self.untimed.get())
+    fn put_off(self) -> Duration {
+        self.granted.saturating_add(self.untimed)
+    }
+
+    /// Changes the clock of the call that this is called in. Outside of the engine's calls nothing bounds the backend, and
+    /// there is none.
+    fn change<T>(change: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        let mut clock = CLOCK.get()?;
+        let changed = change(&mut clock);
+        CLOCK.set(Some(clock));
+        Some(changed)
+    }
+}
+
+/// While it is there, this thread polls the call that the clock belongs to.
+struct Polled<'a> {
+    clock: &'a mut Clock,
+    outer: Option<Clock>,
+}
+
+impl<'a> Polled<'a> {
+    fn now(clock: &'a mut Clock) -> Self {
+        let outer = CLOCK.replace(Some(*clock));
+        Self { clock, outer }
+    }
+}
+
+impl Drop for Polled<'_> {
+    fn drop(&mut self) {
+        if let Some(clock) = CLOCK.replace(self.outer) {
+            *self.clock = clock;
+        }
     }
 }
 
@@ -45,9 +74,7 @@ impl Clock {
 /// A [`Backend`](crate::Backend) calls it when it finds that a record's payload is large, before it moves it. It changes
 /// nothing up to [`LARGE_PAYLOAD`], and outside of the engine's calls.
 pub fn allow_time_for(bytes: usize) {
-    let grant = |clock: &Clock| clock.granted.set(clock.granted.get().max(time_for(bytes)));
-    // Outside of the engine's calls nothing bounds the backend.
-    let _ = CLOCK.try_with(grant);
+    Clock::change(|clock| clock.granted = clock.granted.max(time_for(bytes)));
 }
 
 /// Waits for `waiting` while the clock of the backend call that this is called in stands still.
@@ -68,26 +95,29 @@ struct Stopped {
 
 impl Stopped {
     fn now() -> Self {
-        let waits = CLOCK.try_with(|clock| clock.waits.replace(clock.waits.get() + 1));
+        let waits = Clock::change(|clock| {
+            clock.waits += 1;
+            clock.waits
+        });
         Self {
-            since: (waits == Ok(0)).then(Instant::now),
+            since: (waits == Some(1)).then(Instant::now),
         }
     }
 }
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        let _ = CLOCK.try_with(|clock| {
-            clock.waits.set(clock.waits.get().saturating_sub(1));
+        Clock::change(|clock| {
+            clock.waits = clock.waits.saturating_sub(1);
             let waited = self.since.map(|since| since.elapsed()).unwrap_or_default();
-            clock.untimed.set(clock.untimed.get().saturating_add(waited));
+            clock.untimed = clock.untimed.saturating_add(waited);
         });
     }
 }
 
 /// Whether the clock of the call that this is called in stands still.
 pub(super) fn is_stopped() -> bool {
-    CLOCK.try_with(|clock| clock.waits.get() > 0).unwrap_or_default()
+    CLOCK.get().is_some_and(|clock| clock.waits > 0)
 }
 
 /// The time on top of a deadline in which `bytes` are moved.
@@ -99,22 +129,25 @@ pub(super) fn time_for(bytes: usize) -> Duration {
 }
 
 /// Waits for `answering` until `deadline` and what it is put off by have passed; then resolves to the time that it had.
-pub(super) fn bounded<F: Future>(deadline: Duration, answering: F) -> TaskLocalFuture<Clock, Bounded<F>> {
-    let bounded = Bounded {
+///
+/// What is answered at once needs no timer: the time begins when the first poll has found no answer.
+pub(super) fn bounded<F: Future>(deadline: Duration, answering: F) -> Bounded<F> {
+    Bounded {
         answering,
-        sleep: sleep(deadline),
+        clock: Clock::default(),
+        sleep: None,
         deadline,
         put_off: Duration::ZERO,
-    };
-    CLOCK.scope(Clock::default(), bounded)
+    }
 }
 
 pin_project! {
     pub(super) struct Bounded<F> {
         #[pin]
         answering: F,
+        clock: Clock,
         #[pin]
-        sleep: Sleep,
+        sleep: Option<Sleep>,
         deadline: Duration,
         // By how much `sleep` ends later than at the deadline.
         put_off: Duration,
@@ -126,24 +159,32 @@ impl<F: Future> Future for Bounded<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if let Poll::Ready(answer) = this.answering.poll(context) {
+        let polled = {
+            let _polled = Polled::now(this.clock);
+            this.answering.poll(context)
+        };
+        if let Poll::Ready(answer) = polled {
             return Poll::Ready(Ok(answer));
         }
-        if is_stopped() {
+        if this.sleep.is_none() {
+            this.sleep.set(Some(sleep(*this.deadline)));
+        }
+        if this.clock.waits > 0 {
             // The wait that stops the clock wakes this task when it ends.
             return Poll::Pending;
         }
-        let put_off = CLOCK.try_with(Clock::put_off).unwrap_or_default();
-        if let Some(more) = put_off.checked_sub(*this.put_off).filter(|more| !more.is_zero()) {
-            *this.put_off = put_off;
-            let until = this.sleep.deadline().checked_add(more);
-            this.sleep.as_mut().reset(until.unwrap_or_else(Instant::now));
-        }
-        let time = || {
-            this.deadline
-                .saturating_add(CLOCK.try_with(|clock| clock.granted.get()).unwrap_or_default())
+        let put_off = this.clock.put_off();
+        let more = put_off.checked_sub(*this.put_off).filter(|more| !more.is_zero());
+        let Some(mut sleep) = this.sleep.as_pin_mut() else {
+            return Poll::Pending;
         };
-        this.sleep.as_mut().poll(context).map(|()| Err(time()))
+        if let Some(more) = more {
+            *this.put_off = put_off;
+            let until = sleep.deadline().checked_add(more);
+            sleep.as_mut().reset(until.unwrap_or_else(Instant::now));
+        }
+        let time = this.deadline.saturating_add(this.clock.granted);
+        sleep.poll(context).map(|()| Err(time))
     }
 }
 

@@ -6,55 +6,24 @@
 //!
 //! Does not own what is asked, nor what the answer means to each.
 
-use std::collections::HashMap;
-use std::collections::hash_map::{Entry, RandomState};
+use std::collections::hash_map::Entry;
 use std::fmt;
-use std::hash::{BuildHasher as _, BuildHasherDefault, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::key::ByRecord;
 use crate::{BackendError, Record, RecordKey};
 
 /// Locks that the keys are spread over, so that requests with different keys seldom meet.
-const SHARDS: u64 = 64;
+const SHARDS: usize = 64;
 
 /// The looks that are on their way.
 pub(super) struct Looks {
     shards: Vec<Mutex<Shard>>,
-    hasher: RandomState,
 }
 
-type Shard = HashMap<Hashed, Spot, BuildHasherDefault<AsIs>>;
-
-/// A key that was hashed, once for all that is done with it. Clients choose keys, so nobody else knows how.
-#[derive(Clone, PartialEq, Eq)]
-struct Hashed {
-    hash: u64,
-    key: RecordKey,
-}
-
-impl Hash for Hashed {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
-
-/// Takes a hash for what it is.
-#[derive(Default)]
-struct AsIs(u64);
-
-impl Hasher for AsIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {}
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
+type Shard = ByRecord<Spot>;
 
 /// What a look came to, for those who share it.
 type Said = Result<Record, BackendError>;
@@ -103,14 +72,14 @@ pub(super) enum News {
 /// The right to ask. Dropped without an answer, it goes to another member of the round, or to the next round.
 pub(super) struct Turn {
     looks: Arc<Looks>,
-    key: Hashed,
+    key: RecordKey,
     has_ended: bool,
 }
 
 /// A share in the next look.
 pub(super) struct Member {
     looks: Arc<Looks>,
-    key: Hashed,
+    key: RecordKey,
     post: Arc<Post>,
     /// Whether it is not counted any more: it asks, or has its answer.
     has_left: bool,
@@ -120,7 +89,6 @@ impl Default for Looks {
     fn default() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
         }
     }
 }
@@ -134,11 +102,7 @@ impl fmt::Debug for Looks {
 impl Looks {
     /// Comes to look at the record under `key`.
     pub(super) fn come(self: &Arc<Self>, key: &RecordKey) -> Place {
-        let key = Hashed {
-            hash: self.hasher.hash_one(key),
-            key: key.clone(),
-        };
-        let looks = self.clone();
+        let (looks, key) = (self.clone(), key.clone());
         let mut spots = self.lock(&key);
         let spot = match spots.entry(key.clone()) {
             Entry::Vacant(vacant) => {
@@ -164,16 +128,16 @@ impl Looks {
         })
     }
 
-    fn lock(&self, key: &Hashed) -> MutexGuard<'_, Shard> {
-        // Not by the bits that the maps go by.
-        let shard = usize::try_from((key.hash >> 32) % SHARDS).unwrap_or_default();
+    fn lock(&self, key: &RecordKey) -> MutexGuard<'_, Shard> {
         // No change of a spot can be seen half-done.
-        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[key.shard(SHARDS)]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Ends the current look at `key`, and calls on one of the next round.
-fn move_on(spots: &mut Shard, key: &Hashed) {
+fn move_on(spots: &mut Shard, key: &RecordKey) {
     let Entry::Occupied(mut spot) = spots.entry(key.clone()) else {
         return;
     };
@@ -192,7 +156,7 @@ fn move_on(spots: &mut Shard, key: &Hashed) {
 }
 
 impl Turn {
-    fn new(looks: Arc<Looks>, key: Hashed) -> Self {
+    fn new(looks: Arc<Looks>, key: RecordKey) -> Self {
         let has_ended = false;
         Self { looks, key, has_ended }
     }
