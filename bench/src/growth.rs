@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::load::{Connection, Keys, Load};
+use crate::load::{CONNECTIONS, Connection, Keys, Load};
 use crate::measure::{Measured, Subject, once};
 use crate::processes::{Redis, Service};
 
@@ -51,6 +51,7 @@ async fn first_requests(subject: &Subject, seed: u64) -> Measured {
     let load = Load {
         address: subject.service.address,
         keys: Keys::Unique,
+        connections: CONNECTIONS,
         bytes: BYTES,
         time: TIME,
         seed,

@@ -1,4 +1,4 @@
-//! The load: a process of its own that sends requests on 64 connections as fast as they are answered.
+//! The load: a process of its own that sends requests on several connections as fast as they are answered.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// How many connections there are, each with one request at a time.
-const CONNECTIONS: u64 = 64;
+/// How many connections there are mostly, each with one request at a time.
+pub(crate) const CONNECTIONS: u64 = 64;
 
 /// Which keys requests carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,7 @@ impl Keys {
 pub(crate) struct Load {
     pub(crate) address: SocketAddr,
     pub(crate) keys: Keys,
+    pub(crate) connections: u64,
     /// How many bytes a request's body has, and its answer's.
     pub(crate) bytes: usize,
     pub(crate) time: Duration,
@@ -60,23 +61,25 @@ pub(crate) struct Outcome {
 
 impl Load {
     pub(crate) fn parse(arguments: &[&str]) -> Option<Self> {
-        let [address, keys, bytes, milliseconds, seed] = arguments else {
+        let [address, keys, connections, bytes, milliseconds, seed] = arguments else {
             return None;
         };
         Some(Self {
             address: address.parse().ok()?,
             keys: Keys::ALL.into_iter().find(|named| named.name() == *keys)?,
+            connections: connections.parse().ok()?,
             bytes: bytes.parse().ok()?,
             time: Duration::from_millis(milliseconds.parse().ok()?),
             seed: seed.parse().ok()?,
         })
     }
 
-    pub(crate) fn arguments(&self) -> [String; 6] {
+    pub(crate) fn arguments(&self) -> [String; 7] {
         [
             "load".to_owned(),
             self.address.to_string(),
             self.keys.name().to_owned(),
+            self.connections.to_string(),
             self.bytes.to_string(),
             self.time.as_millis().to_string(),
             self.seed.to_string(),
@@ -90,7 +93,7 @@ impl Load {
         }
         let begun = Instant::now();
         let mut connections = JoinSet::new();
-        for number in 0..CONNECTIONS {
+        for number in 0..self.connections {
             connections.spawn(self.send(number, begun + self.time));
         }
         let mut times = connections.join_all().await.concat();
@@ -132,7 +135,7 @@ impl Load {
         for number in 0_u64.. {
             let key = match self.keys {
                 Keys::Unique => format!("{seed}-{connection}-{number}"),
-                Keys::Replayed(count) => format!("{seed}-old-{}", (number * CONNECTIONS + connection) % count),
+                Keys::Replayed(count) => format!("{seed}-old-{}", (number * self.connections + connection) % count),
                 Keys::Mixed => format!("{seed}-{connection}-{}", number / 2),
             };
             let sent = Instant::now();

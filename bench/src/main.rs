@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: idem-bench [--quick | --growth | --postgres [--quick]]
        idem-bench serve <variant> <url>
-       idem-bench load <address> <keys> <bytes> <milliseconds> <seed>";
+       idem-bench load <address> <keys> <connections> <bytes> <milliseconds> <seed>";
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -1,37 +1,101 @@
 //! What is measured, and in which order: every variant in each round, so that what the machine does meanwhile meets all.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use crate::figures::Figures;
-use crate::load::{Keys, Load, Outcome};
+use crate::load::{CONNECTIONS, Keys, Load, Outcome};
 use crate::processes::{Redis, Service, measure};
-use crate::report::{Cell, Report, Scenario};
+use crate::report::{Cell, Report};
 
 /// The variants, in the order of the table.
 pub(crate) const VARIANTS: [&str; 5] = ["bare", "floor", "article", "memory", "redis"];
 
-/// How long and how often.
+/// How long, how often and what.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Effort {
     pub(crate) rounds: usize,
     /// Of one load.
     pub(crate) time: Duration,
-    pub(crate) bytes: &'static [usize],
+    pub(crate) scenarios: &'static [Scenario],
 }
 
 impl Effort {
-    /// Six minutes or so, for nobody runs what takes longer.
+    /// Ten minutes or so, for nobody runs what takes longer.
     pub(crate) const FULL: Self = Self {
-        rounds: 3,
+        rounds: 7,
         time: Duration::from_secs(1),
-        bytes: &[200, 16 * 1024, 256 * 1024],
+        scenarios: &[
+            Scenario::small(Keys::Unique),
+            Scenario::small(Keys::Replayed(1)),
+            Scenario::small(Keys::Replayed(10_000)),
+            Scenario::small(Keys::Mixed),
+            Scenario::ALONE,
+            Scenario::large(Keys::Unique, 16 * 1024),
+            Scenario::large(Keys::Replayed(1), 16 * 1024),
+            Scenario::large(Keys::Unique, 256 * 1024),
+            Scenario::large(Keys::Replayed(1), 256 * 1024),
+        ],
     };
     pub(crate) const QUICK: Self = Self {
         rounds: 3,
         time: Duration::from_millis(800),
-        bytes: &[200],
+        scenarios: &[
+            Scenario::small(Keys::Unique),
+            Scenario::small(Keys::Replayed(1)),
+            Scenario::small(Keys::Replayed(10_000)),
+            Scenario::small(Keys::Mixed),
+        ],
     };
+}
+
+/// One kind of load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scenario {
+    pub(crate) keys: Keys,
+    pub(crate) bytes: usize,
+    pub(crate) connections: u64,
+    pub(crate) variants: &'static [&'static str],
+}
+
+/// Bytes of a small body.
+pub(crate) const SMALL: usize = 200;
+
+impl Scenario {
+    /// One request at a time, for what one costs in time.
+    pub(crate) const ALONE: Self = Self {
+        connections: 1,
+        variants: &["bare", "floor", "redis"],
+        ..Self::small(Keys::Unique)
+    };
+
+    const fn small(keys: Keys) -> Self {
+        Self {
+            keys,
+            bytes: SMALL,
+            connections: CONNECTIONS,
+            variants: &VARIANTS,
+        }
+    }
+
+    const fn large(keys: Keys, bytes: usize) -> Self {
+        Self {
+            bytes,
+            variants: &["floor", "redis"],
+            ..Self::small(keys)
+        }
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {} B", self.keys.name(), self.bytes)?;
+        match self.connections {
+            CONNECTIONS => Ok(()),
+            connections => write!(f, ", {connections} at a time"),
+        }
+    }
 }
 
 /// A service and the server behind it.
@@ -62,35 +126,30 @@ impl Subject {
 pub(crate) async fn all(effort: Effort) {
     let mut report = Report::new(Figures::take().await);
     let mut seed = 0;
-    for &bytes in effort.bytes {
-        for keys in Keys::ALL {
-            let mut cells: BTreeMap<&str, Cell> = BTreeMap::new();
-            for round in 0..=effort.rounds {
-                for variant in VARIANTS {
-                    // A service of its own a round: nothing that one round leaves behind is in the next one.
-                    let subject = Subject::start(variant).await;
-                    seed += 1;
-                    let load = Load {
-                        address: subject.service.address,
-                        keys,
-                        bytes,
-                        time: effort.time,
-                        seed,
-                    };
-                    let measured = once(&subject, load).await;
-                    // The first round warms the machine up.
-                    if round > 0 {
-                        cells.entry(variant).or_default().add(measured);
-                    }
+    for &scenario in effort.scenarios {
+        let mut cells: BTreeMap<&str, Cell> = BTreeMap::new();
+        for round in 0..=effort.rounds {
+            for &variant in scenario.variants {
+                // A service of its own a round: nothing that one round leaves behind is in the next one.
+                let subject = Subject::start(variant).await;
+                seed += 1;
+                let load = Load {
+                    address: subject.service.address,
+                    keys: scenario.keys,
+                    connections: scenario.connections,
+                    bytes: scenario.bytes,
+                    time: effort.time,
+                    seed,
+                };
+                let measured = once(&subject, load).await;
+                // The first round warms the machine up.
+                if round > 0 {
+                    cells.entry(variant).or_default().add(measured);
                 }
             }
-            let scenario = Scenario {
-                keys: keys.name(),
-                bytes,
-            };
-            eprintln!("{scenario}");
-            report.add(scenario, cells);
         }
+        eprintln!("{scenario}");
+        report.add(scenario, cells);
     }
     println!("{report}");
     report.write();

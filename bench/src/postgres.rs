@@ -7,8 +7,8 @@ use std::path::Path;
 
 use idem_tests::PostgresServer;
 
-use crate::load::{Keys, Load};
-use crate::measure::{Effort, Measured};
+use crate::load::{CONNECTIONS, Keys, Load};
+use crate::measure::{Effort, Measured, SMALL};
 use crate::processes::{Service, measure};
 use crate::report::{Cell, FOLDER};
 
@@ -25,11 +25,17 @@ struct Scenario {
     expired: u32,
 }
 
-const SCENARIOS: [Scenario; 3] = [
+const SCENARIOS: [Scenario; 4] = [
     Scenario {
         name: "claim and complete",
         keys: Keys::Unique,
         variants: ["sql", "postgres"],
+        expired: 0,
+    },
+    Scenario {
+        name: "the same, 64 connections",
+        keys: Keys::Unique,
+        variants: ["sql-wide", "postgres-wide"],
         expired: 0,
     },
     Scenario {
@@ -111,7 +117,8 @@ async fn once(
     let load = Load {
         address: service.address,
         keys: scenario.keys,
-        bytes: effort.bytes[0],
+        connections: CONNECTIONS,
+        bytes: SMALL,
         time: effort.time,
         seed,
     };
@@ -144,7 +151,7 @@ struct Report(Vec<Line>);
 
 impl Report {
     /// By how much the second variant of each scenario is faster than the first.
-    fn ratios(&self) -> [(&'static str, &'static str, f64); 3] {
+    fn ratios(&self) -> [(&'static str, &'static str, f64); 4] {
         let ratio = |at: usize| {
             let line = &self.0[at];
             let [under, over] = line.scenario.variants.map(|variant| line.cells[variant].rate());
@@ -152,8 +159,9 @@ impl Report {
         };
         [
             ("claim and complete, ours / by hand", ">= 0.90", ratio(0)),
-            ("replay, ours / by hand", ">= 1.00", ratio(1)),
-            ("requests, while swept / not swept", ">= 0.90", ratio(2)),
+            ("the same, 64 connections each", ">= 0.90", ratio(1)),
+            ("replay, ours / by hand", ">= 1.00", ratio(2)),
+            ("requests, while swept / not swept", ">= 0.90", ratio(3)),
         ]
     }
 
@@ -177,7 +185,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<22}{:<10}{:>8}{:>16}{:>9}{:>9}{:>14}",
+            "{:<26}{:<14}{:>8}{:>16}{:>9}{:>9}{:>14}",
             "", "", "req/s", "range", "p50 us", "p99 us", "rows deleted"
         )?;
         for line in &self.0 {
@@ -192,7 +200,7 @@ impl fmt::Display for Report {
                 }
                 writeln!(
                     f,
-                    "{:<22}{variant:<10}{:>8.0}{:>16}{:>9.0}{:>9.0}{swept:>14}",
+                    "{:<26}{variant:<14}{:>8.0}{:>16}{:>9.0}{:>9.0}{swept:>14}",
                     line.scenario.name,
                     cell.rate(),
                     format!("{least:.0}-{most:.0}"),

@@ -8,24 +8,12 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::figures::Figures;
-use crate::measure::{Measured, VARIANTS};
+use crate::load::{CONNECTIONS, Keys};
+use crate::measure::{Measured, SMALL, Scenario, VARIANTS};
 use crate::plot;
 
 /// Where reports go, from the root of the workspace.
 pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench");
-
-/// One kind of load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Scenario {
-    pub(crate) keys: &'static str,
-    pub(crate) bytes: usize,
-}
-
-impl fmt::Display for Scenario {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {} B", self.keys, self.bytes)
-    }
-}
 
 /// All rounds of one variant under one kind of load.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -118,52 +106,74 @@ impl Report {
         self.scenarios.iter().map(|(scenario, cells)| (scenario, cells))
     }
 
-    /// The cells of one kind of load with the smallest bodies.
-    fn cell(&self, keys: &str, variant: &str) -> Option<&Cell> {
-        let (_, cells) = self.scenarios.iter().find(|(scenario, _)| scenario.keys == keys)?;
+    /// What a variant came to under one kind of load, where it was measured.
+    fn cell(&self, keys: Keys, bytes: usize, connections: u64, variant: &str) -> Option<&Cell> {
+        let is_it =
+            |scenario: &Scenario| (scenario.keys, scenario.bytes, scenario.connections) == (keys, bytes, connections);
+        let (_, cells) = self.scenarios.iter().find(|(scenario, _)| is_it(scenario))?;
         cells.get(variant)
     }
 
-    /// The figures of the aims, from the smallest bodies.
+    /// The figures of the aims, of what was measured.
     fn ratios(&self) -> Vec<Ratio> {
-        let of =
-            |keys: &str, variant: &str, figure: fn(&Cell) -> f64| self.cell(keys, variant).map_or(f64::NAN, figure);
-        let rate = |keys: &str, over: &str, under: &str| of(keys, over, Cell::rate) / of(keys, under, Cell::rate);
+        let rate = |keys, bytes, variant| {
+            let cell = self.cell(keys, bytes, CONNECTIONS, variant);
+            cell.map_or(f64::NAN, Cell::rate)
+        };
+        let over_floor = |keys, bytes| rate(keys, bytes, "redis") / rate(keys, bytes, "floor");
+        let of_redis = |variant, figure: fn(&Cell) -> f64| {
+            let cell = self.cell(Keys::Unique, SMALL, CONNECTIONS, variant);
+            cell.map_or(f64::NAN, figure)
+        };
         let time = |cell: &Cell| cell.redis_time.median();
         let memory = |cell: &Cell| cell.redis_memory.median();
+        let alone = |variant| {
+            let Scenario {
+                keys,
+                bytes,
+                connections,
+                ..
+            } = Scenario::ALONE;
+            self.cell(keys, bytes, connections, variant).map_or(f64::NAN, Cell::p50)
+        };
+        let added = (alone("redis") - alone("bare")) / (alone("floor") - alone("bare"));
+        let (unique, one, many) = (Keys::Unique, Keys::Replayed(1), Keys::Replayed(10_000));
         let ratio = |name, aim, value| Ratio { name, aim, value };
-        vec![
+        let all = [
+            ratio("Redis / floor, unique keys", ">= 0.95", over_floor(unique, SMALL)),
+            ratio("Redis / floor, replays of one key", ">= 1.00", over_floor(one, SMALL)),
             ratio(
-                "ours on Redis / floor, unique keys",
-                ">= 0.90",
-                rate("unique", "redis", "floor"),
+                "Redis / floor, replays of 10,000 keys",
+                ">= 0.95",
+                over_floor(many, SMALL),
             ),
             ratio(
-                "ours on Redis / floor, replays",
-                ">= 1.00",
-                rate("replay-10000", "redis", "floor"),
-            ),
-            ratio(
-                "ours on Redis / article, unique keys",
-                ">= 1.3",
-                rate("unique", "redis", "article"),
-            ),
-            ratio(
-                "ours on memory / bare, unique keys",
+                "Redis / floor, unique keys, 16 KiB",
                 ">= 0.85",
-                rate("unique", "memory", "bare"),
+                over_floor(unique, 16 << 10),
             ),
+            ratio(
+                "Redis / floor, unique keys, 256 KiB",
+                ">= 0.80",
+                over_floor(unique, 256 << 10),
+            ),
+            ratio(
+                "memory / bare, unique keys",
+                ">= 0.85",
+                rate(unique, SMALL, "memory") / rate(unique, SMALL, "bare"),
+            ),
+            ratio("latency added to bare, one at a time, Redis / floor", "<= 1.10", added),
             ratio("Redis commands a first request", "exactly 2", self.figures.commands[0]),
             ratio("Redis commands a replay", "exactly 1", self.figures.commands[1]),
             ratio(
                 "Redis server time a first request / floor's",
                 "<= 1.5",
-                of("unique", "redis", time) / of("unique", "floor", time),
+                of_redis("redis", time) / of_redis("floor", time),
             ),
             ratio(
                 "Redis memory a record with a 200-byte JSON answer",
                 "<= 565 B",
-                of("unique", "redis", memory),
+                of_redis("redis", memory),
             ),
             ratio(
                 "allocations of ours beyond bare, first request on memory",
@@ -175,7 +185,8 @@ impl Report {
                 "<= 2",
                 self.figures.wake_up,
             ),
-        ]
+        ];
+        all.into_iter().filter(|ratio| !ratio.value.is_nan()).collect()
     }
 
     /// Writes `report.json` and `report.svg`.
@@ -201,7 +212,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<22}{:<9}{:>9}{:>19}{:>9}{:>9}{:>9}{:>9}",
+            "{:<34}{:<9}{:>9}{:>19}{:>9}{:>9}{:>9}{:>9}",
             "keys, bytes", "", "req/s", "range", "p50 us", "p99 us", "Redis us", "B/record"
         )?;
         for (scenario, cells) in self.scenarios() {
@@ -211,7 +222,7 @@ impl fmt::Display for Report {
                 let range = format!("{least:.0}-{most:.0}");
                 write!(
                     f,
-                    "{:<22}{variant:<9}{:>9.0}{range:>19}{:>9.0}{:>9.0}",
+                    "{:<34}{variant:<9}{:>9.0}{range:>19}{:>9.0}{:>9.0}",
                     scenario.to_string(),
                     cell.rate(),
                     cell.p50(),

@@ -16,8 +16,9 @@ use idem_bench::{bare, guarded};
 
 use crate::serve::key;
 
-/// The connections of every variant's pool.
-const CONNECTIONS: u32 = 16;
+/// The connections of a variant: fewer than clients, or as many.
+pub(crate) const NARROW: u32 = 16;
+pub(crate) const WIDE: u32 = 64;
 
 /// The table of the hand-written scheme.
 pub(crate) const TABLE: &str = "CREATE TABLE IF NOT EXISTS floor \
@@ -45,15 +46,16 @@ async fn floor(State(pool): State<PgPool>, request: Request, next: Next) -> Resp
 }
 
 /// The hand-written variant.
-pub(crate) async fn by_hand(url: &str) -> Router {
-    let pool = pool(url).await;
+pub(crate) async fn by_hand(url: &str, connections: u32) -> Router {
+    let pool = pool(url, connections).await;
     sqlx::query(TABLE).execute(&pool).await.expect("CREATE TABLE");
     bare().layer(middleware::from_fn_with_state(pool, floor))
 }
 
-/// The annotated variant, with a sweeper or without.
-pub(crate) async fn annotated(url: &str, is_swept: bool) -> Router {
-    let mut backend = PostgresBackend::new(pool(url).await);
+/// The annotated variant, with a sweeper or without. Its connections are its own; the application's pool is there for its
+/// options.
+pub(crate) async fn annotated(url: &str, connections: u32, is_swept: bool) -> Router {
+    let mut backend = PostgresBackend::new(pool(url, 1).await).with_connections(connections);
     backend.migrate().await.expect("CREATE TABLE");
     if is_swept {
         backend = backend.with_sweeper(Duration::from_millis(10));
@@ -61,8 +63,8 @@ pub(crate) async fn annotated(url: &str, is_swept: bool) -> Router {
     guarded(Idempotency::new(backend))
 }
 
-async fn pool(url: &str) -> PgPool {
-    let options = PgPoolOptions::new().min_connections(CONNECTIONS);
-    let pool = options.max_connections(CONNECTIONS).connect(url).await;
+async fn pool(url: &str, connections: u32) -> PgPool {
+    let options = PgPoolOptions::new().min_connections(connections);
+    let pool = options.max_connections(connections).connect(url).await;
     pool.expect("the server answers")
 }
