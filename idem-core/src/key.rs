@@ -17,9 +17,10 @@ use self::escape::escape;
 pub(crate) use self::hash::ByRecord;
 pub use self::shown::Shown;
 
-/// The longest a scope's value or a key may be, in bytes before encoding.
+/// The longest an operation, a scope's value or a key may be, in bytes before encoding.
 ///
-/// Stored keys are held in memory by most backends, and a scope or a natural key may be made of what a client sent.
+/// Stored keys are held in memory by most backends, and each of the three may be made of what a client sent: the operation of
+/// a fallback is the path of the request.
 pub const MAX_PART_LEN: usize = 1024;
 
 /// Who owns a key space: a tenant, a user, a tuple of both, or nobody ([`Scope::global`]).
@@ -157,8 +158,8 @@ impl RecordKey {
     ///
     /// # Errors
     ///
-    /// When a part is empty, when a value in the scope or the key is longer than [`MAX_PART_LEN`], or when its
-    /// `Display` implementation failed. [`KeyError::part`] says which part it was.
+    /// When a part is empty, when the operation or a value in the scope or the key is longer than [`MAX_PART_LEN`], or when
+    /// its `Display` implementation failed. [`KeyError::part`] says which part it was.
     pub fn new<O: Display + ?Sized>(operation: &O, scope: &Scope, key: &IdempotencyKey) -> Result<Self, KeyError> {
         Self::joined(operation, scope, |text| {
             text.push_str(key.0.text()?);

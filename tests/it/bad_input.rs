@@ -244,3 +244,22 @@ async fn problems_point_at_the_documentation_and_are_known_to_outer_layers() {
     let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
     assert_eq!(body["type"], "https://example.com/idempotency#key-missing");
 }
+
+#[idempotent(ttl = "1m", scope = global)]
+async fn anything() -> StatusCode {
+    StatusCode::CREATED
+}
+
+/// The operation of a fallback is what the client has called, and is stored with every record.
+#[tokio::test]
+async fn a_path_that_is_too_long_to_be_a_part_of_a_key_is_refused() {
+    let service = Service::memory(Router::new().fallback(anything)).await;
+    let send = async |len: usize| {
+        let path = format!("/{}", "p".repeat(len));
+        service.client.call(Method::POST, &path).key("k").send().await
+    };
+    let long = send(64_000).await;
+    assert_eq!(long.status, StatusCode::BAD_REQUEST);
+    assert_eq!(long.problem(), "key-invalid");
+    assert_eq!(send(1_000).await.status, StatusCode::CREATED);
+}

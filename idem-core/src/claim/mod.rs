@@ -6,7 +6,7 @@
 mod decide;
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
@@ -14,7 +14,8 @@ pub use decide::{Decision, decide};
 
 use crate::{Fingerprint, Policy};
 
-/// Names one claim among all that were ever made: 16 random bytes.
+/// Names one claim among all that were ever made: 16 random bytes, also in processes that were forked or started from one
+/// snapshot.
 ///
 /// Only the holder of the token may renew, complete or release the claim (IDEM-8).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,8 +28,14 @@ impl Token {
     /// A token that no other claim has.
     #[must_use]
     pub fn random() -> Self {
-        // Of one number: an array is drawn byte by byte.
-        Self(rand::random::<u128>().to_ne_bytes())
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self::drawn(rand::random(), now.map_or(0, |now| now.as_nanos()))
+    }
+
+    /// Of a random number and the time. A process that is forked, or started from a snapshot, draws the same numbers as another
+    /// one, but not at the same nanosecond.
+    fn drawn(random: u128, nanoseconds: u128) -> Self {
+        Self((random ^ nanoseconds).to_ne_bytes())
     }
 
     /// The stored form.
@@ -124,4 +131,15 @@ pub enum Fenced {
     Applied,
     /// The claim is no longer there under this token; nothing was changed.
     Superseded,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_random_number_drawn_at_two_times_makes_two_tokens() {
+        assert_ne!(Token::drawn(7, 1_000), Token::drawn(7, 1_001));
+        assert_ne!(Token::random(), Token::random());
+    }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
-use tokio::task::{AbortHandle, yield_now};
+use tokio::task::{AbortHandle, JoinHandle, yield_now};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -27,8 +27,9 @@ type Due = (Instant, u64);
 /// A runtime is prodded so often in a lease while one of its claims is renewed.
 const PRODS: u32 = 12;
 
-/// And never sooner again than after so long.
+/// And never sooner again than after so long; where the runtime has not run what it was prodded with last, than after so long.
 const BREATH: Duration = Duration::from_millis(20);
+const LONG_BREATH: Duration = Duration::from_secs(1);
 
 /// How long the prodding thread sleeps where nothing is due; it is woken before if something is.
 const IDLE: Duration = Duration::from_hours(1);
@@ -60,6 +61,8 @@ struct Watch {
     /// The others.
     renewed: BTreeMap<Due, Renewing>,
     prodded: Instant,
+    /// The task that it was prodded with last.
+    prod: Option<JoinHandle<()>>,
     next: u64,
     /// When the task looks again; `None` until it is woken.
     looks_at: Option<Instant>,
@@ -154,9 +157,7 @@ impl Shared {
             for watch in &mut state.watches {
                 let Some(at) = watch.prods_at() else { continue };
                 if at <= now {
-                    watch.prodded = now;
-                    watch.wake.notify_one();
-                    watch.handle.spawn(async {});
+                    watch.prod(now);
                     pause = pause.min(BREATH);
                 } else {
                     pause = pause.min(at - now);
@@ -182,6 +183,7 @@ impl Watch {
             due: BTreeMap::new(),
             renewed: BTreeMap::new(),
             prodded: Instant::now(),
+            prod: None,
             next: 0,
             looks_at: None,
             wake,
@@ -231,7 +233,22 @@ impl Watch {
         let shortest = self.renewed.values().map(|renewing| renewing.lease).min();
         let again = shortest.map(|lease| self.prodded + lease / PRODS);
         let at = [self.looks_at, again].into_iter().flatten().min()?;
-        Some(at.max(self.prodded + BREATH))
+        let breath = if self.is_prodded() { LONG_BREATH } else { BREATH };
+        Some(at.max(self.prodded + breath))
+    }
+
+    /// Whether the runtime has still to run what it was prodded with. It does so as soon as anybody polls it.
+    fn is_prodded(&self) -> bool {
+        self.prod.as_ref().is_some_and(|prod| !prod.is_finished())
+    }
+
+    /// Prods the runtime.
+    fn prod(&mut self, now: Instant) {
+        self.prodded = now;
+        self.wake.notify_one();
+        if !self.is_prodded() {
+            self.prod = Some(self.handle.spawn(async {}));
+        }
     }
 }
 

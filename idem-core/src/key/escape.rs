@@ -8,14 +8,10 @@ use super::{Fault, KeyError, MAX_PART_LEN, Part};
 
 /// Appends `value` to `out`, every byte but unreserved ASCII and `/` as `%XX`.
 pub(super) fn escape(value: &(impl Display + ?Sized), part: Part, out: &mut String) -> Result<(), KeyError> {
-    let limit = match part {
-        Part::Operation => usize::MAX,
-        Part::Scope | Part::Key => MAX_PART_LEN,
-    };
-    let mut escaper = Escaper { out, len: 0, limit };
+    let mut escaper = Escaper { out, len: 0 };
     let written = write!(escaper, "{value}");
     let fault = match (written, escaper.len) {
-        (_, len) if len > limit => Fault::TooLong,
+        (_, len) if len > MAX_PART_LEN => Fault::TooLong,
         (Err(fmt::Error), _) => Fault::Unprintable,
         (Ok(()), 0) => Fault::Empty,
         (Ok(()), _) => return Ok(()),
@@ -32,13 +28,12 @@ fn is_plain(byte: u8) -> bool {
 struct Escaper<'a> {
     out: &'a mut String,
     len: usize,
-    limit: usize,
 }
 
 impl fmt::Write for Escaper<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.len = self.len.saturating_add(text.len());
-        if self.len > self.limit {
+        if self.len > MAX_PART_LEN {
             return Err(fmt::Error);
         }
         let mut rest = text;

@@ -59,6 +59,10 @@ fn empty_and_oversized_parts_are_refused_by_name() {
     let scope = Scope::of("acme");
     let long = "x".repeat(MAX_PART_LEN + 1);
     assert_eq!(key("", &scope, "k"), "error: the operation is empty");
+    assert_eq!(
+        key(&long, &scope, "k"),
+        "error: the operation is longer than 1024 bytes"
+    );
     assert_eq!(key("o", &scope, ""), "error: the idempotency key is empty");
     assert_eq!(
         key("o", &scope, &long),

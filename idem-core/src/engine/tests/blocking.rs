@@ -1,5 +1,6 @@
 //! Handlers that block their thread, on a clock that runs: it is threads that stand still, and leases must not lapse meanwhile.
 
+use std::future::pending;
 use std::thread;
 use std::time::Duration;
 
@@ -49,6 +50,23 @@ async fn idem_7_a_handler_that_blocks_the_thread_that_would_fire_timers_keeps_it
         execute_as(&engine, REQUEST, &policy, async { block() }).await
     });
     assert_is_held(&backend);
+}
+
+#[test]
+fn idem_22_a_runtime_that_nobody_polls_is_prodded_with_one_task() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let engine = Engine::new(MemoryBackend::new());
+    let policy = POLICY.with_lease(Duration::from_millis(300));
+    runtime.block_on(async {
+        tokio::spawn(async move { execute_as(&engine, REQUEST, &policy, pending()).await });
+        // It runs, and the task that renews its claim waits.
+        sleep(PARKED).await;
+    });
+    let tasks = || runtime.metrics().num_alive_tasks();
+    let before = tasks();
+    thread::sleep(Duration::from_secs(1));
+    assert!(tasks() <= before + 1, "{before} tasks, and then {}", tasks());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
