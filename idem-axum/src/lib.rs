@@ -52,6 +52,7 @@ pub use self::transaction::Transaction;
 #[doc(hidden)]
 pub mod __private {
     pub use axum::response::Response;
+    pub use futures_util::future::BoxFuture;
 
     pub use crate::described::DescribedAbove;
     pub use crate::guarded::{

@@ -31,17 +31,19 @@ use crate::{fingerprint, key, stored};
 /// Runs `handler` once per record, or answers in its place.
 ///
 /// A guard of a direct call lets the handler run unguarded.
-pub fn run<I, H>(
+pub fn run<I, H, A>(
     guard: Guard,
     operation: &'static Operation,
     identity: I,
     handler: H,
-) -> impl Future<Output = Response> + Send + use<I, H>
+    respond: fn(A) -> Response,
+) -> BoxFuture<'static, Response>
 where
     I: Into<Identity>,
-    H: Future<Output = Response> + Send + 'static,
+    H: Future<Output = A> + Send + 'static,
+    A: 'static,
 {
-    guarded(guard, operation, identity.into(), handler.boxed())
+    guarded(guard, operation, identity.into(), handler.map(respond).boxed())
 }
 
 /// Compiled once: of a handler's own there is only its boxed future.

@@ -38,15 +38,12 @@ async fn place_order(
             async move {
                 let order = order;
                 let Json(order) = order;
-                let answer: Json<Receipt> = async move {
-                    if false {
-                        return ::idem_axum::__private::never::<Json<Receipt>>();
-                    }
-                    order.place().await
+                if false {
+                    return ::idem_axum::__private::never::<Json<Receipt>>();
                 }
-                    .await;
-                ::idem_axum::__private::into_response(answer)
+                order.place().await
             },
+            ::idem_axum::__private::into_response::<Json<Receipt>>,
         )
         .await
 }

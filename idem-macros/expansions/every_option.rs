@@ -21,56 +21,54 @@ async fn place_order(State(app): State<App>, body: String) -> impl IntoResponse 
 
 // expands to
 
-async fn place_order(
+fn place_order(
     app: State<App>,
     body: ::renamed::__private::Guarded<
         String,
         ::renamed::__private::ComparesNothing<::renamed::__private::FromArgument>,
     >,
-) -> ::renamed::__private::Response {
+) -> ::renamed::__private::BoxFuture<'static, ::renamed::__private::Response> {
     let (guard, body) = body.split();
     let guard = {
         let State(app) = &app;
         guard.with_engine(&app.idempotency)
     };
     ::renamed::__private::run(
-            guard,
-            const {
-                &::renamed::__private::Operation::new(5400000u64)
-                    .with_name("place-order")
-                    .with_policy(
-                        ::renamed::Policy::new()
-                            .with_header("x-request-key")
-                            .with_required(false)
-                            .with_lease(::core::time::Duration::from_millis(5000u64))
-                            .with_in_flight(::renamed::InFlight::Wait)
-                            .with_wait(::core::time::Duration::from_millis(3000u64))
-                            .with_after_crash(::renamed::AfterCrash::Refuse)
-                            .with_store(::renamed::StoredAnswers::Success)
-                            .with_fingerprint(::renamed::Compared::Nothing)
-                            .with_on_outage(::renamed::OnOutage::Run)
-                            .with_max_response(65536usize),
-                    )
-            },
-            ::renamed::__private::scope::global(),
-            async move {
-                let (app, body) = (app, body);
-                let State(app) = app;
-                let body = body;
-                let _ = &app;
-                let answer: _ = async move {
-                    if false {
-                        return ::renamed::__private::never::<_>();
-                    }
-                    app.place(body).await
-                }
-                    .await;
-                {
-                    fn returned(_: &impl IntoResponse) {}
-                    returned(&answer);
-                }
-                ::renamed::__private::into_response(answer)
-            },
-        )
-        .await
+        guard,
+        const {
+            &::renamed::__private::Operation::new(5400000u64)
+                .with_name("place-order")
+                .with_policy(
+                    ::renamed::Policy::new()
+                        .with_header("x-request-key")
+                        .with_required(false)
+                        .with_lease(::core::time::Duration::from_millis(5000u64))
+                        .with_in_flight(::renamed::InFlight::Wait)
+                        .with_wait(::core::time::Duration::from_millis(3000u64))
+                        .with_after_crash(::renamed::AfterCrash::Refuse)
+                        .with_store(::renamed::StoredAnswers::Success)
+                        .with_fingerprint(::renamed::Compared::Nothing)
+                        .with_on_outage(::renamed::OnOutage::Run)
+                        .with_max_response(65536usize),
+                )
+        },
+        ::renamed::__private::scope::global(),
+        async move {
+            let (app, body) = (app, body);
+            let State(app) = app;
+            let body = body;
+            let _ = &app;
+            if false {
+                return ::renamed::__private::never::<_>();
+            }
+            app.place(body).await
+        },
+        |answer: _| {
+            {
+                fn returned(_: &impl IntoResponse) {}
+                returned(&answer);
+            }
+            ::renamed::__private::into_response(answer)
+        },
+    )
 }

@@ -34,15 +34,12 @@ where
                 let State(ledger) = ledger;
                 let body = body;
                 let _ = &ledger;
-                let answer: Result<L, [u8; N]> = async move {
-                    if false {
-                        return ::idem_axum::__private::never::<Result<L, [u8; N]>>();
-                    }
-                    ledger.write(body)
+                if false {
+                    return ::idem_axum::__private::never::<Result<L, [u8; N]>>();
                 }
-                    .await;
-                ::idem_axum::__private::into_response(answer)
+                ledger.write(body)
             },
+            ::idem_axum::__private::into_response::<Result<L, [u8; N]>>,
         )
         .await
 }

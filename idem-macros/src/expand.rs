@@ -129,32 +129,32 @@ fn expand(options: &Options, handler: Handler) -> TokenStream {
     let function = signature.ident.span();
     let run = root.private(function, "run");
     let at_type = Span::mixed_site().located_at(ty.span());
-    let answer = Ident::new(ANSWER, at_type);
-    let into_response = root.private(at_type, "into_response");
-    let respond = quote_spanned!(at_type=> #into_response(#answer));
     // The type of an async block is inferred from its first `return`. Else the body would be at fault, and not the
     // expression in it that has another type.
     let never = root.private(ty.span(), "never");
     let typed = quote_spanned!(ty.span()=> if false { return #never::<#ty>(); });
-    let (inner, body) = handler::begin(&body, typed);
-    let constrain = constraint.map(|constraint| match constraint {
-        Constraint::Here(ty) => quote!({ fn returned(_: &#ty) {} returned(&#answer); }),
-        Constraint::Generic(function) => quote!({ #function }),
-    });
-    let run = quote_spanned! {function=>
-        #run(#guard, const { &#operation }, #identity, async move {
-            #bindings
-            #inner let #answer: #ty = async move #body.await;
-            #constrain
-            #respond
-        })
-        .await
+    let (inner, body) = handler::begin(&body, quote!(#bindings #typed));
+    let into_response = root.private(at_type, "into_response");
+    let answer = Ident::new(ANSWER, at_type);
+    let respond = match constraint {
+        None => quote_spanned!(at_type=> #into_response::<#ty>),
+        Some(constraint) => {
+            let constrain = match constraint {
+                Constraint::Here(ty) => quote!({ fn returned(_: &#ty) {} returned(&#answer); }),
+                Constraint::Generic(function) => quote!({ #function }),
+            };
+            quote_spanned!(at_type=> |#answer: #ty| { #constrain #into_response(#answer) })
+        }
     };
+    let run = quote_spanned!(function=> #run(#guard, const { &#operation }, #identity, async move #body, #respond));
+    let is_async = !attributes.iter().all(handler::is_inert);
+    let run = if is_async { quote!(#run.await) } else { run };
     let source = source(options, &arguments, root);
     let (inputs, last) = guarded_inputs(arguments, &names, source.as_ref(), root);
-    let signature = guarded_signature(signature, inputs, root);
+    let signature = guarded_signature(signature, inputs, is_async, root);
     quote! {
         #(#attributes)*
+        #inner
         #visibility #signature {
             #above
             let (#guard, #last) = #last.split();
@@ -248,8 +248,21 @@ fn argument(pattern: &impl ToTokens, ty: Type) -> FnArg {
 }
 
 /// The user's signature with other arguments, and a response returned.
-fn guarded_signature(mut signature: Signature, inputs: Punctuated<FnArg, Token![,]>, root: Root) -> Signature {
-    let response = root.private(Span::call_site(), "Response");
+///
+/// A future inside a future of the same thing is what costs most to compile, so the function returns the one that it has.
+/// Only below an attribute that may mean an `async fn`, as `#[tracing::instrument]` does, it stays one.
+fn guarded_signature(
+    mut signature: Signature,
+    inputs: Punctuated<FnArg, Token![,]>,
+    is_async: bool,
+    root: Root,
+) -> Signature {
+    let mut response = root.private(Span::call_site(), "Response");
+    if !is_async {
+        signature.asyncness = None;
+        let future = root.private(Span::call_site(), "BoxFuture");
+        response = quote!(#future<'static, #response>);
+    }
     signature.inputs = inputs;
     signature.output = ReturnType::Type(Token![->](Span::call_site()), Box::new(Type::Verbatim(response)));
     signature

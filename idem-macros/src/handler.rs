@@ -264,8 +264,8 @@ fn without_invisible(group: Group) -> Group {
     }
 }
 
-/// The body with `first` before its first statement, and the rest of it as it is, on the author's tokens; before it its
-/// inner attributes as outer ones, for an async block has none.
+/// The body with `first` before its first statement, and the rest of it as it is, on the author's tokens; and its
+/// inner attributes as outer ones of the function, which mean the same there.
 pub(crate) fn begin(body: &Group, first: TokenStream) -> (TokenStream, Group) {
     let mut rest = body.stream().into_iter().peekable();
     let mut attributes = TokenStream::new();
@@ -288,6 +288,24 @@ fn begun(body: &Group, first: TokenStream, rest: impl Iterator<Item = TokenTree>
     let mut begun = Group::new(body.delimiter(), first.into_iter().chain(rest).collect());
     begun.set_span(body.span());
     begun
+}
+
+/// Whether an attribute says nothing of the function that depends on its being async.
+pub(crate) fn is_inert(attribute: &Attribute) -> bool {
+    const INERT: [&str; 11] = [
+        "doc",
+        "cfg",
+        "allow",
+        "expect",
+        "warn",
+        "deny",
+        "forbid",
+        "must_use",
+        "deprecated",
+        "inline",
+        "cold",
+    ];
+    INERT.iter().any(|inert| attribute.path().is_ident(inert))
 }
 
 fn is_punct(token: &TokenTree, mark: char) -> bool {
