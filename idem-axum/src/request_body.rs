@@ -5,9 +5,9 @@
 //! axum's body limit, and kept only if the argument still holds the body. Where the body is not compared, nobody but the
 //! argument reads it.
 
+mod ahead;
 mod passing;
 
-use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,21 +19,17 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::{BoxError, RequestExt as _};
-use bytes::BytesMut;
 use futures_util::FutureExt as _;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::Limited;
 use idem_core::Fingerprint;
 
+use self::ahead::Ahead;
 pub(crate) use self::passing::Passing;
 use crate::fingerprint::{self, RequestHash};
 use crate::interned::Gathering;
 
 type Item = Result<Frame<Bytes>, BoxError>;
-
-/// Below how many bytes a piece that is kept is joined with its neighbours, and up to how many.
-const SMALL: usize = 4 * 1024;
-const JOINED: usize = 64 * 1024;
 
 /// The body of one request, which its argument and its guard share.
 pub(crate) struct RequestBody(Mutex<State>);
@@ -63,12 +59,8 @@ struct State {
     limit: Option<u64>,
     /// A large body of known length, as far as it is there: it is handed out in one piece, which equal ones share.
     gathered: Option<Gathering>,
-    /// What comes after it.
-    after_gathered: Option<Item>,
-    /// What was read in place of the argument, which still holds the body.
-    ahead: VecDeque<Item>,
-    /// The last of it, as long as it came in small pieces.
-    small: BytesMut,
+    /// What was read and is still to be handed out. Mostly there is nothing.
+    ahead: Option<Box<Ahead>>,
     argument: Argument,
     /// Who waits for the next frame, the argument or the guard. The source tells only the one that asked last.
     waiting: [Option<Waker>; 2],
@@ -101,19 +93,14 @@ enum Reader {
     Guard = 1,
 }
 
-/// Up to how many bytes a body that says how long it is may be read in place of the argument, whatever the limit.
-const SHORT: u64 = 4 * 1024;
-
-/// axum's limit for the body of `request`, in bytes; none where it is switched off, or the body is too short to matter.
+/// axum's limit for the body of `request`, in bytes; none where it is switched off.
 pub(crate) fn limit(request: &mut Request) -> Option<u64> {
-    if request.body().size_hint().exact().is_some_and(|len| len <= SHORT) {
-        return None;
-    }
-    // The limit is a secret of axum's, but it is applied to whatever body a request has.
-    let body = std::mem::replace(request.body_mut(), Body::new(passing::Unbounded));
-    *request = std::mem::take(request).with_limited_body();
-    let limited = std::mem::replace(request.body_mut(), body);
-    limited.size_hint().upper()
+    // The limit is a secret of axum's, but it is applied to whatever body has the extensions of a request.
+    let mut other = Request::new(Body::new(passing::Unbounded));
+    std::mem::swap(other.extensions_mut(), request.extensions_mut());
+    let mut other = other.with_limited_body();
+    std::mem::swap(other.extensions_mut(), request.extensions_mut());
+    other.body().size_hint().upper()
 }
 
 impl RequestBody {
@@ -135,9 +122,7 @@ impl RequestBody {
             read: 0,
             limit,
             gathered: gathered.and_then(|len| Gathering::begin(alike, len)),
-            after_gathered: None,
-            ahead: VecDeque::new(),
-            small: BytesMut::new(),
+            ahead: None,
             argument: Argument::default(),
             waiting: [None, None],
         }))
@@ -171,7 +156,7 @@ impl RequestBody {
         let mut state = self.lock();
         state.hash = Hash::Off;
         if let Some(gathered) = state.gathered.take().filter(|gathered| gathered.len() > 0) {
-            state.keep(Ok(Frame::data(gathered.finish())));
+            state.ahead().keep(Ok(Frame::data(gathered.finish())));
         }
         state.let_go();
     }
@@ -198,9 +183,7 @@ impl State {
     /// Drops what nobody reads any more.
     fn let_go(&mut self) {
         if self.argument.is_gone {
-            self.ahead = VecDeque::new();
-            self.small = BytesMut::new();
-            self.after_gathered = None;
+            self.ahead = None;
             if self.progress != Progress::Reading || matches!(self.hash, Hash::Off) {
                 self.source = Body::empty();
                 self.gathered = None;
@@ -244,7 +227,8 @@ impl State {
     fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<Result<ComparedBody, Unread>> {
         loop {
             // The argument has not seen that the body failed.
-            if let Some(Err(error)) = self.after_gathered.take_if(|item| item.is_err()) {
+            let after = self.ahead.as_mut().map(|ahead| &mut ahead.after_gathered);
+            if let Some(Err(error)) = after.and_then(|after| after.take_if(|item| item.is_err())) {
                 return Poll::Ready(Err(Unread::Failed(error)));
             }
             if let Some(compared) = self.compared() {
@@ -260,45 +244,20 @@ impl State {
             }
             match ready!(self.poll_source(Reader::Guard, context)) {
                 Some(Err(error)) => return Poll::Ready(Err(Unread::Failed(error))),
-                Some(item) if !self.argument.is_gone => self.keep(item),
+                Some(item) if !self.argument.is_gone => self.ahead().keep(item),
                 Some(_) | None => {}
             }
         }
     }
 
-    /// Keeps a frame for the argument. Small ones are joined, and empty ones left out: each of them would cost more than its
-    /// bytes, and the limit counts bytes.
-    fn keep(&mut self, item: Item) {
-        let item = match item.map(Frame::into_data) {
-            Ok(Ok(data)) if data.len() < SMALL => {
-                self.small.extend_from_slice(&data);
-                if self.small.len() >= JOINED {
-                    self.flush();
-                }
-                return;
-            }
-            Ok(Ok(data)) => Ok(Frame::data(data)),
-            Ok(Err(trailers)) => Ok(trailers),
-            Err(error) => Err(error),
-        };
-        self.flush();
-        self.ahead.push_back(item);
-    }
-
-    fn flush(&mut self) {
-        if !self.small.is_empty() {
-            let joined = self.small.split().freeze();
-            self.ahead.push_back(Ok(Frame::data(joined)));
-        }
+    fn ahead(&mut self) -> &mut Ahead {
+        self.ahead.get_or_insert_default()
     }
 
     /// The next frame for the argument.
     fn poll_argument(&mut self, context: &mut Context<'_>) -> Poll<Option<Item>> {
         self.argument.has_read = true;
-        if self.ahead.is_empty() {
-            self.flush();
-        }
-        match self.ahead.pop_front() {
+        match self.ahead.as_mut().and_then(|ahead| ahead.next()) {
             Some(item) => Poll::Ready(Some(item)),
             None => self.poll_source(Reader::Argument, context),
         }
@@ -320,7 +279,7 @@ impl State {
     }
 
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Item>> {
-        if let Some(item) = self.after_gathered.take() {
+        if let Some(item) = self.ahead.as_mut().and_then(|ahead| ahead.after_gathered.take()) {
             return Poll::Ready(Some(item));
         }
         while self.progress == Progress::Reading {
@@ -362,7 +321,7 @@ impl State {
         let Some(gathered) = self.gathered.take().filter(|gathered| gathered.len() > 0) else {
             return item;
         };
-        self.after_gathered = item;
+        self.ahead().after_gathered = item;
         Some(Ok(Frame::data(gathered.finish())))
     }
 
@@ -372,11 +331,8 @@ impl State {
             Progress::Reading => self.source.size_hint(),
             Progress::Ended | Progress::Failed => SizeHint::with_exact(0),
         };
-        let items = self.ahead.iter().chain(&self.after_gathered);
-        let data = items.filter_map(|item| item.as_ref().ok()?.data_ref());
-        let here =
-            data.map(Bytes::len).sum::<usize>() + self.small.len() + self.gathered.as_ref().map_or(0, Gathering::len);
-        let here = here as u64;
+        let ahead = self.ahead.as_ref().map_or(0, |ahead| ahead.len());
+        let here = (ahead + self.gathered.as_ref().map_or(0, Gathering::len)) as u64;
         if let Some(upper) = hint.upper() {
             hint.set_upper(upper.saturating_add(here));
         }
@@ -385,8 +341,7 @@ impl State {
     }
 
     fn is_end_stream(&self) -> bool {
-        let nothing_here =
-            self.ahead.is_empty() && self.small.is_empty() && self.after_gathered.is_none() && self.gathered.is_none();
+        let nothing_here = self.gathered.is_none() && self.ahead.as_ref().is_none_or(|ahead| ahead.is_empty());
         nothing_here && (self.progress != Progress::Reading || self.source.is_end_stream())
     }
 }

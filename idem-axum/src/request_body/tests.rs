@@ -99,7 +99,7 @@ async fn what_the_argument_leaves_is_read_before_the_claim_and_kept_for_an_argum
     let (body, held) = shared(frames(vec![data(b"ab"), data(b"c")]), Some(3));
     drop(held);
     assert_eq!(read_rest(&body).expect("within the limit").fingerprint, whole(b"abc"));
-    assert!(body.lock().ahead.is_empty() && !body.was_read_by_argument());
+    assert!(body.lock().ahead.is_none() && !body.was_read_by_argument());
 }
 
 #[tokio::test]
