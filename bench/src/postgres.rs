@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use idem_tests::PostgresServer;
 
@@ -15,6 +16,9 @@ use crate::report::{Cell, FOLDER};
 /// How many expired rows there are at first where they are deleted, and where they are left: more than are deleted in the
 /// time of a load.
 const EXPIRED: u32 = 400_000;
+
+/// For how long a service is under load before anything is measured.
+const WARMING: Duration = Duration::from_secs(2);
 
 /// One kind of load, and who is under it.
 #[derive(Clone, Copy, Debug)]
@@ -122,6 +126,13 @@ async fn once(
         time: effort.time,
         seed,
     };
+    // Opens the connections, of which each is a process of the server that has everything to learn.
+    let warming = Load {
+        time: WARMING,
+        seed: seed + 1_000_000,
+        ..load
+    };
+    measure(&warming).await;
     let outcome = measure(&load).await;
     let after: i64 = match scenario.expired {
         0 => 0,

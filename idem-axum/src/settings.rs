@@ -31,15 +31,15 @@ impl Settings {
         self.refuse(ProblemDetails::new(problem, self.documentation.as_deref()))
     }
 
-    /// The response to a request without a key that ran, and of which nobody knows whether its effects were committed.
+    /// The response to a request that ran without a claim, and of which nobody knows whether its effects were committed.
     /// Nothing invites a second run, for nothing would tell it from the first.
     #[cfg(feature = "postgres")]
-    pub(crate) fn not_committed_without_a_key(&self) -> Response {
+    pub(crate) fn not_committed_unprotected(&self) -> Response {
         let problem = IdempotencyProblem::NotCommitted;
         let mut details = ProblemDetails::new(problem, self.documentation.as_deref());
         details.retry_after = None;
-        let detail = "The request ran, and whether it took effect is not known. It had no idempotency key, so sending it again \
-                      may carry it out twice.";
+        let detail = "The request ran, and whether it took effect is not known. It was not protected, so sending it again may \
+                      carry it out twice.";
         self.refuse(details.with_detail(detail))
     }
 

@@ -323,7 +323,7 @@ impl Slot {
             CommitOutcome::Committed => response,
             CommitOutcome::RolledBack { may_pass } => settings.problem(IdempotencyProblem::RolledBack { may_pass }),
             CommitOutcome::Superseded | CommitOutcome::Unknown | CommitOutcome::EndedByHandler => {
-                settings.not_committed_without_a_key()
+                settings.not_committed_unprotected()
             }
         }
     }

@@ -8,7 +8,7 @@
 //! cancelled on the server, and its place in the pool is taken until then: a table that somebody has locked does not fill
 //! the server with statements that wait for it (IDEM-22).
 //!
-//! Connections are opened when they are needed, with the options that the application's pool has at that moment: a
+//! Connections are opened when they are needed, a few at a time, with the options that the application's pool has at that moment: a
 //! rotated password reaches them. Does not own what is said over them.
 
 use std::future::Future;
@@ -20,7 +20,7 @@ use idem_core::BackendError;
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool, Row as _};
 use tokio::runtime::{self, Handle};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::error::{backend_error, code, ends_connection, is_collision, repeated_error};
@@ -28,6 +28,10 @@ use crate::protocol::{Call, Route};
 
 /// How many connections there are at most where nothing else is set.
 pub(crate) const DEFAULT_MOST: u32 = 10;
+
+/// How many connections are opened at a time. A server that is asked for all at once opens none of them in time, and mostly
+/// one that is lent comes back before.
+const OPENED_AT_A_TIME: usize = 4;
 
 /// How often a statement that had to give way is tried.
 const TRIES: usize = 8;
@@ -57,6 +61,9 @@ struct Inner {
     /// Asked for its options, and for nothing else.
     application: PgPool,
     turns: Arc<Semaphore>,
+    openings: Arc<Semaphore>,
+    /// A connection is idle that was not before.
+    returned: Notify,
     idle: Mutex<Vec<Idle>>,
     /// What was found out last.
     route: Mutex<Option<Opened>>,
@@ -97,6 +104,8 @@ impl Connections {
         Self(Arc::new(Inner {
             application,
             turns: Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS))),
+            openings: Arc::new(Semaphore::new(OPENED_AT_A_TIME)),
+            returned: Notify::new(),
             idle: Mutex::default(),
             route: Mutex::default(),
             cancelling: tokio::sync::Mutex::default(),
@@ -115,19 +124,26 @@ impl Connections {
     }
 
     async fn try_lend(&self) -> sqlx::Result<Lent> {
-        let turns = self.0.turns.clone();
-        let turn = turns.acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
-        while let Some(idle) = self.take_idle() {
-            let mut connection = idle.connection;
-            let is_sound =
-                idle.since.elapsed() < QUIET || matches!(timeout(SIGN_LIMIT, connection.ping()).await, Ok(Ok(())));
-            if is_sound {
-                return Ok(self.lent(connection, idle.opened, true, turn));
+        let turn = turn(&self.0.turns).await?;
+        let may_open = loop {
+            if let Some(idle) = self.take_idle() {
+                let mut connection = idle.connection;
+                let is_sound =
+                    idle.since.elapsed() < QUIET || matches!(timeout(SIGN_LIMIT, connection.ping()).await, Ok(Ok(())));
+                if is_sound {
+                    return Ok(self.lent(connection, idle.opened, true, turn));
+                }
+                // What has made this one silent has mostly met the others, too.
+                self.close_idle();
+                continue;
             }
-            // What has made this one silent has mostly met the others, too.
-            self.close_idle();
-        }
-        let mut opening = self.opening(turn);
+            tokio::select! {
+                biased;
+                may_open = self::turn(&self.0.openings) => break may_open?,
+                () = self.0.returned.notified() => {}
+            }
+        };
+        let mut opening = self.opening(turn, may_open);
         let opened = match &mut opening.0 {
             Some(opening) => opening.await,
             None => Err(sqlx::Error::WorkerCrashed),
@@ -144,14 +160,18 @@ impl Connections {
             runtime: Handle::current().id(),
             opened,
         });
+        self.0.returned.notify_one();
     }
 
     /// The connection that was used last, of those that this runtime drives. Those are closed that nobody has used for long,
     /// or that were opened with other options than the application's pool has now.
     fn take_idle(&self) -> Option<Idle> {
         let (runtime, options) = (Handle::current().id(), self.0.application.connect_options());
+        let now = Instant::now();
         let mut idle = self.idle();
-        idle.retain(|idle| idle.since.elapsed() < IDLE_LIMIT && Arc::ptr_eq(&idle.opened.options, &options));
+        idle.retain(|idle| {
+            now.saturating_duration_since(idle.since) < IDLE_LIMIT && Arc::ptr_eq(&idle.opened.options, &options)
+        });
         let last = idle.iter().rposition(|idle| idle.runtime == runtime)?;
         Some(idle.remove(last))
     }
@@ -163,9 +183,10 @@ impl Connections {
 
     /// Opens a connection, to its end also where the call that it is for is given up: on a server that has just come back
     /// and is asked for all connections at once, that takes longer than a call may, and none would ever be open.
-    fn opening(&self, turn: OwnedSemaphorePermit) -> Opening {
+    fn opening(&self, turn: OwnedSemaphorePermit, may_open: OwnedSemaphorePermit) -> Opening {
         let connections = self.clone();
         Opening(Some(Box::pin(async move {
+            let _may_open = may_open;
             let opened = timeout(ANSWER_LIMIT, connections.open()).await;
             let (connection, opened) = opened.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
             Ok(connections.lent(connection, opened, false, turn))
@@ -243,6 +264,10 @@ impl Connections {
         let closed = std::mem::take(&mut *self.idle());
         drop(closed);
     }
+}
+
+async fn turn(turns: &Arc<Semaphore>) -> sqlx::Result<OwnedSemaphorePermit> {
+    turns.clone().acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)
 }
 
 /// Opens the first connection, and finds out by it whether a pooler stands in between: a pooler does not take a setting
@@ -355,7 +380,9 @@ impl Lent {
         self.connection = None;
         let turn = self.turn.take();
         let turn = turn.ok_or_else(|| backend_error(what, sqlx::Error::WorkerCrashed))?;
-        let mut opening = self.pool.opening(turn);
+        let may_open = self::turn(&self.pool.0.openings).await;
+        let may_open = may_open.map_err(|error| repeated_error(what, error))?;
+        let mut opening = self.pool.opening(turn, may_open);
         let opened = match &mut opening.0 {
             Some(opening) => opening.await,
             None => Err(sqlx::Error::WorkerCrashed),

@@ -73,8 +73,11 @@ fn kind_of_code(code: &str) -> BackendErrorKind {
     match code {
         // A statement or a wait for a row took longer than the server is set up to allow.
         "57014" | "55P03" => BackendErrorKind::Timeout,
-        // It shuts down, starts up, cannot write since it is a replica, or two statements met.
-        "57P01" | "57P02" | "57P03" | "57P05" | "25006" | "40001" | "40P01" => BackendErrorKind::Unavailable,
+        // It shuts down, starts up, cannot write since it is a replica, or two statements met. Or a password, a role or a
+        // permission is not there: it is being rotated, or an operator will be told.
+        "57P01" | "57P02" | "57P03" | "57P05" | "25006" | "40001" | "40P01" | "28P01" | "28000" | "42501" => {
+            BackendErrorKind::Unavailable
+        }
         // The connection failed; or connections, memory or disk have run out.
         _ if code.starts_with("08") || code.starts_with("53") => BackendErrorKind::Unavailable,
         _ if advice(code).is_some() => BackendErrorKind::Config,
@@ -111,15 +114,14 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_by_itself_is_transient_and_what_an_operator_has_to_mend_is_not() {
+    fn what_may_pass_is_transient_and_what_the_application_has_to_mend_is_not() {
         for passing in [
-            "08006", "40001", "40P01", "53100", "53200", "53300", "57P01", "57P03", "57014", "55P03", "25006",
+            "08006", "40001", "40P01", "53100", "53200", "53300", "57P01", "57P03", "57014", "55P03", "25006", "28P01",
+            "28000", "42501",
         ] {
             assert!(BackendError::new(kind_of_code(passing), "").is_transient(), "{passing}");
         }
         for (lasting, kind) in [
-            ("42501", BackendErrorKind::Refused),
-            ("28P01", BackendErrorKind::Refused),
             ("XX000", BackendErrorKind::Refused),
             ("42P01", BackendErrorKind::Config),
             ("3F000", BackendErrorKind::Config),

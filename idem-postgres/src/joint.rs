@@ -137,15 +137,15 @@ impl JointTransaction {
             };
             tries -= 1;
             match begun.try_begin().await {
-                Err(error) if tries > 0 && ends_connection(&error) => {}
+                Err(error) if tries > 0 && (ends_connection(&error) || is_on_a_standby(&error)) => {}
                 Err(error) => return Err(error),
                 Ok(()) => return Ok(begun),
             }
         }
     }
 
-    /// In a transaction that was open before and has seen a query, the modes are refused (25001), and so are they by a server
-    /// that takes no writes (25006). No query is sent: the handler may still choose an isolation level.
+    /// In a transaction that was open before and has seen a query, the modes are refused (25001), and so are they by a
+    /// standby. No query is sent: the handler may still choose an isolation level.
     async fn try_begin(&mut self) -> sqlx::Result<()> {
         let begin = format!(
             "BEGIN READ WRITE NOT DEFERRABLE; SET LOCAL idem.transaction = '{}'",
@@ -284,6 +284,11 @@ impl fmt::Debug for JointTransaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JointTransaction").finish_non_exhaustive()
     }
+}
+
+/// Whether a transaction could not begin because the server is a standby, which is said by 0A000.
+fn is_on_a_standby(error: &sqlx::Error) -> bool {
+    code(error).as_deref() == Some("0A000")
 }
 
 /// What an error means that came before COMMIT was sent: nothing was done, whoever closed the connection.

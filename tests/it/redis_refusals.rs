@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
-use idem_axum::{Backend as _, BackendErrorKind, RedisBackend};
+use idem_axum::{Backend, BackendErrorKind, RedisBackend};
 use idem_tests::{Order, RedisCluster, RedisServer, Sentinels, Service, in_time, until};
 use redis::aio::MultiplexedConnection;
 
@@ -17,7 +17,7 @@ const PATH: &str = "/orders/short-lease";
 const OUTAGE: Duration = Duration::from_secs(3);
 
 /// Runs a handler whose outcome cannot be recorded between `refuse` and `mend`, and sees that it ran once.
-async fn assert_recorded_after(backend: RedisBackend, refuse: impl AsyncFnOnce(), mend: impl AsyncFnOnce()) {
+pub(crate) async fn assert_recorded_after(backend: impl Backend, refuse: impl AsyncFnOnce(), mend: impl AsyncFnOnce()) {
     let service = Service::start(backend, Router::new(), None).await;
     // What is loaded once in the life of a server is loaded.
     let warm = service.client.order_at(PATH, "warm", &Order::new("warm")).send().await;

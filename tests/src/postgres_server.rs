@@ -45,6 +45,37 @@ impl PostgresServer {
         }
     }
 
+    /// A standby of this server, which follows it, and waits until it answers.
+    pub async fn standby(&self) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        give_to_postgres(folder.path());
+        let mut copy = program("pg_basebackup", &folder);
+        copy.args([
+            "-R",
+            "-c",
+            "fast",
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "postgres",
+            "-p",
+            &self.port.to_string(),
+        ]);
+        let copied = copy.output().expect("pg_basebackup starts");
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+        loop {
+            let port = free_port();
+            let mut postmaster = spawn(port, &folder);
+            if answers(&mut postmaster, port).await {
+                return Self {
+                    postmaster,
+                    port,
+                    folder,
+                };
+            }
+        }
+    }
+
     /// The server that the tests of this process share, each with a schema of its own; it lives as long as one of them
     /// uses it. For tests that do nothing to it that others would notice.
     pub async fn shared() -> Arc<Self> {
@@ -261,9 +292,13 @@ fn programs() -> PathBuf {
         .unwrap_or_default();
     versions.sort();
     let mut folders = named.into_iter().chain(on_the_path).chain(versions.into_iter().rev());
-    folders
-        .find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())
-        .expect("Postgres is installed; `cargo xtask setup` installs it")
+    let found = folders.find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file());
+    let found = found.expect("Postgres is installed; `cargo xtask setup` installs it");
+    // A link on the PATH leads to the folder that has all of them.
+    let initdb = found.join("initdb").canonicalize().ok();
+    initdb
+        .and_then(|initdb| Some(initdb.parent()?.to_owned()))
+        .unwrap_or(found)
 }
 
 /// A program of Postgres's, on the cluster in the folder.

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 pub struct Proxy {
     /// Where it listens.
     pub address: SocketAddr,
+    server: watch::Sender<SocketAddr>,
     orders: watch::Sender<Orders>,
     passed: Arc<Passed>,
     accepting: JoinHandle<()>,
@@ -45,13 +46,17 @@ impl Proxy {
         let told = orders.clone();
         let passed = Arc::<Passed>::default();
         let counted = passed.clone();
+        let server = watch::Sender::new(server);
+        let leads_to = server.subscribe();
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                let server = *leads_to.borrow();
                 tokio::spawn(pass_on(client, server, told.subscribe(), counted.clone()));
             }
         });
         Self {
             address,
+            server,
             orders,
             passed,
             accepting,
@@ -76,6 +81,11 @@ impl Proxy {
     /// Closes the connections there are. New ones work.
     pub fn cut_connections(&self) {
         self.orders.send_modify(|orders| orders.cut += 1);
+    }
+
+    /// Leads new connections to another server. Those there are stay where they are.
+    pub fn lead_to(&self, server: SocketAddr) {
+        self.server.send_replace(server);
     }
 
     /// Holds back each chunk of bytes for so long, in both directions, on all connections.

@@ -1,12 +1,14 @@
 //! The siege: a service among hostile clients, and a tenant beside them who has done nothing to anybody.
 //!
 //! Owns who attacks in which way ([`hostile`]), what the tenant must notice of it: nothing ([`tenant`]), and what the attack
-//! costs the process and the server behind it ([`costs`]). Nothing is killed here: that is the rest of the lab.
+//! costs the process and the server behind it ([`costs`]). Before it, crowds come to one record ([`crowd`]). Nothing is killed
+//! here: that is the rest of the lab.
 //!
 //! Judged is what does not depend on the machine: that each of the tenant's requests is answered as it would be alone, that no
 //! key runs twice, and how many connections there are to the server. How long things take is reported.
 
 mod costs;
+mod crowd;
 mod hostile;
 mod report;
 mod tenant;
@@ -22,6 +24,7 @@ use tokio::time::{Instant, sleep};
 
 pub(in crate::lab) use self::costs::memory;
 use self::costs::{Besieged, Costs};
+use self::crowd::Crowds;
 use self::hostile::{Attack, Ends};
 pub use self::report::Report;
 use super::journal::{Event, read};
@@ -44,6 +47,7 @@ pub async fn run(binary: &Path, backend: Backend, time: Duration, seed: u64) -> 
     let besieged = Besieged::start(backend).await;
     let process = Program::new(binary, &besieged.url()).journaled(&journal).start();
 
+    let crowds = Crowds::come(&besieged).await;
     let alone = tenant::live(&process.client, "before", until_over(time / ALONE)).await;
 
     let is_over = Arc::new(AtomicBool::new(false));
@@ -75,6 +79,7 @@ pub async fn run(binary: &Path, backend: Backend, time: Duration, seed: u64) -> 
 
     let mut report = Report {
         backend,
+        crowds,
         alone,
         besieged: besieged_tenant,
         attacks,

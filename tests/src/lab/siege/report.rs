@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::costs::Costs;
+use super::crowd::Crowds;
 use super::hostile::{Attack, Ends};
 use super::tenant::Seen;
 use crate::lab::server::Backend;
@@ -16,6 +17,7 @@ const SHOWN: usize = 20;
 #[derive(Debug)]
 pub struct Report {
     pub(super) backend: Backend,
+    pub(super) crowds: Crowds,
     pub(super) alone: Seen,
     pub(super) besieged: Seen,
     pub(super) attacks: BTreeMap<Attack, Ends>,
@@ -29,6 +31,7 @@ impl Report {
         let errors = self.alone.errors.iter().chain(&self.besieged.errors);
         self.violations
             .extend(errors.map(|error| format!("the tenant: {error}")));
+        self.violations.extend(self.crowds.errors.iter().cloned());
         self.violations.extend(executed_again.iter().cloned());
         if self.costs.connections > connections {
             let seen = self.costs.connections;
@@ -45,6 +48,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "siege of a service on {}", self.backend.name())?;
+        write!(f, "{}", self.crowds)?;
         for (attack, ends) in &self.attacks {
             writeln!(f, "{}", attack.name())?;
             for (end, count) in ends.counts() {
@@ -83,7 +87,7 @@ impl fmt::Display for Report {
 }
 
 /// The time that so many of a hundred did not take longer than, in milliseconds.
-fn share(times: &[Duration], hundredths: usize) -> f64 {
+pub(super) fn share(times: &[Duration], hundredths: usize) -> f64 {
     let at = times.len() * hundredths / 100;
     times
         .get(at.min(times.len().saturating_sub(1)))
