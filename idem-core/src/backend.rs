@@ -116,6 +116,14 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     ///
     /// When the store cannot be reached or refuses.
     fn check(&self) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Whether every operation is answered at once and at no cost, as by a table in this process.
+    ///
+    /// Where it is not, the engine asks about a key once at a time, and lets requests that come meanwhile share the answer.
+    /// To wait for somebody else's answer would cost more than to ask a table.
+    fn is_in_process(&self) -> bool {
+        false
+    }
 }
 
 /// Resolves when a record may have changed; what it is then has to be looked up.
@@ -167,6 +175,8 @@ pub(crate) trait DynBackend: fmt::Debug + Send + Sync + 'static {
     fn changed<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, Result<Changed, BackendError>>;
 
     fn check(&self) -> BoxFuture<'_, Result<(), BackendError>>;
+
+    fn is_in_process(&self) -> bool;
 }
 
 impl<B: Backend> DynBackend for B {
@@ -206,6 +216,10 @@ impl<B: Backend> DynBackend for B {
 
     fn check(&self) -> BoxFuture<'_, Result<(), BackendError>> {
         Box::pin(Backend::check(self))
+    }
+
+    fn is_in_process(&self) -> bool {
+        Backend::is_in_process(self)
     }
 }
 

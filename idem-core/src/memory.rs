@@ -311,6 +311,10 @@ impl Backend for MemoryBackend {
         Ok(())
     }
 
+    fn is_in_process(&self) -> bool {
+        true
+    }
+
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
         let ended = self.at(key, |shard, _| {
             let waiters = shard.waiters.entry(key.clone()).or_default();

@@ -8,7 +8,7 @@ use futures_util::{FutureExt as _, TryFutureExt as _};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::looks::{Looks, Member, News, Place};
-use super::{Claimed, Duplicate, Engine, Run};
+use super::{Claimed, Duplicate, Engine, Parts, Run};
 use crate::observe::{self, Call, Waiting};
 use crate::{
     Acquisition, BackendError, BackendErrorKind, Changed, Claim, Decision, Fenced, Fingerprint, Policy, Record,
@@ -244,16 +244,22 @@ impl Pending {
 
     /// Claims the key, or takes a lapsed claim over, or says what is there: by a look of its own, or by one that it shares.
     fn look(&mut self, policy: &Policy) -> impl Future<Output = Looked> + Send {
-        match Looks::come(&self.engine.0.looks, &self.key) {
-            // Not an `async fn`, which has room for its arguments twice.
-            Place::Turn(turn) => Either::Left(async move {
-                let looked = self.acquire(policy, None).await;
-                turn.end();
-                looked
-            }),
+        let Parts { backend, looks, .. } = &*self.engine.0;
+        let place = (!backend.is_in_process()).then(|| Looks::come(looks, &self.key));
+        let turn = match place {
+            None => None,
+            Some(Place::Turn(turn)) => Some(turn),
             // Boxed, so that a look of one's own needs no room for what this needs.
-            Place::Member(member) => Either::Right(Box::pin(self.look_together(member, policy))),
-        }
+            Some(Place::Member(member)) => return Either::Right(Box::pin(self.look_together(member, policy))),
+        };
+        // Not an `async fn`, which has room for its arguments twice.
+        Either::Left(async move {
+            let looked = self.acquire(policy, None).await;
+            if let Some(turn) = turn {
+                turn.end();
+            }
+            looked
+        })
     }
 
     /// A look that others share: that of somebody else, or of its own in their place.
