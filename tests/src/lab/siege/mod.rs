@@ -1,7 +1,7 @@
 //! The siege: a service among hostile clients, and a tenant beside them who has done nothing to anybody.
 //!
-//! Owns who attacks in which way ([`hostile`]), what the tenant must notice of it: nothing ([`tenant`]), and what the attack
-//! costs the process and the server behind it ([`costs`]). Before it, crowds come to one record ([`crowd`]). Nothing is killed
+//! Owns who attacks in which way (`hostile`), what the tenant must notice of it: nothing (`tenant`), and what the attack
+//! costs the process and the server behind it (`costs`). Before it, crowds come to one record (`crowd`). Nothing is killed
 //! here: that is the rest of the lab.
 //!
 //! Judged is what does not depend on the machine: that each of the tenant's requests is answered as it would be alone, that no
