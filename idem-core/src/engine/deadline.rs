@@ -31,6 +31,8 @@ struct Clock {
     untimed: Duration,
     /// How many such waits are going on.
     waits: u32,
+    /// How many calls this one is made in.
+    depth: u32,
 }
 
 impl Clock {
@@ -56,7 +58,9 @@ struct Polled<'a> {
 
 impl<'a> Polled<'a> {
     fn now(clock: &'a mut Clock) -> Self {
-        let outer = CLOCK.replace(Some(*clock));
+        let outer = CLOCK.get();
+        clock.depth = outer.map_or(0, |outer| outer.depth + 1);
+        CLOCK.set(Some(*clock));
         Self { clock, outer }
     }
 }
@@ -91,16 +95,19 @@ pub async fn untimed<F: Future>(waiting: F) -> F::Output {
 struct Stopped {
     /// `None` while another wait has stopped the clock before.
     since: Option<Instant>,
+    /// Of the call whose clock it is: it may be dropped while the call around that one is polled.
+    depth: Option<u32>,
 }
 
 impl Stopped {
     fn now() -> Self {
-        let waits = Clock::change(|clock| {
+        let stopped = Clock::change(|clock| {
             clock.waits += 1;
-            clock.waits
+            (clock.waits, clock.depth)
         });
         Self {
-            since: (waits == Some(1)).then(Instant::now),
+            since: stopped.filter(|(waits, _)| *waits == 1).map(|_| Instant::now()),
+            depth: stopped.map(|(_, depth)| depth),
         }
     }
 }
@@ -108,6 +115,9 @@ impl Stopped {
 impl Drop for Stopped {
     fn drop(&mut self) {
         Clock::change(|clock| {
+            if Some(clock.depth) != self.depth {
+                return;
+            }
             clock.waits = clock.waits.saturating_sub(1);
             let waited = self.since.map(|since| since.elapsed()).unwrap_or_default();
             clock.untimed = clock.untimed.saturating_add(waited);
@@ -217,5 +227,22 @@ mod tests {
         let asked = Instant::now();
         assert_eq!(bounded(deadline, call(700)).await, Err(deadline));
         assert_eq!(asked.elapsed(), Duration::from_secs(61));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_within_a_call_that_is_given_up_while_it_waits_leaves_the_other_clock_alone() {
+        let second = Duration::from_secs(1);
+        let outer = async {
+            let inner = async {
+                let within = untimed(sleep(Duration::from_mins(1)));
+                tokio::select! {
+                    _ = bounded(second, within) => {}
+                    () = sleep(second * 5) => {}
+                }
+                sleep(second * 5).await;
+            };
+            untimed(inner).await;
+        };
+        assert_eq!(bounded(second, outer).await, Ok(()), "ten seconds that do not count");
     }
 }
