@@ -31,19 +31,12 @@ use crate::{fingerprint, key, stored};
 /// Runs `handler` once per record, or answers in its place.
 ///
 /// A guard of a direct call lets the handler run unguarded.
-pub fn run<I, H, A>(
-    guard: Guard,
-    operation: &'static Operation,
-    identity: I,
-    handler: H,
-    respond: fn(A) -> Response,
-) -> BoxFuture<'static, Response>
+pub fn run<I, H>(guard: Guard, operation: &'static Operation, identity: I, handler: H) -> BoxFuture<'static, Response>
 where
     I: Into<Identity>,
-    H: Future<Output = A> + Send + 'static,
-    A: 'static,
+    H: Future<Output = Response> + Send + 'static,
 {
-    guarded(guard, operation, identity.into(), handler.map(respond).boxed())
+    guarded(guard, operation, identity.into(), handler.boxed())
 }
 
 /// Compiled once: of a handler's own there is only its boxed future.

@@ -16,12 +16,13 @@ fn events(
         async move {
             let body = body;
             let body = body;
-            if false {
-                return ::idem_axum::__private::never::<Sse<_>>();
+            let answer: Sse<_> = async move {
+                if false {
+                    return ::idem_axum::__private::never::<Sse<_>>();
+                }
+                Sse::new(stream::iter([Event::default().data(body)]).map(Ok))
             }
-            Sse::new(stream::iter([Event::default().data(body)]).map(Ok))
-        },
-        |answer: Sse<_>| {
+                .await;
             {
                 fn returned(_: &Sse<impl Stream<Item = Result<Event, Infallible>>>) {}
                 returned(&answer);

@@ -18,12 +18,13 @@ fn place_order<L: Ledger>(
             let (ledger, body) = (ledger, body);
             let State(ledger) = ledger;
             let body = body;
-            if false {
-                return ::idem_axum::__private::never::<_>();
+            let answer: _ = async move {
+                if false {
+                    return ::idem_axum::__private::never::<_>();
+                }
+                ledger.write(body)
             }
-            ledger.write(body)
-        },
-        |answer: _| {
+                .await;
             {
                 fn _returned<L: Ledger>(_: &(impl IntoResponse + From<L>)) {}
             }

@@ -38,12 +38,15 @@ async fn place_order(
             async move {
                 let order = order;
                 let Json(order) = order;
-                if false {
-                    return ::idem_axum::__private::never::<Json<Receipt>>();
+                let answer: Json<Receipt> = async move {
+                    if false {
+                        return ::idem_axum::__private::never::<Json<Receipt>>();
+                    }
+                    order.place().await
                 }
-                order.place().await
+                    .await;
+                ::idem_axum::__private::into_response(answer)
             },
-            ::idem_axum::__private::into_response::<Json<Receipt>>,
         )
         .await
 }

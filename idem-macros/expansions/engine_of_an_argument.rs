@@ -23,11 +23,14 @@ fn place_order(
             let State(app) = app;
             let body = body;
             let _ = &app;
-            if false {
-                return ::idem_axum::__private::never::<String>();
+            let answer: String = async move {
+                if false {
+                    return ::idem_axum::__private::never::<String>();
+                }
+                body
             }
-            body
+                .await;
+            ::idem_axum::__private::into_response(answer)
         },
-        ::idem_axum::__private::into_response::<String>,
     )
 }

@@ -58,12 +58,13 @@ fn place_order(
             let State(app) = app;
             let body = body;
             let _ = &app;
-            if false {
-                return ::renamed::__private::never::<_>();
+            let answer: _ = async move {
+                if false {
+                    return ::renamed::__private::never::<_>();
+                }
+                app.place(body).await
             }
-            app.place(body).await
-        },
-        |answer: _| {
+                .await;
             {
                 fn returned(_: &impl IntoResponse) {}
                 returned(&answer);

@@ -41,11 +41,14 @@ fn place_order(
             let Extension(user) = user;
             let Json(mut order) = order;
             let _ = (&order, &tenant, &user);
-            if false {
-                return ::idem_axum::__private::never::<Json<Receipt>>();
+            let answer: Json<Receipt> = async move {
+                if false {
+                    return ::idem_axum::__private::never::<Json<Receipt>>();
+                }
+                order.ship(tenant, user)
             }
-            order.ship(tenant, user)
+                .await;
+            ::idem_axum::__private::into_response(answer)
         },
-        ::idem_axum::__private::into_response::<Json<Receipt>>,
     )
 }

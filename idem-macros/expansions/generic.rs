@@ -34,12 +34,15 @@ where
                 let State(ledger) = ledger;
                 let body = body;
                 let _ = &ledger;
-                if false {
-                    return ::idem_axum::__private::never::<Result<L, [u8; N]>>();
+                let answer: Result<L, [u8; N]> = async move {
+                    if false {
+                        return ::idem_axum::__private::never::<Result<L, [u8; N]>>();
+                    }
+                    ledger.write(body)
                 }
-                ledger.write(body)
+                    .await;
+                ::idem_axum::__private::into_response(answer)
             },
-            ::idem_axum::__private::into_response::<Result<L, [u8; N]>>,
         )
         .await
 }

@@ -22,11 +22,14 @@ fn place_order(
         async move {
             let body = body;
             let body = body;
-            if false {
-                return ::idem_axum::__private::never::<String>();
+            let answer: String = async move {
+                if false {
+                    return ::idem_axum::__private::never::<String>();
+                }
+                body
             }
-            body
+                .await;
+            ::idem_axum::__private::into_response(answer)
         },
-        ::idem_axum::__private::into_response::<String>,
     )
 }

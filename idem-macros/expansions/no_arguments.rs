@@ -12,10 +12,13 @@ fn refresh(
         const { &::idem_axum::__private::Operation::new(60000u64) },
         ::idem_axum::__private::scope::global(),
         async move {
-            if false {
-                return ::idem_axum::__private::never::<()>();
+            let answer: () = async move {
+                if false {
+                    return ::idem_axum::__private::never::<()>();
+                }
             }
+                .await;
+            ::idem_axum::__private::into_response(answer)
         },
-        ::idem_axum::__private::into_response::<()>,
     )
 }

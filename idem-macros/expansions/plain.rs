@@ -23,12 +23,17 @@ fn place_order(
             let Path(tenant) = tenant;
             let Json(order) = order;
             let _ = &tenant;
-            if false {
-                return ::idem_axum::__private::never::<(StatusCode, Json<Receipt>)>();
+            let answer: (StatusCode, Json<Receipt>) = async move {
+                if false {
+                    return ::idem_axum::__private::never::<
+                        (StatusCode, Json<Receipt>),
+                    >();
+                }
+                let shipped = format!("{} to {tenant}", order.item);
+                (StatusCode::CREATED, Json(Receipt { shipped }))
             }
-            let shipped = format!("{} to {tenant}", order.item);
-            (StatusCode::CREATED, Json(Receipt { shipped }))
+                .await;
+            ::idem_axum::__private::into_response(answer)
         },
-        ::idem_axum::__private::into_response::<(StatusCode, Json<Receipt>)>,
     )
 }

@@ -129,24 +129,26 @@ fn expand(options: &Options, handler: Handler) -> TokenStream {
     let function = signature.ident.span();
     let run = root.private(function, "run");
     let at_type = Span::mixed_site().located_at(ty.span());
+    let answer = Ident::new(ANSWER, at_type);
+    let into_response = root.private(at_type, "into_response");
+    let respond = quote_spanned!(at_type=> #into_response(#answer));
     // The type of an async block is inferred from its first `return`. Else the body would be at fault, and not the
     // expression in it that has another type.
     let never = root.private(ty.span(), "never");
     let typed = quote_spanned!(ty.span()=> if false { return #never::<#ty>(); });
-    let (inner, body) = handler::begin(&body, quote!(#bindings #typed));
-    let into_response = root.private(at_type, "into_response");
-    let answer = Ident::new(ANSWER, at_type);
-    let respond = match constraint {
-        None => quote_spanned!(at_type=> #into_response::<#ty>),
-        Some(constraint) => {
-            let constrain = match constraint {
-                Constraint::Here(ty) => quote!({ fn returned(_: &#ty) {} returned(&#answer); }),
-                Constraint::Generic(function) => quote!({ #function }),
-            };
-            quote_spanned!(at_type=> |#answer: #ty| { #constrain #into_response(#answer) })
-        }
+    let (inner, body) = handler::begin(&body, typed);
+    let constrain = constraint.map(|constraint| match constraint {
+        Constraint::Here(ty) => quote!({ fn returned(_: &#ty) {} returned(&#answer); }),
+        Constraint::Generic(function) => quote!({ #function }),
+    });
+    let run = quote_spanned! {function=>
+        #run(#guard, const { &#operation }, #identity, async move {
+            #bindings
+            #inner let #answer: #ty = async move #body.await;
+            #constrain
+            #respond
+        })
     };
-    let run = quote_spanned!(function=> #run(#guard, const { &#operation }, #identity, async move #body, #respond));
     let is_async = !attributes.iter().all(handler::is_inert);
     let run = if is_async { quote!(#run.await) } else { run };
     let source = source(options, &arguments, root);
@@ -154,7 +156,6 @@ fn expand(options: &Options, handler: Handler) -> TokenStream {
     let signature = guarded_signature(signature, inputs, is_async, root);
     quote! {
         #(#attributes)*
-        #inner
         #visibility #signature {
             #above
             let (#guard, #last) = #last.split();

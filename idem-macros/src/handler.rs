@@ -264,8 +264,8 @@ fn without_invisible(group: Group) -> Group {
     }
 }
 
-/// The body with `first` before its first statement, and the rest of it as it is, on the author's tokens; and its
-/// inner attributes as outer ones of the function, which mean the same there.
+/// The body with `first` before its first statement, and the rest of it as it is, on the author's tokens; before it its
+/// inner attributes as outer ones, for an async block has none.
 pub(crate) fn begin(body: &Group, first: TokenStream) -> (TokenStream, Group) {
     let mut rest = body.stream().into_iter().peekable();
     let mut attributes = TokenStream::new();

@@ -233,7 +233,9 @@ impl Watch {
         let shortest = self.renewed.values().map(|renewing| renewing.lease).min();
         let again = shortest.map(|lease| self.prodded + lease / PRODS);
         let at = [self.looks_at, again].into_iter().flatten().min()?;
-        let breath = if self.is_prodded() { LONG_BREATH } else { BREATH };
+        // Never so long that a lease could lapse meanwhile: a thread that is busy runs the prod late, too.
+        let long = shortest.map_or(LONG_BREATH, |lease| LONG_BREATH.min(lease / PRODS).max(BREATH));
+        let breath = if self.is_prodded() { long } else { BREATH };
         Some(at.max(self.prodded + breath))
     }
 
