@@ -244,7 +244,7 @@ pub enum BackendErrorKind {
     Unavailable,
     /// No answer came within the deadline; the call may still take effect. Trying again later may help.
     Timeout,
-    /// The store answered that it will not, for want of a permission for example. Trying again helps once an operator
+    /// The store answered that it will not, for a reason that does not pass. Trying again helps once an operator
     /// has acted; the source says on what.
     Refused,
     /// What is stored under the key is not a record this version can read. Trying again does not help.
