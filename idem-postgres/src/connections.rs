@@ -12,7 +12,7 @@
 //! rotated password reaches them. Does not own what is said over them.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -126,6 +126,9 @@ impl Connections {
     async fn try_lend(&self) -> sqlx::Result<Lent> {
         let turn = turn(&self.0.turns).await?;
         let may_open = loop {
+            // From here on it is told, also while it looks.
+            let mut returned = pin!(self.0.returned.notified());
+            returned.as_mut().enable();
             if let Some(idle) = self.take_idle() {
                 let mut connection = idle.connection;
                 let is_sound =
@@ -140,7 +143,7 @@ impl Connections {
             tokio::select! {
                 biased;
                 may_open = self::turn(&self.0.openings) => break may_open?,
-                () = self.0.returned.notified() => {}
+                () = returned => {}
             }
         };
         let mut opening = self.opening(turn, may_open);
@@ -160,7 +163,8 @@ impl Connections {
             runtime: Handle::current().id(),
             opened,
         });
-        self.0.returned.notify_one();
+        // All who wait: a connection is of use to those of one runtime alone.
+        self.0.returned.notify_waiters();
     }
 
     /// The connection that was used last, of those that this runtime drives. Those are closed that nobody has used for long,

@@ -128,7 +128,8 @@ pub(crate) struct Completing<'a> {
 impl JointTransaction {
     /// Begins one on a connection of `pool`: on another one where the first turns out to be of no use, which is closed.
     pub(crate) async fn begin(pool: &PgPool) -> sqlx::Result<Self> {
-        let mut tries = pool.options().get_max_connections().saturating_add(1);
+        // Only a connection that was there before can be of no use and the next one be better.
+        let mut tries = pool.size().saturating_add(1);
         loop {
             let mut begun = Self {
                 connection: pool.acquire().await?,
