@@ -104,20 +104,10 @@ async fn once(
     seed: u64,
 ) -> (Measured, i64) {
     server
-        .execute("DROP TABLE IF EXISTS floor, idem_records, idem_records_migrations")
+        .execute("DROP TABLE IF EXISTS floor, idem_records, idem_records_leases, idem_records_migrations")
         .await;
     // The table of its own start; it begins to delete once there is something to delete.
     let service = Service::start(variant, &server.url()).await;
-    if scenario.expired > 0 {
-        server.execute(&expired_rows(scenario.expired)).await;
-        server.execute("ANALYZE idem_records").await;
-    }
-    server.execute("CHECKPOINT").await;
-    let left = "SELECT count(*) FROM idem_records WHERE key LIKE 'expired %'";
-    let before: i64 = match scenario.expired {
-        0 => 0,
-        _ => server.query(left).await,
-    };
     let load = Load {
         address: service.address,
         keys: scenario.keys,
@@ -133,6 +123,16 @@ async fn once(
         ..load
     };
     measure(&warming).await;
+    if scenario.expired > 0 {
+        server.execute(&expired_rows(scenario.expired)).await;
+        server.execute("ANALYZE idem_records").await;
+    }
+    server.execute("CHECKPOINT").await;
+    let left = "SELECT count(*) FROM idem_records WHERE key LIKE 'expired %'";
+    let before: i64 = match scenario.expired {
+        0 => 0,
+        _ => server.query(left).await,
+    };
     let outcome = measure(&load).await;
     let after: i64 = match scenario.expired {
         0 => 0,

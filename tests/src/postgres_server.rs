@@ -31,18 +31,7 @@ impl PostgresServer {
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         make_cluster(&folder);
-        loop {
-            let port = free_port();
-            let mut postmaster = spawn(port, &folder);
-            // It ends by itself where somebody else was faster to take the port.
-            if answers(&mut postmaster, port).await {
-                return Self {
-                    postmaster,
-                    port,
-                    folder,
-                };
-            }
-        }
+        Self::start_in(folder).await
     }
 
     /// A standby of this server, which follows it, and waits until it answers.
@@ -63,9 +52,15 @@ impl PostgresServer {
         ]);
         let copied = copy.output().expect("pg_basebackup starts");
         assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+        Self::start_in(folder).await
+    }
+
+    /// Starts the server of the cluster in the folder, and waits until it answers.
+    async fn start_in(folder: TempDir) -> Self {
         loop {
             let port = free_port();
             let mut postmaster = spawn(port, &folder);
+            // It ends by itself where somebody else was faster to take the port.
             if answers(&mut postmaster, port).await {
                 return Self {
                     postmaster,
