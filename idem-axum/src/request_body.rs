@@ -59,7 +59,7 @@ struct State {
     limit: Option<u64>,
     /// A large body of known length, as far as it is there: it is handed out in one piece, which equal ones share.
     gathered: Option<Gathering>,
-    /// What was read and is still to be handed out. Mostly there is nothing.
+    /// Frames that the guard has read and the argument has not; `None` for most requests.
     ahead: Option<Box<Ahead>>,
     argument: Argument,
     /// Who waits for the next frame, the argument or the guard. The source tells only the one that asked last.

@@ -239,13 +239,12 @@ pub struct BackendError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BackendErrorKind {
-    /// The store cannot be reached, the connection was lost, or it is out of something that comes back by itself, such
-    /// as memory or a replica. Trying again later may help.
+    /// The store cannot be reached, the connection was lost, or the store lacks something that may come back: memory, a
+    /// replica, a password or a permission that is being changed. Trying again later may help.
     Unavailable,
     /// No answer came within the deadline; the call may still take effect. Trying again later may help.
     Timeout,
-    /// The store answered that it will not, for a reason that does not pass. Trying again helps once an operator
-    /// has acted; the source says on what.
+    /// The store refused the call. Trying again does not help until an operator has acted; the source says why it refused.
     Refused,
     /// What is stored under the key is not a record this version can read. Trying again does not help.
     Unreadable,
@@ -299,7 +298,7 @@ impl BackendError {
         self.kind
     }
 
-    /// Whether the same call may succeed later without anybody changing anything.
+    /// Whether the same call may succeed later.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self.kind, BackendErrorKind::Unavailable | BackendErrorKind::Timeout)

@@ -1,6 +1,6 @@
-//! What was read of a body before the argument asked for it.
+//! The frames that the guard has read and the argument has not.
 //!
-//! Owns its order and its size in memory. Does not own who reads it.
+//! Owns their order, and joins small ones. Does not own who reads.
 
 use std::collections::VecDeque;
 
@@ -14,14 +14,14 @@ use super::Item;
 const SMALL: usize = 4 * 1024;
 const JOINED: usize = 64 * 1024;
 
-/// What was read and is still to be handed out.
+/// Frames for the argument.
 #[derive(Default)]
 pub(super) struct Ahead {
-    /// What comes after the large piece.
+    /// The frame behind the gathered piece. The argument gets it first.
     pub(super) after_gathered: Option<Item>,
-    /// What was read in place of the argument, which still holds the body.
+    /// Frames that the guard has read while the argument held the body, in order.
     frames: VecDeque<Item>,
-    /// The last of it, as long as it came in small pieces.
+    /// The bytes behind those frames that came in small pieces.
     small: BytesMut,
 }
 
@@ -52,7 +52,7 @@ impl Ahead {
         }
     }
 
-    /// The next frame that was read in place of the argument.
+    /// Takes the next frame.
     pub(super) fn next(&mut self) -> Option<Item> {
         if self.frames.is_empty() {
             self.flush();
