@@ -37,20 +37,18 @@ impl Seen {
 
 /// Lets the tenant order while `goes_on` says so. `phase` tells its keys from those of another time.
 pub(super) async fn live(client: &Client, phase: &str, goes_on: impl Fn() -> bool) -> Seen {
-    let mut clients: Vec<_> = (0..CLIENTS).map(|_| JoinSet::new()).collect();
     let mut seen = Seen::default();
     for round in 0_u64.. {
         if !goes_on() {
             break;
         }
-        for (number, tasks) in clients.iter_mut().enumerate() {
+        let mut clients = JoinSet::new();
+        for number in 0..CLIENTS {
             let (client, key) = (client.clone(), format!("{phase} {number} {round}"));
-            tasks.spawn(async move { order(&client, &key).await });
+            clients.spawn(async move { order(&client, &key).await });
         }
-        for tasks in &mut clients {
-            while let Some(done) = tasks.join_next().await {
-                seen.add(done.expect("no panic"));
-            }
+        for order in clients.join_all().await {
+            seen.add(order);
         }
         sleep(REST).await;
     }
