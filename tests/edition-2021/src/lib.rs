@@ -28,7 +28,6 @@ async fn place_order(State(orders): State<Orders>, Path(order): Path<String>) ->
 }
 
 /// The service.
-#[must_use]
 pub fn router() -> Router {
     Router::new()
         .route("/orders", post(all_orders))
