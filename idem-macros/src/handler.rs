@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 use syn::ext::IdentExt as _;
 use syn::parse::{Parse, ParseStream};
 use syn::visit_mut::VisitMut;
@@ -286,7 +286,8 @@ pub(crate) fn begin(body: &Group, first: TokenStream) -> (TokenStream, Group) {
 
 fn begun(body: &Group, first: TokenStream, rest: impl Iterator<Item = TokenTree>) -> Group {
     let mut begun = Group::new(body.delimiter(), first.into_iter().chain(rest).collect());
-    begun.set_span(body.span());
+    // The braces are the macro's, so that no lint takes the first statement for the author's.
+    begun.set_span(Span::mixed_site().located_at(body.span()));
     begun
 }
 
