@@ -15,12 +15,12 @@ mod parts {
     use divan::Bencher;
     use futures_util::FutureExt as _;
     use idem_core::{
-        AfterCrash, Backend, Claim, Completion, Fingerprint, IdempotencyKey, MemoryBackend, Policy, Record, RecordKey,
-        Scope, decide,
+        AfterCrash, Backend, Claim, ClaimPolicy, Completion, Fingerprint, IdempotencyKey, MemoryBackend, Record,
+        RecordKey, Scope, decide,
     };
 
     const KEY: &str = "8e03978e-40d5-43dd-bc93-6894a57f9324";
-    const POLICY: Policy = Policy::new(Duration::from_hours(24));
+    const POLICY: ClaimPolicy = ClaimPolicy::new(Duration::from_hours(24));
     const HEAD: &[u8] = b"\x01\x01\x00\xC9\x00\x01\x0Ccontent-type\0\0\0\x10application/json";
 
     #[divan::bench]

@@ -139,13 +139,13 @@ impl fmt::Display for FencingToken {
 mod tests {
     use std::time::Duration;
 
-    use idem_core::{Fingerprint, IdempotencyKey, Policy, Scope};
+    use idem_core::{ClaimPolicy, Fingerprint, IdempotencyKey, Scope};
 
     use super::*;
 
     fn execution(key: &str) -> Execution {
         let record = RecordKey::new("o", &Scope::global(), &IdempotencyKey::of(key)).expect("a valid key");
-        let claim = Claim::first(Fingerprint::NONE, &Policy::new(Duration::from_mins(1)));
+        let claim = Claim::first(Fingerprint::NONE, &ClaimPolicy::new(Duration::from_mins(1)));
         let execution = Execution(Arc::default());
         execution.begin(&record, &claim);
         execution

@@ -5,7 +5,7 @@
 
 use std::fmt::Display;
 
-use idem_core::{Ended, RecordKey};
+use idem_core::{RecordKey, RunOutcome};
 use tracing::{Level, Span, field};
 
 /// What a guarded request came to.
@@ -52,18 +52,18 @@ pub(crate) enum RequestOutcome {
 
 impl RequestOutcome {
     /// What a run came to that ended so.
-    pub(crate) fn of_run(ended: Ended, attempt: u32) -> Self {
+    pub(crate) fn of_run(ended: RunOutcome, attempt: u32) -> Self {
         match ended {
-            Ended::Completed | Ended::Released if attempt > 1 => Self::TookOver,
-            Ended::Completed => Self::Executed,
-            Ended::Released => Self::Released,
-            Ended::NotStored => Self::NotStored,
-            Ended::NotRecorded => Self::NotRecorded,
-            Ended::Superseded => Self::Superseded,
-            Ended::RolledBack { .. } => Self::RolledBack,
-            Ended::NotCommitted => Self::NotCommitted,
-            Ended::Unknown => Self::Ambiguous,
-            Ended::Panicked => Self::Panicked,
+            RunOutcome::Completed | RunOutcome::Released if attempt > 1 => Self::TookOver,
+            RunOutcome::Completed => Self::Executed,
+            RunOutcome::Released => Self::Released,
+            RunOutcome::NotStored => Self::NotStored,
+            RunOutcome::NotRecorded => Self::NotRecorded,
+            RunOutcome::Superseded => Self::Superseded,
+            RunOutcome::RolledBack { .. } => Self::RolledBack,
+            RunOutcome::NotCommitted => Self::NotCommitted,
+            RunOutcome::Unknown => Self::Ambiguous,
+            RunOutcome::Panicked => Self::Panicked,
         }
     }
 
@@ -162,8 +162,8 @@ impl Observation {
     }
 
     /// The run has ended.
-    pub(crate) fn ran(self, ended: Ended) {
-        if ended == Ended::NotStored {
+    pub(crate) fn ran(self, ended: RunOutcome) {
+        if ended == RunOutcome::NotStored {
             let _entered = self.span.enter();
             tracing::warn!(
                 key = self.shown_key(),

@@ -30,7 +30,7 @@ impl Operation {
     #[must_use]
     pub const fn new(ttl: u64) -> Self {
         let ttl = Duration::from_millis(ttl);
-        let _checked = idem_core::Policy::new(ttl);
+        let _checked = idem_core::ClaimPolicy::new(ttl);
         Self {
             ttl,
             name: None,

@@ -163,7 +163,7 @@ impl Policy {
     /// When `lease` is below 100 milliseconds or above 24 hours; at compile time in a `const`.
     #[must_use]
     pub const fn with_lease(mut self, lease: Duration) -> Self {
-        let _checked = idem_core::Policy::new(idem_core::Policy::MIN).with_lease(lease);
+        let _checked = idem_core::ClaimPolicy::new(idem_core::ClaimPolicy::MIN).with_lease(lease);
         self.lease = Some(lease);
         self
     }
@@ -183,7 +183,7 @@ impl Policy {
     #[must_use]
     pub const fn with_wait(mut self, wait: Duration) -> Self {
         assert!(
-            wait.as_millis() >= idem_core::Policy::MIN.as_millis(),
+            wait.as_millis() >= idem_core::ClaimPolicy::MIN.as_millis(),
             "`wait` is shorter than 100 milliseconds"
         );
         assert!(
@@ -256,8 +256,8 @@ impl Policy {
     }
 
     /// What the engine works by.
-    pub(crate) fn durations(&self, ttl: Duration) -> idem_core::Policy {
-        let mut durations = idem_core::Policy::new(ttl).with_after_crash(self.after_crash.unwrap_or_default());
+    pub(crate) fn durations(&self, ttl: Duration) -> idem_core::ClaimPolicy {
+        let mut durations = idem_core::ClaimPolicy::new(ttl).with_after_crash(self.after_crash.unwrap_or_default());
         if let Some(lease) = self.lease {
             durations = durations.with_lease(lease);
         }
@@ -361,7 +361,7 @@ mod tests {
             .with_wait(Duration::from_secs(3));
         assert_eq!(set.or(defaults), set);
         assert_eq!(Policy::new().or(defaults), defaults);
-        assert_eq!(Policy::new().durations(ttl), idem_core::Policy::new(ttl));
+        assert_eq!(Policy::new().durations(ttl), idem_core::ClaimPolicy::new(ttl));
         assert_eq!(Policy::new().header(), "idempotency-key");
         let waiting = Policy::new().with_in_flight(InFlight::Wait);
         assert_eq!(waiting.or(defaults).durations(ttl).wait(), Some(Duration::from_secs(2)));

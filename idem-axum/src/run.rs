@@ -13,7 +13,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use idem_core::key::{KeyError, Part};
 use idem_core::{
-    AfterCrash, BackendError, BackendErrorKind, Claimed, Duplicate, Executed, Fingerprint, RecordKey, Run,
+    AfterCrash, BackendError, BackendErrorKind, ClaimResult, Duplicate, Fingerprint, RecordKey, Run, RunAnswer,
 };
 use tracing::Instrument as _;
 
@@ -157,7 +157,7 @@ impl Guarding {
     }
 
     /// Claims the record, and runs the handler or answers in its place.
-    #[expect(clippy::manual_async_fn, reason = "an `async fn` has room for its arguments twice")]
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` stores its arguments twice")]
     fn claim(
         self,
         observation: Observation,
@@ -185,7 +185,7 @@ impl Guarding {
     /// Put together before it is awaited, so that what is only looked at needs no room meanwhile.
     fn claimed(
         self,
-        claimed: Result<Claimed, BackendError>,
+        claimed: Result<ClaimResult, BackendError>,
         observation: Observation,
         record: &RecordKey,
         policy: &Policy,
@@ -193,11 +193,11 @@ impl Guarding {
         handler: BoxFuture<'static, Response>,
     ) -> impl Future<Output = Response> + Send + use<> {
         let answer = match claimed {
-            Ok(Claimed::Run(run)) => {
+            Ok(ClaimResult::Run(run)) => {
                 let executing = self.execute(observation, run, record, rules, handler);
                 return executing.map(move |executed| self.executed(executed)).left_future();
             }
-            Ok(Claimed::Duplicate { duplicate, waited }) => {
+            Ok(ClaimResult::Duplicate { duplicate, waited }) => {
                 let (outcome, answer) = self.duplicate(record, policy, duplicate, waited);
                 observation.end(outcome);
                 answer
@@ -233,7 +233,7 @@ impl Guarding {
         record: &RecordKey,
         rules: Rules,
         handler: BoxFuture<'static, Response>,
-    ) -> impl Future<Output = Executed<Response>> + Send + use<> {
+    ) -> impl Future<Output = RunAnswer<Response>> + Send + use<> {
         self.kept.execution.begin(record, run.claim());
         observation.runs(run.claim().attempt);
         #[cfg(feature = "postgres")]
@@ -365,25 +365,25 @@ impl Guarding {
         handler.map(markers::taken_off).await
     }
 
-    fn executed(&self, executed: Executed<Response>) -> Response {
+    fn executed(&self, executed: RunAnswer<Response>) -> Response {
         match executed {
-            Executed::Answer { answer, recorded: true } => answer,
-            Executed::Answer {
+            RunAnswer::Answer { answer, recorded: true } => answer,
+            RunAnswer::Answer {
                 answer,
                 recorded: false,
             } => not_stored(answer),
-            Executed::Superseded => {
+            RunAnswer::Superseded => {
                 let detail = "Another attempt has taken this request over, and what this one did in the database was undone; \
                               ask again for the other one's answer.";
                 let refused = self.problem(IdempotencyProblem::InFlight).with_detail(detail);
                 self.idempotency.settings().refuse(refused)
             }
-            Executed::RolledBack { may_pass } => self
+            RunAnswer::RolledBack { may_pass } => self
                 .idempotency
                 .settings()
                 .problem(IdempotencyProblem::RolledBack { may_pass }),
-            Executed::NotCommitted => self.idempotency.settings().problem(IdempotencyProblem::NotCommitted),
-            Executed::Panicked => problem::panicked(),
+            RunAnswer::NotCommitted => self.idempotency.settings().problem(IdempotencyProblem::NotCommitted),
+            RunAnswer::Panicked => problem::panicked(),
         }
     }
 

@@ -7,7 +7,7 @@
 //! 2. When the handler's future has ended, and its arguments with it, the transaction lies in the request's [`Slot`],
 //!    where the run finds it. It is rolled back there if nobody takes it: the handler panicked, say.
 //! 3. A 2xx or 3xx that is kept is written into the record through the same transaction, fenced by the claim's token, and
-//!    the one commit makes both last. That is the engine's [`Finished::Joint`]; the engine knows neither sqlx nor what
+//!    the one commit makes both last. That is the engine's [`HandlerResult::Joint`]; the engine knows neither sqlx nor what
 //!    is in the transaction. Any other answer rolls back, as an early return does everywhere: one that is kept (a 404, say)
 //!    is then recorded by itself, and one that is not (5xx, 408, 425, 429) releases the claim.
 //!
@@ -42,7 +42,7 @@ use axum::http::Extensions;
 use axum::http::request::Parts;
 use axum::response::Response;
 use futures_util::FutureExt as _;
-use idem_core::{Backend, Claim, Commit, CommitOutcome, Completion, Fenced, Finished, Outcome, RecordKey};
+use idem_core::{Backend, Claim, Commit, CommitOutcome, Completion, Fenced, HandlerResult, RecordKey, RecordOutcome};
 use idem_postgres::sqlx::{self, PgConnection};
 use idem_postgres::{EndError, EndKind, JointTransaction, PostgresBackend};
 
@@ -234,7 +234,7 @@ impl Slot {
         rules: Rules,
         record: RecordKey,
         claim: Claim,
-    ) -> Finished<Response> {
+    ) -> HandlerResult<Response> {
         let finished = handler.map(|response| answer::finish(response, &rules)).await;
         let transaction = match self.replace(State::Closed) {
             State::NotBegun | State::Closed => return finished,
@@ -245,9 +245,9 @@ impl Slot {
             return finished;
         };
         match finished {
-            Finished::Whole {
+            HandlerResult::Whole {
                 answer,
-                outcome: Outcome::Complete(completion),
+                outcome: RecordOutcome::Complete(completion),
             } if is_success(&answer) => {
                 let len = match &completion {
                     Completion::Stored(payload) => payload.len(),
@@ -264,9 +264,9 @@ impl Slot {
                         Err(error) => refused_by_server(&error, Some(&record)),
                     }
                 });
-                Finished::Joint { answer, commit }
+                HandlerResult::Joint { answer, commit }
             }
-            Finished::Streaming { .. } => {
+            HandlerResult::Streaming { .. } => {
                 let _ = transaction.roll_back().await;
                 tracing::error!(
                     key = %record.shown(),
@@ -276,13 +276,13 @@ impl Slot {
             }
             undone => match (transaction.roll_back().await, undone) {
                 // What the handler has committed by itself must not come twice.
-                (Err(error), Finished::Whole { answer, outcome }) => {
+                (Err(error), HandlerResult::Whole { answer, outcome }) => {
                     refused_by_server(&error, Some(&record));
                     let outcome = match outcome {
-                        Outcome::Release => Outcome::Complete(Completion::NotStored),
-                        kept @ Outcome::Complete(_) => kept,
+                        RecordOutcome::Release => RecordOutcome::Complete(Completion::NotStored),
+                        kept @ RecordOutcome::Complete(_) => kept,
                     };
-                    Finished::Whole { answer, outcome }
+                    HandlerResult::Whole { answer, outcome }
                 }
                 (_, undone) => undone,
             },
@@ -395,7 +395,7 @@ fn refused_by_server(error: &EndError, record: Option<&RecordKey>) -> CommitOutc
     }
 }
 
-fn refused(answer: Response) -> Finished<Response> {
-    let outcome = Outcome::Release;
-    Finished::Whole { answer, outcome }
+fn refused(answer: Response) -> HandlerResult<Response> {
+    let outcome = RecordOutcome::Release;
+    HandlerResult::Whole { answer, outcome }
 }

@@ -33,10 +33,10 @@ pub mod policy;
 pub use backend::{Backend, BackendError, BackendErrorKind, Changed};
 pub use claim::{Acquisition, Claim, Completion, Decision, Fenced, Record, Token, decide};
 pub use engine::{
-    Claimed, Commit, CommitOutcome, CommitSent, Duplicate, Ended, Ending, Engine, Executed, Finished, LARGE_PAYLOAD,
-    Outcome, Run, allow_time_for, untimed,
+    ClaimResult, Commit, CommitOutcome, CommitSent, Duplicate, Engine, HandlerResult, LARGE_PAYLOAD, RecordOutcome,
+    Run, RunAnswer, RunOutcome, StreamedOutcome, allow_time_for, untimed,
 };
 pub use fingerprint::Fingerprint;
 pub use key::{IdempotencyKey, KeyError, RecordKey, Scope};
 pub use memory::MemoryBackend;
-pub use policy::{AfterCrash, Policy};
+pub use policy::{AfterCrash, ClaimPolicy};

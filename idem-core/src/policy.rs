@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// What the engine works by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct ClaimPolicy {
     ttl: Duration,
     lease: Duration,
     wait: Option<Duration>,
@@ -25,7 +25,7 @@ pub enum AfterCrash {
     Refuse,
 }
 
-impl Policy {
+impl ClaimPolicy {
     /// The shortest time to live and the shortest lease; backends count in milliseconds.
     pub const MIN: Duration = Duration::from_millis(100);
     /// The longest time to live, ten years of 365 days.
@@ -35,11 +35,11 @@ impl Policy {
     /// The lease where none is set.
     pub const DEFAULT_LEASE: Duration = Duration::from_secs(30);
 
-    /// Completed answers are replayed for `ttl`; the lease is [`Policy::DEFAULT_LEASE`].
+    /// Completed answers are replayed for `ttl`; the lease is [`ClaimPolicy::DEFAULT_LEASE`].
     ///
     /// # Panics
     ///
-    /// When `ttl` is below [`Policy::MIN`] or above [`Policy::MAX_TTL`]; at compile time in a `const`.
+    /// When `ttl` is below [`ClaimPolicy::MIN`] or above [`ClaimPolicy::MAX_TTL`]; at compile time in a `const`.
     #[must_use]
     pub const fn new(ttl: Duration) -> Self {
         assert!(
@@ -62,7 +62,7 @@ impl Policy {
     ///
     /// # Panics
     ///
-    /// When `lease` is below [`Policy::MIN`] or above [`Policy::MAX_LEASE`]; at compile time in a `const`.
+    /// When `lease` is below [`ClaimPolicy::MIN`] or above [`ClaimPolicy::MAX_LEASE`]; at compile time in a `const`.
     #[must_use]
     pub const fn with_lease(mut self, lease: Duration) -> Self {
         assert!(

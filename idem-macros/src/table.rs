@@ -197,7 +197,7 @@ pub(crate) const CONFLICTS: [(&str, &str, &str); 2] = [
     ("key", "required", "a natural key is always there"),
 ];
 
-/// As `idem_core::Policy` has them; it checks again where the expansion is compiled.
+/// As `idem_core::ClaimPolicy` has them; it checks again where the expansion is compiled.
 const MAX_TTL: Duration = Duration::from_hours(24 * 3650);
 const MAX_LEASE: Duration = Duration::from_hours(24);
 /// Longer than any client waits for an answer.

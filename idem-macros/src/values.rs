@@ -8,7 +8,7 @@ use syn::{Error, Expr, ExprLit, ExprPath, Lit, LitStr, Path};
 
 use crate::{durations, sizes, suggest};
 
-/// As `idem_core::Policy` has it; backends count in milliseconds.
+/// As `idem_core::ClaimPolicy` has it; backends count in milliseconds.
 const MIN: Duration = Duration::from_millis(100);
 
 /// As `idem_axum`'s policy has it; an answer is held in memory while it is copied, and in the backend until `ttl`.

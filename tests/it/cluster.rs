@@ -8,7 +8,7 @@ use idem_axum::redis::ProtocolVersion;
 use idem_axum::redis::cluster::ClusterClient;
 use idem_axum::redis::cluster_read_routing::RandomReplicaStrategy;
 use idem_axum::{BackendErrorKind, RedisBackend};
-use idem_core::{Acquisition, Backend as _, Claim, Fenced, Fingerprint, IdempotencyKey, Policy, RecordKey, Scope};
+use idem_core::{Acquisition, Backend as _, Claim, ClaimPolicy, Fenced, Fingerprint, IdempotencyKey, RecordKey, Scope};
 use idem_tests::{Answer, Order, Process, RedisCluster, Service, in_time, until};
 use reqwest::Method;
 use tokio::sync::watch;
@@ -247,7 +247,7 @@ fn a_backend_outlives_the_runtime_that_it_was_made_on() {
         .block_on(RedisBackend::connect(&cluster.url()))
         .expect("the cluster answers");
     let key = RecordKey::new("o", &Scope::global(), &IdempotencyKey::of("k")).expect("a valid key");
-    let claim = Claim::first(Fingerprint::NONE, &Policy::new(Duration::from_mins(1)));
+    let claim = Claim::first(Fingerprint::NONE, &ClaimPolicy::new(Duration::from_mins(1)));
     let listening = first.block_on(backend.changed(&key)).expect("it is subscribed");
     drop((first, listening));
 

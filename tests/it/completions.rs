@@ -6,7 +6,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use idem_axum::{BackendError, BackendErrorKind, RedisBackend};
 use idem_core::{
-    Acquisition, Backend as _, Claim, Completion, Fenced, Fingerprint, IdempotencyKey, Policy, Record, RecordKey, Scope,
+    Acquisition, Backend as _, Claim, ClaimPolicy, Completion, Fenced, Fingerprint, IdempotencyKey, Record, RecordKey,
+    Scope,
 };
 use idem_tests::{RedisCluster, RedisServer};
 use redis::AsyncTypedCommands as _;
@@ -27,7 +28,7 @@ fn record_key(name: &str) -> RecordKey {
 }
 
 fn claim() -> Claim {
-    Claim::first(Fingerprint::NONE, &Policy::new(Duration::from_mins(1)))
+    Claim::first(Fingerprint::NONE, &ClaimPolicy::new(Duration::from_mins(1)))
 }
 
 async fn claimed<const N: usize>(backend: &RedisBackend, names: [&str; N]) -> [(RecordKey, Claim); N] {

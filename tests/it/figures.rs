@@ -13,7 +13,7 @@ use axum::http::{Request, StatusCode};
 use axum::response::Response;
 use axum::routing::{any, post};
 use idem_axum::{Backend as _, Idempotency, MemoryBackend, RedisBackend, idempotent};
-use idem_core::{Claim, Fingerprint, IdempotencyKey, Policy, RecordKey, Scope};
+use idem_core::{Claim, ClaimPolicy, Fingerprint, IdempotencyKey, RecordKey, Scope};
 use idem_tests::{RedisServer, in_time};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use tokio::sync::{Mutex, Notify};
@@ -154,7 +154,7 @@ pub(crate) fn expected(counts: &[(&str, &str, u64)]) -> BTreeMap<String, u64> {
 /// A claim whose process died a moment ago.
 async fn leave_a_dead_claim(backend: &MemoryBackend, operation: &str) {
     let key = RecordKey::new(operation, &Scope::global(), &IdempotencyKey::of("dead")).expect("a valid key");
-    let policy = Policy::new(Duration::from_hours(1)).with_lease(Duration::from_secs(1));
+    let policy = ClaimPolicy::new(Duration::from_hours(1)).with_lease(Duration::from_secs(1));
     let claim = Claim::first(Fingerprint::NONE, &policy);
     backend.claim(&key, &claim).await.expect("no I/O");
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use idem_axum::RedisBackend;
 use idem_core::{
-    Claimed, Completion, Duplicate, Engine, Executed, Fingerprint, Finished, IdempotencyKey, MemoryBackend, Outcome,
-    Policy, RecordKey, Run, Scope,
+    ClaimPolicy, ClaimResult, Completion, Duplicate, Engine, Fingerprint, HandlerResult, IdempotencyKey, MemoryBackend,
+    RecordKey, RecordOutcome, Run, RunAnswer, Scope,
 };
 use idem_tests::{PATIENCE, RedisServer};
 use tokio::runtime::Handle;
@@ -21,7 +21,7 @@ const BATCH: usize = 1_000;
 /// Of so many handlers, one has somebody who waits for it.
 const SHARE: usize = 10;
 
-const POLICY: Policy = Policy::new(Duration::from_hours(1)).with_wait(Duration::from_hours(1));
+const POLICY: ClaimPolicy = ClaimPolicy::new(Duration::from_hours(1)).with_wait(Duration::from_hours(1));
 
 fn key(number: usize) -> RecordKey {
     RecordKey::new("o", &Scope::global(), &IdempotencyKey::of(&number)).expect("a valid key")
@@ -30,7 +30,7 @@ fn key(number: usize) -> RecordKey {
 /// The right to run under a key that nobody has used.
 async fn claim(engine: &Engine, number: usize) -> Run {
     match engine.claim(&key(number), Fingerprint::NONE, &POLICY).await {
-        Ok(Claimed::Run(run)) => run,
+        Ok(ClaimResult::Run(run)) => run,
         other => panic!("nobody else has the key: {other:?}"),
     }
 }
@@ -47,8 +47,8 @@ async fn use_keys(engine: &Engine, first: usize, waiting: &impl AsyncFn() -> usi
             let handler = async move {
                 begun.fetch_add(1, Ordering::SeqCst);
                 gate.wait_for(|open| *open).await.expect("the sender lives");
-                let outcome = Outcome::Complete(Completion::Stored(Bytes::from_static(b"the answer")));
-                Finished::Whole { answer: (), outcome }
+                let outcome = RecordOutcome::Complete(Completion::Stored(Bytes::from_static(b"the answer")));
+                HandlerResult::Whole { answer: (), outcome }
             };
             run.run(handler, |_| {}).await
         });
@@ -63,12 +63,12 @@ async fn use_keys(engine: &Engine, first: usize, waiting: &impl AsyncFn() -> usi
     gate.send_replace(true);
     for executed in runs.join_all().await {
         let recorded = true;
-        assert_eq!(executed, Executed::Answer { answer: (), recorded });
+        assert_eq!(executed, RunAnswer::Answer { answer: (), recorded });
     }
     for waited in waiters.join_all().await {
         let is_replay = matches!(
             waited,
-            Ok(Claimed::Duplicate {
+            Ok(ClaimResult::Duplicate {
                 duplicate: Duplicate::Replay(_),
                 waited: true
             })
@@ -103,9 +103,10 @@ async fn after_a_hundred_thousand_keys_the_memory_backend_is_empty() {
     // What has expired goes as others come, which leave nothing themselves: a lease later at most.
     tokio::time::advance(POLICY.ttl() + POLICY.lease()).await;
     for number in KEYS..KEYS + KEYS / 2 {
-        let outcome = Outcome::Release;
+        let outcome = RecordOutcome::Release;
         let run = claim(&engine, number).await;
-        run.run(async { Finished::Whole { answer: (), outcome } }, |_| {}).await;
+        run.run(async { HandlerResult::Whole { answer: (), outcome } }, |_| {})
+            .await;
     }
     assert_eq!(backend.len(), 0);
     drop(engine);

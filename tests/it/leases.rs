@@ -6,7 +6,7 @@ use ::redis::AsyncCommands as _;
 use axum::Router;
 use axum::http::StatusCode;
 use idem_axum::RedisBackend;
-use idem_core::{Acquisition, Backend, Claim, Fingerprint, IdempotencyKey, Policy, RecordKey, Scope};
+use idem_core::{Acquisition, Backend, Claim, ClaimPolicy, Fingerprint, IdempotencyKey, RecordKey, Scope};
 use idem_tests::{Order, Service, TENANT, on_every_backend};
 
 on_every_backend! {
@@ -71,7 +71,7 @@ async fn left_behind(service: &Service, path: &str, left: Duration) {
     let operation = format!("POST {path}");
     let key = RecordKey::new(&operation, &Scope::of(TENANT), &IdempotencyKey::of("k")).expect("a valid key");
     let ttl = Duration::from_hours(24);
-    let claim = Claim::first(Fingerprint::NONE, &Policy::new(ttl));
+    let claim = Claim::first(Fingerprint::NONE, &ClaimPolicy::new(ttl));
     let server = service.redis.as_ref().expect("it is on Redis");
     let backend = RedisBackend::connect(&server.url()).await.expect("the server answers");
     let claimed = Backend::claim(&backend, &key, &claim)

@@ -11,7 +11,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use futures_util::{StreamExt as _, stream};
 use idem_axum::{Idempotency, MemoryBackend, ProblemDetails, RedisBackend, Transaction, idempotent};
-use idem_core::{Acquisition, Backend as _, Claim, Completion, Fingerprint, IdempotencyKey, Policy, RecordKey, Scope};
+use idem_core::{
+    Acquisition, Backend as _, Claim, ClaimPolicy, Completion, Fingerprint, IdempotencyKey, RecordKey, Scope,
+};
 use idem_tests::{Answer, App, RedisServer, Service, in_time, on_every_backend};
 use reqwest::Method;
 
@@ -218,7 +220,7 @@ async fn markers_are_dropped_from_the_answers_of_transactions() {
 async fn markers_in_a_head_that_was_stored_earlier_are_dropped_from_its_replay() {
     let backend = MemoryBackend::new();
     let key = RecordKey::new("POST /whole", &Scope::global(), &IdempotencyKey::of("k")).expect("a valid key");
-    let claim = Claim::first(Fingerprint::NONE, &Policy::new(std::time::Duration::from_mins(1)));
+    let claim = Claim::first(Fingerprint::NONE, &ClaimPolicy::new(std::time::Duration::from_mins(1)));
     assert_eq!(
         backend.claim(&key, &claim).await.expect("memory"),
         Acquisition::Acquired

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use idem_axum::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use idem_axum::{BackendErrorKind, PostgresBackend, sqlx};
 use idem_core::{
-    Acquisition, Backend as _, Claim, Completion, Fenced, Fingerprint, IdempotencyKey, Policy, RecordKey, Scope,
+    Acquisition, Backend as _, Claim, ClaimPolicy, Completion, Fenced, Fingerprint, IdempotencyKey, RecordKey, Scope,
 };
 use idem_tests::{Answer, Order, PostgresServer, Proxy, Service, in_time, until};
 use tokio::task::JoinSet;
@@ -183,7 +183,7 @@ async fn a_statement_that_the_server_gives_up_is_a_timeout_and_can_be_repeated()
         let pool = PgPoolOptions::new().connect_lazy_with(options.options([("statement_timeout", "50")]));
         let backend = PostgresBackend::new(pool).with_schema(&schema);
         let key = RecordKey::new("o", &Scope::global(), &IdempotencyKey::of("k")).expect("a valid key");
-        let claim = Claim::first(Fingerprint::NONE, &Policy::new(Duration::from_mins(10)));
+        let claim = Claim::first(Fingerprint::NONE, &ClaimPolicy::new(Duration::from_mins(10)));
         assert_eq!(
             backend.claim(&key, &claim).await.expect("claims"),
             Acquisition::Acquired

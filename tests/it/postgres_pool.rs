@@ -15,7 +15,7 @@ use idem_axum::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use idem_axum::sqlx::{self, AssertSqlSafe, PgPool, Postgres};
 use idem_axum::{PostgresBackend, Transaction, idempotent};
 use idem_core::{
-    Acquisition, Backend as _, Claim, Completion, Fenced, Fingerprint, IdempotencyKey, Policy, RecordKey, Scope,
+    Acquisition, Backend as _, Claim, ClaimPolicy, Completion, Fenced, Fingerprint, IdempotencyKey, RecordKey, Scope,
 };
 use idem_tests::{App, Order, PostgresServer, Proxy, Service, in_time, until};
 use reqwest::Method;
@@ -32,7 +32,7 @@ fn record_key(key: &str) -> RecordKey {
 }
 
 fn claim() -> Claim {
-    Claim::first(Fingerprint::NONE, &Policy::new(Duration::from_mins(10)))
+    Claim::first(Fingerprint::NONE, &ClaimPolicy::new(Duration::from_mins(10)))
 }
 
 async fn acquire(backend: &PostgresBackend, key: &str) {

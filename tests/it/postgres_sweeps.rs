@@ -6,7 +6,7 @@ use idem_axum::PostgresBackend;
 use idem_axum::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use idem_axum::sqlx::{self, AssertSqlSafe};
 use idem_core::{
-    Acquisition, Backend as _, Claim, Completion, Fenced, Fingerprint, IdempotencyKey, Policy, RecordKey, Scope,
+    Acquisition, Backend as _, Claim, ClaimPolicy, Completion, Fenced, Fingerprint, IdempotencyKey, RecordKey, Scope,
 };
 use idem_tests::{Order, PostgresServer, Process, in_time, until};
 use tokio::task::JoinSet;
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 /// A claim on `key`, acquired.
 async fn claimed(backend: &PostgresBackend, key: &str) -> (RecordKey, Claim) {
     let key = RecordKey::new("o", &Scope::global(), &IdempotencyKey::of(key)).expect("a valid key");
-    let claim = Claim::first(Fingerprint::NONE, &Policy::new(Duration::from_mins(10)));
+    let claim = Claim::first(Fingerprint::NONE, &ClaimPolicy::new(Duration::from_mins(10)));
     let claimed = backend.claim(&key, &claim).await;
     assert_eq!(claimed.expect("a healthy server"), Acquisition::Acquired);
     (key, claim)
@@ -66,7 +66,7 @@ async fn the_sweep_never_comes_before_a_record_expires_however_it_came_to_be() {
     assert_eq!(backend.renew(&key, &first).await.expect("renews"), Fenced::Applied);
     after("a renewal").await;
     server.execute(&lapse).await;
-    let second = Claim::first(Fingerprint::NONE, &Policy::new(Duration::from_mins(10)));
+    let second = Claim::first(Fingerprint::NONE, &ClaimPolicy::new(Duration::from_mins(10)));
     let taken = backend.take_over(&key, &first, &second).await;
     assert_eq!(taken.expect("takes over"), Acquisition::Acquired);
     after("a takeover").await;

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use idem_axum::{BackendErrorKind, RedisBackend};
 use idem_core::{
-    Acquisition, Backend as _, Claim, Completion, Fenced, Fingerprint, IdempotencyKey, Policy, RecordKey, Scope,
+    Acquisition, Backend as _, Claim, ClaimPolicy, Completion, Fenced, Fingerprint, IdempotencyKey, RecordKey, Scope,
 };
 use idem_tests::{Log, Order, Proxy, RedisServer, Service};
 use redis::AsyncTypedCommands as _;
@@ -89,7 +89,7 @@ async fn idem_15_what_cannot_be_read_is_an_error_and_not_absent() {
 
     let url = service.redis.as_ref().expect("it has one").url();
     let backend = RedisBackend::connect(&url).await.expect("the server answers");
-    let claim = Claim::first(Fingerprint::NONE, &Policy::new(std::time::Duration::from_mins(1)));
+    let claim = Claim::first(Fingerprint::NONE, &ClaimPolicy::new(std::time::Duration::from_mins(1)));
     let error = backend
         .claim(&record_key(), &claim)
         .await
@@ -154,8 +154,11 @@ async fn the_documented_permissions_are_enough() {
         .await
         .expect("ACL LOG");
     let key = record_key();
-    let short = Policy::new(Policy::MIN).with_lease(Policy::MIN);
-    let dead = Claim::first(Fingerprint::NONE, &Policy::new(Policy::MAX_TTL).with_lease(Policy::MIN));
+    let short = ClaimPolicy::new(ClaimPolicy::MIN).with_lease(ClaimPolicy::MIN);
+    let dead = Claim::first(
+        Fingerprint::NONE,
+        &ClaimPolicy::new(ClaimPolicy::MAX_TTL).with_lease(ClaimPolicy::MIN),
+    );
     assert_eq!(backend.claim(&key, &dead).await.expect("SET"), Acquisition::Acquired);
     assert_eq!(backend.renew(&key, &dead).await.expect("PEXPIRE"), Fenced::Applied);
     let successor = Claim::first(Fingerprint::NONE, &short);

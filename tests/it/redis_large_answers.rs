@@ -10,7 +10,8 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use idem_axum::{RedisBackend, idempotent};
 use idem_core::{
-    Acquisition, Backend as _, Claim, Completion, Fenced, Fingerprint, IdempotencyKey, Policy, Record, RecordKey, Scope,
+    Acquisition, Backend as _, Claim, ClaimPolicy, Completion, Fenced, Fingerprint, IdempotencyKey, Record, RecordKey,
+    Scope,
 };
 use idem_tests::{Answer, App, Log, Proxy, RedisCluster, RedisServer, Service, in_time, until};
 use redis::AsyncTypedCommands as _;
@@ -290,7 +291,7 @@ fn claim_of(name: &str) -> (RecordKey, Claim) {
     let key = RecordKey::new("o", &Scope::global(), &IdempotencyKey::of(name)).expect("a key");
     (
         key,
-        Claim::first(Fingerprint::NONE, &Policy::new(Duration::from_mins(10))),
+        Claim::first(Fingerprint::NONE, &ClaimPolicy::new(Duration::from_mins(10))),
     )
 }
 

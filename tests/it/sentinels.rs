@@ -7,7 +7,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use futures_util::future::join_all;
 use idem_axum::{BackendErrorKind, RedisBackend};
-use idem_core::{Engine, Fingerprint, IdempotencyKey, Policy, RecordKey, Scope};
+use idem_core::{ClaimPolicy, Engine, Fingerprint, IdempotencyKey, RecordKey, Scope};
 use idem_tests::{Order, Proxy, RedisServer, Sentinels, Service, in_time, until};
 
 const PATH: &str = "/orders/waiting-long";
@@ -73,7 +73,7 @@ async fn a_sentinel_that_hangs_does_not_keep_the_primary_from_being_found() {
             let claim = || async {
                 let number = keys.fetch_add(1, Ordering::Relaxed);
                 let key = RecordKey::new("o", &Scope::global(), &IdempotencyKey::of(&number)).expect("a valid key");
-                let policy = Policy::new(Duration::from_mins(1));
+                let policy = ClaimPolicy::new(Duration::from_mins(1));
                 engine.claim(&key, Fingerprint::NONE, &policy).await.is_ok()
             };
             join_all((0..8).map(|_| claim())).await.contains(&true)

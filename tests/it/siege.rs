@@ -9,8 +9,8 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use idem_axum::RedisBackend;
 use idem_core::{
-    Acquisition, Backend, BackendErrorKind, Claim, Claimed, Completion, Duplicate, Engine, Fenced, Fingerprint,
-    IdempotencyKey, Policy, RecordKey, Scope,
+    Acquisition, Backend, BackendErrorKind, Claim, ClaimPolicy, Claimed, Completion, Duplicate, Engine, Fenced,
+    Fingerprint, IdempotencyKey, RecordKey, Scope,
 };
 use idem_tests::{PostgresServer, RedisServer, in_time, until};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,8 +18,8 @@ use tokio::time::sleep;
 
 const MEBIBYTE: usize = 1 << 20;
 const REQUEST: Fingerprint = Fingerprint::new(1, [1; 32]);
-const POLICY: Policy = Policy::new(Duration::from_mins(10)).with_wait(Duration::from_secs(50));
-const IMPATIENT: Policy = Policy::new(Duration::from_mins(10));
+const POLICY: ClaimPolicy = ClaimPolicy::new(Duration::from_mins(10)).with_wait(Duration::from_secs(50));
+const IMPATIENT: ClaimPolicy = ClaimPolicy::new(Duration::from_mins(10));
 
 fn record_key(key: &str) -> RecordKey {
     RecordKey::new("o", &Scope::global(), &IdempotencyKey::of(key)).expect("a valid key")

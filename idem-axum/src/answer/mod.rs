@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
-use idem_core::{Completion, Finished, Outcome};
+use idem_core::{Completion, HandlerResult, RecordOutcome};
 
 use self::relay::{End, Relay};
 use crate::pieces::Pieces;
@@ -30,7 +30,7 @@ const MAX_FRAMES: usize = 256;
 /// The statuses of answers that have no body, whatever the handler made.
 const BODILESS: [StatusCode; 2] = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
 
-const NOT_STORED: Outcome = Outcome::Complete(Completion::NotStored);
+const NOT_STORED: RecordOutcome = RecordOutcome::Complete(Completion::NotStored);
 
 type Piece = Result<Frame<Bytes>, axum::Error>;
 
@@ -48,15 +48,15 @@ pub(crate) struct Rules {
 }
 
 /// Prepares `response` for the client and for the record.
-pub(crate) fn finish(response: Response, rules: &Rules) -> Finished<Response> {
+pub(crate) fn finish(response: Response, rules: &Rules) -> HandlerResult<Response> {
     let (mut parts, body) = response.into_parts();
     markers::take_off(&mut parts);
     match keeping(&parts, rules) {
         Keeping::Kept => {}
-        Keeping::Released => return whole(parts, body, Outcome::Release),
+        Keeping::Released => return whole(parts, body, RecordOutcome::Release),
         Keeping::Unknown => {
             let answer = Response::from_parts(parts, body);
-            return Finished::Unknown { answer };
+            return HandlerResult::Unknown { answer };
         }
     }
     let room = body.size_hint().exact().and_then(|len| usize::try_from(len).ok());
@@ -81,7 +81,7 @@ pub(crate) fn finish(response: Response, rules: &Rules) -> Finished<Response> {
     match collect(body, rules.max_response) {
         (bytes, Then::End) if announced.is_none_or(|len| len == bytes.len() as u64) => {
             head.extend_from_slice(&bytes);
-            let outcome = Outcome::Complete(Completion::Stored(head.into()));
+            let outcome = RecordOutcome::Complete(Completion::Stored(head.into()));
             whole(parts, Body::from(bytes), outcome)
         }
         (start, Then::Pending(rest)) => {
@@ -89,7 +89,7 @@ pub(crate) fn finish(response: Response, rules: &Rules) -> Finished<Response> {
                 stored::mark_length_not_told(&mut head);
             }
             let (relay, ending) = relay::copy(rest, head, &start, announced, rules.max_response);
-            Finished::Streaming {
+            HandlerResult::Streaming {
                 answer: Response::from_parts(parts, relay),
                 ending: ending.boxed(),
             }
@@ -146,11 +146,11 @@ fn declared_length(parts: &Parts, rules: &Rules) -> Option<u64> {
     Some(same.unwrap_or(u64::MAX))
 }
 
-fn whole(mut parts: Parts, body: Body, outcome: Outcome) -> Finished<Response> {
+fn whole(mut parts: Parts, body: Body, outcome: RecordOutcome) -> HandlerResult<Response> {
     if outcome == NOT_STORED {
         markers::mark_not_stored(&mut parts.headers);
     }
-    Finished::Whole {
+    HandlerResult::Whole {
         answer: Response::from_parts(parts, body),
         outcome,
     }

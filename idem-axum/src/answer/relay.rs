@@ -14,7 +14,7 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use idem_core::{Completion, Ending, Outcome};
+use idem_core::{Completion, RecordOutcome, StreamedOutcome};
 use tokio::time::{Instant, timeout_at};
 
 use super::{NOT_STORED, Piece, data};
@@ -78,7 +78,7 @@ pub(super) fn copy(
     start: &[u8],
     announced: Option<u64>,
     max: usize,
-) -> (Body, impl Future<Output = Ending> + Send + 'static) {
+) -> (Body, impl Future<Output = StreamedOutcome> + Send + 'static) {
     let copier = Copier(Arc::default());
     copier.send(start);
     let relay = Body::new(Relay {
@@ -94,15 +94,15 @@ pub(super) fn copy(
 }
 
 impl Copier {
-    async fn copy(self, mut body: Body, mut payload: Vec<u8>, mut len: usize, limits: Limits) -> Ending {
+    async fn copy(self, mut body: Body, mut payload: Vec<u8>, mut len: usize, limits: Limits) -> StreamedOutcome {
         let Limits { announced, max } = limits;
         let limit = Instant::now() + LIMIT;
         loop {
             let piece = match timeout_at(limit, body.frame()).await {
                 Ok(Some(piece)) => piece,
                 Ok(None) if announced.is_none_or(|announced| announced == len as u64) => {
-                    return Ending {
-                        outcome: Outcome::Complete(Completion::Stored(payload.into())),
+                    return StreamedOutcome {
+                        outcome: RecordOutcome::Complete(Completion::Stored(payload.into())),
                         // A client that has seen the end of the body finds it replayed.
                         until_recorded: Box::new(EndOnDrop(self)),
                     };
@@ -135,9 +135,9 @@ impl Copier {
         }
     }
 
-    fn give_up(self, end: End) -> Ending {
+    fn give_up(self, end: End) -> StreamedOutcome {
         self.0.lock().finish(end);
-        Ending {
+        StreamedOutcome {
             outcome: NOT_STORED,
             until_recorded: Box::new(()),
         }

@@ -68,7 +68,7 @@ fn rules() -> Rules {
     }
 }
 
-fn respond(announced: Option<u64>, steps: impl IntoIterator<Item = Step>) -> Finished<Response> {
+fn respond(announced: Option<u64>, steps: impl IntoIterator<Item = Step>) -> HandlerResult<Response> {
     let steps = steps.into_iter().collect();
     finish(Response::new(Body::new(Scripted { steps, announced })), &rules())
 }
@@ -77,23 +77,28 @@ fn some(len: usize) -> Step {
     Step::Data(vec![b'x'; len].into())
 }
 
-fn at_once(finished: Finished<Response>) -> (Body, Outcome) {
+fn at_once(finished: HandlerResult<Response>) -> (Body, RecordOutcome) {
     match finished {
-        Finished::Whole { answer, outcome } => (answer.into_body(), outcome),
+        HandlerResult::Whole { answer, outcome } => (answer.into_body(), outcome),
         _ => panic!("it is there at once"),
     }
 }
 
-fn streaming(finished: Finished<Response>) -> (Body, futures_util::future::BoxFuture<'static, idem_core::Ending>) {
+fn streaming(
+    finished: HandlerResult<Response>,
+) -> (
+    Body,
+    futures_util::future::BoxFuture<'static, idem_core::StreamedOutcome>,
+) {
     match finished {
-        Finished::Streaming { answer, ending } => (answer.into_body(), ending),
+        HandlerResult::Streaming { answer, ending } => (answer.into_body(), ending),
         _ => panic!("it is not there yet"),
     }
 }
 
-fn stored_len(outcome: &Outcome) -> Option<usize> {
+fn stored_len(outcome: &RecordOutcome) -> Option<usize> {
     match outcome {
-        Outcome::Complete(Completion::Stored(payload)) => {
+        RecordOutcome::Complete(Completion::Stored(payload)) => {
             let body = stored::decode(payload.clone())?.into_body();
             let collected = body.collect().now_or_never()?.ok()?;
             Some(collected.to_bytes().len())
@@ -188,7 +193,7 @@ async fn a_client_that_has_left_does_not_end_the_copy() {
     assert_eq!(stored_len(&ending.await.outcome), Some(3));
 }
 
-fn respond_with(status: u16, lines: &[&'static str], body: Body, rules: &Rules) -> Finished<Response> {
+fn respond_with(status: u16, lines: &[&'static str], body: Body, rules: &Rules) -> HandlerResult<Response> {
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(status).expect("a status");
     for line in lines {
@@ -217,8 +222,8 @@ async fn a_body_of_another_length_than_its_header_says_is_not_stored() {
         let announced = None;
         let body = Body::new(Scripted { steps, announced });
         let outcome = match respond_with(200, lines, body, &rules()) {
-            Finished::Whole { outcome, .. } => outcome,
-            Finished::Streaming { ending, .. } => ending.await.outcome,
+            HandlerResult::Whole { outcome, .. } => outcome,
+            HandlerResult::Streaming { ending, .. } => ending.await.outcome,
             _ => panic!("nothing is joined or unknown"),
         };
         assert_eq!(stored_len(&outcome).is_some(), is_stored, "{lines:?}, streamed");
@@ -241,7 +246,7 @@ fn a_length_that_is_not_about_this_body_is_not_compared_with_it() {
 async fn a_replay_tells_the_length_if_the_first_answer_did() {
     for announced in [None, Some(3)] {
         let (body, ending) = streaming(respond(announced, [some(1), Step::Wait, some(2)]));
-        let Outcome::Complete(Completion::Stored(payload)) = ending.await.outcome else {
+        let RecordOutcome::Complete(Completion::Stored(payload)) = ending.await.outcome else {
             panic!("it is stored");
         };
         let replay = stored::decode(payload).expect("a payload");

@@ -53,7 +53,7 @@ pub fn decide(record: Record, fingerprint: &Fingerprint, after_crash: AfterCrash
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Policy, Token};
+    use crate::{ClaimPolicy, Token};
 
     const MINE: Fingerprint = Fingerprint::new(1, [7; 32]);
     const OTHER: Fingerprint = Fingerprint::new(1, [8; 32]);
@@ -62,7 +62,7 @@ mod tests {
     fn claim(fingerprint: Fingerprint) -> Claim {
         Claim {
             token: Token::from_bytes([9; 16]),
-            ..Claim::first(fingerprint, &Policy::new(Duration::from_mins(1)))
+            ..Claim::first(fingerprint, &ClaimPolicy::new(Duration::from_mins(1)))
         }
     }
 

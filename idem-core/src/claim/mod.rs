@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 pub use decide::{Decision, decide};
 
-use crate::{Fingerprint, Policy};
+use crate::{ClaimPolicy, Fingerprint};
 
 /// Names one claim among all that were ever made: 16 random bytes, also in processes that were forked or started from one
 /// snapshot.
@@ -75,7 +75,7 @@ pub struct Claim {
 impl Claim {
     /// The claim of a first attempt, under a fresh token.
     #[must_use]
-    pub fn first(fingerprint: Fingerprint, policy: &Policy) -> Self {
+    pub fn first(fingerprint: Fingerprint, policy: &ClaimPolicy) -> Self {
         Self {
             token: Token::random(),
             attempt: 1,

@@ -13,12 +13,12 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// What is left to do of a run after its answer is there.
-pub(super) type Rest = BoxFuture<'static, ()>;
+pub(super) type RemainingWork = BoxFuture<'static, ()>;
 
 /// A run that goes on in a task of its own when it is dropped.
 pub(super) struct Attended<A: Send + 'static> {
     /// Until its answer is there.
-    answering: Option<BoxFuture<'static, (A, Option<Rest>)>>,
+    answering: Option<BoxFuture<'static, (A, Option<RemainingWork>)>>,
     runtime: Handle,
     running: TaskTracker,
     /// Counts the run among the running ones while it has no task.
@@ -28,7 +28,7 @@ pub(super) struct Attended<A: Send + 'static> {
 impl<A: Send + 'static> Attended<A> {
     /// Attends a run that resolves to its answer and what is left to do after it.
     pub(super) fn new(
-        answering: impl Future<Output = (A, Option<Rest>)> + Send + 'static,
+        answering: impl Future<Output = (A, Option<RemainingWork>)> + Send + 'static,
         runtime: Handle,
         running: TaskTracker,
     ) -> Self {

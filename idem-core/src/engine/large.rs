@@ -15,11 +15,11 @@ use futures_util::future::{Either, select};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::Instrument as _;
 
-use super::attended::Rest;
+use super::attended::RemainingWork;
 use super::deadline::{LARGE_PAYLOAD, bounded, is_stopped, time_for, untimed};
 use super::renewals::Renewals;
 use super::run::Work;
-use super::{Ended, Outcome};
+use super::{RecordOutcome, RunOutcome};
 use crate::observe::{self, Call, Timing};
 use crate::{BackendError, BackendErrorKind, Completion, Fenced};
 
@@ -34,17 +34,21 @@ fn out_of_time(waited: Duration) -> BackendError {
 }
 
 /// Whether the outcome is too large for the deadline of any call.
-pub(super) fn is_large(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Complete(Completion::Stored(payload)) if payload.len() > LARGE_PAYLOAD)
+pub(super) fn is_large(outcome: &RecordOutcome) -> bool {
+    matches!(outcome, RecordOutcome::Complete(Completion::Stored(payload)) if payload.len() > LARGE_PAYLOAD)
 }
 
 impl Work {
     /// Records a large outcome; where that takes longer than the deadline, what is left is to go on with it.
-    pub(super) async fn conclude_large(self: Arc<Self>, outcome: Outcome, renewals: Renewals) -> (Ended, Option<Rest>) {
+    pub(super) async fn record_large(
+        self: Arc<Self>,
+        outcome: RecordOutcome,
+        renewals: Renewals,
+    ) -> (RunOutcome, Option<RemainingWork>) {
         let (key, attempt) = (self.key.shown().to_string(), self.claim.attempt);
         let deadline = self.engine.deadline_of(self.claim.lease);
         let span = self.span.clone();
-        let mut recording = self.record_large(outcome, renewals).boxed();
+        let mut recording = self.try_to_record_large(outcome, renewals).boxed();
         if let Ok(recorded) = timeout(deadline, &mut recording).await {
             return recorded;
         }
@@ -55,21 +59,25 @@ impl Work {
         );
         let rest = async move {
             match recording.await {
-                (Ended::Completed, _) => tracing::info!(key, attempt, "the outcome is recorded at last"),
+                (RunOutcome::Completed, _) => tracing::info!(key, attempt, "the outcome is recorded at last"),
                 (_, Some(rest)) => rest.await,
                 _ => {}
             }
         };
-        (Ended::NotRecorded, Some(rest.instrument(span).boxed()))
+        (RunOutcome::NotRecorded, Some(rest.instrument(span).boxed()))
     }
 
     /// Tries to record a large outcome, one try at a time, and completes without it where its time has run out.
     ///
     /// Only a try that runs out of time ends this: then the backend answered all the while, and the line is too slow. While
-    /// the backend is away, this goes on as [`settle_eventually`](Self::settle_eventually) does.
-    async fn record_large(self: Arc<Self>, outcome: Outcome, renewals: Renewals) -> (Ended, Option<Rest>) {
+    /// the backend is away, this goes on as [`keep_recording`](Self::keep_recording) does.
+    async fn try_to_record_large(
+        self: Arc<Self>,
+        outcome: RecordOutcome,
+        renewals: Renewals,
+    ) -> (RunOutcome, Option<RemainingWork>) {
         let len = match &outcome {
-            Outcome::Complete(Completion::Stored(payload)) => payload.len(),
+            RecordOutcome::Complete(Completion::Stored(payload)) => payload.len(),
             _ => 0,
         };
         let asked = Instant::now();
@@ -80,11 +88,11 @@ impl Work {
             match timeout(left, self.transfer(time, &outcome)).await {
                 Ok(Ok(Ok(Fenced::Applied))) => {
                     observe::record(len);
-                    return (Ended::Completed, None);
+                    return (RunOutcome::Completed, None);
                 }
                 Ok(Ok(Ok(Fenced::Superseded))) => {
                     self.log_superseded();
-                    return (Ended::Superseded, None);
+                    return (RunOutcome::Superseded, None);
                 }
                 Ok(Ok(Err(error))) => {
                     if !error.is_transient() || asked.elapsed() >= self.claim.ttl {
@@ -98,14 +106,18 @@ impl Work {
             pause = (pause * 2).min(Duration::from_secs(1));
         };
         self.log_given_up(len, &error);
-        drop::<Outcome>(outcome);
-        self.conclude_small(Outcome::Complete(Completion::NotStored), renewals)
+        drop::<RecordOutcome>(outcome);
+        self.record_small(RecordOutcome::Complete(Completion::NotStored), renewals)
             .await
     }
 
     /// One try, which has `time` while the backend answers.
-    async fn transfer(&self, time: Duration, outcome: &Outcome) -> Result<Result<Fenced, BackendError>, OutOfTime> {
-        let (call, answering) = self.settling(outcome);
+    async fn transfer(
+        &self,
+        time: Duration,
+        outcome: &RecordOutcome,
+    ) -> Result<Result<Fenced, BackendError>, OutOfTime> {
+        let (call, answering) = self.recording_call(outcome);
         let timing = Timing::start(call);
         let while_it_answers = async {
             match select(answering, pin!(self.falls_silent())).await {

@@ -252,7 +252,7 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::{BackendErrorKind, Claim, Fingerprint, IdempotencyKey, Policy, Scope};
+    use crate::{BackendErrorKind, Claim, ClaimPolicy, Fingerprint, IdempotencyKey, Scope};
 
     fn key() -> RecordKey {
         RecordKey::new("o", &Scope::global(), &IdempotencyKey::of(&1)).expect("a valid key")
@@ -260,7 +260,7 @@ mod tests {
 
     fn record() -> Record {
         Record::Claimed {
-            claim: Claim::first(Fingerprint::NONE, &Policy::new(Duration::from_mins(1))),
+            claim: Claim::first(Fingerprint::NONE, &ClaimPolicy::new(Duration::from_mins(1))),
             remaining: Duration::from_secs(1),
         }
     }

@@ -29,9 +29,9 @@ use self::handler::{Gates, Got, Granted};
 use self::oracle::Oracle;
 use self::random::Random;
 use self::seen::{Counts, End};
-use super::{Claimed, Engine, Outcome};
+use super::{ClaimResult, Engine, RecordOutcome};
 use crate::{
-    AfterCrash, BackendErrorKind, Completion, Fingerprint, IdempotencyKey, MemoryBackend, Policy, RecordKey, Scope,
+    AfterCrash, BackendErrorKind, ClaimPolicy, Completion, Fingerprint, IdempotencyKey, MemoryBackend, RecordKey, Scope,
 };
 
 /// 200,000 steps in all, or about four seconds.
@@ -161,7 +161,7 @@ impl Model {
         } else {
             AfterCrash::Rerun
         };
-        let policy = Policy::new(TTL).with_lease(LEASE).with_after_crash(after_crash);
+        let policy = ClaimPolicy::new(TTL).with_lease(LEASE).with_after_crash(after_crash);
         let policy = wait.map_or(policy, |wait| policy.with_wait(wait));
         let Process { number, engine } = &self.processes[process];
         let (number, engine) = (*number, engine.clone());
@@ -170,7 +170,7 @@ impl Model {
             let faults = shared.lock().faults[number];
             let mut ran = None;
             let got = match engine.claim(&RECORD_KEYS[key], fingerprint, &policy).await {
-                Ok(Claimed::Run(run)) => {
+                Ok(ClaimResult::Run(run)) => {
                     let token = run.claim().token;
                     ran = Some(token);
                     let granted = Granted {
@@ -182,7 +182,7 @@ impl Model {
                     };
                     Got::Executed(run.run(granted.run(gates), |_| {}).await)
                 }
-                Ok(Claimed::Duplicate { duplicate, .. }) => Got::Duplicate(duplicate),
+                Ok(ClaimResult::Duplicate { duplicate, .. }) => Got::Duplicate(duplicate),
                 Err(error) => Got::Failed(error.kind()),
             };
             let world = &mut *shared.lock();
@@ -209,9 +209,9 @@ impl Model {
         }
         let at = self.index(running);
         let end = match self.random(20) {
-            0..10 => End::With(Outcome::Complete(Completion::Stored(Bytes::new()))),
-            10..12 => End::With(Outcome::Complete(Completion::NotStored)),
-            12..17 => End::With(Outcome::Release),
+            0..10 => End::With(RecordOutcome::Complete(Completion::Stored(Bytes::new()))),
+            10..12 => End::With(RecordOutcome::Complete(Completion::NotStored)),
+            12..17 => End::With(RecordOutcome::Release),
             _ => End::Panicked,
         };
         let gate = self.gates.lock().expect("not poisoned").swap_remove(at);

@@ -1,7 +1,18 @@
 //! From the right to run to a recorded outcome.
 //!
-//! Owns what becomes of a handler's end, in the order in which client and backend learn of it. What can wait until the
-//! client has its answer is left over as a [`Rest`].
+//! Owns the order in which client and backend learn how a handler ended. Does not own how an outcome gets into its record:
+//! [`recording`](super::recording).
+//!
+//! | the handler's future | the client gets | the record | when the client gets it |
+//! |---|---|---|---|
+//! | resolves to [`HandlerResult::Whole`] | its answer | the outcome that came with the answer | once it is recorded, or its first tries have failed |
+//! | resolves to [`HandlerResult::Streaming`] | its answer | the outcome of the stream | at once; its last byte once the outcome is recorded |
+//! | resolves to [`HandlerResult::Unknown`] | its answer | nothing; the claim lapses | at once |
+//! | resolves to [`HandlerResult::Joint`] | its answer, if the commit succeeds | what the commit wrote | after the commit |
+//! | panics, [`AfterCrash::Rerun`] | [`RunAnswer::Panicked`] | released | once it is released |
+//! | panics, [`AfterCrash::Refuse`] | [`RunAnswer::Panicked`] | nothing; the claim lapses | at once |
+//!
+//! Work that can wait until the client has its answer is returned as [`RemainingWork`].
 
 use std::error::Error;
 use std::future::{Future, ready};
@@ -9,16 +20,15 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument as _, Span};
 
-use super::attended::Rest;
+use super::attended::RemainingWork;
 use super::renewals::Renewals;
-use super::{Commit, CommitOutcome, Ended, Ending, Engine, Executed, Finished, Outcome, large};
+use super::{Commit, CommitOutcome, Engine, HandlerResult, RecordOutcome, RunAnswer, RunOutcome, StreamedOutcome};
 use crate::observe::{self, Call, InFlight, Timing};
 use crate::{AfterCrash, BackendError, BackendErrorKind, Claim, Completion, Fenced, RecordKey};
 
@@ -36,28 +46,45 @@ pub(super) struct Work {
     /// The request's, for what happens in other tasks.
     pub(super) span: Span,
     /// The handler has ended, and its claim is being ended.
-    pub(super) settling: AtomicBool,
+    pub(super) is_recording: AtomicBool,
     pub(super) _counted: InFlight,
 }
 
-/// What a run comes to, and what is left to do once its client has been told.
-type Answered<A> = (Executed<A>, Option<Rest>);
+/// What a run comes to, and the work that remains after its client has the answer.
+type AnswerAndWork<A> = (RunAnswer<A>, Option<RemainingWork>);
 
-/// Tells `ended` how the record came out, also where the backend panicked: its claim lapses by itself then, unless it is
-/// completed.
-fn told<A>(
-    recording: impl Future<Output = (Ended, Option<Rest>)> + Send,
-    ended: impl FnOnce(Ended) + Send,
-    executed: impl FnOnce(Ended) -> Executed<A> + Send,
-) -> impl Future<Output = Answered<A>> + Send {
+/// Reports how `recording` ended to `on_outcome`, and makes the client's answer of it by `to_answer`.
+///
+/// If the backend panicked, the claim lapses by itself, unless it is completed already.
+fn report<A>(
+    recording: impl Future<Output = (RunOutcome, Option<RemainingWork>)> + Send,
+    on_outcome: impl FnOnce(RunOutcome) + Send,
+    to_answer: impl FnOnce(RunOutcome) -> RunAnswer<A> + Send,
+) -> impl Future<Output = AnswerAndWork<A>> + Send {
     AssertUnwindSafe(recording).catch_unwind().map(move |recorded| {
-        let Ok((end, rest)) = recorded else {
-            ended(Ended::Panicked);
-            return (Executed::Panicked, None);
+        let Ok((outcome, work)) = recorded else {
+            on_outcome(RunOutcome::Panicked);
+            return (RunAnswer::Panicked, None);
         };
-        ended(end);
-        (executed(end), rest)
+        on_outcome(outcome);
+        (to_answer(outcome), work)
     })
+}
+
+/// The answer of a handler whose answer was whole.
+fn whole_answer<A>(answer: A, outcome: RunOutcome) -> RunAnswer<A> {
+    let recorded = !matches!(outcome, RunOutcome::NotRecorded | RunOutcome::Superseded);
+    RunAnswer::Answer { answer, recorded }
+}
+
+/// The answer of a handler whose effects were committed together with their record, or were not.
+fn joint_answer<A>(answer: A, outcome: RunOutcome) -> RunAnswer<A> {
+    match outcome {
+        RunOutcome::Completed => RunAnswer::Answer { answer, recorded: true },
+        RunOutcome::Superseded => RunAnswer::Superseded,
+        RunOutcome::RolledBack { may_pass } => RunAnswer::RolledBack { may_pass },
+        _ => RunAnswer::NotCommitted,
+    }
 }
 
 /// How a commit counts among the calls to the backend.
@@ -71,114 +98,120 @@ fn commit_error(outcome: CommitOutcome) -> Option<BackendError> {
 }
 
 impl Work {
-    /// Runs `handler`, records its outcome and answers, renewing the lease all the while.
+    /// Runs `handler`, records its outcome and answers, while the lease is renewed.
     ///
-    /// Put together from steps, for an `async fn` would have room for each of them twice.
+    /// A chain of combinators, because an `async fn` stores what it awaits twice, once as an argument and once in its state
+    /// machine: the boxed future of a request was 4,624 bytes that way, and is 928 bytes.
     pub(super) fn answer<A, F, E>(
         self: Arc<Self>,
         renewals: Renewals,
         handler: F,
-        ended: E,
-    ) -> impl Future<Output = Answered<A>> + Send + use<A, F, E>
+        on_outcome: E,
+    ) -> impl Future<Output = AnswerAndWork<A>> + Send + use<A, F, E>
     where
         A: Send + 'static,
-        F: Future<Output = Finished<A>> + Send + 'static,
-        E: FnOnce(Ended) + Send + 'static,
+        F: Future<Output = HandlerResult<A>> + Send + 'static,
+        E: FnOnce(RunOutcome) + Send + 'static,
     {
         let span = self.span.clone();
         let answering = renewals
             .begun()
             .then(move |()| AssertUnwindSafe(handler).catch_unwind())
-            .then(move |handled| self.end(handled, renewals, ended));
-        // The handler's own panics are caught before, and a backend's; these are of what watches.
+            .then(move |result| self.record_result(result, renewals, on_outcome));
+        // Panics of the handler and of the backend are caught inside. This one is for a panic of `on_outcome`.
         let answering = AssertUnwindSafe(answering).catch_unwind();
-        let answering = answering.map(|answered| answered.unwrap_or((Executed::Panicked, None)));
+        let answering = answering.map(|answered| answered.unwrap_or((RunAnswer::Panicked, None)));
         answering.instrument(span)
     }
 
-    /// Makes of a handler's end an answer and a recorded outcome.
-    fn end<A, E>(
+    /// Records how the handler ended, and answers. The table at the top of this file lists the cases.
+    ///
+    /// Only the usual case, a whole answer, has its place in the future of a request; the others are boxed.
+    fn record_result<A, E>(
         self: Arc<Self>,
-        handled: thread::Result<Finished<A>>,
+        result: thread::Result<HandlerResult<A>>,
         renewals: Renewals,
-        ended: E,
-    ) -> impl Future<Output = Answered<A>> + Send + use<A, E>
+        on_outcome: E,
+    ) -> impl Future<Output = AnswerAndWork<A>> + Send + use<A, E>
     where
         A: Send + 'static,
-        E: FnOnce(Ended) + Send + 'static,
+        E: FnOnce(RunOutcome) + Send + 'static,
     {
-        match handled {
-            Ok(Finished::Whole { answer, outcome }) => {
-                let executed = move |end| {
-                    let recorded = !matches!(end, Ended::NotRecorded | Ended::Superseded);
-                    Executed::Answer { answer, recorded }
-                };
-                told(self.conclude(outcome, renewals), ended, executed).left_future()
+        match result {
+            Ok(HandlerResult::Whole { answer, outcome }) => {
+                let to_answer = |outcome| whole_answer(answer, outcome);
+                report(self.record_outcome(outcome, renewals), on_outcome, to_answer).left_future()
             }
-            Ok(Finished::Streaming { answer, ending }) => {
-                let recorded = true;
-                let rest = self.stream(ending, renewals, ended);
-                let answered = (Executed::Answer { answer, recorded }, Some(rest));
-                ready(answered).boxed().right_future()
+            Ok(HandlerResult::Streaming { answer, outcome }) => {
+                let work = self.record_stream(outcome, renewals, on_outcome);
+                let answer = RunAnswer::Answer { answer, recorded: true };
+                ready((answer, Some(work))).boxed().right_future()
             }
-            Ok(Finished::Unknown { answer }) => {
-                // As after a panic: a claim that lapses says that nobody knows.
-                drop(renewals);
-                tracing::warn!(
-                    key = %self.key.shown(),
-                    attempt = self.claim.attempt,
-                    "the handler's answer leaves open whether it had an effect; its outcome is unknown"
-                );
-                ended(Ended::Unknown);
-                let recorded = true;
-                let answered = (Executed::Answer { answer, recorded }, None);
-                ready(answered).boxed().right_future()
+            Ok(HandlerResult::Unknown { answer }) => {
+                self.leave_unknown(renewals, on_outcome);
+                let answer = RunAnswer::Answer { answer, recorded: true };
+                ready((answer, None)).boxed().right_future()
             }
-            Ok(Finished::Joint { answer, commit }) => {
-                let executed = move |end| match end {
-                    Ended::Completed => Executed::Answer { answer, recorded: true },
-                    Ended::Superseded => Executed::Superseded,
-                    Ended::RolledBack { may_pass } => Executed::RolledBack { may_pass },
-                    _ => Executed::NotCommitted,
-                };
-                let committed = told(self.commit(commit, renewals), ended, executed);
+            Ok(HandlerResult::Joint { answer, commit }) => {
+                let to_answer = |outcome| joint_answer(answer, outcome);
+                let committed = report(self.commit(commit, renewals), on_outcome, to_answer);
                 committed.boxed().right_future()
             }
-            Err(_panic) => self.end_of_panic(renewals, ended).boxed().right_future(),
+            Err(_panic) => self.end_by_panic(renewals, on_outcome).boxed().right_future(),
         }
     }
 
-    async fn end_of_panic<A>(self: Arc<Self>, renewals: Renewals, ended: impl FnOnce(Ended)) -> Answered<A> {
-        let mut rest = None;
+    /// Lets the claim lapse, as after a panic, because the answer does not say whether the handler had an effect.
+    fn leave_unknown(&self, renewals: Renewals, on_outcome: impl FnOnce(RunOutcome)) {
+        drop(renewals);
+        tracing::warn!(
+            key = %self.key.shown(),
+            attempt = self.claim.attempt,
+            "the handler's answer leaves open whether it had an effect; its outcome is unknown"
+        );
+        on_outcome(RunOutcome::Unknown);
+    }
+
+    async fn end_by_panic<A>(
+        self: Arc<Self>,
+        renewals: Renewals,
+        on_outcome: impl FnOnce(RunOutcome),
+    ) -> AnswerAndWork<A> {
+        let mut work = None;
         if self.after_crash == AfterCrash::Refuse {
-            // Nobody knows how far it came. The claim lapses, and then says so.
+            // How far the handler came is not known. The claim lapses, and from then on says so.
             drop(renewals);
             self.log_panic("its outcome is unknown");
         } else {
             self.log_panic("its claim is released");
-            (_, rest) = self.conclude(Outcome::Release, renewals).await;
+            (_, work) = self.record_outcome(RecordOutcome::Release, renewals).await;
         }
-        ended(Ended::Panicked);
-        (Executed::Panicked, rest)
+        on_outcome(RunOutcome::Panicked);
+        (RunAnswer::Panicked, work)
     }
 
     /// Waits for the end of a streamed answer and records its outcome.
-    fn stream<E>(self: Arc<Self>, ending: BoxFuture<'static, Ending>, renewals: Renewals, ended: E) -> Rest
+    fn record_stream<E>(
+        self: Arc<Self>,
+        stream: BoxFuture<'static, StreamedOutcome>,
+        renewals: Renewals,
+        on_outcome: E,
+    ) -> RemainingWork
     where
-        E: FnOnce(Ended) + Send + 'static,
+        E: FnOnce(RunOutcome) + Send + 'static,
     {
         let span = self.span.clone();
         let rest = async move {
-            let (outcome, until_recorded) = match AssertUnwindSafe(ending).catch_unwind().await {
-                Ok(ending) => (ending.outcome, Some(ending.until_recorded)),
+            let (outcome, until_recorded) = match AssertUnwindSafe(stream).catch_unwind().await {
+                Ok(ended) => (ended.outcome, Some(ended.until_recorded)),
                 Err(_panic) => {
                     // The answer is on its way, so the handler has had its effect: it must not run again.
                     self.log_panic("its answer is not kept");
-                    (Outcome::Complete(Completion::NotStored), None)
+                    (RecordOutcome::Complete(Completion::NotStored), None)
                 }
             };
-            let (end, rest) = self.conclude(outcome, renewals).await;
-            ended(end);
+            let (end, rest) = self.record_outcome(outcome, renewals).await;
+            on_outcome(end);
             drop(until_recorded);
             if let Some(rest) = rest {
                 rest.await;
@@ -192,151 +225,23 @@ impl Work {
     /// Where it was not, or nobody knows whether it was, the claim is released before the client is told, so that its retry
     /// finds the key as it will be. A backend that records by transactions lets a release wait for the end of this one: then
     /// either there is a claim to release, or a completion, which stays.
-    async fn commit(self: Arc<Self>, commit: Commit, renewals: Renewals) -> (Ended, Option<Rest>) {
-        self.settling.store(true, Ordering::Relaxed);
+    async fn commit(self: Arc<Self>, commit: Commit, renewals: Renewals) -> (RunOutcome, Option<RemainingWork>) {
+        self.is_recording.store(true, Ordering::Relaxed);
         let (deadline, timing) = (self.engine.deadline_of(self.claim.lease), Timing::start(Call::Commit));
         let outcome = commit.within(deadline).await;
         timing.end(&commit_error(outcome).map_or(Ok(()), Err));
         let (end, left) = match outcome {
-            CommitOutcome::Committed => return (Ended::Completed, None),
+            CommitOutcome::Committed => return (RunOutcome::Completed, None),
             CommitOutcome::Superseded => {
                 self.log_superseded();
-                return (Ended::Superseded, None);
+                return (RunOutcome::Superseded, None);
             }
-            CommitOutcome::RolledBack { may_pass } => (Ended::RolledBack { may_pass }, Outcome::Release),
-            CommitOutcome::Unknown => (Ended::NotCommitted, Outcome::Release),
-            CommitOutcome::EndedByHandler => (Ended::NotCommitted, Outcome::Complete(Completion::NotStored)),
+            CommitOutcome::RolledBack { may_pass } => (RunOutcome::RolledBack { may_pass }, RecordOutcome::Release),
+            CommitOutcome::Unknown => (RunOutcome::NotCommitted, RecordOutcome::Release),
+            CommitOutcome::EndedByHandler => (RunOutcome::NotCommitted, RecordOutcome::Complete(Completion::NotStored)),
         };
-        let (_, rest) = self.conclude(left, renewals).await;
+        let (_, rest) = self.record_outcome(left, renewals).await;
         (end, rest)
-    }
-
-    /// Records the outcome.
-    fn conclude(
-        self: Arc<Self>,
-        outcome: Outcome,
-        renewals: Renewals,
-    ) -> impl Future<Output = (Ended, Option<Rest>)> + Send {
-        if large::is_large(&outcome) {
-            self.settling.store(true, Ordering::Relaxed);
-            return self.conclude_large(outcome, renewals).boxed().left_future();
-        }
-        self.conclude_small(outcome, renewals).right_future()
-    }
-
-    /// Records an outcome that is not large; where that fails, what is left is to go on trying.
-    #[expect(clippy::manual_async_fn, reason = "an `async fn` has room for its arguments twice")]
-    pub(super) fn conclude_small(
-        self: Arc<Self>,
-        outcome: Outcome,
-        renewals: Renewals,
-    ) -> impl Future<Output = (Ended, Option<Rest>)> + Send {
-        async move {
-            self.settling.store(true, Ordering::Relaxed);
-            let asked = Instant::now();
-            let mut settled = self.settle(&outcome).await;
-            if settled
-                .as_ref()
-                .is_err_and(|error| error.kind() == BackendErrorKind::Unavailable)
-            {
-                // Mostly a connection that broke while it was idle; the next one is there already.
-                settled = self.settle(&outcome).boxed().await;
-            }
-            match (settled, &outcome) {
-                // It has nothing to lose; and repeated, it finds nothing.
-                (Ok(_), Outcome::Release) => (Ended::Released, None),
-                (Ok(Fenced::Superseded), Outcome::Complete(_)) => {
-                    self.log_superseded();
-                    (Ended::Superseded, None)
-                }
-                (Ok(Fenced::Applied), Outcome::Complete(Completion::NotStored)) => (Ended::NotStored, None),
-                (Ok(Fenced::Applied), Outcome::Complete(Completion::Stored(payload))) => {
-                    observe::record(payload.len());
-                    (Ended::Completed, None)
-                }
-                // What is not kept lapses by itself.
-                (Err(error), Outcome::Release) => {
-                    let rest = self.settle_eventually(outcome, asked, None, error);
-                    (Ended::Released, Some(rest))
-                }
-                (Err(error), Outcome::Complete(_)) => {
-                    let rest = self.settle_eventually(outcome, asked, Some(renewals), error);
-                    (Ended::NotRecorded, Some(rest))
-                }
-            }
-        }
-    }
-
-    /// Records the outcome: one call, within the deadline of any.
-    fn settle<'a>(&'a self, outcome: &'a Outcome) -> impl Future<Output = Result<Fenced, BackendError>> + Send + 'a {
-        let (call, answering) = self.settling(outcome);
-        Engine::within(call, self.engine.deadline_of(self.claim.lease), answering)
-    }
-
-    /// The call that records the outcome, without a deadline.
-    pub(super) fn settling<'a>(&'a self, outcome: &'a Outcome) -> (Call, BoxFuture<'a, Result<Fenced, BackendError>>) {
-        let Self { engine, key, claim, .. } = self;
-        let backend = &engine.0.backend;
-        match outcome {
-            Outcome::Complete(completion) => (Call::Complete, backend.complete(key, claim, completion)),
-            Outcome::Release => (Call::Release, backend.release(key, claim)),
-        }
-    }
-
-    /// Records the outcome after a first try that ended in `error`.
-    ///
-    /// An outcome that is kept is tried for as long as it would be replayed, and its claim is held meanwhile. A release
-    /// is tried for a lease, after which the claim has lapsed anyway; and so is what the backend refuses, for waiting
-    /// does not change its mind.
-    fn settle_eventually(
-        self: Arc<Self>,
-        outcome: Outcome,
-        asked: Instant,
-        renewals: Option<Renewals>,
-        error: BackendError,
-    ) -> Rest {
-        let Self { key, claim, span, .. } = self.as_ref();
-        let attempt = claim.attempt;
-        tracing::warn!(key = %key.shown(), attempt, error = &error as &dyn Error, "the outcome could not be recorded yet; trying again for as long as this process runs");
-        let span = span.clone();
-        let rest = async move {
-            let is_kept = renewals.is_some();
-            self.try_again(&outcome, is_kept, asked, error).await;
-        };
-        rest.instrument(span).boxed()
-    }
-
-    async fn try_again(&self, outcome: &Outcome, is_kept: bool, asked: Instant, mut error: BackendError) {
-        let Self { key, claim, .. } = self;
-        let attempt = claim.attempt;
-        let mut pause = Duration::from_millis(50);
-        loop {
-            let patience = if is_kept && error.is_transient() {
-                claim.ttl
-            } else {
-                claim.lease
-            };
-            if asked.elapsed() >= patience {
-                break;
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(1));
-            match self.settle(outcome).await {
-                Ok(Fenced::Superseded) if is_kept => return self.log_superseded(),
-                // A release that finds nothing was carried out before, or the claim ended otherwise.
-                Ok(Fenced::Superseded) => return,
-                Ok(Fenced::Applied) => {
-                    return tracing::info!(key = %key.shown(), attempt, "the outcome is recorded at last");
-                }
-                Err(again) => error = again,
-            }
-        }
-        tracing::error!(
-            key = %key.shown(),
-            attempt,
-            error = &error as &dyn Error,
-            "the outcome was never recorded; once its lease has lapsed, a retry finds a dead attempt"
-        );
     }
 
     pub(super) fn log_superseded(&self) {
@@ -381,7 +286,7 @@ impl Work {
                     }
                 }
                 // It ends the claim itself, beside this.
-                Ok(Fenced::Superseded) if self.settling.load(Ordering::Relaxed) => return,
+                Ok(Fenced::Superseded) if self.is_recording.load(Ordering::Relaxed) => return,
                 Ok(Fenced::Superseded) => {
                     observe::renewal("lost");
                     return tracing::warn!(

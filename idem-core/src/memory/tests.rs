@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::{IdempotencyKey, Policy, Scope};
+use crate::{ClaimPolicy, IdempotencyKey, Scope};
 
 fn key(number: u32) -> RecordKey {
     RecordKey::new("o", &Scope::global(), &IdempotencyKey::of(&number)).expect("a valid key")
@@ -10,7 +10,7 @@ fn key(number: u32) -> RecordKey {
 #[tokio::test(start_paused = true)]
 async fn expired_records_leave_memory_as_new_ones_come() {
     let backend = MemoryBackend::new();
-    let policy = Policy::new(Duration::from_secs(10)).with_lease(Duration::from_secs(1));
+    let policy = ClaimPolicy::new(Duration::from_secs(10)).with_lease(Duration::from_secs(1));
     for number in 0..10_000 {
         let claim = Claim::first(Fingerprint::NONE, &policy);
         let acquired = backend.claim(&key(number), &claim).await.expect("no I/O");
@@ -25,7 +25,7 @@ async fn expired_records_leave_memory_as_new_ones_come() {
 #[tokio::test(start_paused = true)]
 async fn a_renewed_record_is_not_swept_before_it_expires() {
     let backend = MemoryBackend::new();
-    let policy = Policy::new(Duration::from_secs(10)).with_lease(Duration::from_secs(4));
+    let policy = ClaimPolicy::new(Duration::from_secs(10)).with_lease(Duration::from_secs(4));
     let claim = Claim::first(Fingerprint::NONE, &policy);
     let acquired = backend.claim(&key(0), &claim).await.expect("no I/O");
     assert_eq!(acquired, Acquisition::Acquired);
@@ -58,7 +58,7 @@ async fn a_renewed_record_is_not_swept_before_it_expires() {
 #[tokio::test]
 async fn released_records_leave_memory_at_once() {
     let backend = MemoryBackend::new();
-    let claim = Claim::first(Fingerprint::NONE, &Policy::new(Duration::from_hours(24)));
+    let claim = Claim::first(Fingerprint::NONE, &ClaimPolicy::new(Duration::from_hours(24)));
     for number in 0..100 {
         let _ = backend.claim(&key(number), &claim).await;
         let _ = backend.release(&key(number), &claim).await;

@@ -10,13 +10,13 @@ use tokio::sync::oneshot;
 
 use super::door::Shared;
 use super::seen::End;
-use crate::engine::{Duplicate, Executed, Finished, Outcome};
+use crate::engine::{Duplicate, HandlerResult, RecordOutcome, RunAnswer};
 use crate::{BackendErrorKind, Completion, Token};
 
 /// What a request got.
 #[derive(Debug)]
 pub(super) enum Got {
-    Executed(Executed<u64>),
+    Executed(RunAnswer<u64>),
     Duplicate(Duplicate),
     Failed(BackendErrorKind),
 }
@@ -44,21 +44,21 @@ impl Granted {
         self.shared.lock().oracle.ended(self.key, self.token, end.clone());
     }
 
-    pub(super) async fn run(mut self, gates: Gates) -> Finished<u64> {
+    pub(super) async fn run(mut self, gates: Gates) -> HandlerResult<u64> {
         let number = self.shared.lock().oracle.started(self.key, self.token);
         let (end, told) = oneshot::channel();
         let process = self.process;
         gates.lock().expect("not poisoned").push(Gate { process, end });
         let end = match told.await {
-            Ok(End::With(Outcome::Complete(Completion::Stored(_)))) => {
-                End::With(Outcome::Complete(Completion::Stored(payload(number))))
+            Ok(End::With(RecordOutcome::Complete(Completion::Stored(_)))) => {
+                End::With(RecordOutcome::Complete(Completion::Stored(payload(number))))
             }
             Ok(end) => end,
             Err(_) => resume_unwind(Box::new("the process is dead")),
         };
         self.end(&end);
         match end {
-            End::With(outcome) => Finished::Whole {
+            End::With(outcome) => HandlerResult::Whole {
                 answer: number,
                 outcome,
             },

@@ -12,7 +12,7 @@ use super::door::{Call, Reply};
 use super::handler::Got;
 use super::seen::{Counts, End, Held, Seen, Slot, beside};
 use super::{KEYS, LEASE, REFUSING, TTL};
-use crate::engine::{Duplicate, Executed, Outcome};
+use crate::engine::{Duplicate, RecordOutcome, RunAnswer};
 use crate::{Completion, Fingerprint, Token};
 
 const REMEMBERED: usize = 30;
@@ -141,8 +141,8 @@ impl Oracle {
     /// A started handler's claim ends by its own outcome (IDEM-6).
     fn may_settle(&mut self, key: usize, call: &Call) {
         let ends_by = match call {
-            Call::Complete(_, completion) => Outcome::Complete(completion.clone()),
-            Call::Release(_) => Outcome::Release,
+            Call::Complete(_, completion) => RecordOutcome::Complete(completion.clone()),
+            Call::Release(_) => RecordOutcome::Release,
             _ => return,
         };
         let Some(seen) = self.slots[key].find(call.claim().token) else {
@@ -150,10 +150,10 @@ impl Oracle {
         };
         let is_its_own = match &seen.end {
             // Given up before it started. Of a second attempt that would hide that there was a first one (IDEM-7).
-            None => !seen.started && ends_by == Outcome::Release && seen.claim.attempt == 1,
+            None => !seen.started && ends_by == RecordOutcome::Release && seen.claim.attempt == 1,
             Some(End::With(outcome)) => *outcome == ends_by,
             Some(End::Killed) => false,
-            Some(End::Panicked) => ends_by == Outcome::Release && !REFUSING[key],
+            Some(End::Panicked) => ends_by == RecordOutcome::Release && !REFUSING[key],
         };
         self.check(
             is_its_own,
@@ -167,8 +167,8 @@ impl Oracle {
         let ends_by = match call {
             Call::Claim(_) | Call::TakeOver(..) => return self.claimed(process, key, call, now),
             Call::Renew(_) => None,
-            Call::Complete(_, completion) => Some(Outcome::Complete(completion.clone())),
-            Call::Release(_) => Some(Outcome::Release),
+            Call::Complete(_, completion) => Some(RecordOutcome::Complete(completion.clone())),
+            Call::Release(_) => Some(RecordOutcome::Release),
         };
         let slot = &mut self.slots[key];
         // A store that lets a superseded owner through must not be believed here.
@@ -178,8 +178,8 @@ impl Oracle {
         slot.changed = now;
         match &ends_by {
             None => held.expires = now + LEASE + TTL,
-            Some(Outcome::Release) => slot.held = None,
-            Some(Outcome::Complete(completion)) => {
+            Some(RecordOutcome::Release) => slot.held = None,
+            Some(RecordOutcome::Complete(completion)) => {
                 held.completion = Some(completion.clone());
                 held.expires = now + TTL;
             }
@@ -246,9 +246,9 @@ impl Oracle {
         seen.replaced = true;
         let is_given_up = match &seen.end {
             // An outcome is given up that could not be recorded for as long as it would have been kept.
-            Some(End::With(Outcome::Complete(_))) => seen.ended.elapsed() >= TTL,
+            Some(End::With(RecordOutcome::Complete(_))) => seen.ended.elapsed() >= TTL,
             // Once there is nothing to lose, nothing is renewed.
-            Some(End::With(Outcome::Release) | End::Panicked | End::Killed) => true,
+            Some(End::With(RecordOutcome::Release) | End::Panicked | End::Killed) => true,
             None => false,
         };
         let may_lapse = !seen.started || seen.disturbed || is_given_up;
@@ -311,15 +311,15 @@ impl Oracle {
         }
     }
 
-    fn executed(&mut self, key: usize, token: Option<Token>, executed: &Executed<u64>) {
+    fn executed(&mut self, key: usize, token: Option<Token>, executed: &RunAnswer<u64>) {
         let seen = token.and_then(|token| self.slots[key].find(token));
         let Some(seen) = seen else {
             return self.violated("IDEM-1", "an answer without a claim");
         };
         let is_its_own = match (&seen.end, executed) {
-            (Some(End::Panicked), Executed::Panicked) => true,
-            (Some(End::With(outcome)), Executed::Answer { answer, recorded }) => {
-                let is_kept = matches!(outcome, Outcome::Complete(_));
+            (Some(End::Panicked), RunAnswer::Panicked) => true,
+            (Some(End::With(outcome)), RunAnswer::Answer { answer, recorded }) => {
+                let is_kept = matches!(outcome, RecordOutcome::Complete(_));
                 let may_say_so = if is_kept {
                     seen.settled.is_some() || !recorded
                 } else {
@@ -388,7 +388,7 @@ impl Oracle {
     pub(super) fn unrecorded(&self, since: Instant) -> Vec<u64> {
         let now = Instant::now();
         let is_open = |slot: &&Slot, seen: &Seen| {
-            matches!(seen.end, Some(End::With(Outcome::Complete(_))))
+            matches!(seen.end, Some(End::With(RecordOutcome::Complete(_))))
                 && seen.ended >= since
                 && !self.is_dead(seen.process)
                 && slot

@@ -5,13 +5,13 @@
 use tokio::time::Instant;
 
 use super::{LEASE, REFUSING, TTL};
-use crate::engine::Outcome;
+use crate::engine::RecordOutcome;
 use crate::{Claim, Completion, Fingerprint, Token};
 
 /// How a handler ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    With(Outcome),
+    With(RecordOutcome),
     Panicked,
     /// Its process died.
     Killed,
@@ -31,7 +31,7 @@ pub(super) struct Seen {
     pub(super) started: bool,
     pub(super) end: Option<End>,
     pub(super) ended: Instant,
-    pub(super) settled: Option<(Instant, Outcome)>,
+    pub(super) settled: Option<(Instant, RecordOutcome)>,
 }
 
 /// What has to be stored under a key.
@@ -125,7 +125,7 @@ pub(super) fn beside(
 ) -> Option<(&'static str, &'static str)> {
     let lapses = other.leased + LEASE;
     match &other.settled {
-        Some((at, Outcome::Complete(_))) if now < *at + TTL => {
+        Some((at, RecordOutcome::Complete(_))) if now < *at + TTL => {
             Some(("IDEM-2", "a handler started though one completed"))
         }
         Some(_) => None,

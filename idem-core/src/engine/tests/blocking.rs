@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use tokio::time::sleep;
 
 use super::{POLICY, REQUEST, execute_as, key, stored};
-use crate::engine::{Claimed, Engine, Finished};
+use crate::engine::{ClaimResult, Engine, HandlerResult};
 use crate::{Acquisition, Backend as _, Claim, IdempotencyKey, MemoryBackend, Record, RecordKey, Scope};
 
 /// Long enough for a machine that stands still for a second.
@@ -17,7 +17,7 @@ const LEASE: Duration = Duration::from_millis(1500);
 /// Until everything else is parked, so that one task alone is woken.
 const PARKED: Duration = Duration::from_millis(50);
 
-fn block() -> Finished<&'static str> {
+fn block() -> HandlerResult<&'static str> {
     thread::sleep(LEASE * 4);
     stored("201")
 }
@@ -42,7 +42,7 @@ async fn idem_7_a_handler_that_blocks_the_thread_that_would_fire_timers_keeps_it
     let policy = POLICY.with_lease(LEASE);
     let _running = tokio::spawn(async move {
         let other = RecordKey::new("POST /orders", &Scope::of("acme"), &IdempotencyKey::of("earlier"));
-        let Ok(Claimed::Run(run)) = engine.claim(&other.expect("a key"), REQUEST, &policy).await else {
+        let Ok(ClaimResult::Run(run)) = engine.claim(&other.expect("a key"), REQUEST, &policy).await else {
             panic!("free")
         };
         let _ = run.run(async { stored("earlier") }, |_| {}).await;

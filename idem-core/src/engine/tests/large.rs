@@ -75,10 +75,10 @@ impl Backend for Line {
 
 const TEN_MEGABYTES: usize = 10_000_000;
 
-fn large(len: usize) -> Finished<&'static str> {
-    Finished::Whole {
+fn large(len: usize) -> HandlerResult<&'static str> {
+    HandlerResult::Whole {
         answer: "large",
-        outcome: Outcome::Complete(Completion::Stored(vec![7; len].into())),
+        outcome: RecordOutcome::Complete(Completion::Stored(vec![7; len].into())),
     }
 }
 
@@ -171,7 +171,7 @@ async fn a_silence_longer_than_its_ttl_ends_the_tries() {
     let (line, engine) = on_a_line(900);
     line.is_silent.store(true, Ordering::SeqCst);
     let asked = Instant::now();
-    let policy = Policy::new(Duration::from_mins(10));
+    let policy = ClaimPolicy::new(Duration::from_mins(10));
     let got = execute_as(&engine, REQUEST, &policy, async { large(TEN_MEGABYTES) }).await;
     assert_eq!(got, answered("large", false));
     sleep(Duration::from_mins(10).saturating_sub(asked.elapsed())).await;

@@ -19,55 +19,58 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{advance, sleep};
 
 use self::faulty::Faulty;
-use super::{Claimed, Commit, CommitOutcome, Duplicate, Ended, Ending, Engine, Executed, Finished, Outcome};
+use super::{
+    ClaimResult, Commit, CommitOutcome, Duplicate, Engine, HandlerResult, RecordOutcome, RunAnswer, RunOutcome,
+    StreamedOutcome,
+};
 use crate::{
-    Acquisition, AfterCrash, Backend, BackendError, BackendErrorKind, Claim, Completion, Fenced, Fingerprint,
-    IdempotencyKey, MemoryBackend, Policy, Record, RecordKey, Scope,
+    Acquisition, AfterCrash, Backend, BackendError, BackendErrorKind, Claim, ClaimPolicy, Completion, Fenced,
+    Fingerprint, IdempotencyKey, MemoryBackend, Record, RecordKey, Scope,
 };
 
 const LEASE: Duration = Duration::from_secs(30);
-const POLICY: Policy = Policy::new(Duration::from_hours(1)).with_lease(LEASE);
+const POLICY: ClaimPolicy = ClaimPolicy::new(Duration::from_hours(1)).with_lease(LEASE);
 const REQUEST: Fingerprint = Fingerprint::new(1, [1; 32]);
 
 fn key() -> RecordKey {
     RecordKey::new("POST /orders", &Scope::of("acme"), &IdempotencyKey::of("k")).expect("a valid key")
 }
 
-fn stored(answer: &'static str) -> Finished<&'static str> {
-    Finished::Whole {
+fn stored(answer: &'static str) -> HandlerResult<&'static str> {
+    HandlerResult::Whole {
         answer,
-        outcome: Outcome::Complete(Completion::Stored(Bytes::from_static(answer.as_bytes()))),
+        outcome: RecordOutcome::Complete(Completion::Stored(Bytes::from_static(answer.as_bytes()))),
     }
 }
 
-fn released(answer: &'static str) -> Finished<&'static str> {
-    Finished::Whole {
+fn released(answer: &'static str) -> HandlerResult<&'static str> {
+    HandlerResult::Whole {
         answer,
-        outcome: Outcome::Release,
+        outcome: RecordOutcome::Release,
     }
 }
 
 /// What a request gets, in one.
 #[derive(Debug, PartialEq, Eq)]
 enum Got {
-    Executed(Executed<&'static str>),
+    Executed(RunAnswer<&'static str>),
     Duplicate(Duplicate),
     Failed(BackendErrorKind),
 }
 
-async fn execute(engine: &Engine, handler: impl Future<Output = Finished<&'static str>> + Send + 'static) -> Got {
+async fn execute(engine: &Engine, handler: impl Future<Output = HandlerResult<&'static str>> + Send + 'static) -> Got {
     execute_as(engine, REQUEST, &POLICY, handler).await
 }
 
 async fn execute_as(
     engine: &Engine,
     request: Fingerprint,
-    policy: &Policy,
-    handler: impl Future<Output = Finished<&'static str>> + Send + 'static,
+    policy: &ClaimPolicy,
+    handler: impl Future<Output = HandlerResult<&'static str>> + Send + 'static,
 ) -> Got {
     match engine.claim(&key(), request, policy).await {
-        Ok(Claimed::Run(run)) => Got::Executed(run.run(handler, |_| {}).await),
-        Ok(Claimed::Duplicate { duplicate, .. }) => Got::Duplicate(duplicate),
+        Ok(ClaimResult::Run(run)) => Got::Executed(run.run(handler, |_| {}).await),
+        Ok(ClaimResult::Duplicate { duplicate, .. }) => Got::Duplicate(duplicate),
         Err(error) => Got::Failed(error.kind()),
     }
 }
@@ -75,12 +78,12 @@ async fn execute_as(
 const IN_FLIGHT: Got = Got::Duplicate(Duplicate::InFlight(Duration::from_secs(1)));
 
 /// A handler that must not run.
-fn never() -> impl Future<Output = Finished<&'static str>> + Send + 'static {
+fn never() -> impl Future<Output = HandlerResult<&'static str>> + Send + 'static {
     std::future::poll_fn(|_| unreachable!("the handler ran"))
 }
 
 fn answered(answer: &'static str, recorded: bool) -> Got {
-    Got::Executed(Executed::Answer { answer, recorded })
+    Got::Executed(RunAnswer::Answer { answer, recorded })
 }
 
 fn executed(answer: &'static str) -> Got {
@@ -174,7 +177,7 @@ async fn idem_11_a_released_outcome_and_a_panic_let_the_next_request_run() {
     let engine = Engine::new(MemoryBackend::new());
     assert_eq!(execute(&engine, async { released("500") }).await, executed("500"));
     let panics = async { panic!("in the handler, on purpose") };
-    assert_eq!(execute(&engine, panics).await, Got::Executed(Executed::Panicked));
+    assert_eq!(execute(&engine, panics).await, Got::Executed(RunAnswer::Panicked));
     assert_eq!(execute(&engine, async { stored("201") }).await, executed("201"));
     assert_eq!(execute(&engine, never()).await, replay("201"));
 }
@@ -186,12 +189,12 @@ async fn idem_12_a_streamed_answer_is_handed_out_before_its_outcome_is_known() {
     let handler = {
         let ended = ended.clone();
         async move {
-            Finished::Streaming {
+            HandlerResult::Streaming {
                 answer: "200",
-                ending: Box::pin(async move {
+                outcome: Box::pin(async move {
                     ended.notified().await;
-                    Ending {
-                        outcome: Outcome::Complete(Completion::NotStored),
+                    StreamedOutcome {
+                        outcome: RecordOutcome::Complete(Completion::NotStored),
                         until_recorded: Box::new(ended),
                     }
                 }),
@@ -388,12 +391,12 @@ fn idem_7_a_claim_is_renewed_where_the_runtime_of_earlier_ones_has_ended() {
         builder.enable_time().start_paused(true).build().expect("a runtime")
     };
     let engine = Engine::new(MemoryBackend::new());
-    let other = Policy::new(Duration::from_hours(1)).with_lease(LEASE * 2);
+    let other = ClaimPolicy::new(Duration::from_hours(1)).with_lease(LEASE * 2);
     let earlier = RecordKey::new("POST /orders", &Scope::of("acme"), &IdempotencyKey::of("earlier"));
     let unfinished = runtime();
     unfinished.block_on(async {
         let claimed = engine.claim(&earlier.expect("a valid key"), REQUEST, &other).await;
-        let Ok(Claimed::Run(run)) = claimed else {
+        let Ok(ClaimResult::Run(run)) = claimed else {
             panic!("the key is free")
         };
         let slow = async {
@@ -426,24 +429,24 @@ async fn a_joint_outcome_is_answered_if_it_was_committed_and_released_if_nobody_
     let engine = Engine::new(MemoryBackend::new());
     let joint = |outcome: CommitOutcome| async move {
         let commit = Commit::new(0, |_| async move { outcome });
-        Finished::Joint { answer: "mine", commit }
+        HandlerResult::Joint { answer: "mine", commit }
     };
     for (outcome, expected) in [
-        (CommitOutcome::Unknown, Executed::NotCommitted),
+        (CommitOutcome::Unknown, RunAnswer::NotCommitted),
         (
             CommitOutcome::RolledBack { may_pass: true },
-            Executed::RolledBack { may_pass: true },
+            RunAnswer::RolledBack { may_pass: true },
         ),
         (
             CommitOutcome::RolledBack { may_pass: false },
-            Executed::RolledBack { may_pass: false },
+            RunAnswer::RolledBack { may_pass: false },
         ),
     ] {
         // The key is free as soon as the client is told.
         assert_eq!(execute(&engine, joint(outcome)).await, Got::Executed(expected));
     }
     let superseded = joint(CommitOutcome::Superseded);
-    assert_eq!(execute(&engine, superseded).await, Got::Executed(Executed::Superseded));
+    assert_eq!(execute(&engine, superseded).await, Got::Executed(RunAnswer::Superseded));
     assert_eq!(
         execute(&engine, never()).await,
         IN_FLIGHT,
@@ -466,12 +469,12 @@ async fn a_commit_that_takes_too_long_is_unknown_only_once_it_was_sent() {
                 }
                 std::future::pending().await
             });
-            Finished::Joint { answer: "mine", commit }
+            HandlerResult::Joint { answer: "mine", commit }
         };
         let expected = if is_sent {
-            Executed::NotCommitted
+            RunAnswer::NotCommitted
         } else {
-            Executed::RolledBack { may_pass: true }
+            RunAnswer::RolledBack { may_pass: true }
         };
         assert_eq!(execute(&engine, joint).await, Got::Executed(expected));
     }
@@ -484,18 +487,18 @@ async fn a_panic_outside_of_the_handler_is_an_answer_and_an_end() {
     let engine = Engine::new(backend);
     let joint = async {
         let commit = Commit::new(0, |_| async { panic!("in the commit, on purpose") });
-        Finished::Joint { answer: "mine", commit }
+        HandlerResult::Joint { answer: "mine", commit }
     };
     for handler in [joint.boxed(), async { stored("mine") }.boxed()] {
-        let Ok(Claimed::Run(run)) = engine.claim(&key(), REQUEST, &POLICY).await else {
+        let Ok(ClaimResult::Run(run)) = engine.claim(&key(), REQUEST, &POLICY).await else {
             panic!("the claim before has lapsed");
         };
         let (end, told) = oneshot::channel();
         let executed = run
             .run(handler, |ended| end.send(ended).expect("it is waited for"))
             .await;
-        assert_eq!(executed, Executed::Panicked);
-        assert_eq!(told.await, Ok(Ended::Panicked));
+        assert_eq!(executed, RunAnswer::Panicked);
+        assert_eq!(told.await, Ok(RunOutcome::Panicked));
         advance(LEASE).await;
     }
 }

@@ -33,7 +33,7 @@ async fn a_duplicate_of_an_owner_that_stopped_to_renew_is_told_when_the_lease_la
 async fn an_unknown_outcome_refuses_retries_once_the_lease_has_lapsed_where_nothing_may_run_twice() {
     let engine = Engine::new(MemoryBackend::new());
     let refusing = POLICY.with_after_crash(AfterCrash::Refuse);
-    let unknown = async { Finished::Unknown { answer: "500" } };
+    let unknown = async { HandlerResult::Unknown { answer: "500" } };
     assert_eq!(execute_as(&engine, REQUEST, &refusing, unknown).await, executed("500"));
     let retry = || execute_as(&engine, REQUEST, &refusing, never());
     assert_eq!(retry().await, IN_FLIGHT);

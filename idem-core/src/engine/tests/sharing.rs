@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use super::*;
 
 const OTHER: Fingerprint = Fingerprint::new(1, [2; 32]);
-const WAITING: Policy = POLICY.with_wait(Duration::from_mins(1));
+const WAITING: ClaimPolicy = POLICY.with_wait(Duration::from_mins(1));
 
 /// A backend whose answers take ten milliseconds, and an engine over it.
 fn slow() -> (Faulty, Engine) {
@@ -195,7 +195,7 @@ async fn a_waiter_finds_its_own_claim_again_and_runs_under_a_whole_lease() {
     // Its look has claimed the key, and the answer does not come. Nor does that of any other look, for most of a lease.
     sleep(Duration::from_secs(20)).await;
     backend.fault.hangs.store(false, Ordering::SeqCst);
-    let Ok(Claimed::Run(run)) = waiting.await.expect("no panic") else {
+    let Ok(ClaimResult::Run(run)) = waiting.await.expect("no panic") else {
         panic!("nobody else runs");
     };
     assert_eq!(run.claim().attempt, 1);
@@ -222,7 +222,7 @@ async fn no_claim_is_taken_over_under_a_token_of_a_call_that_was_not_answered() 
     backend.fault.claims_fail.store(true, Ordering::SeqCst);
     sleep(Duration::from_secs(8)).await;
     backend.fault.claims_fail.store(false, Ordering::SeqCst);
-    let Ok(Claimed::Run(run)) = waiting.await.expect("no panic") else {
+    let Ok(ClaimResult::Run(run)) = waiting.await.expect("no panic") else {
         panic!("its owner is dead");
     };
     assert_eq!(run.claim().attempt, 2);

@@ -2,12 +2,12 @@
 
 use super::*;
 
-const WAITING: Policy = POLICY.with_wait(Duration::from_secs(10));
+const WAITING: ClaimPolicy = POLICY.with_wait(Duration::from_secs(10));
 
 /// A first request whose handler waits for a permit, and its duplicates.
 async fn first_and_waiters(
     engine: &Engine,
-    outcome: fn() -> Finished<&'static str>,
+    outcome: fn() -> HandlerResult<&'static str>,
     waiters: usize,
 ) -> (
     tokio::task::JoinHandle<Got>,
@@ -23,7 +23,7 @@ async fn first_and_waiters(
             outcome()
         }
     };
-    let request = |handler: futures_util::future::BoxFuture<'static, Finished<&'static str>>| {
+    let request = |handler: futures_util::future::BoxFuture<'static, HandlerResult<&'static str>>| {
         let engine = engine.clone();
         tokio::spawn(async move { execute_as(&engine, REQUEST, &WAITING, handler).await })
     };
@@ -110,7 +110,7 @@ async fn idem_7_a_waiter_whose_owner_died_inherits_the_claim() {
     );
     let engine = Engine::new(backend);
     let before = tokio::time::Instant::now();
-    let Ok(Claimed::Run(run)) = engine.claim(&key(), REQUEST, &WAITING).await else {
+    let Ok(ClaimResult::Run(run)) = engine.claim(&key(), REQUEST, &WAITING).await else {
         panic!("nobody else runs");
     };
     assert_eq!(run.claim().attempt, 2);
@@ -121,7 +121,7 @@ async fn idem_7_a_waiter_whose_owner_died_inherits_the_claim() {
     );
     assert_eq!(
         run.run(async { stored("201") }, |_| {}).await,
-        Executed::Answer {
+        RunAnswer::Answer {
             answer: "201",
             recorded: true
         }
@@ -136,7 +136,7 @@ async fn idem_7_where_a_crash_refuses_nothing_runs_again_until_ttl() {
     let panics = async { panic!("in the handler, on purpose") };
     assert_eq!(
         execute_as(&engine, REQUEST, &refusing, panics).await,
-        Got::Executed(Executed::Panicked)
+        Got::Executed(RunAnswer::Panicked)
     );
     assert_eq!(execute(&engine, never()).await, IN_FLIGHT, "the lease has not lapsed");
     sleep(LEASE).await;

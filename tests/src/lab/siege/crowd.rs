@@ -11,8 +11,8 @@ use bytes::Bytes;
 use idem_axum::sqlx::PgPool;
 use idem_axum::{PostgresBackend, RedisBackend};
 use idem_core::{
-    Backend, Claimed, Completion, Duplicate, Engine, Executed, Fingerprint, Finished, IdempotencyKey, Outcome, Policy,
-    RecordKey, Run, Scope,
+    Backend, ClaimPolicy, ClaimResult, Completion, Duplicate, Engine, Fingerprint, HandlerResult, IdempotencyKey,
+    RecordKey, RecordOutcome, Run, RunAnswer, Scope,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -33,8 +33,8 @@ const STANDING: Duration = Duration::from_secs(2);
 const MEBIBYTE: usize = 1 << 20;
 const REQUEST: Fingerprint = Fingerprint::new(1, [1; 32]);
 const OTHER: Fingerprint = Fingerprint::new(1, [2; 32]);
-const POLICY: Policy = Policy::new(Duration::from_mins(10));
-const PATIENT: Policy = POLICY.with_wait(Duration::from_secs(50));
+const POLICY: ClaimPolicy = ClaimPolicy::new(Duration::from_mins(10));
+const PATIENT: ClaimPolicy = POLICY.with_wait(Duration::from_secs(50));
 
 /// What claims of others took, alone and beside each crowd.
 #[derive(Debug, Default)]
@@ -113,7 +113,7 @@ impl Crowds {
         engine: &Engine,
         key: &'static str,
         fingerprint: Fingerprint,
-    ) -> Vec<Option<Claimed>> {
+    ) -> Vec<Option<ClaimResult>> {
         let asking = async {
             let mut asking = JoinSet::new();
             for _ in 0..OTHERS {
@@ -145,11 +145,11 @@ impl Crowds {
     }
 
     /// Checks that all were answered with the same bytes, and says how many copies of them there were.
-    fn places(&mut self, answers: Vec<Option<Claimed>>) -> usize {
+    fn places(&mut self, answers: Vec<Option<ClaimResult>>) -> usize {
         let mut places: Vec<Bytes> = Vec::new();
         for answer in answers {
             match answer {
-                Some(Claimed::Duplicate {
+                Some(ClaimResult::Duplicate {
                     duplicate: Duplicate::Replay(bytes),
                     ..
                 }) => {
@@ -166,10 +166,10 @@ impl Crowds {
         places.len()
     }
 
-    fn expect(&mut self, answers: Vec<Option<Claimed>>, is_due: impl Fn(&Duplicate) -> bool) {
+    fn expect(&mut self, answers: Vec<Option<ClaimResult>>, is_due: impl Fn(&Duplicate) -> bool) {
         for answer in answers {
             match answer {
-                Some(Claimed::Duplicate { duplicate, .. }) if is_due(&duplicate) => {}
+                Some(ClaimResult::Duplicate { duplicate, .. }) if is_due(&duplicate) => {}
                 other => self.errors.push(format!("one of a crowd got {other:?}")),
             }
         }
@@ -192,19 +192,19 @@ async fn claims(engine: Engine, name: String, mut stopped: oneshot::Receiver<()>
     times
 }
 
-async fn claim(engine: &Engine, key: &str, fingerprint: Fingerprint, policy: &Policy) -> Option<Claimed> {
+async fn claim(engine: &Engine, key: &str, fingerprint: Fingerprint, policy: &ClaimPolicy) -> Option<ClaimResult> {
     let key = RecordKey::new("crowd", &Scope::global(), &IdempotencyKey::of(key)).expect("a valid key");
     engine.claim(&key, fingerprint, policy).await.ok()
 }
 
 /// Runs a claim that was acquired, with this as its answer.
-async fn complete(claimed: Option<Claimed>, payload: Bytes) {
-    let Some(Claimed::Run(run)) = claimed else { return };
-    let finished = Finished::Whole {
+async fn complete(claimed: Option<ClaimResult>, payload: Bytes) {
+    let Some(ClaimResult::Run(run)) = claimed else { return };
+    let finished = HandlerResult::Whole {
         answer: (),
-        outcome: Outcome::Complete(Completion::Stored(payload)),
+        outcome: RecordOutcome::Complete(Completion::Stored(payload)),
     };
-    let _: Executed<()> = Run::run(run, async { finished }, |_| {}).await;
+    let _: RunAnswer<()> = Run::run(run, async { finished }, |_| {}).await;
 }
 
 impl fmt::Display for Crowds {

@@ -1,0 +1,158 @@
+//! How an outcome gets into its record.
+//!
+//! Owns the order of tries: one call, a second one where the connection broke, and after that tries in the background for as
+//! long as the outcome is of use. A large outcome has a deadline of its own: [`large`](super::large).
+
+use std::error::Error;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, sleep};
+use tracing::Instrument as _;
+
+use super::attended::RemainingWork;
+use super::renewals::Renewals;
+use super::run::Work;
+use super::{Engine, RecordOutcome, RunOutcome, large};
+use crate::observe::{self, Call};
+use crate::{BackendError, BackendErrorKind, Completion, Fenced};
+
+impl Work {
+    /// Records the outcome.
+    pub(super) fn record_outcome(
+        self: Arc<Self>,
+        outcome: RecordOutcome,
+        renewals: Renewals,
+    ) -> impl Future<Output = (RunOutcome, Option<RemainingWork>)> + Send {
+        if large::is_large(&outcome) {
+            self.is_recording.store(true, Ordering::Relaxed);
+            return self.record_large(outcome, renewals).boxed().left_future();
+        }
+        self.record_small(outcome, renewals).right_future()
+    }
+
+    /// Records an outcome that is not large; where that fails, what is left is to go on trying.
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` stores its arguments twice")]
+    pub(super) fn record_small(
+        self: Arc<Self>,
+        outcome: RecordOutcome,
+        renewals: Renewals,
+    ) -> impl Future<Output = (RunOutcome, Option<RemainingWork>)> + Send {
+        async move {
+            self.is_recording.store(true, Ordering::Relaxed);
+            let asked = Instant::now();
+            let mut recorded = self.record_once(&outcome).await;
+            if recorded
+                .as_ref()
+                .is_err_and(|error| error.kind() == BackendErrorKind::Unavailable)
+            {
+                // Mostly a connection that broke while it was idle; the next one is there already.
+                recorded = self.record_once(&outcome).boxed().await;
+            }
+            match (recorded, &outcome) {
+                // It has nothing to lose; and repeated, it finds nothing.
+                (Ok(_), RecordOutcome::Release) => (RunOutcome::Released, None),
+                (Ok(Fenced::Superseded), RecordOutcome::Complete(_)) => {
+                    self.log_superseded();
+                    (RunOutcome::Superseded, None)
+                }
+                (Ok(Fenced::Applied), RecordOutcome::Complete(Completion::NotStored)) => (RunOutcome::NotStored, None),
+                (Ok(Fenced::Applied), RecordOutcome::Complete(Completion::Stored(payload))) => {
+                    observe::record(payload.len());
+                    (RunOutcome::Completed, None)
+                }
+                // What is not kept lapses by itself.
+                (Err(error), RecordOutcome::Release) => {
+                    let rest = self.keep_recording(outcome, asked, None, error);
+                    (RunOutcome::Released, Some(rest))
+                }
+                (Err(error), RecordOutcome::Complete(_)) => {
+                    let rest = self.keep_recording(outcome, asked, Some(renewals), error);
+                    (RunOutcome::NotRecorded, Some(rest))
+                }
+            }
+        }
+    }
+
+    /// Records the outcome: one call, within the deadline of any.
+    fn record_once<'a>(
+        &'a self,
+        outcome: &'a RecordOutcome,
+    ) -> impl Future<Output = Result<Fenced, BackendError>> + Send + 'a {
+        let (call, answering) = self.recording_call(outcome);
+        Engine::within(call, self.engine.deadline_of(self.claim.lease), answering)
+    }
+
+    /// The call that records the outcome, without a deadline.
+    pub(super) fn recording_call<'a>(
+        &'a self,
+        outcome: &'a RecordOutcome,
+    ) -> (Call, BoxFuture<'a, Result<Fenced, BackendError>>) {
+        let Self { engine, key, claim, .. } = self;
+        let backend = &engine.0.backend;
+        match outcome {
+            RecordOutcome::Complete(completion) => (Call::Complete, backend.complete(key, claim, completion)),
+            RecordOutcome::Release => (Call::Release, backend.release(key, claim)),
+        }
+    }
+
+    /// Records the outcome after a first try that ended in `error`.
+    ///
+    /// An outcome that is kept is tried for as long as it would be replayed, and its claim is held meanwhile. A release
+    /// is tried for a lease, after which the claim has lapsed anyway; and so is what the backend refuses, for waiting
+    /// does not change its mind.
+    fn keep_recording(
+        self: Arc<Self>,
+        outcome: RecordOutcome,
+        asked: Instant,
+        renewals: Option<Renewals>,
+        error: BackendError,
+    ) -> RemainingWork {
+        let Self { key, claim, span, .. } = self.as_ref();
+        let attempt = claim.attempt;
+        tracing::warn!(key = %key.shown(), attempt, error = &error as &dyn Error, "the outcome could not be recorded yet; trying again for as long as this process runs");
+        let span = span.clone();
+        let rest = async move {
+            let is_kept = renewals.is_some();
+            self.try_again(&outcome, is_kept, asked, error).await;
+        };
+        rest.instrument(span).boxed()
+    }
+
+    async fn try_again(&self, outcome: &RecordOutcome, is_kept: bool, asked: Instant, mut error: BackendError) {
+        let Self { key, claim, .. } = self;
+        let attempt = claim.attempt;
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let patience = if is_kept && error.is_transient() {
+                claim.ttl
+            } else {
+                claim.lease
+            };
+            if asked.elapsed() >= patience {
+                break;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+            match self.record_once(outcome).await {
+                Ok(Fenced::Superseded) if is_kept => return self.log_superseded(),
+                // A release that finds nothing was carried out before, or the claim ended otherwise.
+                Ok(Fenced::Superseded) => return,
+                Ok(Fenced::Applied) => {
+                    return tracing::info!(key = %key.shown(), attempt, "the outcome is recorded at last");
+                }
+                Err(again) => error = again,
+            }
+        }
+        tracing::error!(
+            key = %key.shown(),
+            attempt,
+            error = &error as &dyn Error,
+            "the outcome was never recorded; once its lease has lapsed, a retry finds a dead attempt"
+        );
+    }
+}
