@@ -25,13 +25,13 @@ mod parts {
 
     #[divan::bench]
     fn bare_key() -> Option<String> {
-        idem_axum::__fuzz::key(black_box(KEY.as_bytes()), false)
+        idem_http::__fuzz::key(black_box(KEY.as_bytes()), false)
     }
 
     #[divan::bench]
     fn quoted_key(bencher: Bencher) {
         let line = format!("\"{KEY}\"");
-        bencher.bench(|| idem_axum::__fuzz::key(black_box(line.as_bytes()), false));
+        bencher.bench(|| idem_http::__fuzz::key(black_box(line.as_bytes()), false));
     }
 
     #[divan::bench]
@@ -44,14 +44,14 @@ mod parts {
     fn fingerprint(bencher: Bencher, bytes: usize) {
         let content_type = HeaderValue::from_static("application/json");
         let body = vec![b'x'; bytes];
-        bencher.bench(|| idem_axum::__fuzz::fingerprint(&content_type, black_box(&body)));
+        bencher.bench(|| idem_http::__fuzz::fingerprint(&content_type, black_box(&body)));
     }
 
     /// Of a response as it is stored.
     #[divan::bench(args = [200, 16 * 1024, 256 * 1024])]
     fn payload_decoded_and_encoded(bencher: Bencher, bytes: usize) {
         let payload = [HEAD, &vec![b'x'; bytes]].concat();
-        bencher.bench(|| idem_axum::__fuzz::read_and_write(black_box(&payload)).expect("a payload"));
+        bencher.bench(|| idem_http::__fuzz::read_and_write(black_box(&payload)).expect("a payload"));
     }
 
     /// Of a record as it is in Redis.

@@ -1,7 +1,7 @@
 //! Whatever a header line is made of, it is a key of printable ASCII or refused; and each key comes back from its String.
 #![no_main]
 
-use idem_axum::__fuzz::key;
+use idem_http::__fuzz::key;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (bool, &[u8])| {

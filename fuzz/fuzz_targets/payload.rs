@@ -1,7 +1,7 @@
 //! Whatever a stored payload is made of, it is a response or unreadable; and a response is stored as it was read.
 #![no_main]
 
-use idem_axum::__fuzz::read_and_write;
+use idem_http::__fuzz::read_and_write;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|payload: &[u8]| {

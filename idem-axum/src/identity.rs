@@ -137,7 +137,7 @@ pub mod fingerprint {
 
     /// The form of one value.
     pub fn of<T: Comparable + ?Sized>(value: &T) -> SerdeForm {
-        SerdeForm(crate::fingerprint::check(value).and_then(|()| serde_json::to_value(value)))
+        SerdeForm(idem_http::fingerprint::check_numbers(value).and_then(|()| serde_json::to_value(value)))
     }
 
     /// The form of several values together, as that of a tuple.

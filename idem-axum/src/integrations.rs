@@ -9,7 +9,8 @@ mod typed_routing {
     use axum::http::Uri;
     use axum_extra::routing::TypedPath;
 
-    use crate::guarded::{EngineSource, Guarded};
+    use crate::engine_source::EngineSource;
+    use crate::guarded::Guarded;
 
     /// As the path that it stands for.
     impl<P: Display, E: EngineSource> Display for Guarded<P, E> {
@@ -35,7 +36,8 @@ mod described_by_aide {
     use aide::openapi::{Operation, Response};
 
     use crate::Execution;
-    use crate::guarded::{EngineSource, Guarded};
+    use crate::engine_source::EngineSource;
+    use crate::guarded::Guarded;
 
     /// As the argument that it stands for.
     impl<T: OperationInput, E: EngineSource> OperationInput for Guarded<T, E> {

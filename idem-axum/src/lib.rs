@@ -1,32 +1,21 @@
 #![doc = include_str!("tutorial.md")]
 
-mod answer;
+mod captured;
 mod described;
+mod engine_source;
 mod execution;
-mod fingerprint;
-#[cfg(fuzzing)]
-mod fuzz;
 mod guarded;
 // Nothing but documentation, so nothing of it is compiled into a service.
 #[cfg(any(doc, doctest))]
 pub mod guide;
+mod idempotency;
 mod identity;
 mod integrations;
-mod interned;
-mod key;
-mod layer;
-mod markers;
-mod observe;
 #[cfg(feature = "utoipa")]
 pub mod openapi;
-mod operation;
-mod pieces;
-mod policy;
 mod problem;
 mod request_body;
 mod run;
-mod settings;
-mod stored;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "postgres")]
@@ -40,11 +29,12 @@ pub use idem_postgres::{PostgresBackend, sqlx};
 #[cfg(feature = "redis")]
 pub use idem_redis::{RedisBackend, RedisClient, redis};
 
+pub use idem_http::{Compared, IdempotencyProblem, InFlight, OnOutage, Policy, StoredAnswers};
+
 pub use self::execution::{Execution, FencingToken};
 pub use self::guarded::unguarded;
-pub use self::layer::Idempotency;
-pub use self::policy::{Compared, InFlight, OnOutage, Policy, StoredAnswers};
-pub use self::problem::{IdempotencyProblem, ProblemDetails};
+pub use self::idempotency::Idempotency;
+pub use self::problem::ProblemDetails;
 #[cfg(feature = "postgres")]
 pub use self::transaction::Transaction;
 
@@ -55,20 +45,15 @@ pub mod __private {
     pub use futures_util::future::BoxFuture;
 
     pub use crate::described::DescribedAbove;
-    pub use crate::guarded::{
+    pub use idem_http::Operation;
+
+    pub use crate::engine_source::{
         Compares, ComparesNothing, ComparesRequest, ComparesValue, EngineSource, FromArgument, FromLayer,
-        FromLayerByHeader, GivesEngine, Guard, Guarded, ScopedByLast, ViaGuard,
+        FromLayerByHeader, GivesEngine, ScopedByLast,
     };
+    pub use crate::guarded::{Guard, Guarded, ViaGuard};
     pub use crate::identity::{Comparable, Identity, Keying, Scoping, SerdeForm, fingerprint, key, scope};
     #[cfg(feature = "utoipa")]
     pub use crate::openapi::mark::Mark;
-    pub use crate::operation::Operation;
     pub use crate::run::{Answer, into_response, never, run};
-}
-
-/// The door for the targets in `fuzz`, and for `bench/benches`. Not part of the public interface.
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub mod __fuzz {
-    pub use crate::fuzz::{fingerprint, key, read_and_write};
 }

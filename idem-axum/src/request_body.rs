@@ -26,21 +26,14 @@ use idem_core::Fingerprint;
 
 use self::ahead::Ahead;
 pub(crate) use self::passing::Passing;
-use crate::fingerprint::{self, RequestHash};
-use crate::interned::Gathering;
+use idem_http::RequestIdentity;
+use idem_http::fingerprint::{self, RequestHash};
+use idem_http::interned::Gathering;
 
 type Item = Result<Frame<Bytes>, BoxError>;
 
 /// The body of one request, which its argument and its guard share.
 pub(crate) struct RequestBody(Mutex<State>);
-
-/// What tells this request from another one under its key, as far as it has been read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ComparedBody {
-    pub(crate) fingerprint: Fingerprint,
-    /// The argument has swallowed that the body failed or was too large, so that this is of a part of it.
-    pub(crate) is_incomplete: bool,
-}
 
 /// Why the rest of a body could not be read.
 #[derive(Debug)]
@@ -155,19 +148,19 @@ impl RequestBody {
     pub(crate) fn leave_to_argument(&self) {
         let mut state = self.lock();
         state.hash = Hash::Off;
-        if let Some(gathered) = state.gathered.take().filter(|gathered| gathered.len() > 0) {
+        if let Some(gathered) = state.gathered.take().filter(|gathered| gathered.gathered_len() > 0) {
             state.ahead().keep(Ok(Frame::data(gathered.finish())));
         }
         state.let_go();
     }
 
     /// What is compared, if the argument has read all that there is.
-    pub(crate) fn compared(&self) -> Option<ComparedBody> {
+    pub(crate) fn compared(&self) -> Option<RequestIdentity> {
         self.lock().compared()
     }
 
     /// Reads what the argument has left, and says what is compared.
-    pub(crate) fn read_rest(&self) -> impl Future<Output = Result<ComparedBody, Unread>> + Send {
+    pub(crate) fn read_rest(&self) -> impl Future<Output = Result<RequestIdentity, Unread>> + Send {
         poll_fn(|context| {
             let mut state = self.lock();
             let rest = state.poll_rest(context);
@@ -191,7 +184,7 @@ impl State {
         }
     }
 
-    fn compared(&mut self) -> Option<ComparedBody> {
+    fn compared(&mut self) -> Option<RequestIdentity> {
         let is_incomplete = match self.progress {
             Progress::Reading => return None,
             Progress::Ended => false,
@@ -200,14 +193,14 @@ impl State {
         Some(self.compare(is_incomplete))
     }
 
-    fn compare(&mut self, is_incomplete: bool) -> ComparedBody {
+    fn compare(&mut self, is_incomplete: bool) -> RequestIdentity {
         let digest = self.digest();
         let fingerprint = match digest {
             None => Fingerprint::NONE,
             Some(digest) if is_incomplete => fingerprint::of_incomplete_request(digest),
             Some(digest) => fingerprint::of_request(digest),
         };
-        ComparedBody {
+        RequestIdentity {
             fingerprint,
             is_incomplete,
         }
@@ -224,7 +217,7 @@ impl State {
         Some(digest)
     }
 
-    fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<Result<ComparedBody, Unread>> {
+    fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<Result<RequestIdentity, Unread>> {
         loop {
             // The argument has not seen that the body failed.
             let after = self.ahead.as_mut().map(|ahead| &mut ahead.after_gathered);
@@ -318,7 +311,7 @@ impl State {
 
     /// What was gathered comes first.
     fn in_order(&mut self, item: Option<Item>) -> Option<Item> {
-        let Some(gathered) = self.gathered.take().filter(|gathered| gathered.len() > 0) else {
+        let Some(gathered) = self.gathered.take().filter(|gathered| gathered.gathered_len() > 0) else {
             return item;
         };
         self.ahead().after_gathered = item;
@@ -332,7 +325,7 @@ impl State {
             Progress::Ended | Progress::Failed => SizeHint::with_exact(0),
         };
         let ahead = self.ahead.as_ref().map_or(0, |ahead| ahead.len());
-        let here = (ahead + self.gathered.as_ref().map_or(0, Gathering::len)) as u64;
+        let here = (ahead + self.gathered.as_ref().map_or(0, Gathering::gathered_len)) as u64;
         if let Some(upper) = hint.upper() {
             hint.set_upper(upper.saturating_add(here));
         }

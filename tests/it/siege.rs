@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use idem_axum::RedisBackend;
 use idem_core::{
-    Acquisition, Backend, BackendErrorKind, Claim, ClaimPolicy, Claimed, Completion, Duplicate, Engine, Fenced,
+    Acquisition, Backend, BackendErrorKind, Claim, ClaimPolicy, ClaimResult, Completion, Duplicate, Engine, Fenced,
     Fingerprint, IdempotencyKey, RecordKey, Scope,
 };
 use idem_tests::{PostgresServer, RedisServer, in_time, until};
@@ -55,7 +55,7 @@ async fn all_wait_for_one_answer(backend: impl Backend + Clone, waiters: usize, 
     let mut places = Vec::new();
     for waiter in join_all(waiting).await {
         match waiter.expect("no panic") {
-            Ok(Claimed::Duplicate {
+            Ok(ClaimResult::Duplicate {
                 duplicate: Duplicate::Replay(bytes),
                 ..
             }) => {
@@ -218,7 +218,7 @@ async fn idem_22_a_waiter_on_a_server_that_takes_no_writes_opens_few_connections
         assert!(
             matches!(
                 waited,
-                Claimed::Duplicate {
+                ClaimResult::Duplicate {
                     duplicate: Duplicate::Replay(_),
                     ..
                 }
@@ -307,12 +307,12 @@ async fn a_primary_that_has_become_a_replica_is_left_though_its_connection_lasts
         let url = format!("redis://{name}/");
         let engine = Engine::new(RedisBackend::connect(&url).await.expect("it answers"));
         let before = engine.claim(&record_key("before"), REQUEST, &IMPATIENT).await;
-        assert!(matches!(before, Ok(Claimed::Run(_))), "{before:?}");
+        assert!(matches!(before, Ok(ClaimResult::Run(_))), "{before:?}");
         *target.lock().expect("no panic") = new.address();
         old.tell(&format!("REPLICAOF 127.0.0.1 {}", new.address().port())).await;
         until("a claim is made on the new primary", async || {
             let claimed = engine.claim(&record_key("after"), REQUEST, &IMPATIENT).await;
-            matches!(claimed, Ok(Claimed::Run(_)))
+            matches!(claimed, Ok(ClaimResult::Run(_)))
         })
         .await;
     })

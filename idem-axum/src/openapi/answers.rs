@@ -13,11 +13,8 @@ use utoipa::openapi::{
 };
 
 use super::{Mark, PROBLEM_SCHEMA};
-use crate::IdempotencyProblem;
-use crate::key::MAX_STRING_LEN;
-use crate::policy::{InFlight, Policy};
-use crate::problem::ProblemDetails;
-use crate::settings::Settings;
+use idem_http::key::MAX_STRING_LEN;
+use idem_http::{IdempotencyProblem, InFlight, Policy, ProblemDetails, Settings};
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -118,7 +115,7 @@ impl<'a> Answers<'a> {
     /// The answers in place of the handler's, by status.
     fn responses(&self) -> Vec<(StatusCode, Response)> {
         let accepts = self.policy.in_flight() == InFlight::Accept;
-        let refuses = self.policy.after_crash == Some(AfterCrash::Refuse);
+        let refuses = self.policy.after_crash() == AfterCrash::Refuse;
         let needs_header = self.header.as_ref().is_some_and(|(_, required)| *required);
         let problems = [
             (IdempotencyProblem::KeyMissing, needs_header),

@@ -6,8 +6,7 @@ use idem_core::AfterCrash;
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::path::Operation as Described;
 
-use crate::operation::Operation;
-use crate::policy::{InFlight, Policy, StoredAnswers};
+use idem_http::{InFlight, Operation, Policy, StoredAnswers};
 
 /// As `idem-macros` has it.
 const EXTENSION: &str = "x-idempotency";
@@ -53,15 +52,15 @@ impl Mark {
     /// The mark of a handler: whether its key is an expression, and whether it has an argument of the type `Transaction`.
     #[must_use]
     pub fn new(operation: &Operation, natural_key: bool, transaction: bool) -> Self {
-        let policy = operation.policy;
+        let options = operation.policy.set_options();
         Self {
             natural_key,
             transaction,
-            header: policy.header.map(str::to_owned),
-            required: policy.required,
-            in_flight: word(&IN_FLIGHT, policy.in_flight),
-            after_crash: word(&AFTER_CRASH, policy.after_crash),
-            store: word(&STORE, policy.store),
+            header: options.header.map(str::to_owned),
+            required: options.required,
+            in_flight: word(&IN_FLIGHT, options.in_flight),
+            after_crash: word(&AFTER_CRASH, options.after_crash),
+            store: word(&STORE, options.store),
         }
     }
 
@@ -92,9 +91,15 @@ impl Mark {
     /// The other options.
     pub(super) fn policy(&self, defaults: Policy) -> Policy {
         let mut policy = Policy::new();
-        policy.in_flight = value(&IN_FLIGHT, self.in_flight.as_deref());
-        policy.after_crash = value(&AFTER_CRASH, self.after_crash.as_deref());
-        policy.store = value(&STORE, self.store.as_deref());
+        if let Some(in_flight) = value(&IN_FLIGHT, self.in_flight.as_deref()) {
+            policy = policy.with_in_flight(in_flight);
+        }
+        if let Some(after_crash) = value(&AFTER_CRASH, self.after_crash.as_deref()) {
+            policy = policy.with_after_crash(after_crash);
+        }
+        if let Some(store) = value(&STORE, self.store.as_deref()) {
+            policy = policy.with_store(store);
+        }
         policy.or(defaults)
     }
 }
@@ -127,11 +132,12 @@ mod tests {
                 let mark: Mark = serde_json::from_value(value).expect("a mark");
                 assert_eq!(mark.header(&defaults), Some(("x-said".to_owned(), true)));
                 let policy = mark.policy(defaults);
-                let options = (policy.in_flight, policy.after_crash, policy.store);
+                let options = policy.set_options();
+                let options = (options.in_flight, options.after_crash, options.store);
                 assert_eq!(options, (Some(in_flight), Some(after_crash), Some(store)));
             }
         }
-        let options = open.policy(defaults);
+        let (options, defaults) = (open.policy(defaults).set_options(), defaults.set_options());
         assert_eq!(options.in_flight, defaults.in_flight);
         assert_eq!(options.after_crash, defaults.after_crash);
         assert_eq!(options.store, defaults.store);

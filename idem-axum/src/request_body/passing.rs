@@ -9,10 +9,10 @@ use axum::BoxError;
 use axum::body::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::guarded::Kept;
+use crate::captured::CapturedRequest;
 
 /// The argument's hold on its request's body.
-pub(crate) struct Passing(pub(crate) Arc<Kept>);
+pub(crate) struct Passing(pub(crate) Arc<CapturedRequest>);
 
 impl Body for Passing {
     type Data = Bytes;

@@ -63,7 +63,7 @@ fn shared(source: Body, limit: Option<u64>) -> (Arc<RequestBody>, Held) {
     (body.clone(), Held(body))
 }
 
-fn read_rest(body: &RequestBody) -> Result<ComparedBody, Unread> {
+fn read_rest(body: &RequestBody) -> Result<RequestIdentity, Unread> {
     body.read_rest().now_or_never().expect("it is all there")
 }
 

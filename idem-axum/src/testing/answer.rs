@@ -9,8 +9,8 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use bytes::Bytes;
 
-use crate::IdempotencyProblem;
-use crate::markers::{self, CODE, REPLAYED, STORED};
+use idem_http::IdempotencyProblem;
+use idem_http::markers::{self, CODE, NOT_STORED, REPLAYED};
 
 /// A whole answer.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ impl Answer {
     }
 
     pub(super) fn says_not_stored(&self) -> bool {
-        self.says(&STORED, "false")
+        self.says(&NOT_STORED, "false")
     }
 
     /// The `detail` of a problem, where it has one.

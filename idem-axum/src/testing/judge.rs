@@ -7,9 +7,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::answer::{Answer, Kind};
 use super::report::Finding;
-use crate::markers::REPLAYED;
-use crate::policy::StoredAnswers;
-use crate::{IdempotencyProblem, stored};
+use idem_http::markers::REPLAYED;
+use idem_http::{IdempotencyProblem, StoredAnswers, stored};
 
 /// The answers to one request.
 #[derive(Debug)]

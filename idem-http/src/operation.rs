@@ -6,18 +6,19 @@
 use std::fmt;
 use std::time::Duration;
 
-use axum::extract::MatchedPath;
-use axum::http::Method;
+use http::Method;
 
-use crate::guarded::Kept;
 use crate::policy::Policy;
 
 /// One `#[idempotent]` handler: how long its answers are replayed, its name, and its other options.
 #[derive(Clone, Copy, Debug)]
 pub struct Operation {
-    pub(crate) ttl: Duration,
-    pub(crate) name: Option<&'static str>,
-    pub(crate) policy: Policy,
+    /// How long a completed answer is replayed.
+    pub ttl: Duration,
+    /// Its identity in stored keys, where it does not depend on the route.
+    pub name: Option<&'static str>,
+    /// Its other options.
+    pub policy: Policy,
 }
 
 impl Operation {
@@ -56,24 +57,31 @@ impl Operation {
 }
 
 /// The identity of a handler in stored keys: its name, or the method and the path of its requests.
-pub(crate) enum OperationName<'a> {
+#[derive(Clone, Copy, Debug)]
+pub enum OperationName<'a> {
+    /// The name that the operation was given.
     Given(&'static str),
+    /// A method and the route that matched.
     Matched(&'a Method, &'a str),
+    /// A method and the path of a request that no route matched.
     Unmatched(&'a Method, &'a str),
 }
 
 impl<'a> OperationName<'a> {
-    pub(crate) fn of(operation: &Operation, kept: &'a Kept) -> Self {
-        match (operation.name, &kept.matched_path) {
+    /// The name of `operation`, or else of a request by its method and its route, or by its path where none matched.
+    #[must_use]
+    pub fn of(operation: &Operation, method: &'a Method, route: Option<&'a str>, path: &'a str) -> Self {
+        match (operation.name, route) {
             (Some(name), _) => Self::Given(name),
-            (None, Some(path)) => Self::Matched(&kept.method, MatchedPath::as_str(path)),
-            (None, None) => Self::Unmatched(&kept.method, kept.uri.path()),
+            (None, Some(route)) => Self::Matched(method, route),
+            (None, None) => Self::Unmatched(method, path),
         }
     }
 
     /// As a label, of which there are no more than handlers: a path that was not matched by a route, and a method that
     /// nobody knows, are the client's.
-    pub(crate) fn label(&self) -> String {
+    #[must_use]
+    pub fn label(&self) -> String {
         let (method, path) = match self {
             Self::Given(name) => return (*name).to_owned(),
             Self::Matched(method, path) => (*method, *path),

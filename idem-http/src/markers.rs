@@ -2,35 +2,34 @@
 //!
 //! Owns their names, and takes them off what a handler, or a service behind it, has answered.
 
-use axum::http::response::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::response::Response;
+use http::response::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::problem::{Accepted, IdempotencyProblem};
 
 /// Marks a replay: `true`.
-pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// Marks an answer that is not stored, so that a retry does not get it: `false`.
-pub(crate) const STORED: HeaderName = HeaderName::from_static("idempotency-stored");
+pub const NOT_STORED: HeaderName = HeaderName::from_static("idempotency-stored");
 
 /// Marks every answer that idem itself made, with a stable word for the case.
-pub(crate) const CODE: HeaderName = HeaderName::from_static("idempotency-code");
+pub const CODE: HeaderName = HeaderName::from_static("idempotency-code");
 
 /// The code of an answer that idem has made in a service behind this one.
-pub(crate) const NOT_FINAL: HeaderValue = HeaderValue::from_static("not-final");
+pub const NOT_FINAL: HeaderValue = HeaderValue::from_static("not-final");
 
 /// The code of the 202 to a duplicate.
-pub(crate) const ACCEPTED: HeaderValue = HeaderValue::from_static("accepted");
+pub const ACCEPTED: HeaderValue = HeaderValue::from_static("accepted");
 
 /// The code of the 500 that stands for a panic.
-pub(crate) const PANICKED: HeaderValue = HeaderValue::from_static("panicked");
+pub const PANICKED: HeaderValue = HeaderValue::from_static("panicked");
 
 /// Takes the markers off a handler's answer.
 ///
 /// An answer that idem has made, in a service behind the handler, says "not yet" (IDEM-18). Our own code takes the place of
 /// the other service's then, so that a service in front of this one learns it too.
-pub(crate) fn take_off(head: &mut Parts) {
+pub fn take_off(head: &mut Parts) {
     let coded = remove(&mut head.headers).is_some_and(|code| is_of_idem(head.status, &code));
     let problem = head.extensions.remove::<IdempotencyProblem>().is_some();
     let accepted = head.extensions.remove::<Accepted>().is_some();
@@ -47,30 +46,32 @@ fn is_of_idem(status: StatusCode, code: &HeaderValue) -> bool {
 }
 
 /// Whether a handler's answer, from which the markers were taken, is one that idem has made in a service behind it.
-pub(crate) fn is_not_final(headers: &HeaderMap) -> bool {
+#[must_use]
+pub fn is_not_final(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| name == CODE)
 }
 
 /// Takes the markers off a handler's answer that no record is written for.
-pub(crate) fn taken_off(answer: Response) -> Response {
+#[must_use]
+pub fn taken_off<B>(answer: Response<B>) -> Response<B> {
     let (mut head, body) = answer.into_parts();
     take_off(&mut head);
     Response::from_parts(head, body)
 }
 
 /// Removes the markers, and returns the code if there was one.
-pub(crate) fn remove(headers: &mut HeaderMap) -> Option<HeaderValue> {
+pub fn remove(headers: &mut HeaderMap) -> Option<HeaderValue> {
     // An answer has few headers, and hardly ever one of these: looking at each is cheaper than looking for three.
-    let is_marker = |name: &HeaderName| [&REPLAYED, &STORED, &CODE].contains(&name);
+    let is_marker = |name: &HeaderName| [&REPLAYED, &NOT_STORED, &CODE].contains(&name);
     if !headers.keys().any(is_marker) {
         return None;
     }
     headers.remove(REPLAYED);
-    headers.remove(STORED);
+    headers.remove(NOT_STORED);
     headers.remove(CODE)
 }
 
 /// Says that an answer is not stored, so that a retry does not get it.
-pub(crate) fn mark_not_stored(headers: &mut HeaderMap) {
-    headers.insert(STORED, HeaderValue::from_static("false"));
+pub fn mark_not_stored(headers: &mut HeaderMap) {
+    headers.insert(NOT_STORED, HeaderValue::from_static("false"));
 }

@@ -15,7 +15,7 @@ use serde::ser::{
 /// # Errors
 ///
 /// When one has no JSON form, or when the value's own implementation of `Serialize` fails.
-pub(crate) fn check<T: Serialize + ?Sized>(value: &T) -> Result<(), serde_json::Error> {
+pub fn check_numbers<T: Serialize + ?Sized>(value: &T) -> Result<(), serde_json::Error> {
     value
         .serialize(Check)
         .map_err(|Failed(why)| serde_json::Error::custom(why))

@@ -19,6 +19,7 @@ const LARGEST: u64 = 64 * 1024 * 1024;
 static BODIES: Mutex<BTreeMap<u64, Weak<Shared>>> = Mutex::new(BTreeMap::new());
 
 /// A body of several requests.
+#[derive(Debug)]
 struct Shared {
     len: usize,
     coming: Mutex<Vec<u8>>,
@@ -27,7 +28,8 @@ struct Shared {
 }
 
 /// One request's body on its way.
-pub(crate) struct Gathering {
+#[derive(Debug)]
+pub struct Gathering {
     alike: u64,
     shared: Arc<Shared>,
     /// How much of the shared bytes are this request's.
@@ -84,7 +86,7 @@ impl Shared {
 
 impl Gathering {
     /// Begins to put a body of `len` bytes together, if that is worth it. Requests that are `alike` may have the same one.
-    pub(crate) fn begin(alike: impl FnOnce() -> u64, len: u64) -> Option<Self> {
+    pub fn begin(alike: impl FnOnce() -> u64, len: u64) -> Option<Self> {
         if !(SMALLEST..=LARGEST).contains(&len) {
             return None;
         }
@@ -102,7 +104,7 @@ impl Gathering {
     }
 
     /// Takes in the next bytes.
-    pub(crate) fn push(&mut self, data: &[u8]) {
+    pub fn push(&mut self, data: &[u8]) {
         if !self.shared.take_in(self.read, data) {
             let mut start = self.shared.start(self.read);
             start.extend_from_slice(data);
@@ -115,12 +117,15 @@ impl Gathering {
         self.read += data.len();
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// How many bytes of this request have come.
+    #[must_use]
+    pub fn gathered_len(&self) -> usize {
         self.read
     }
 
     /// What has come.
-    pub(crate) fn finish(self) -> Bytes {
+    #[must_use]
+    pub fn finish(self) -> Bytes {
         let is_whole = self.shared.whole.get().is_some_and(|whole| whole.len() == self.read);
         if is_whole {
             return Bytes::from_owner(Held(self.shared));

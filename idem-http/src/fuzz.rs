@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method, Uri};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use idem_core::Fingerprint;

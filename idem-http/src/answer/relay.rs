@@ -10,49 +10,48 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use idem_core::{Completion, RecordOutcome, StreamedOutcome};
 use tokio::time::{Instant, timeout_at};
 
-use super::{NOT_STORED, Piece, data};
+use super::{NOT_STORED, data};
+use crate::body::{BoxError, HandlerBody, Piece};
 
 /// How long a body may take to end if it is to be stored. An endless one must not hold its claim for ever.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// The client's side.
-pub(super) struct Relay {
-    shared: Arc<Shared>,
-    rest: Option<(Option<Piece>, Body)>,
+pub(crate) struct Relay<B> {
+    shared: Arc<Shared<B>>,
+    /// What is left when copying has ended: a piece, and the body behind it.
+    rest: Option<(Option<Piece>, Option<B>)>,
     /// What is left of the length that the handler's body announced.
     announced: Option<u64>,
 }
 
 /// How a body goes on where its copy ends.
-pub(super) enum End {
+pub(super) enum BodyEnd<B> {
     /// Not at all: it has ended.
     Whole,
     /// With this piece, if any, and then as the body says.
-    Rest(Option<Piece>, Body),
+    Rest(Option<Piece>, B),
     /// It should have gone on, so the client must not take this for the end.
     CutShort,
 }
 
-#[derive(Default)]
-struct Shared(Mutex<State>);
+struct Shared<B>(Mutex<State<B>>);
 
-#[derive(Default)]
-struct State {
+struct State<B> {
     unsent: BytesMut,
-    end: Option<End>,
+    end: Option<BodyEnd<B>>,
     client: Option<Waker>,
     client_has_left: bool,
 }
 
 /// The copying side. Dropped without an end, it has been stopped half-way.
-struct Copier(Arc<Shared>);
+struct Copier<B>(Arc<Shared<B>>);
 
 /// How long the body may and must be.
 struct Limits {
@@ -61,10 +60,19 @@ struct Limits {
 }
 
 /// Keeps the end of a whole body from the client until it is dropped.
-struct EndOnDrop(Copier);
+struct EndOnDrop<B>(Copier<B>);
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl<B> Shared<B> {
+    fn new(unsent: &[u8], end: Option<BodyEnd<B>>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State {
+            unsent: unsent.into(),
+            end,
+            client: None,
+            client_has_left: false,
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<B>> {
         // Nothing in here panics while it is locked.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -72,20 +80,19 @@ impl Shared {
 
 /// Relays `body`, of which `start` was there at once, to the returned body, and copies up to `max` bytes of it behind
 /// `payload`.
-pub(super) fn copy(
-    body: Body,
+pub(super) fn copy<B: HandlerBody>(
+    body: B,
     mut payload: Vec<u8>,
     start: &[u8],
     announced: Option<u64>,
     max: usize,
-) -> (Body, impl Future<Output = StreamedOutcome> + Send + 'static) {
-    let copier = Copier(Arc::default());
-    copier.send(start);
-    let relay = Body::new(Relay {
+) -> (Relay<B>, impl Future<Output = StreamedOutcome> + Send + 'static) {
+    let copier = Copier(Shared::new(start, None));
+    let relay = Relay {
         shared: copier.0.clone(),
         rest: None,
         announced,
-    });
+    };
     payload.extend_from_slice(start);
     (
         relay,
@@ -93,13 +100,13 @@ pub(super) fn copy(
     )
 }
 
-impl Copier {
-    async fn copy(self, mut body: Body, mut payload: Vec<u8>, mut len: usize, limits: Limits) -> StreamedOutcome {
+impl<B: HandlerBody> Copier<B> {
+    async fn copy(self, mut body: B, mut payload: Vec<u8>, mut len: usize, limits: Limits) -> StreamedOutcome {
         let Limits { announced, max } = limits;
         let limit = Instant::now() + LIMIT;
         loop {
             let piece = match timeout_at(limit, body.frame()).await {
-                Ok(Some(piece)) => piece,
+                Ok(Some(piece)) => piece.map_err(Into::into),
                 Ok(None) if announced.is_none_or(|announced| announced == len as u64) => {
                     return StreamedOutcome {
                         outcome: RecordOutcome::Complete(Completion::Stored(payload.into())),
@@ -107,8 +114,8 @@ impl Copier {
                         until_recorded: Box::new(EndOnDrop(self)),
                     };
                 }
-                Ok(None) => return self.give_up(End::Whole),
-                Err(_elapsed) => return self.give_up(End::Rest(None, body)),
+                Ok(None) => return self.give_up(BodyEnd::Whole),
+                Err(_elapsed) => return self.give_up(BodyEnd::Rest(None, body)),
             };
             match data(piece) {
                 Ok(data) if len + data.len() <= max => {
@@ -116,17 +123,19 @@ impl Copier {
                     payload.extend_from_slice(&data);
                     self.send(&data);
                 }
-                Ok(data) => return self.give_up(End::Rest(Some(Ok(Frame::data(data))), body)),
-                Err(unfit) => return self.give_up(End::Rest(Some(unfit), body)),
+                Ok(data) => return self.give_up(BodyEnd::Rest(Some(Ok(Frame::data(data))), body)),
+                Err(unfit) => return self.give_up(BodyEnd::Rest(Some(unfit), body)),
             }
             // A body that is always ready reaches neither the time-out nor anybody else on this thread.
             if Instant::now() >= limit {
-                return self.give_up(End::Rest(None, body));
+                return self.give_up(BodyEnd::Rest(None, body));
             }
             tokio::task::consume_budget().await;
         }
     }
+}
 
+impl<B: Send + 'static> Copier<B> {
     fn send(&self, bytes: &[u8]) {
         let mut state = self.0.lock();
         if !bytes.is_empty() && !state.client_has_left {
@@ -135,7 +144,7 @@ impl Copier {
         }
     }
 
-    fn give_up(self, end: End) -> StreamedOutcome {
+    fn give_up(self, end: BodyEnd<B>) -> StreamedOutcome {
         self.0.lock().finish(end);
         StreamedOutcome {
             outcome: NOT_STORED,
@@ -144,21 +153,21 @@ impl Copier {
     }
 }
 
-impl Drop for Copier {
+impl<B> Drop for Copier<B> {
     fn drop(&mut self) {
-        self.0.lock().finish(End::CutShort);
+        self.0.lock().finish(BodyEnd::CutShort);
     }
 }
 
-impl Drop for EndOnDrop {
+impl<B> Drop for EndOnDrop<B> {
     fn drop(&mut self) {
-        self.0.0.lock().finish(End::Whole);
+        self.0.0.lock().finish(BodyEnd::Whole);
     }
 }
 
-impl State {
+impl<B> State<B> {
     /// The first end counts.
-    fn finish(&mut self, end: End) {
+    fn finish(&mut self, end: BodyEnd<B>) {
         if self.end.is_none() && !self.client_has_left {
             self.end = Some(end);
             self.wake();
@@ -172,31 +181,32 @@ impl State {
     }
 }
 
-impl Relay {
+impl<B> Relay<B> {
     /// A body of `start` and then `end`.
-    pub(super) fn body(start: &[u8], end: End, announced: Option<u64>) -> Body {
-        let state = State {
-            unsent: start.into(),
-            end: Some(end),
-            ..State::default()
-        };
-        Body::new(Self {
-            shared: Arc::new(Shared(Mutex::new(state))),
+    pub(super) fn ending(start: &[u8], end: BodyEnd<B>, announced: Option<u64>) -> Self {
+        Self {
+            shared: Shared::new(start, Some(end)),
             rest: None,
             announced,
-        })
+        }
     }
 }
 
-impl http_body::Body for Relay {
+impl<B: HandlerBody> http_body::Body for Relay<B> {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Piece>> {
         if let Some((piece, body)) = &mut self.rest {
             return match piece.take() {
                 Some(piece) => Poll::Ready(Some(piece)),
-                None => Pin::new(body).poll_frame(context),
+                None => match body {
+                    Some(body) => {
+                        let polled = Pin::new(body).poll_frame(context);
+                        polled.map(|piece| piece.map(|piece| piece.map_err(Into::into)))
+                    }
+                    None => Poll::Ready(None),
+                },
             };
         }
         let end = {
@@ -214,9 +224,9 @@ impl http_body::Body for Relay {
             end
         };
         let (piece, body) = match end {
-            End::Whole => (None, Body::empty()),
-            End::Rest(piece, body) => (piece, body),
-            End::CutShort => (Some(Err(axum::Error::new("the body was cut short"))), Body::empty()),
+            BodyEnd::Whole => (None, None),
+            BodyEnd::Rest(piece, body) => (piece, Some(body)),
+            BodyEnd::CutShort => (Some(Err("the body was cut short".into())), None),
         };
         self.rest = Some((piece, body));
         self.poll_frame(context)
@@ -227,7 +237,7 @@ impl http_body::Body for Relay {
     }
 }
 
-impl Drop for Relay {
+impl<B> Drop for Relay<B> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.client_has_left = true;
@@ -241,10 +251,11 @@ impl Drop for Relay {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::body::Body;
 
     #[test]
     fn nothing_is_kept_for_a_client_that_has_left() {
-        let copier = Copier(Arc::default());
+        let copier = Copier(Shared::new(b"", None));
         let shared = copier.0.clone();
         let relay = Relay {
             shared: shared.clone(),
@@ -255,7 +266,7 @@ mod tests {
         drop(relay);
         assert!(shared.lock().unsent.is_empty());
         copier.send(b"after");
-        copier.give_up(End::Rest(None, Body::empty()));
+        copier.give_up(BodyEnd::Rest(None, Body::empty()));
         let state = shared.lock();
         assert!(state.unsent.is_empty() && state.end.is_none());
     }

@@ -11,11 +11,11 @@ use axum::http::header::HeaderName;
 use axum::middleware::AddExtension;
 use axum::response::IntoResponse;
 use idem_core::{Backend, BackendError, Engine};
+use idem_http::settings::{KeyFormat, ProblemResponse};
+use idem_http::{Body, Policy, Settings, Setup};
 use tower_layer::Layer;
 
-use crate::policy::Policy;
 use crate::problem::ProblemDetails;
-use crate::settings::{KeyFormat, ProblemResponse, Settings};
 
 /// Makes annotated handlers of a router safe to retry.
 ///
@@ -66,7 +66,7 @@ impl Idempotency {
     /// nobody fires because handlers block their threads, so that leases are renewed all the same. It sleeps while none
     /// is due, and ends when the last clone is dropped and the last outcome is recorded.
     pub fn new(backend: impl Backend) -> Self {
-        crate::observe::describe();
+        idem_http::observe::describe();
         Self(Arc::new(Parts {
             #[cfg(feature = "postgres")]
             postgres: crate::transaction::postgres(&backend),
@@ -218,7 +218,9 @@ impl Idempotency {
         F: Fn(ProblemDetails) -> R + Send + Sync + 'static,
         R: IntoResponse,
     {
-        self.settings_mut().problem_response = Some(ProblemResponse::new(shape));
+        self.settings_mut().problem_response = Some(ProblemResponse::new(move |details| {
+            shape(ProblemDetails(details)).into_response().map(Body::new)
+        }));
         self
     }
 
@@ -304,10 +306,6 @@ impl Idempotency {
         self.0.engine.drain().await;
     }
 
-    pub(crate) fn engine(&self) -> &Engine {
-        &self.0.engine
-    }
-
     pub(crate) fn settings(&self) -> &Arc<Settings> {
         &self.0.settings
     }
@@ -319,6 +317,16 @@ impl Idempotency {
 
     fn settings_mut(&mut self) -> &mut Settings {
         Arc::make_mut(&mut Arc::make_mut(&mut self.0).settings)
+    }
+}
+
+impl Setup for Idempotency {
+    fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    fn settings(&self) -> &Arc<Settings> {
+        &self.0.settings
     }
 }
 

@@ -15,35 +15,52 @@
 mod checked;
 
 use std::borrow::Cow;
+use std::fmt;
 
-use axum::extract::RawPathParams;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, Method, Uri};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 use idem_core::Fingerprint;
 use memchr::memmem::Finder;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-pub(crate) use self::checked::check;
+pub use self::checked::check_numbers;
 
 const REQUEST: u8 = 1;
 const VALUE: u8 = 2;
 
-/// Scheme 2. There are path parameters where a route matched.
-pub(crate) fn of_value(method: &Method, uri: &Uri, path: Option<&RawPathParams>, mut value: Value) -> Fingerprint {
+/// The path of a request whose value is compared.
+pub enum ComparedPath<'a> {
+    /// Where a route matched: how many path parameters there are, and their values.
+    Parameters(usize, &'a mut dyn Iterator<Item = &'a str>),
+    /// Where none did: all of it, from the request's address.
+    Whole,
+}
+
+impl fmt::Debug for ComparedPath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ComparedPath").finish_non_exhaustive()
+    }
+}
+
+/// Scheme 2, of a value that the application names.
+pub fn of_value(method: &Method, uri: &Uri, path: ComparedPath<'_>, mut value: Value) -> Fingerprint {
     let mut hash = Sha256::new();
     part(&mut hash, method.as_str().as_bytes());
     part(&mut hash, uri.query().unwrap_or_default().as_bytes());
-    if let Some(parameters) = path {
-        hash.update([0]);
-        hash.update((parameters.iter().count() as u64).to_be_bytes());
-        // Not their names: a route may call them otherwise tomorrow.
-        for (_, value) in parameters {
-            part(&mut hash, value.as_bytes());
+    match path {
+        ComparedPath::Parameters(count, values) => {
+            hash.update([0]);
+            hash.update((count as u64).to_be_bytes());
+            // Not their names: a route may call them otherwise tomorrow.
+            for value in values {
+                part(&mut hash, value.as_bytes());
+            }
         }
-    } else {
-        hash.update([1]);
-        part(&mut hash, uri.path().as_bytes());
+        ComparedPath::Whole => {
+            hash.update([1]);
+            part(&mut hash, uri.path().as_bytes());
+        }
     }
     // Maps are sorted already, unless somebody turned on serde_json's `preserve_order`.
     value.sort_all_objects();
@@ -52,12 +69,14 @@ pub(crate) fn of_value(method: &Method, uri: &Uri, path: Option<&RawPathParams>,
 }
 
 /// Scheme 1, of a request whose body has come to its end.
-pub(crate) fn of_request(digest: [u8; 32]) -> Fingerprint {
+#[must_use]
+pub fn of_request(digest: [u8; 32]) -> Fingerprint {
     Fingerprint::new(REQUEST, digest)
 }
 
 /// Scheme 1, of a request whose body was not read to its end. No whole request has this fingerprint.
-pub(crate) fn of_incomplete_request(digest: [u8; 32]) -> Fingerprint {
+#[must_use]
+pub fn of_incomplete_request(digest: [u8; 32]) -> Fingerprint {
     let mut hash = Sha256::new();
     hash.update(b"incomplete");
     hash.update(digest);
@@ -70,14 +89,21 @@ fn part(hash: &mut Sha256, bytes: &[u8]) {
 }
 
 /// Scheme 1 of a request whose body is still coming.
-pub(crate) struct RequestHash {
+pub struct RequestHash {
     hash: Sha256,
     multipart: Option<Box<Multipart>>,
 }
 
+impl fmt::Debug for RequestHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestHash").finish_non_exhaustive()
+    }
+}
+
 impl RequestHash {
     /// Of all but the body.
-    pub(crate) fn new(method: &Method, uri: &Uri, headers: &HeaderMap) -> Self {
+    #[must_use]
+    pub fn new(method: &Method, uri: &Uri, headers: &HeaderMap) -> Self {
         let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         let (media_type, parameters) = split_once(content_type, b';');
         let media_type = lower_case(media_type.trim_ascii());
@@ -93,7 +119,7 @@ impl RequestHash {
     }
 
     /// Takes in the next bytes of the body.
-    pub(crate) fn update(&mut self, data: &[u8]) {
+    pub fn update(&mut self, data: &[u8]) {
         match &mut self.multipart {
             Some(multipart) => multipart.update(&mut self.hash, data),
             None => self.hash.update(data),
@@ -101,7 +127,8 @@ impl RequestHash {
     }
 
     /// The digest of what was taken in.
-    pub(crate) fn finish(mut self) -> [u8; 32] {
+    #[must_use]
+    pub fn finish(mut self) -> [u8; 32] {
         if let Some(multipart) = self.multipart {
             multipart.finish(&mut self.hash);
         }

@@ -5,30 +5,37 @@
 
 use std::borrow::Cow;
 
-use axum::http::HeaderValue;
+use http::HeaderValue;
 
 /// The longest key, in characters.
 const MAX_LEN: usize = 255;
 
 /// The longest String that is a key: in quotation marks, and each of its characters escaped.
-#[cfg(feature = "utoipa")]
-pub(crate) const MAX_STRING_LEN: usize = 2 * MAX_LEN + 2;
+pub const MAX_STRING_LEN: usize = 2 * MAX_LEN + 2;
 
 /// Why the key header of a request cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Malformed {
+pub enum Malformed {
+    /// More than one header line.
     Repeated,
+    /// No character.
     Empty,
+    /// More than 255 characters.
     TooLong,
+    /// A character other than printable ASCII.
     NotPrintableAscii,
+    /// It begins with a quotation mark, and is no RFC 9651 String.
     NotAString,
+    /// It is bare, and the application takes Strings only.
     NotQuoted,
+    /// It has a comma outside of quotation marks.
     List,
 }
 
 impl Malformed {
     /// For the client: what is wrong and what to send.
-    pub(crate) fn detail(self) -> &'static str {
+    #[must_use]
+    pub const fn detail(self) -> &'static str {
         match self {
             Self::Repeated => "The idempotency key was sent more than once; send one header line.",
             Self::Empty => "The idempotency key is empty; send 1 to 255 printable ASCII characters.",
@@ -45,7 +52,11 @@ impl Malformed {
 }
 
 /// The key in the lines of its header, or `None` if the request has none. `strict` refuses bare ones.
-pub(crate) fn from_lines(lines: [Option<&HeaderValue>; 2], strict: bool) -> Result<Option<Cow<'_, str>>, Malformed> {
+///
+/// # Errors
+///
+/// What is wrong with the key.
+pub fn from_lines(lines: [Option<&HeaderValue>; 2], strict: bool) -> Result<Option<Cow<'_, str>>, Malformed> {
     match lines {
         [None, _] => Ok(None),
         [Some(line), None] => parse(line, strict).map(Some),

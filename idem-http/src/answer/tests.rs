@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http_body::SizeHint;
+use http_body::{Body as _, SizeHint};
 use tokio::time::{Instant, advance};
 
 use super::*;
@@ -29,7 +29,7 @@ enum Step {
 
 impl http_body::Body for Scripted {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = crate::BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Piece>> {
         match self.steps.pop_front() {
@@ -58,8 +58,8 @@ impl http_body::Body for Scripted {
 
 const MAX: usize = 1024;
 
-fn rules() -> Rules {
-    Rules {
+fn rules() -> AnswerRules {
+    AnswerRules {
         stored: StoredAnswers::Final,
         refuses_reruns: false,
         max_response: MAX,
@@ -68,7 +68,10 @@ fn rules() -> Rules {
     }
 }
 
-fn respond(announced: Option<u64>, steps: impl IntoIterator<Item = Step>) -> HandlerResult<Response> {
+fn respond(
+    announced: Option<u64>,
+    steps: impl IntoIterator<Item = Step>,
+) -> HandlerResult<Response<ResponseBody<Body>>> {
     let steps = steps.into_iter().collect();
     finish(Response::new(Body::new(Scripted { steps, announced })), &rules())
 }
@@ -77,7 +80,7 @@ fn some(len: usize) -> Step {
     Step::Data(vec![b'x'; len].into())
 }
 
-fn at_once(finished: HandlerResult<Response>) -> (Body, RecordOutcome) {
+fn at_once(finished: HandlerResult<Response<ResponseBody<Body>>>) -> (ResponseBody<Body>, RecordOutcome) {
     match finished {
         HandlerResult::Whole { answer, outcome } => (answer.into_body(), outcome),
         _ => panic!("it is there at once"),
@@ -85,13 +88,13 @@ fn at_once(finished: HandlerResult<Response>) -> (Body, RecordOutcome) {
 }
 
 fn streaming(
-    finished: HandlerResult<Response>,
+    finished: HandlerResult<Response<ResponseBody<Body>>>,
 ) -> (
-    Body,
+    ResponseBody<Body>,
     futures_util::future::BoxFuture<'static, idem_core::StreamedOutcome>,
 ) {
     match finished {
-        HandlerResult::Streaming { answer, ending } => (answer.into_body(), ending),
+        HandlerResult::Streaming { answer, outcome } => (answer.into_body(), outcome),
         _ => panic!("it is not there yet"),
     }
 }
@@ -193,7 +196,12 @@ async fn a_client_that_has_left_does_not_end_the_copy() {
     assert_eq!(stored_len(&ending.await.outcome), Some(3));
 }
 
-fn respond_with(status: u16, lines: &[&'static str], body: Body, rules: &Rules) -> HandlerResult<Response> {
+fn respond_with(
+    status: u16,
+    lines: &[&'static str],
+    body: Body,
+    rules: &AnswerRules,
+) -> HandlerResult<Response<ResponseBody<Body>>> {
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(status).expect("a status");
     for line in lines {
@@ -223,7 +231,7 @@ async fn a_body_of_another_length_than_its_header_says_is_not_stored() {
         let body = Body::new(Scripted { steps, announced });
         let outcome = match respond_with(200, lines, body, &rules()) {
             HandlerResult::Whole { outcome, .. } => outcome,
-            HandlerResult::Streaming { ending, .. } => ending.await.outcome,
+            HandlerResult::Streaming { outcome, .. } => outcome.await.outcome,
             _ => panic!("nothing is joined or unknown"),
         };
         assert_eq!(stored_len(&outcome).is_some(), is_stored, "{lines:?}, streamed");
@@ -232,7 +240,7 @@ async fn a_body_of_another_length_than_its_header_says_is_not_stored() {
 
 #[test]
 fn a_length_that_is_not_about_this_body_is_not_compared_with_it() {
-    let to_head = Rules {
+    let to_head = AnswerRules {
         to_head: true,
         ..rules()
     };

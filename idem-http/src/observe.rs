@@ -8,9 +8,12 @@ use std::fmt::Display;
 use idem_core::{RecordKey, RunOutcome};
 use tracing::{Level, Span, field};
 
-/// What a guarded request came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RequestOutcome {
+use crate::problem::IdempotencyProblem;
+
+/// The outcome of a guarded request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RequestOutcome {
     /// The handler ran and its answer is kept.
     Executed,
     /// The handler ran in the place of an attempt whose process died, or stalled.
@@ -27,20 +30,31 @@ pub(crate) enum RequestOutcome {
     RolledBack,
     /// The handler ran; whether what it did was committed is not known.
     NotCommitted,
+    /// The handler panicked.
     Panicked,
     /// The handler ran without a claim.
     Unprotected,
+    /// The stored answer of an equal request.
     Replayed,
     /// A replay, after a wait for it.
     Waited,
+    /// 422: another request has used the key.
     Mismatch,
+    /// 409: an equal request is still running.
     InFlight,
+    /// 202: an equal request is still running, and its client asks again later.
     Accepted,
+    /// 409: an equal request was run, and its outcome is not known.
     OutcomeUnknown,
+    /// 409: an equal request has run, and its answer was not stored.
     ResponseNotStored,
+    /// 503: the backend failed before the claim was decided.
     BackendUnavailable,
+    /// 400: the request has no key.
     KeyMissing,
+    /// 400: the key is malformed.
     KeyInvalid,
+    /// 500: the service is not set up for the handler.
     NotConfigured,
     /// Its body, which is compared, was too large or broke off.
     BodyRefused,
@@ -51,8 +65,9 @@ pub(crate) enum RequestOutcome {
 }
 
 impl RequestOutcome {
-    /// What a run came to that ended so.
-    pub(crate) fn of_run(ended: RunOutcome, attempt: u32) -> Self {
+    /// The outcome of a request whose run ended with `ended`, as this attempt.
+    #[must_use]
+    pub fn of_run(ended: RunOutcome, attempt: u32) -> Self {
         match ended {
             RunOutcome::Completed | RunOutcome::Released if attempt > 1 => Self::TookOver,
             RunOutcome::Completed => Self::Executed,
@@ -67,7 +82,26 @@ impl RequestOutcome {
         }
     }
 
-    const fn name(self) -> &'static str {
+    /// The outcome of a request that was refused.
+    #[must_use]
+    pub const fn of_problem(problem: IdempotencyProblem) -> Self {
+        match problem {
+            IdempotencyProblem::KeyMissing => Self::KeyMissing,
+            IdempotencyProblem::KeyInvalid => Self::KeyInvalid,
+            IdempotencyProblem::KeyReused => Self::Mismatch,
+            IdempotencyProblem::InFlight => Self::InFlight,
+            IdempotencyProblem::OutcomeUnknown => Self::OutcomeUnknown,
+            IdempotencyProblem::ResponseNotStored => Self::ResponseNotStored,
+            IdempotencyProblem::BackendUnavailable => Self::BackendUnavailable,
+            IdempotencyProblem::RolledBack { .. } => Self::RolledBack,
+            IdempotencyProblem::NotCommitted => Self::NotCommitted,
+            IdempotencyProblem::NotConfigured => Self::NotConfigured,
+        }
+    }
+
+    /// The word for it in spans, log lines and figures.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Executed => "executed",
             Self::TookOver => "took_over",
@@ -103,7 +137,8 @@ impl RequestOutcome {
 }
 
 /// One request under observation, from the extractors to its outcome.
-pub(crate) struct Observation {
+#[derive(Debug)]
+pub struct Observation {
     span: Span,
     count: Count,
     record: Option<RecordKey>,
@@ -116,7 +151,7 @@ impl Observation {
     ///
     /// The span is of the highest level, so that every line that its handler writes has the key, whatever level is
     /// filtered. A filter that names targets has to let errors of this one through.
-    pub(crate) fn start(operation: &impl Display, label: impl FnOnce() -> String) -> Self {
+    pub fn start(operation: &impl Display, label: impl FnOnce() -> String) -> Self {
         let span = tracing::span!(
             Level::ERROR,
             "idempotent",
@@ -139,12 +174,14 @@ impl Observation {
         }
     }
 
-    pub(crate) fn span(&self) -> Span {
+    /// The span that its handler runs in.
+    #[must_use]
+    pub fn span(&self) -> Span {
         self.span.clone()
     }
 
     /// The request has a record key; `labelled` if it may be counted by it.
-    pub(crate) fn identified(&mut self, record: &RecordKey, labelled: bool) {
+    pub fn identified(&mut self, record: &RecordKey, labelled: bool) {
         if !self.span.is_disabled() {
             self.span.record("scope", field::display(record.shown_scope()));
             self.span.record("idempotency_key", field::display(record.shown_key()));
@@ -156,13 +193,13 @@ impl Observation {
     }
 
     /// The handler is about to run, as this attempt.
-    pub(crate) fn runs(&mut self, attempt: u32) {
+    pub fn runs(&mut self, attempt: u32) {
         self.attempt = attempt;
         self.span.record("attempt", attempt);
     }
 
     /// The run has ended.
-    pub(crate) fn ran(self, ended: RunOutcome) {
+    pub fn ran(self, ended: RunOutcome) {
         if ended == RunOutcome::NotStored {
             let _entered = self.span.enter();
             tracing::warn!(
@@ -175,7 +212,8 @@ impl Observation {
         self.end(outcome);
     }
 
-    pub(crate) fn end(mut self, outcome: RequestOutcome) {
+    /// The request has ended.
+    pub fn end(mut self, outcome: RequestOutcome) {
         self.conclude(outcome);
     }
 
@@ -212,7 +250,8 @@ impl Drop for Observation {
     }
 }
 
-pub(crate) use count::{Count, describe};
+use count::Count;
+pub use count::describe;
 
 #[cfg(feature = "metrics")]
 mod count {
@@ -220,7 +259,8 @@ mod count {
     use metrics::{Label, SharedString, Unit, describe_counter};
 
     /// The count of requests that one request will add to.
-    pub(crate) struct Count {
+    #[derive(Debug)]
+    pub(super) struct Count {
         operation: SharedString,
         key: Option<String>,
     }
@@ -247,7 +287,8 @@ mod count {
         }
     }
 
-    pub(crate) fn describe() {
+    /// Describes the figures to the recorder that is installed.
+    pub fn describe() {
         describe_counter!(
             "idem_requests_total",
             Unit::Count,
@@ -260,7 +301,8 @@ mod count {
 mod count {
     use idem_core::RecordKey;
 
-    pub(crate) struct Count;
+    #[derive(Debug)]
+    pub(super) struct Count;
 
     impl Count {
         pub(super) fn new(_: impl FnOnce() -> String) -> Self {
@@ -274,5 +316,6 @@ mod count {
         pub(super) fn one(&mut self, _: &'static str) {}
     }
 
-    pub(crate) fn describe() {}
+    /// Describes nothing: there are no figures.
+    pub fn describe() {}
 }

@@ -14,18 +14,12 @@
 //! Repeated lines are kept in order, and so are values that are not text. A replay tells the length if the first answer
 //! did, so that what looks at it on its way, such as a compression layer, treats both alike.
 
-use std::convert::Infallible;
-
-use axum::body::Body;
-use axum::http::header::{CONNECTION, DATE, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
-use axum::http::response::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::Response;
 use bytes::{Buf as _, Bytes};
-use futures_util::stream;
-use http_body::Frame;
-use http_body_util::StreamBody;
+use http::header::{CONNECTION, DATE, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::response::Parts;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
+use crate::body::Body;
 use crate::markers;
 
 const VERSION: u8 = 1;
@@ -34,7 +28,8 @@ const TOLD: u8 = 1;
 
 /// The payload of a response up to its body, or `None` if it does not fit the layout. Headers in `unstored` are left out.
 /// There is room for a body of `body_len` bytes behind it.
-pub(crate) fn encode_head(parts: &Parts, unstored: &[HeaderName], body_len: usize) -> Option<Vec<u8>> {
+#[must_use]
+pub fn encode_head(parts: &Parts, unstored: &[HeaderName], body_len: usize) -> Option<Vec<u8>> {
     let lists = parts.headers.contains_key(CONNECTION);
     let is_listed = |name: &HeaderName| lists && names(&parts.headers, name);
     let is_stored = |name: &HeaderName| is_of_the_answer(name) && !is_listed(name) && !unstored.contains(name);
@@ -56,15 +51,15 @@ pub(crate) fn encode_head(parts: &Parts, unstored: &[HeaderName], body_len: usiz
 }
 
 /// Says of a payload that its client was not told the body's length before the body.
-pub(crate) fn mark_length_not_told(payload: &mut [u8]) {
+pub fn mark_length_not_told(payload: &mut [u8]) {
     if let Some(told) = payload.get_mut(1) {
         *told = NOT_TOLD;
     }
 }
 
 /// Whether a header among `headers` belongs to the answer, and not to the connection or the moment it was sent in.
-#[cfg(feature = "testing")]
-pub(crate) fn is_kept(name: &HeaderName, headers: &HeaderMap) -> bool {
+#[must_use]
+pub fn is_kept(name: &HeaderName, headers: &HeaderMap) -> bool {
     is_of_the_answer(name) && !names(headers, name)
 }
 
@@ -86,10 +81,11 @@ fn names(headers: &HeaderMap, name: &HeaderName) -> bool {
 }
 
 /// Reads a payload back; `None` if it is not one of this version.
-pub(crate) fn decode(mut payload: Bytes) -> Option<Response> {
+#[must_use]
+pub fn decode(mut payload: Bytes) -> Option<Response<Body>> {
     let body: fn(Bytes) -> Body = match (payload.try_get_u8().ok()?, payload.try_get_u8().ok()?) {
         (VERSION, TOLD) => Body::from,
-        (VERSION, NOT_TOLD) => of_untold_length,
+        (VERSION, NOT_TOLD) => Body::with_length_not_told,
         _ => return None,
     };
     let status = StatusCode::from_u16(payload.try_get_u16().ok()?).ok()?;
@@ -110,11 +106,6 @@ pub(crate) fn decode(mut payload: Bytes) -> Option<Response> {
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     Some(response)
-}
-
-/// A body whose length nobody sees before its end.
-fn of_untold_length(bytes: Bytes) -> Body {
-    Body::new(StreamBody::new(stream::iter([Ok::<_, Infallible>(Frame::data(bytes))])))
 }
 
 fn take(payload: &mut Bytes, len: usize) -> Option<Bytes> {

@@ -6,39 +6,54 @@
 
 use std::time::Duration;
 
-use axum::http::StatusCode;
+use http::StatusCode;
 use idem_core::AfterCrash;
 
 /// Options of `#[idempotent]` by the same names and with the same meanings, each of them set or left open.
 ///
-/// As [`Idempotency::with_defaults`](crate::Idempotency::with_defaults) it holds for all handlers whose attributes leave
-/// an option open. What belongs to one handler (`ttl`, `scope`, `key`, `name`, `engine`) is in its attribute and has no
-/// default.
+/// An application's defaults hold for each handler whose attribute leaves an option open. The options that belong to one
+/// handler (`ttl`, `scope`, `key`, `name`, `engine`) are in its attribute, and have no default.
 ///
 /// ```
 /// use std::time::Duration;
 ///
-/// use idem_axum::{Idempotency, InFlight, MemoryBackend, Policy};
+/// use idem_http::{InFlight, Policy};
 ///
 /// const DEFAULTS: Policy = Policy::new()
 ///     .with_in_flight(InFlight::Wait)
 ///     .with_wait(Duration::from_secs(3))
 ///     .with_max_response(64 * 1024);
 ///
-/// let idempotency = Idempotency::new(MemoryBackend::new()).with_defaults(DEFAULTS);
+/// assert_eq!(DEFAULTS.in_flight(), InFlight::Wait);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    pub(crate) header: Option<&'static str>,
-    pub(crate) required: Option<bool>,
+    header: Option<&'static str>,
+    required: Option<bool>,
     lease: Option<Duration>,
-    pub(crate) in_flight: Option<InFlight>,
+    in_flight: Option<InFlight>,
     wait: Option<Duration>,
-    pub(crate) after_crash: Option<AfterCrash>,
-    pub(crate) store: Option<StoredAnswers>,
+    after_crash: Option<AfterCrash>,
+    store: Option<StoredAnswers>,
     fingerprint: Option<Compared>,
     on_outage: Option<OnOutage>,
     max_response: Option<usize>,
+}
+
+/// Options of a [`Policy`] as they were set; an option that was left open is `None`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SetOptions {
+    /// The header that carries the key.
+    pub header: Option<&'static str>,
+    /// Whether a request must carry a key.
+    pub required: Option<bool>,
+    /// What a duplicate gets while the first one runs.
+    pub in_flight: Option<InFlight>,
+    /// What becomes of a request whose owner died.
+    pub after_crash: Option<AfterCrash>,
+    /// Which answers are stored.
+    pub store: Option<StoredAnswers>,
 }
 
 /// What a duplicate gets while the first one runs (IDEM-4).
@@ -91,7 +106,9 @@ pub enum StoredAnswers {
 }
 
 impl StoredAnswers {
-    pub(crate) fn include(self, status: StatusCode) -> bool {
+    /// Whether an answer with this status is stored, as far as the status says.
+    #[must_use]
+    pub fn include(self, status: StatusCode) -> bool {
         let passing = [
             StatusCode::REQUEST_TIMEOUT,
             StatusCode::TOO_EARLY,
@@ -239,8 +256,21 @@ impl Policy {
         self
     }
 
+    /// Those of its options that a description of the API shows, as they are set here.
+    #[must_use]
+    pub const fn set_options(&self) -> SetOptions {
+        SetOptions {
+            header: self.header,
+            required: self.required,
+            in_flight: self.in_flight,
+            after_crash: self.after_crash,
+            store: self.store,
+        }
+    }
+
     /// This policy, and `defaults` where it leaves an option open.
-    pub(crate) fn or(self, defaults: Self) -> Self {
+    #[must_use]
+    pub fn or(self, defaults: Self) -> Self {
         Self {
             header: self.header.or(defaults.header),
             required: self.required.or(defaults.required),
@@ -256,7 +286,8 @@ impl Policy {
     }
 
     /// What the engine works by.
-    pub(crate) fn durations(&self, ttl: Duration) -> idem_core::ClaimPolicy {
+    #[must_use]
+    pub fn durations(&self, ttl: Duration) -> idem_core::ClaimPolicy {
         let mut durations = idem_core::ClaimPolicy::new(ttl).with_after_crash(self.after_crash.unwrap_or_default());
         if let Some(lease) = self.lease {
             durations = durations.with_lease(lease);
@@ -267,31 +298,51 @@ impl Policy {
         durations
     }
 
-    pub(crate) fn header(&self) -> &'static str {
+    /// The header that carries the key.
+    #[must_use]
+    pub fn header(&self) -> &'static str {
         self.header.unwrap_or(Self::DEFAULT_HEADER)
     }
 
-    pub(crate) fn required(&self) -> bool {
+    /// Whether a request must carry a key.
+    #[must_use]
+    pub fn required(&self) -> bool {
         self.required.unwrap_or(true)
     }
 
-    pub(crate) fn in_flight(&self) -> InFlight {
+    /// What a duplicate gets while the first one runs.
+    #[must_use]
+    pub fn in_flight(&self) -> InFlight {
         self.in_flight.unwrap_or_default()
     }
 
-    pub(crate) fn store(&self) -> StoredAnswers {
+    /// What becomes of a request whose owner died.
+    #[must_use]
+    pub fn after_crash(&self) -> AfterCrash {
+        self.after_crash.unwrap_or_default()
+    }
+
+    /// Which answers are stored.
+    #[must_use]
+    pub fn store(&self) -> StoredAnswers {
         self.store.unwrap_or_default()
     }
 
-    pub(crate) fn fingerprint(&self) -> Compared {
+    /// What tells an equal request from another one.
+    #[must_use]
+    pub fn fingerprint(&self) -> Compared {
         self.fingerprint.unwrap_or_default()
     }
 
-    pub(crate) fn on_outage(&self) -> OnOutage {
+    /// Whether the handler runs while the backend is away.
+    #[must_use]
+    pub fn on_outage(&self) -> OnOutage {
         self.on_outage.unwrap_or_default()
     }
 
-    pub(crate) fn max_response(&self) -> usize {
+    /// The most bytes that the body of a stored answer may have.
+    #[must_use]
+    pub fn max_response(&self) -> usize {
         self.max_response.unwrap_or(Self::DEFAULT_MAX_RESPONSE)
     }
 }
@@ -314,86 +365,4 @@ const fn is_token(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_status_is_stored_or_released_by_the_word_for_it() {
-        let stored = |stored: StoredAnswers| {
-            let statuses = (100..=999).filter_map(|status| StatusCode::from_u16(status).ok());
-            let stored = statuses.filter(move |status| stored.include(*status));
-            stored.map(|status| status.as_u16()).collect::<Vec<_>>()
-        };
-        assert_eq!(stored(StoredAnswers::All), (100..=999).collect::<Vec<_>>());
-        assert_eq!(stored(StoredAnswers::Success), (200..400).collect::<Vec<_>>());
-        let released = [408, 425, 429];
-        let is_final = |status: &u16| !released.contains(status) && !(500..600).contains(status);
-        assert_eq!(
-            stored(StoredAnswers::Final),
-            (100..=999).filter(is_final).collect::<Vec<_>>()
-        );
-    }
-
-    #[test]
-    fn what_is_set_beats_the_default_which_beats_what_is_built_in() {
-        let ttl = Duration::from_mins(1);
-        let defaults = Policy::new()
-            .with_header("x-default")
-            .with_required(false)
-            .with_in_flight(InFlight::Wait)
-            .with_store(StoredAnswers::All)
-            .with_fingerprint(Compared::Nothing)
-            .with_on_outage(OnOutage::Run)
-            .with_max_response(7)
-            .with_after_crash(AfterCrash::Refuse)
-            .with_lease(Duration::from_secs(5))
-            .with_wait(Duration::from_secs(2));
-        let set = Policy::new()
-            .with_header("x-set")
-            .with_required(true)
-            .with_in_flight(InFlight::Reject)
-            .with_store(StoredAnswers::Success)
-            .with_fingerprint(Compared::Request)
-            .with_on_outage(OnOutage::Refuse)
-            .with_max_response(9)
-            .with_after_crash(AfterCrash::Rerun)
-            .with_lease(Duration::from_secs(6))
-            .with_wait(Duration::from_secs(3));
-        assert_eq!(set.or(defaults), set);
-        assert_eq!(Policy::new().or(defaults), defaults);
-        assert_eq!(Policy::new().durations(ttl), idem_core::ClaimPolicy::new(ttl));
-        assert_eq!(Policy::new().header(), "idempotency-key");
-        let waiting = Policy::new().with_in_flight(InFlight::Wait);
-        assert_eq!(waiting.or(defaults).durations(ttl).wait(), Some(Duration::from_secs(2)));
-        assert_eq!(waiting.durations(ttl).wait(), Some(Policy::DEFAULT_WAIT));
-        // Of no meaning where nobody waits.
-        assert_eq!(set.or(defaults).durations(ttl).wait(), None);
-    }
-
-    #[test]
-    fn a_value_out_of_bounds_is_refused_when_it_is_set() {
-        type Setting = (&'static str, fn() -> Policy);
-        let refused: [Setting; 9] = [
-            ("lease", || Policy::new().with_lease(Duration::from_millis(99))),
-            ("lease", || {
-                Policy::new().with_lease(Duration::from_hours(24) + Duration::from_millis(1))
-            }),
-            ("wait", || Policy::new().with_wait(Duration::ZERO)),
-            ("wait", || {
-                Policy::new().with_wait(Policy::LONGEST_WAIT + Duration::from_millis(1))
-            }),
-            ("max_response", || Policy::new().with_max_response(0)),
-            ("max_response", || {
-                Policy::new().with_max_response(Policy::LARGEST_MAX_RESPONSE + 1)
-            }),
-            ("header", || Policy::new().with_header("")),
-            ("header", || Policy::new().with_header("a b")),
-            ("header", || Policy::new().with_header("schlüssel")),
-        ];
-        for (option, set) in refused {
-            let panic = std::panic::catch_unwind(set).expect_err(option);
-            let message = panic.downcast_ref::<&str>().copied().expect("a message");
-            assert!(message.contains(option), "{option}: {message}");
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,210 @@
+//! How a transaction ends with its handler's answer.
+//!
+//! Owns the sorting of answers and of what the server says; `mod.rs` has the table. Does not own the statements: they are
+//! `idem-postgres`'s.
+
+use std::error::Error;
+use std::future::Future;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use idem_core::{Claim, Commit, CommitOutcome, Completion, Fenced, HandlerResult, RecordKey, RecordOutcome};
+use idem_http::answer::{self, AnswerRules};
+use idem_http::body::made;
+use idem_http::{IdempotencyProblem, ResponseBody, StoredAnswers};
+use idem_postgres::{EndError, EndKind, JointTransaction, PostgresBackend};
+
+use super::slot::{Left, Slot};
+
+/// An answer, as `idem-http` has it.
+type Answer = Response<ResponseBody<Body>>;
+
+impl Slot {
+    /// Runs the handler of a claim; what it did in a transaction is committed with its outcome.
+    pub(crate) async fn join(
+        self,
+        handler: impl Future<Output = Response>,
+        rules: AnswerRules,
+        record: RecordKey,
+        claim: Claim,
+    ) -> HandlerResult<Answer> {
+        let result = answer::finish(handler.await, &rules);
+        let transaction = match self.close() {
+            Left::Nothing => return result,
+            Left::Transaction(transaction) => transaction,
+            Left::InUse => return released(self.outlived()),
+        };
+        let Some(postgres) = self.postgres().cloned() else {
+            return result;
+        };
+        match result {
+            HandlerResult::Whole {
+                answer,
+                outcome: RecordOutcome::Complete(completion),
+            } if is_success(&answer) => {
+                let commit = commit_with_record(postgres, transaction, record, claim, completion);
+                HandlerResult::Joint { answer, commit }
+            }
+            HandlerResult::Streaming { .. } => {
+                let _ = transaction.roll_back().await;
+                tracing::error!(
+                    key = %record.shown(),
+                    "a handler with a Transaction answered with a stream, and was rolled back; collect the answer"
+                );
+                released(made(self.settings().problem(IdempotencyProblem::NotConfigured)))
+            }
+            undone => roll_back(transaction, &record, undone).await,
+        }
+    }
+
+    /// Runs a handler without a claim; what it did in a transaction is committed if its answer is a success that would be
+    /// kept.
+    pub(crate) async fn run_unprotected(
+        self,
+        handler: impl Future<Output = Response>,
+        stored: StoredAnswers,
+        deadline: Duration,
+    ) -> Answer {
+        let response = handler.await;
+        let transaction = match self.close() {
+            Left::Nothing => return response.map(ResponseBody::own),
+            Left::Transaction(transaction) => transaction,
+            Left::InUse => return self.outlived(),
+        };
+        let (head, body) = response.into_parts();
+        let is_kept = answer::is_kept(&head, stored);
+        let response = Response::from_parts(head, ResponseBody::own(body));
+        if !is_kept || !is_success(&response) {
+            if let Err(error) = transaction.roll_back().await {
+                sort_refusal(&error, None);
+            }
+            return response;
+        }
+        let settings = self.settings();
+        let commit = Commit::new(0, |sent| async move {
+            match transaction.commit(|| sent.mark()).await {
+                Ok(()) => CommitOutcome::Committed,
+                Err(error) => sort_refusal(&error, None),
+            }
+        });
+        match commit.within(deadline).await {
+            CommitOutcome::Committed => response,
+            CommitOutcome::RolledBack { may_pass } => {
+                made(settings.problem(IdempotencyProblem::RolledBack { may_pass }))
+            }
+            CommitOutcome::Superseded | CommitOutcome::Unknown | CommitOutcome::EndedByHandler => {
+                made(settings.not_committed_unprotected())
+            }
+        }
+    }
+
+    /// The transaction is still in use after its handler has ended, so that it can be neither committed nor waited for.
+    fn outlived(&self) -> Answer {
+        tracing::error!("a Transaction outlived its handler, and is rolled back; end what uses it before answering");
+        made(self.settings().problem(IdempotencyProblem::NotConfigured))
+    }
+}
+
+/// The commit of a transaction together with the record of its answer.
+fn commit_with_record(
+    postgres: PostgresBackend,
+    transaction: JointTransaction,
+    record: RecordKey,
+    claim: Claim,
+    completion: Completion,
+) -> Commit {
+    let len = match &completion {
+        Completion::Stored(payload) => payload.len(),
+        Completion::NotStored => 0,
+    };
+    Commit::new(len, move |sent| async move {
+        let on_sent = || sent.mark();
+        let committed = postgres
+            .complete_in(transaction, (&record, &claim), &completion, on_sent)
+            .await;
+        match committed {
+            Ok(Fenced::Applied) => CommitOutcome::Committed,
+            Ok(Fenced::Superseded) => CommitOutcome::Superseded,
+            Err(error) => sort_refusal(&error, Some(&record)),
+        }
+    })
+}
+
+/// Rolls back what a handler did whose answer is no success.
+async fn roll_back(
+    transaction: JointTransaction,
+    record: &RecordKey,
+    result: HandlerResult<Answer>,
+) -> HandlerResult<Answer> {
+    match (transaction.roll_back().await, result) {
+        // The handler has committed by itself, and that must not come twice.
+        (Err(error), HandlerResult::Whole { answer, outcome }) => {
+            sort_refusal(&error, Some(record));
+            let outcome = match outcome {
+                RecordOutcome::Release => RecordOutcome::Complete(Completion::NotStored),
+                kept @ RecordOutcome::Complete(_) => kept,
+            };
+            HandlerResult::Whole { answer, outcome }
+        }
+        (_, result) => result,
+    }
+}
+
+/// Whether the answer says that what it was asked for was done.
+fn is_success(answer: &Answer) -> bool {
+    answer.status().is_success() || answer.status().is_redirection()
+}
+
+/// What is known where the server did not commit, with a line in the log that says why and what to do.
+fn sort_refusal(error: &EndError, record: Option<&RecordKey>) -> CommitOutcome {
+    let key = record.map(RecordKey::shown).map(tracing::field::display);
+    let cause = error as &dyn Error;
+    match error.kind() {
+        EndKind::MayPass => {
+            tracing::warn!(
+                key,
+                error = cause,
+                "a Transaction was rolled back, and its client was told to try again"
+            );
+            CommitOutcome::RolledBack { may_pass: true }
+        }
+        EndKind::Unknown => {
+            tracing::warn!(key, error = cause, "whether a Transaction was committed is not known");
+            CommitOutcome::Unknown
+        }
+        EndKind::FailedBefore => {
+            tracing::error!(
+                key,
+                error = cause,
+                "a handler answered with success although a statement of its Transaction had failed, so all of it was rolled \
+                 back; answer with an error where a statement fails, or put a statement that may fail into a savepoint: \
+                 `connection.begin()`"
+            );
+            CommitOutcome::RolledBack { may_pass: false }
+        }
+        EndKind::EndedByHandler => {
+            tracing::error!(
+                key,
+                error = cause,
+                "a handler ended its Transaction itself, so its rows and its record cannot be one; leave COMMIT and ROLLBACK to \
+                 the Transaction, and do not give up a `connection.begin()` half-way"
+            );
+            CommitOutcome::EndedByHandler
+        }
+        _ => {
+            tracing::error!(
+                key,
+                error = cause,
+                "the database refused the commit of a Transaction, and will refuse it again; check for this in the handler, \
+                 and answer with an error"
+            );
+            CommitOutcome::RolledBack { may_pass: false }
+        }
+    }
+}
+
+fn released(answer: Answer) -> HandlerResult<Answer> {
+    let outcome = RecordOutcome::Release;
+    HandlerResult::Whole { answer, outcome }
+}

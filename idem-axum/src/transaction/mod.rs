@@ -1,0 +1,126 @@
+//! The handler's effects and its outcome in one transaction of Postgres: all of it, or nothing.
+//!
+//! Owns the extractor, and the way of a transaction from the handler to the commit:
+//!
+//! 1. [`Transaction`] is extracted before the claim, as every argument is, and costs nothing then: a replay opens no
+//!    transaction. The handler begins it, by [`Transaction::begin`], on a connection of the application's pool.
+//! 2. When the handler's future has ended, and its arguments with it, the transaction lies in the request's [`Slot`],
+//!    where the run finds it. It is rolled back there if nobody takes it: the handler panicked, say.
+//! 3. A 2xx or 3xx that is kept is written into the record through the same transaction, fenced by the claim's token, and
+//!    the one commit makes both last. That is the engine's [`HandlerResult::Joint`]; the engine knows neither sqlx nor what
+//!    is in the transaction. Any other answer rolls back, as an early return does everywhere: one that is kept (a 404, say)
+//!    is then recorded by itself, and one that is not (5xx, 408, 425, 429) releases the claim.
+//!
+//! While the handler runs, its claim is renewed over other connections and in another table, and the transaction holds no
+//! lock on the record: only its last statement does, for the length of the commit.
+//!
+//! | what happens | effects | record | client |
+//! |---|---|---|---|
+//! | the process dies before the commit | none | lapses; the next attempt runs | nothing |
+//! | it dies after the commit | all | completed | nothing; its retry is a replay |
+//! | another attempt has taken the claim over | none | the other's | 409 `in-flight` |
+//! | the handler answers with a kept 4xx | none | completed | that answer |
+//! | the handler answers with 500, or panics | none | released | that answer |
+//! | the answer is a 2xx or 3xx, and the server refuses | none | released | 500 or 503 `rolled-back` |
+//! | the commit is sent, and its answer is lost | all or none | completed or released | 503 `not-committed`; its retry finds out |
+//!
+//! In the last case, the engine releases the claim: a `DELETE` that waits for the row until the transaction that wrote
+//! it has ended, and then finds a claim to release or a completion to leave alone. So nothing is guessed.
+//! [`idem_postgres::EndKind`] has the sorting of what the server says.
+
+mod ending;
+mod slot;
+
+use std::any::Any;
+use std::convert::Infallible;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use idem_core::Backend;
+use idem_postgres::sqlx::{self, PgConnection};
+use idem_postgres::{JointTransaction, PostgresBackend};
+
+pub(crate) use self::slot::Slot;
+
+/// An extractor for handlers under `#[idempotent]` whose effects are rows in the same Postgres as the records: they and
+/// the record of them are committed together, or not at all.
+///
+/// ```
+/// use axum::http::StatusCode;
+/// use idem_axum::{Transaction, idempotent, sqlx};
+///
+/// #[idempotent(ttl = "24h", scope = global)]
+/// async fn charge(mut transaction: Transaction, account: String) -> Result<StatusCode, StatusCode> {
+///     let connection = transaction.begin().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+///     sqlx::query("INSERT INTO ledger (account, cents) VALUES ($1, -100)")
+///         .bind(account)
+///         .execute(connection)
+///         .await
+///         .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+///     Ok(StatusCode::CREATED) // the row, the record and this answer are committed once it is returned
+/// }
+/// ```
+///
+/// | answer | what was written | the key |
+/// |---|---|---|
+/// | 2xx, 3xx | committed, together with the record | completed |
+/// | another one that is kept, such as a 404 or a 409 | rolled back, as by an early return with `pool.begin()` | completed: a retry gets the answer |
+/// | one that is not kept (408, 425, 429, 5xx), a panic | rolled back | released: a retry runs again |
+///
+/// A success that the database refuses is never answered as one: where a statement failed and its error was swallowed, or
+/// a constraint fails at the commit, the client gets `rolled-back`, and where the commit's answer is lost `not-committed`.
+/// `docs/http.md` shows both. An attempt whose claim was taken over meanwhile rolls back, and its client is told by
+/// 409 `in-flight` to come back for the other one's answer.
+///
+/// The handler cannot commit: it gets a connection and not the transaction. SQL that commits or rolls back, as text,
+/// breaks the promise: the client gets `not-committed`, and its retries `response-not-stored`, so that nothing is done twice.
+/// An effect outside of the database is not part of the transaction either. Savepoints are fine: `connection.begin()`. The answer
+/// has to be there at once: one that is streamed, and a transaction that outlives its handler, are rolled back and answered
+/// with a 500, and the log says so.
+///
+/// Where the request runs unprotected, without a key that is not required or in an outage, the transaction is committed or
+/// rolled back by the same rules, without a record; only a streamed answer is then let through, after the commit.
+#[derive(Debug)]
+pub struct Transaction {
+    slot: Slot,
+    begun: Option<JointTransaction>,
+}
+
+impl Transaction {
+    /// The connection of the transaction, which begins with the first call.
+    ///
+    /// # Errors
+    ///
+    /// When the pool has no connection or the database cannot be reached: answer with a 503, and the retry runs again.
+    /// [`sqlx::Error::Configuration`] where the handler lacks `#[idempotent]`, for nobody would commit.
+    pub async fn begin(&mut self) -> sqlx::Result<&mut PgConnection> {
+        let begun = match self.begun.take() {
+            Some(begun) => begun,
+            None => self.slot.begin().await?,
+        };
+        Ok(self.begun.insert(begun).connection())
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if let Some(begun) = self.begun.take() {
+            self.slot.put(begun);
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Transaction {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let slot = Slot::of(&mut parts.extensions);
+        slot.note_wanted();
+        Ok(Self { slot, begun: None })
+    }
+}
+
+/// The backend, if it is one whose records can be written in a transaction.
+pub(crate) fn postgres(backend: &impl Backend) -> Option<PostgresBackend> {
+    (backend as &dyn Any).downcast_ref().cloned()
+}

@@ -1,0 +1,145 @@
+//! Where the transaction of a request is while neither its handler nor its commit has it.
+//!
+//! Owns the hand-over from the handler's argument to whatever ends the transaction, and who may commit it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use axum::body::Body;
+use axum::http::Extensions;
+use axum::response::Response;
+use idem_http::{IdempotencyProblem, Settings};
+use idem_postgres::sqlx;
+use idem_postgres::{JointTransaction, PostgresBackend};
+
+use crate::Idempotency;
+
+/// What is found in a slot whose handler has ended.
+pub(super) enum Left {
+    /// No transaction was begun.
+    Nothing,
+    /// The handler ended with it.
+    Transaction(JointTransaction),
+    /// It is still in use, so that it can be neither committed nor waited for.
+    InUse,
+}
+
+/// Where the transaction of a request is while nobody works in it.
+#[derive(Clone)]
+pub(crate) struct Slot(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    /// An argument has it.
+    is_wanted: AtomicBool,
+    /// Who will commit: the handler's own engine, whether from the layer or from an argument.
+    committer: OnceLock<Committer>,
+    state: Mutex<State>,
+}
+
+struct Committer {
+    postgres: Option<PostgresBackend>,
+    settings: Arc<Settings>,
+}
+
+#[derive(Default)]
+enum State {
+    #[default]
+    NotBegun,
+    /// The handler has it.
+    Lent,
+    Ended(JointTransaction),
+    /// Whatever comes now is too late, and is rolled back.
+    Closed,
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot").finish_non_exhaustive()
+    }
+}
+
+impl Slot {
+    /// The one of a request, for its argument and its guard. One that has a committer belongs to a handler that hands
+    /// its request on, and not to the next one.
+    pub(crate) fn of(extensions: &mut Extensions) -> Self {
+        if let Some(slot) = extensions.get::<Self>()
+            && slot.0.committer.get().is_none()
+        {
+            return slot.clone();
+        }
+        let slot = Self(Arc::default());
+        extensions.insert(slot.clone());
+        slot
+    }
+
+    /// Names who will commit, before the handler runs; or answers in its place where nobody can.
+    pub(crate) fn guard(&self, idempotency: &Idempotency) -> Option<Response> {
+        let postgres = idempotency.postgres().cloned();
+        if postgres.is_none() && self.0.is_wanted.load(Ordering::Relaxed) {
+            idempotency.note_lack_of_transaction();
+            tracing::error!(
+                "a handler takes a Transaction, but its records are not in Postgres; give it an `idem_axum::Idempotency` \
+                 over a `PostgresBackend`"
+            );
+            let refusal = idempotency.settings().problem(IdempotencyProblem::NotConfigured);
+            return Some(refusal.map(Body::new));
+        }
+        let settings = idempotency.settings().clone();
+        let _ = self.0.committer.set(Committer { postgres, settings });
+        None
+    }
+
+    pub(super) async fn begin(&self) -> sqlx::Result<JointTransaction> {
+        let Some(postgres) = self.postgres() else {
+            let advice = "nobody would commit: the handler of a Transaction needs #[idempotent]";
+            return Err(sqlx::Error::Configuration(advice.into()));
+        };
+        let begun = postgres.begin().await?;
+        match self.replace(State::Lent) {
+            State::NotBegun => Ok(begun),
+            state => {
+                self.replace(state);
+                Err(sqlx::Error::Configuration("a handler has one Transaction".into()))
+            }
+        }
+    }
+
+    pub(super) fn put(&self, begun: JointTransaction) {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*state, State::Lent) {
+            *state = State::Ended(begun);
+        }
+    }
+
+    /// Takes the transaction out. What comes back later is rolled back.
+    pub(super) fn close(&self) -> Left {
+        match self.replace(State::Closed) {
+            State::NotBegun | State::Closed => Left::Nothing,
+            State::Ended(transaction) => Left::Transaction(transaction),
+            State::Lent => Left::InUse,
+        }
+    }
+
+    /// An argument wants a transaction.
+    pub(super) fn note_wanted(&self) {
+        self.0.is_wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// The backend by which the transaction is committed.
+    pub(super) fn postgres(&self) -> Option<&PostgresBackend> {
+        self.0.committer.get()?.postgres.as_ref()
+    }
+
+    fn replace(&self, state: State) -> State {
+        std::mem::replace(&mut *self.0.state.lock().unwrap_or_else(PoisonError::into_inner), state)
+    }
+
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        let committer = self.0.committer.get();
+        committer
+            .map(|committer| committer.settings.clone())
+            .unwrap_or_default()
+    }
+}

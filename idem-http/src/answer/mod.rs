@@ -1,0 +1,233 @@
+//! From the handler's response to an answer and its outcome.
+//!
+//! Owns which answers are stored (IDEM-11, IDEM-18) and how a body becomes bytes without being kept from the client (IDEM-12).
+//!
+//! | the answer | its record | the client gets |
+//! |---|---|---|
+//! | its status is one that is not kept | released, or unknown under `after_crash = "refuse"` | it as it is |
+//! | its head does not fit the stored layout, or switches protocols | not stored | it as it is |
+//! | its body is announced as too large, or with two lengths | not stored | it as it is |
+//! | its body is there at once, with the length that was announced | stored | it |
+//! | its body is there at once, with another length | not stored | it as it is |
+//! | its body comes later | as the copy ends ([`relay`]) | each piece when it is there |
+//! | its body fails, has trailers or grows too large | not stored | it as it is |
+
+mod relay;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::header::{CONTENT_LENGTH, HeaderName, RETRY_AFTER};
+use http::response::Parts;
+use http::{HeaderValue, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::BodyExt as _;
+use idem_core::{Completion, HandlerResult, RecordOutcome};
+
+use self::relay::BodyEnd;
+pub(crate) use self::relay::Relay;
+use crate::body::{Body, HandlerBody, Piece, ResponseBody};
+use crate::pieces::Pieces;
+use crate::policy::StoredAnswers;
+use crate::{markers, stored};
+
+/// The most frames that are collected: a body that is always ready must not keep the thread for itself.
+const MAX_FRAMES: usize = 256;
+
+/// The statuses of answers that have no body, whatever the handler made.
+const BODILESS: [StatusCode; 2] = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+
+const NOT_STORED: RecordOutcome = RecordOutcome::Complete(Completion::NotStored);
+
+/// What of an answer to one request is stored.
+#[derive(Clone, Debug)]
+pub struct AnswerRules {
+    /// Which statuses are stored.
+    pub stored: StoredAnswers,
+    /// Whether an answer that leaves open whether there was an effect is an unknown outcome.
+    pub refuses_reruns: bool,
+    /// The most bytes a body may have.
+    pub max_response: usize,
+    /// Headers that are left out of the record.
+    pub unstored_headers: Arc<[HeaderName]>,
+    /// Whether it answers HEAD, so that its headers may tell of a body that it does not have.
+    pub to_head: bool,
+}
+
+/// Prepares `response` for the client and for the record.
+pub fn finish<B: HandlerBody>(response: Response<B>, rules: &AnswerRules) -> HandlerResult<Response<ResponseBody<B>>> {
+    let (mut head, body) = response.into_parts();
+    markers::take_off(&mut head);
+    match keeping(&head, rules) {
+        Keeping::Kept => store(head, body, rules),
+        Keeping::Released => whole(head, ResponseBody::own(body), RecordOutcome::Release),
+        Keeping::Unknown => {
+            let answer = Response::from_parts(head, ResponseBody::own(body));
+            HandlerResult::Unknown { answer }
+        }
+    }
+}
+
+/// Stores an answer whose status is one that is kept, as far as it can be stored.
+fn store<B: HandlerBody>(head: Parts, body: B, rules: &AnswerRules) -> HandlerResult<Response<ResponseBody<B>>> {
+    let (hinted, declared) = (body.size_hint().exact(), declared_length(&head, rules));
+    let announced = hinted.or(declared);
+    let Some(mut payload) = stored_head(&head, hinted, rules) else {
+        return whole(head, ResponseBody::own(body), NOT_STORED);
+    };
+    if BODILESS.contains(&head.status) {
+        // A server sends no such body over HTTP/1.1, and any over HTTP/2.
+        let outcome = RecordOutcome::Complete(Completion::Stored(payload.into()));
+        return whole(head, Body::empty().into(), outcome);
+    }
+    let contradicts = declared.is_some() && declared != announced;
+    if contradicts || announced.is_some_and(|len| len > rules.max_response as u64) {
+        return whole(head, ResponseBody::own(body), NOT_STORED);
+    }
+    match collect(body, rules.max_response) {
+        (bytes, Collected::Whole) if announced.is_none_or(|len| len == bytes.len() as u64) => {
+            payload.extend_from_slice(&bytes);
+            let outcome = RecordOutcome::Complete(Completion::Stored(payload.into()));
+            whole(head, Body::from(bytes).into(), outcome)
+        }
+        (start, Collected::Pending(rest)) => {
+            if announced.is_none() {
+                stored::mark_length_not_told(&mut payload);
+            }
+            let (relay, outcome) = relay::copy(rest, payload, &start, announced, rules.max_response);
+            HandlerResult::Streaming {
+                answer: Response::from_parts(head, ResponseBody::relayed(relay)),
+                outcome: outcome.boxed(),
+            }
+        }
+        (start, Collected::Whole) => unfit(head, &start, BodyEnd::Whole, announced),
+        (start, Collected::Unfit(end)) => unfit(head, &start, end, announced),
+    }
+}
+
+/// The payload up to its body; nothing where the head does not fit, or switches protocols.
+fn stored_head(head: &Parts, hinted: Option<u64>, rules: &AnswerRules) -> Option<Vec<u8>> {
+    if head.status.is_informational() {
+        return None;
+    }
+    let room = hinted.and_then(|len| usize::try_from(len).ok());
+    let room = room.filter(|len| *len <= rules.max_response).unwrap_or_default();
+    stored::encode_head(head, &rules.unstored_headers, room)
+}
+
+/// An answer whose body is not what it said it would be, fails, or has trailers: the client gets it as it is.
+fn unfit<B: HandlerBody>(
+    head: Parts,
+    start: &[u8],
+    end: BodyEnd<B>,
+    announced: Option<u64>,
+) -> HandlerResult<Response<ResponseBody<B>>> {
+    let relay = Relay::ending(start, end, announced);
+    whole(head, ResponseBody::relayed(relay), NOT_STORED)
+}
+
+/// Whether an answer is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeping {
+    Kept,
+    Released,
+    /// Whether there was an effect is not known, and it must not be repeated.
+    Unknown,
+}
+
+/// Whether an answer is kept, by its head, from which the markers were taken.
+fn keeping(head: &Parts, rules: &AnswerRules) -> Keeping {
+    if is_kept(head, rules.stored) {
+        Keeping::Kept
+    } else if rules.refuses_reruns && is_ambiguous(head.status) {
+        Keeping::Unknown
+    } else {
+        Keeping::Released
+    }
+}
+
+/// Whether a handler's answer is one that is kept.
+#[must_use]
+pub fn is_kept(head: &Parts, stored: StoredAnswers) -> bool {
+    let says_when_to_come_back = head.status.is_client_error() && head.headers.contains_key(RETRY_AFTER);
+    let is_not_yet = says_when_to_come_back && stored != StoredAnswers::All;
+    stored.include(head.status) && !is_not_yet && !markers::is_not_final(&head.headers)
+}
+
+/// Whether a status leaves open how far the handler came. A 501 and a 503 say that it did nothing.
+fn is_ambiguous(status: StatusCode) -> bool {
+    let did_nothing = [StatusCode::NOT_IMPLEMENTED, StatusCode::SERVICE_UNAVAILABLE];
+    status.is_server_error() && !did_nothing.contains(&status)
+}
+
+/// The length that the handler's own `Content-Length` says the body has, if it is about this body: an answer to HEAD, and
+/// a 304, tell of one that is not sent. What is no length is one that no body has.
+fn declared_length(parts: &Parts, rules: &AnswerRules) -> Option<u64> {
+    if rules.to_head || BODILESS.contains(&parts.status) {
+        return None;
+    }
+    let length = |value: &HeaderValue| value.to_str().ok().and_then(|value| value.parse().ok());
+    let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter().map(length);
+    let first = lengths.next()?;
+    let same = first.filter(|_| lengths.all(|length| length == first));
+    Some(same.unwrap_or(u64::MAX))
+}
+
+fn whole<B>(
+    mut head: Parts,
+    body: ResponseBody<B>,
+    outcome: RecordOutcome,
+) -> HandlerResult<Response<ResponseBody<B>>> {
+    if outcome == NOT_STORED {
+        markers::mark_not_stored(&mut head.headers);
+    }
+    HandlerResult::Whole {
+        answer: Response::from_parts(head, body),
+        outcome,
+    }
+}
+
+/// How a body goes on after the bytes that were there at once.
+enum Collected<B> {
+    /// It has ended.
+    Whole,
+    /// More comes later.
+    Pending(B),
+    /// With something that is not stored.
+    Unfit(BodyEnd<B>),
+}
+
+/// The bytes of a body that are there at once.
+fn collect<B: HandlerBody>(mut body: B, max: usize) -> (Bytes, Collected<B>) {
+    let mut start = Pieces::default();
+    for _ in 0..MAX_FRAMES {
+        // The handler has come to its end, so a panic of its body must not make it run again.
+        let next = catch_unwind(AssertUnwindSafe(|| body.frame().now_or_never()));
+        let frame = match next {
+            Ok(None) => break,
+            Ok(Some(None)) => return (start.into(), Collected::Whole),
+            Ok(Some(Some(frame))) => frame.map_err(Into::into),
+            Err(_panic) => return (start.into(), Collected::Unfit(BodyEnd::CutShort)),
+        };
+        let rest = match data(frame) {
+            Ok(data) if start.len() + data.len() <= max => {
+                start.push(data);
+                continue;
+            }
+            Ok(data) => Ok(Frame::data(data)),
+            Err(unfit) => unfit,
+        };
+        return (start.into(), Collected::Unfit(BodyEnd::Rest(Some(rest), body)));
+    }
+    (start.into(), Collected::Pending(body))
+}
+
+/// The data in a piece of a body; or the piece, if it is trailers or an error.
+fn data(piece: Piece) -> Result<Bytes, Piece> {
+    piece.map_err(Err)?.into_data().map_err(Ok)
+}
+
+#[cfg(test)]
+mod tests;
