@@ -26,7 +26,19 @@ use sha2::{Digest as _, Sha256};
 /// }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Execution(Arc<OnceLock<Option<Filled>>>);
+pub struct Execution(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// `Some(None)` where the handler runs without a claim.
+    own: OnceLock<Option<Filled>>,
+    /// That of a layer around a handler that has none of its own.
+    layer: Option<Execution>,
+}
+
+/// In the extensions of a request that an [`IdempotencyLayer`](crate::IdempotencyLayer) runs.
+#[derive(Clone, Debug)]
+pub(crate) struct LayerExecution(pub(crate) Execution);
 
 #[derive(Debug)]
 struct Filled {
@@ -80,9 +92,11 @@ impl Execution {
     /// request on, and not to the next one.
     pub(crate) fn of(extensions: &mut Extensions) -> Self {
         match extensions.get::<Self>() {
-            Some(execution) if execution.0.get().is_none() => execution.clone(),
+            Some(execution) if execution.0.own.get().is_none() => execution.clone(),
             _ => {
-                let execution = Self(Arc::default());
+                let layer = extensions.get::<LayerExecution>().map(|layer| layer.0.clone());
+                let own = OnceLock::new();
+                let execution = Self(Arc::new(Shared { own, layer }));
                 extensions.insert(execution.clone());
                 execution
             }
@@ -94,16 +108,27 @@ impl Execution {
         let Claim { attempt, token, .. } = *claim;
         let record = record.clone();
         // An execution belongs to one handler, which runs at most once.
-        let _ = self.0.set(Some(Filled { record, attempt, token }));
+        let _ = self.0.own.set(Some(Filled { record, attempt, token }));
+    }
+
+    /// The one of a layer's claim.
+    pub(crate) fn begun(record: &RecordKey, claim: &Claim) -> Self {
+        let execution = Self(Arc::default());
+        execution.begin(record, claim);
+        execution
     }
 
     /// The handler runs without one.
     pub(crate) fn begin_unprotected(&self) {
-        let _ = self.0.set(None);
+        let _ = self.0.own.set(None);
     }
 
     fn filled(&self) -> Option<&Filled> {
-        self.0.get().and_then(Option::as_ref)
+        match (self.0.own.get(), &self.0.layer) {
+            (Some(own), _) => own.as_ref(),
+            (None, Some(layer)) => layer.filled(),
+            (None, None) => None,
+        }
     }
 }
 

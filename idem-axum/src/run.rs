@@ -226,6 +226,14 @@ fn identify(
         key_lines: request.key_lines.named(policy.header()),
     };
     let record = match record_key(settings, name, &policy, &caller) {
+        Ok(Some(record)) if request.layer_record.as_ref() == Some(&record) => {
+            tracing::error!(
+                key = %record.shown(),
+                "an #[idempotent] handler has the same name and scope as the IdempotencyLayer around it, so its request waits for \
+                 itself and did not run; give the layer another name"
+            );
+            return refuse(settings.details(IdempotencyProblem::NotConfigured));
+        }
         Ok(Some(record)) => record,
         Ok(None) => return Identified::Unprotected,
         Err(refused) => return refuse(refused),

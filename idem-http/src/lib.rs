@@ -14,6 +14,7 @@
 //! | [`identity`] | scope and key as a record key, and the refusals on the way | where a scope comes from |
 //! | [`fingerprint`] | what tells an equal request from another one under its key | who reads the body |
 //! | [`guarded`] | claiming, and the answer to each of the engine's replies | time, retries, the backend |
+//! | [`request_body`] | reading a body before the claim | bodies that a handler reads itself |
 //! | [`answer`] | which answers are stored, and how a body becomes bytes | the handler |
 //! | [`stored`] | the layout of a stored response | where it is stored |
 //! | [`problem`] | the answers that idem gives in place of the handler | when it gives them |
@@ -36,6 +37,7 @@ pub mod operation;
 mod pieces;
 pub mod policy;
 pub mod problem;
+pub mod request_body;
 pub mod settings;
 pub mod stored;
 

@@ -22,6 +22,9 @@ pub const NOT_FINAL: HeaderValue = HeaderValue::from_static("not-final");
 /// The code of the 202 to a duplicate.
 pub const ACCEPTED: HeaderValue = HeaderValue::from_static("accepted");
 
+/// The code of the 400 to a request whose body broke off.
+pub const BODY_FAILED: HeaderValue = HeaderValue::from_static("body-failed");
+
 /// The code of the 500 that stands for a panic.
 pub const PANICKED: HeaderValue = HeaderValue::from_static("panicked");
 

@@ -88,6 +88,7 @@ impl RequestOutcome {
         match problem {
             IdempotencyProblem::KeyMissing => Self::KeyMissing,
             IdempotencyProblem::KeyInvalid => Self::KeyInvalid,
+            IdempotencyProblem::TooLarge => Self::BodyRefused,
             IdempotencyProblem::KeyReused => Self::Mismatch,
             IdempotencyProblem::InFlight => Self::InFlight,
             IdempotencyProblem::OutcomeUnknown => Self::OutcomeUnknown,

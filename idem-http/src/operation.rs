@@ -56,6 +56,9 @@ impl Operation {
     }
 }
 
+/// Before the method, in the names of layers.
+const LAYER: &str = "layer ";
+
 /// The identity of a handler in stored keys: its name, or the method and the path of its requests.
 #[derive(Clone, Copy, Debug)]
 pub enum OperationName<'a> {
@@ -65,6 +68,10 @@ pub enum OperationName<'a> {
     Matched(&'a Method, &'a str),
     /// A method and the path of a request that no route matched.
     Unmatched(&'a Method, &'a str),
+    /// The same of a layer, whose records are never those of a handler inside of it: a method, and the route that matched.
+    LayerMatched(&'a Method, &'a str),
+    /// A method and the path of a request to a layer that no route matched.
+    LayerUnmatched(&'a Method, &'a str),
 }
 
 impl<'a> OperationName<'a> {
@@ -78,20 +85,34 @@ impl<'a> OperationName<'a> {
         }
     }
 
-    /// As a label, of which there are no more than handlers: a path that was not matched by a route, and a method that
-    /// nobody knows, are the client's.
+    /// The name of what a layer guards.
+    ///
+    /// It differs from that of an annotated handler at the same route, which may be inside of the layer.
+    #[must_use]
+    pub const fn of_layer(self) -> Self {
+        match self {
+            Self::Matched(method, route) => Self::LayerMatched(method, route),
+            Self::Unmatched(method, path) => Self::LayerUnmatched(method, path),
+            name => name,
+        }
+    }
+
+    /// As a label, of which there are no more than operations: a path that was not matched by a route, and a method that
+    /// is not among the usual ones, are the client's.
     #[must_use]
     pub fn label(&self) -> String {
-        let (method, path) = match self {
-            Self::Given(name) => return (*name).to_owned(),
-            Self::Matched(method, path) => (*method, *path),
-            Self::Unmatched(method, _) => (*method, "unmatched"),
+        let (prefix, method, path) = match *self {
+            Self::Given(name) => return name.to_owned(),
+            Self::Matched(method, path) => ("", method, path),
+            Self::Unmatched(method, _) => ("", method, "unmatched"),
+            Self::LayerMatched(method, path) => (LAYER, method, path),
+            Self::LayerUnmatched(method, _) => (LAYER, method, "unmatched"),
         };
         let method = match *method {
             Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE => method.as_str(),
             _ => "other",
         };
-        [method, " ", path].concat()
+        [prefix, method, " ", path].concat()
     }
 }
 
@@ -100,6 +121,9 @@ impl fmt::Display for OperationName<'_> {
         match self {
             Self::Given(name) => f.write_str(name),
             Self::Matched(method, path) | Self::Unmatched(method, path) => write!(f, "{method} {path}"),
+            Self::LayerMatched(method, path) | Self::LayerUnmatched(method, path) => {
+                write!(f, "{LAYER}{method} {path}")
+            }
         }
     }
 }

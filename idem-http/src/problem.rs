@@ -34,6 +34,8 @@ pub enum IdempotencyProblem {
     KeyMissing,
     /// 400: there is a key header, but no well-formed key in it.
     KeyInvalid,
+    /// 413: the body of the request is larger than what an idempotency layer compares.
+    TooLarge,
     /// 422: another request has used this key.
     KeyReused,
     /// 409: an equal request is still running. Try again later.
@@ -59,9 +61,10 @@ pub enum IdempotencyProblem {
 
 impl IdempotencyProblem {
     /// Each of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::KeyMissing,
         Self::KeyInvalid,
+        Self::TooLarge,
         Self::KeyReused,
         Self::InFlight,
         Self::OutcomeUnknown,
@@ -83,6 +86,7 @@ impl IdempotencyProblem {
         match self {
             Self::KeyMissing => "key-missing",
             Self::KeyInvalid => "key-invalid",
+            Self::TooLarge => "too-large",
             Self::KeyReused => "key-reused",
             Self::InFlight => "in-flight",
             Self::OutcomeUnknown => "outcome-unknown",
@@ -103,6 +107,7 @@ impl IdempotencyProblem {
     pub const fn status(self) -> StatusCode {
         match self {
             Self::KeyMissing | Self::KeyInvalid => StatusCode::BAD_REQUEST,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::InFlight | Self::OutcomeUnknown | Self::ResponseNotStored => StatusCode::CONFLICT,
             Self::BackendUnavailable | Self::RolledBack { may_pass: true } | Self::NotCommitted => {
@@ -116,6 +121,7 @@ impl IdempotencyProblem {
         match self {
             Self::KeyMissing => "Idempotency key missing",
             Self::KeyInvalid => "Idempotency key invalid",
+            Self::TooLarge => "Request too large",
             Self::KeyReused => "Idempotency key reused",
             Self::InFlight => "Request in flight",
             Self::OutcomeUnknown => "Outcome unknown",
@@ -131,6 +137,7 @@ impl IdempotencyProblem {
         match self {
             Self::KeyMissing => "This operation needs an idempotency key.",
             Self::KeyInvalid => "The idempotency key is not well-formed.",
+            Self::TooLarge => "The body of the request is larger than this operation accepts.",
             Self::KeyReused => "This idempotency key was used for another request; use a new key for a new request.",
             Self::InFlight => "An equal request with this idempotency key is still running; try again later.",
             Self::OutcomeUnknown => {
@@ -283,6 +290,21 @@ pub fn accepted(retry_after: Duration) -> Response<Body> {
     headers.insert(RETRY_AFTER, seconds(retry_after));
     headers.insert(markers::CODE, markers::ACCEPTED);
     response.extensions_mut().insert(Accepted);
+    response
+}
+
+/// The 400 to a request whose body broke off before it could be compared.
+#[must_use]
+pub fn body_failed() -> Response<Body> {
+    let status = StatusCode::BAD_REQUEST;
+    let body = serde_json::json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or_default(),
+        "status": status.as_u16(),
+        "detail": "The body of the request broke off.",
+    });
+    let mut response = json(status, &body);
+    response.headers_mut().insert(markers::CODE, markers::BODY_FAILED);
     response
 }
 
