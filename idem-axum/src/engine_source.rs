@@ -3,7 +3,6 @@
 //! Owns the marker types that the expansion names behind a handler's last argument.
 
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
@@ -158,36 +157,5 @@ impl EngineSource for FromArgument {
 
     fn compared((): &()) -> Option<Compared> {
         None
-    }
-}
-
-/// Says in our own words what the expression behind `engine` has to be.
-#[diagnostic::on_unimplemented(
-    message = "`engine` takes an `Idempotency`, and this is `{Self}`",
-    label = "this is no `idem_axum::Idempotency`",
-    note = "name the field that has it, such as `engine = app.idempotency`, or leave `engine` out and layer the router"
-)]
-pub trait GivesEngine {
-    /// The engine itself.
-    fn engine(&self) -> &Idempotency;
-}
-
-impl GivesEngine for Idempotency {
-    fn engine(&self) -> &Idempotency {
-        self
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl<T: GivesEngine + ?Sized> GivesEngine for &T {
-    fn engine(&self) -> &Idempotency {
-        T::engine(self)
-    }
-}
-
-#[diagnostic::do_not_recommend]
-impl<T: GivesEngine + ?Sized> GivesEngine for Arc<T> {
-    fn engine(&self) -> &Idempotency {
-        T::engine(self)
     }
 }

@@ -14,8 +14,9 @@ use axum::response::{IntoResponse as _, Response};
 use idem_http::{Compared, markers};
 
 use crate::Idempotency;
+use crate::bounds::EngineValue;
 use crate::captured::{CapturedRequest, HandlerFacts, capture, path_parameters};
-use crate::engine_source::{Compares, EngineSource, FromLayer, GivesEngine};
+use crate::engine_source::{Compares, EngineSource, FromLayer};
 
 /// A handler's last argument together with what guards the handler.
 ///
@@ -88,7 +89,7 @@ impl<E> fmt::Debug for Guard<E> {
 impl Guard<()> {
     /// Completes the guard of a handler that names its engine.
     #[must_use]
-    pub fn with_engine<E: GivesEngine + ?Sized>(self, engine: &E) -> Guard {
+    pub fn with_engine<E: EngineValue + ?Sized>(self, engine: &E) -> Guard {
         Guard(self.0.map(|parts| GuardParts {
             idempotency: engine.engine().clone(),
             request: parts.request,

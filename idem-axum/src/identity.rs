@@ -3,10 +3,7 @@
 //! Owns the values that the expansion evaluates over the handler's arguments before the handler runs. Does not own how
 //! they are encoded or hashed: that is the record key's and the fingerprint's.
 
-use std::fmt::Display;
-
 use idem_core::{IdempotencyKey, Scope};
-use serde::Serialize;
 use serde_json::Value;
 
 /// What the expansion of `#[idempotent]` knows of one request.
@@ -56,49 +53,13 @@ impl Identity {
 #[derive(Debug)]
 pub struct SerdeForm(pub(crate) Result<Value, serde_json::Error>);
 
-/// Says in our own words what the expression behind `fingerprint` has to be.
-#[diagnostic::on_unimplemented(
-    message = "`fingerprint` compares the serde form of a value, and `{Self}` has none",
-    label = "this is not `serde::Serialize`",
-    note = "derive `serde::Serialize` for it, or name the parts of it that tell one request from another, such as \
-            `fingerprint = order.order_id`"
-)]
-pub trait Comparable: Serialize {}
-
-#[diagnostic::do_not_recommend]
-impl<T: Serialize + ?Sized> Comparable for T {}
-
-/// Says in our own words what the expression behind `scope` has to be.
-#[diagnostic::on_unimplemented(
-    message = "`scope` takes values that are `Display`, and `{Self}` is not",
-    label = "this is not `std::fmt::Display`",
-    note = "name the part of it that tells one owner from another, such as `scope = tenant.id`",
-    note = "for an `Option`, say who owns the request when it is `None`, such as `scope = user.org.unwrap_or(user.id)`, or \
-            refuse that request in an extractor"
-)]
-pub trait Scoping: Display {}
-
-#[diagnostic::do_not_recommend]
-impl<T: Display + ?Sized> Scoping for T {}
-
-/// Says in our own words what the expression behind `key` has to be.
-#[diagnostic::on_unimplemented(
-    message = "`key` takes values that are `Display`, and `{Self}` is not",
-    label = "this is not `std::fmt::Display`",
-    note = "name the part of it that tells one request from another, such as `key = order.order_id`",
-    note = "for an `Option`, take the key from a part that is always there, or refuse a request without it in an extractor"
-)]
-pub trait Keying: Display {}
-
-#[diagnostic::do_not_recommend]
-impl<T: Display + ?Sized> Keying for T {}
-
 /// What `scope` is made of.
 pub mod scope {
-    use super::{Scope, Scoping};
+    use super::Scope;
+    use crate::bounds::ScopeValue;
 
     /// The scope of one value.
-    pub fn of<T: Scoping + ?Sized>(value: &T) -> Scope {
+    pub fn of<T: ScopeValue + ?Sized>(value: &T) -> Scope {
         Scope::of(value)
     }
 
@@ -117,10 +78,11 @@ pub mod scope {
 
 /// What `key` is made of.
 pub mod key {
-    use super::{IdempotencyKey, Keying};
+    use super::IdempotencyKey;
+    use crate::bounds::KeyValue;
 
     /// The key of one value.
-    pub fn of<T: Keying + ?Sized>(value: &T) -> IdempotencyKey {
+    pub fn of<T: KeyValue + ?Sized>(value: &T) -> IdempotencyKey {
         IdempotencyKey::of(value)
     }
 
@@ -133,10 +95,11 @@ pub mod key {
 
 /// What `fingerprint` is made of.
 pub mod fingerprint {
-    use super::{Comparable, SerdeForm};
+    use super::SerdeForm;
+    use crate::bounds::FingerprintValue;
 
     /// The form of one value.
-    pub fn of<T: Comparable + ?Sized>(value: &T) -> SerdeForm {
+    pub fn of<T: FingerprintValue + ?Sized>(value: &T) -> SerdeForm {
         SerdeForm(idem_http::fingerprint::check_numbers(value).and_then(|()| serde_json::to_value(value)))
     }
 

@@ -1,5 +1,6 @@
 #![doc = include_str!("tutorial.md")]
 
+pub mod bounds;
 mod captured;
 mod described;
 mod engine_source;
@@ -52,11 +53,11 @@ pub mod __private {
 
     pub use crate::engine_source::{
         Compares, ComparesNothing, ComparesRequest, ComparesValue, EngineSource, FromArgument, FromLayer,
-        FromLayerByHeader, GivesEngine, ScopedByLast,
+        FromLayerByHeader, ScopedByLast,
     };
     pub use crate::guarded::{Guard, Guarded, ViaGuard};
-    pub use crate::identity::{Comparable, Identity, Keying, Scoping, SerdeForm, fingerprint, key, scope};
+    pub use crate::identity::{Identity, SerdeForm, fingerprint, key, scope};
     #[cfg(feature = "utoipa")]
     pub use crate::openapi::mark::Mark;
-    pub use crate::run::{Answer, into_response, never, run};
+    pub use crate::run::{into_response, never, run};
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{MatchedPath, RawPathParams};
 use axum::http::Method;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use idem_core::{Claim, Fingerprint, HandlerResult, RecordKey};
@@ -24,6 +24,7 @@ use idem_http::{
 use tracing::Instrument as _;
 
 use crate::Idempotency;
+use crate::bounds::HandlerAnswer;
 use crate::captured::CapturedRequest;
 use crate::guarded::{Guard, GuardParts};
 use crate::identity::{Identity, SerdeForm};
@@ -52,19 +53,8 @@ fn run_boxed(
     }
 }
 
-/// Says in our own words what a handler has to return.
-#[diagnostic::on_unimplemented(
-    message = "a handler answers with a response, and `{Self}` is none",
-    label = "this is not `axum::response::IntoResponse`",
-    note = "implement `IntoResponse` for it; a `Result` is a response if what is in its `Ok` and in its `Err` are"
-)]
-pub trait Answer: IntoResponse {}
-
-#[diagnostic::do_not_recommend]
-impl<R: IntoResponse> Answer for R {}
-
 /// Spanned on the handler's return type, where a missing implementation is reported.
-pub fn into_response<R: Answer>(answer: R) -> Response {
+pub fn into_response<R: HandlerAnswer>(answer: R) -> Response {
     answer.into_response()
 }
 

@@ -30,6 +30,7 @@ mod handlers;
 mod lab;
 mod large_bodies;
 mod late_layers;
+mod layered;
 mod leaks;
 mod leases;
 mod logs;

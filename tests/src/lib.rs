@@ -49,8 +49,8 @@ pub use service::Service;
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// Runs a test to its end; one that hangs fails.
-pub async fn in_time(test: impl Future<Output = ()>) {
-    tokio::time::timeout(PATIENCE, test).await.expect("the test hangs");
+pub async fn in_time<T>(test: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, test).await.expect("the test hangs")
 }
 
 /// Expands to each of the named `async fn(Service)` as a test on every backend, with `routes` beside the usual ones.

@@ -4,6 +4,7 @@
 //! cargo, so that it runs on a fresh clone.
 
 mod commands;
+mod dependencies;
 mod instructions;
 mod lab;
 mod links;
@@ -46,7 +47,9 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let done = match arguments[..] {
         ["setup"] => servers::setup(),
-        ["lint"] => links::check().and_then(|()| commands::lint()),
+        ["lint"] => links::check()
+            .and_then(|()| dependencies::check())
+            .and_then(|()| commands::lint()),
         ["test"] => servers::setup()
             .and_then(|()| commands::test())
             .and_then(|()| newcomer::walk()),

@@ -66,6 +66,21 @@ pub(super) enum Step {
     UntilItRuns(Request, Expect),
 }
 
+impl Step {
+    /// What is sent, if anything is.
+    pub(super) fn request(&self) -> Option<&Request> {
+        match self {
+            Self::Send(request, ..)
+            | Self::Hold(request)
+            | Self::Leave(request)
+            | Self::Wait(request)
+            | Self::Together(_, request)
+            | Self::UntilItRuns(request, _) => Some(request),
+            Self::Open | Self::Drain => None,
+        }
+    }
+}
+
 /// What comes back.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Expect {

@@ -7,19 +7,25 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt::{self, Display};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, FromRequestParts};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Request};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::map_response;
+use axum::middleware::{Next, from_fn};
 use axum::response::{AppendHeaders, IntoResponse, Response};
+use axum::routing::MethodRouter;
 use axum::routing::{any, get, post};
 use axum::{Extension, Json, Router};
 use futures_util::{StreamExt as _, stream};
 use http_body_util::BodyExt as _;
-use idem_axum::{Backend, Idempotency, IdempotencyProblem, ProblemDetails, RedisBackend, idempotent};
+use idem_axum::{
+    AfterCrash, Backend, Compared, Idempotency, IdempotencyLayer, IdempotencyProblem, InFlight, OnOutage, Policy,
+    ProblemDetails, RedisBackend, StoredAnswers, idempotent,
+};
 use idem_tests::{App, PATIENCE, RedisServer, Service};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -169,6 +175,7 @@ impl Stage {
 }
 
 /// Who calls: the case, a tenant of it, and what else scopes are made of.
+#[derive(Clone)]
 struct Caller {
     scene: Arc<Scene>,
     token: String,
@@ -258,7 +265,88 @@ fn shape(details: ProblemDetails) -> Response {
     Json(json!({ "errors": [{ "code": details.problem.code() }] })).into_response()
 }
 
-fn routes(idempotency: &Idempotency, down: &Idempotency, stage: Stage) -> Router<App> {
+/// How the handlers of a service are guarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// By `#[idempotent]` on each handler.
+    Attribute,
+    /// By an `IdempotencyLayer` around each route, with the same options.
+    Layer,
+}
+
+/// The handler without an attribute.
+async fn bare(caller: Caller, body: Bytes) -> Response {
+    drop(body);
+    caller.scene.answer().await
+}
+
+/// Finds out who calls, outside of a layer.
+async fn authenticate(request: Request, next: Next) -> Result<Response, StatusCode> {
+    let (mut parts, body) = request.into_parts();
+    let caller = Caller::from_request_parts(&mut parts, &()).await?;
+    parts.extensions.insert(caller);
+    Ok(next.run(Request::from_parts(parts, body)).await)
+}
+
+/// The layer with the options of the annotated handler of that name.
+fn layered(route: MethodRouter<App>, idempotency: &Idempotency, name: &str) -> MethodRouter<App> {
+    let minute = Duration::from_mins(1);
+    let half_a_second = Duration::from_millis(500);
+    // As the attribute's default is; the layer's is another one.
+    let policy = Policy::new().with_store(StoredAnswers::Final);
+    let waiting = policy.with_in_flight(InFlight::Wait).with_wait(Duration::from_secs(30));
+    let refusing = waiting
+        .with_after_crash(AfterCrash::Refuse)
+        .with_lease(Duration::from_secs(3));
+    let (ttl, policy) = match name {
+        "other_header" => (minute, policy.with_header("x-request-key")),
+        "optional" => (minute, policy.with_required(false)),
+        "accepting" => (minute, policy.with_in_flight(InFlight::Accept)),
+        "waiting" => (minute, waiting),
+        "impatient" => (minute, waiting.with_wait(Duration::from_millis(100))),
+        "refusing" => (minute, refusing),
+        "refusing_all" => (
+            minute,
+            policy
+                .with_after_crash(AfterCrash::Refuse)
+                .with_store(StoredAnswers::All),
+        ),
+        "successes" => (minute, policy.with_store(StoredAnswers::Success)),
+        "everything" => (minute, policy.with_store(StoredAnswers::All)),
+        "sixteen" => (minute, policy.with_max_response(16)),
+        "uncompared" => (minute, policy.with_fingerprint(Compared::Nothing)),
+        "brief" => (half_a_second, policy),
+        "brief_unknown" => (half_a_second, refusing),
+        "unprotected" => (minute, policy.with_on_outage(OnOutage::Run)),
+        _ => (minute, policy),
+    };
+    let layer = IdempotencyLayer::new(idempotency.clone(), ttl)
+        .with_policy(policy)
+        .when(|_| true);
+    let layer = match name {
+        "uncompared" => layer.with_name("uncompared"),
+        "shared" => layer.with_name("shared"),
+        _ => layer,
+    };
+    let layer = match name {
+        "global" => layer.scope_global(),
+        "by_a" => layer.scope_extension(|caller: &Caller| caller.a.clone()),
+        _ => layer.scope_extension(|caller: &Caller| caller.token.clone()),
+    };
+    route.layer(layer).layer(from_fn(authenticate))
+}
+
+/// A route whose handler is guarded in either form.
+macro_rules! guarded {
+    ($form:ident, $idempotency:expr, $method:ident($name:ident)) => {
+        match $form {
+            Form::Attribute => $method($name).layer($idempotency.clone()),
+            Form::Layer => layered($method(bare), &$idempotency, stringify!($name)),
+        }
+    };
+}
+
+fn routes(form: Form, idempotency: &Idempotency, down: &Idempotency, stage: Stage) -> Router<App> {
     let settings = idempotency.clone();
     let unstored = [
         HeaderName::from_static("set-cookie"),
@@ -266,46 +354,61 @@ fn routes(idempotency: &Idempotency, down: &Idempotency, stage: Stage) -> Router
     ];
     let documented = settings.clone().with_documentation("https://example.com/keys");
     Router::new()
-        .route("/plain", any(plain))
-        .route("/got", get(plain))
-        .route("/json", post(json))
-        .route("/text", post(text))
-        .route("/items/{item}", any(plain))
-        .nest("/v2", Router::new().route("/plain", post(plain)))
-        .route("/other-header", post(other_header))
-        .route("/optional", post(optional))
-        .route("/natural", post(natural))
-        .route("/accepting", post(accepting))
-        .route("/waiting", post(waiting))
-        .route("/impatient", post(impatient))
-        .route("/refusing", post(refusing))
-        .route("/refusing/everything", post(refusing_all))
-        .route("/successes", post(successes))
-        .route("/everything", post(everything))
-        .route("/sixteen", post(sixteen))
-        .route("/uncompared", any(uncompared))
-        .route("/by-value", post(by_value))
-        .route("/by-parts", post(by_parts))
-        .route("/shared", any(shared))
-        .route("/shared/again", post(shared))
-        .route("/deployed", post(deployed))
-        .route("/global", post(global))
-        .route("/in-pair", post(in_pair))
-        .route("/nested", post(nested))
-        .route("/by-a", post(by_a))
-        .route("/brief", post(brief))
-        .route("/brief-unknown", post(brief_unknown))
-        .route("/strict", post(plain).layer(settings.clone().with_strict_keys()))
-        .route("/uuid", post(plain).layer(settings.clone().with_key_format(is_uuid)))
+        .route("/plain", guarded!(form, settings, any(plain)))
+        .route("/got", guarded!(form, settings, get(plain)))
+        .route("/json", guarded!(form, settings, post(json)))
+        .route("/text", guarded!(form, settings, post(text)))
+        .route("/items/{item}", guarded!(form, settings, any(plain)))
+        .nest(
+            "/v2",
+            Router::new().route("/plain", guarded!(form, settings, post(plain))),
+        )
+        .route("/other-header", guarded!(form, settings, post(other_header)))
+        .route("/optional", guarded!(form, settings, post(optional)))
+        .route("/natural", guarded!(form, settings, post(natural)))
+        .route("/accepting", guarded!(form, settings, post(accepting)))
+        .route("/waiting", guarded!(form, settings, post(waiting)))
+        .route("/impatient", guarded!(form, settings, post(impatient)))
+        .route("/refusing", guarded!(form, settings, post(refusing)))
+        .route("/refusing/everything", guarded!(form, settings, post(refusing_all)))
+        .route("/successes", guarded!(form, settings, post(successes)))
+        .route("/everything", guarded!(form, settings, post(everything)))
+        .route("/sixteen", guarded!(form, settings, post(sixteen)))
+        .route("/uncompared", guarded!(form, settings, any(uncompared)))
+        .route("/by-value", guarded!(form, settings, post(by_value)))
+        .route("/by-parts", guarded!(form, settings, post(by_parts)))
+        .route("/shared", guarded!(form, settings, any(shared)))
+        .route("/shared/again", guarded!(form, settings, post(shared)))
+        .route("/deployed", guarded!(form, settings, post(deployed)))
+        .route("/global", guarded!(form, settings, post(global)))
+        .route("/in-pair", guarded!(form, settings, post(in_pair)))
+        .route("/nested", guarded!(form, settings, post(nested)))
+        .route("/by-a", guarded!(form, settings, post(by_a)))
+        .route("/brief", guarded!(form, settings, post(brief)))
+        .route("/brief-unknown", guarded!(form, settings, post(brief_unknown)))
+        .route(
+            "/strict",
+            guarded!(form, settings.clone().with_strict_keys(), post(plain)),
+        )
+        .route(
+            "/uuid",
+            guarded!(form, settings.clone().with_key_format(is_uuid), post(plain)),
+        )
         .route(
             "/unstored",
-            post(plain).layer(settings.clone().with_unstored_headers(unstored)),
+            guarded!(form, settings.clone().with_unstored_headers(unstored), post(plain)),
         )
-        .route("/documented", post(plain).layer(documented.clone()))
-        .route("/shaped", post(plain).layer(documented.with_problem_response(shape)))
-        .route("/limited", post(plain).layer(DefaultBodyLimit::max(1_000)))
-        .route("/down", post(plain).layer(down.clone()))
-        .route("/down/unprotected", post(unprotected).layer(down.clone()))
+        .route("/documented", guarded!(form, documented, post(plain)))
+        .route(
+            "/shaped",
+            guarded!(form, documented.clone().with_problem_response(shape), post(plain)),
+        )
+        .route(
+            "/limited",
+            guarded!(form, settings, post(plain)).layer(DefaultBodyLimit::max(1_000)),
+        )
+        .route("/down", guarded!(form, down, post(plain)))
+        .route("/down/unprotected", guarded!(form, down, post(unprotected)))
         .layer(Extension(stage))
 }
 
@@ -317,13 +420,13 @@ async fn name_the_problem(response: Response) -> Response {
 }
 
 /// The service on `backend`.
-pub(super) async fn serve(backend: impl Backend, redis: Option<RedisServer>, stage: Stage) -> Service {
+pub(super) async fn serve(form: Form, backend: impl Backend, redis: Option<RedisServer>, stage: Stage) -> Service {
     let mut killed = RedisServer::start().await;
     let down = RedisBackend::connect(&killed.url()).await.expect("the server answers");
     killed.kill();
     // How long a call may take is nothing that cases are about.
     let idempotency = Idempotency::new(backend).with_deadline(PATIENCE);
-    let routes = routes(&idempotency, &Idempotency::new(down), stage.clone());
+    let routes = routes(form, &idempotency, &Idempotency::new(down), stage.clone());
     let mut service = Service::wrapped(idempotency, routes, |router| {
         let unlayered = Router::new().route("/unlayered", post(plain)).layer(Extension(stage));
         router.merge(unlayered).layer(map_response(name_the_problem))

@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 
 /// Holds handlers half-way, from when it is closed until it is opened.
 #[derive(Clone, Default)]
-struct Gate(Arc<GateState>);
+pub(crate) struct Gate(Arc<GateState>);
 
 #[derive(Default)]
 struct GateState {
@@ -33,38 +33,38 @@ struct GateState {
 
 impl Gate {
     /// Where a handler waits if the gate is closed.
-    async fn pass(&self) {
+    pub(crate) async fn pass(&self) {
         if self.0.is_closed.load(Ordering::SeqCst) {
             self.0.reached.notify_one();
             self.0.opened.notified().await;
         }
     }
 
-    fn close(&self) {
+    pub(crate) fn close(&self) {
         self.0.is_closed.store(true, Ordering::SeqCst);
     }
 
     /// Waits until a handler is at the closed gate.
-    async fn reached(&self) {
+    pub(crate) async fn reached(&self) {
         in_time(self.0.reached.notified()).await;
     }
 
     /// Lets the one handler that waits, and all that come later, go on.
-    fn open(&self) {
+    pub(crate) fn open(&self) {
         self.0.is_closed.store(false, Ordering::SeqCst);
         self.0.opened.notify_one();
     }
 }
 
 /// A service on memory whose handlers find `gate`, with layers around it.
-async fn service(gate: &Gate, routes: Router<App>, wrap: impl FnOnce(Router) -> Router) -> Service {
+pub(crate) async fn service(gate: &Gate, routes: Router<App>, wrap: impl FnOnce(Router) -> Router) -> Service {
     let routes = routes.layer(Extension(gate.clone()));
     Service::wrapped(Idempotency::new(MemoryBackend::new()), routes, wrap).await
 }
 
 /// Sends a request, hangs up while its handler is at the gate, and waits until the handler has ended by itself. It has to
 /// be the first client of the service that leaves.
-async fn hang_up(service: &Service, gate: &Gate, call: Call) {
+pub(crate) async fn hang_up(service: &Service, gate: &Gate, call: Call) {
     gate.close();
     let sending = tokio::spawn(call.try_send());
     gate.reached().await;

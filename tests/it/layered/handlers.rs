@@ -1,0 +1,86 @@
+//! What handlers inside of the layer know, and annotated ones among them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Extension, Router};
+use idem_axum::{Execution, idempotent};
+use idem_tests::{App, Log};
+use reqwest::Method;
+
+use super::{idempotency, layer, serve};
+use crate::late_layers::{Gate, hang_up};
+
+type Runs = Arc<AtomicU32>;
+
+#[tokio::test]
+async fn a_handler_inside_knows_its_execution() {
+    let idempotency = idempotency();
+    let handler = async |execution: Execution| {
+        let record = execution.record_key().unwrap_or("none").to_owned();
+        format!(
+            "{record} {} {}",
+            execution.attempt(),
+            execution.downstream_key("charge")
+        )
+    };
+    let routes = Router::new()
+        .route("/x/{id}", post(handler).get(handler))
+        .layer(layer(&idempotency));
+    let service = serve(&idempotency, routes).await;
+    let guarded = service.client.call(Method::POST, "/x/1").key("k").send().await;
+    let text = String::from_utf8(guarded.body.to_vec()).expect("text");
+    assert!(text.starts_with("layer%20POST%20/x/%7Bid%7D:@global:k 1 "), "{text}");
+    let passing = service.client.call(Method::GET, "/x/1").key("k").send().await;
+    assert!(passing.body.starts_with(b"none 1 "), "{:?}", passing.body);
+}
+
+#[idempotent(ttl = "1h", scope = global)]
+async fn annotated(State(_): State<App>, Extension(runs): Extension<Runs>, Extension(gate): Extension<Gate>) -> String {
+    gate.pass().await;
+    runs.fetch_add(1, Ordering::SeqCst).to_string()
+}
+
+#[tokio::test]
+async fn an_annotated_handler_inside_works_and_is_warned_of_once() {
+    let (idempotency, runs, gate) = (idempotency(), Runs::default(), Gate::default());
+    let routes = Router::new()
+        .route("/x", post(annotated))
+        .layer(Extension(runs.clone()))
+        .layer(Extension(gate.clone()))
+        .layer(idempotency.clone())
+        .layer(layer(&idempotency));
+    let service = serve(&idempotency, routes).await;
+    let (log, _guard) = Log::listen(tracing::Level::WARN);
+    let call = |key: &str| service.client.call(Method::POST, "/x").key(key);
+    let first = call("k").send().await;
+    assert_eq!(first.status, StatusCode::OK);
+    call("k").send().await.assert_replays(&first);
+    hang_up(&service, &gate, call("left")).await;
+    assert!(call("left").send().await.is_replay());
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
+    let warnings = log.lines_with("each of its requests has two records");
+    assert_eq!(warnings.len(), 1, "{}", log.text());
+}
+
+#[idempotent(ttl = "1h", scope = global, name = "orders")]
+async fn named(Extension(runs): Extension<Runs>) -> String {
+    runs.fetch_add(1, Ordering::SeqCst).to_string()
+}
+
+#[tokio::test]
+async fn a_handler_with_the_name_and_scope_of_its_layer_is_refused_and_does_not_wait_for_itself() {
+    let (idempotency, runs) = (idempotency(), Runs::default());
+    let routes = Router::new()
+        .route("/x", post(named))
+        .layer(Extension(runs.clone()))
+        .layer(idempotency.clone())
+        .layer(layer(&idempotency).with_name("orders"));
+    let service = serve(&idempotency, routes).await;
+    let refused = service.client.call(Method::POST, "/x").key("k").send().await;
+    assert_eq!(refused.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(runs.load(Ordering::SeqCst), 0);
+}

@@ -1,0 +1,178 @@
+//! Which crate may use which: dependencies point one way.
+//!
+//! Owns the rules. A crate that uses what it must not fails `cargo xtask lint`.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+/// What one crate may use.
+struct Rule {
+    name: &'static str,
+    /// The crates of this workspace that it may name in its manifest.
+    ours: &'static [&'static str],
+    /// What must not be among its dependencies, nor among theirs.
+    never: &'static [&'static str],
+}
+
+/// Servers, frameworks and clients of servers.
+const SERVERS: [&str; 9] = [
+    "axum",
+    "axum-core",
+    "hyper",
+    "redis",
+    "reqwest",
+    "sqlx",
+    "sqlx-core",
+    "tower",
+    "tower-http",
+];
+
+const HTTP: [&str; 12] = [
+    "axum",
+    "axum-core",
+    "http",
+    "http-body",
+    "hyper",
+    "redis",
+    "reqwest",
+    "sqlx",
+    "sqlx-core",
+    "tower",
+    "tower-http",
+    "tower-service",
+];
+
+const RULES: [Rule; 10] = [
+    Rule {
+        name: "idem-macros",
+        ours: &[],
+        never: &HTTP,
+    },
+    Rule {
+        name: "idem-core",
+        ours: &[],
+        never: &HTTP,
+    },
+    Rule {
+        name: "idem-http",
+        ours: &["idem-core"],
+        never: &SERVERS,
+    },
+    Rule {
+        name: "idem-redis",
+        ours: &["idem-core"],
+        never: &["axum", "axum-core", "sqlx-core"],
+    },
+    Rule {
+        name: "idem-postgres",
+        ours: &["idem-core"],
+        never: &["axum", "axum-core", "redis"],
+    },
+    Rule {
+        name: "idem-axum",
+        ours: &["idem-core", "idem-http", "idem-macros", "idem-postgres", "idem-redis"],
+        never: &[],
+    },
+    Rule {
+        name: "shipping",
+        ours: &["idem-axum"],
+        never: &[],
+    },
+    Rule {
+        name: "payments",
+        ours: &["idem-axum"],
+        never: &[],
+    },
+    Rule {
+        name: "proxy",
+        ours: &["idem-axum"],
+        never: &[],
+    },
+    Rule {
+        name: "custom-backend",
+        ours: &["idem-core"],
+        never: &HTTP,
+    },
+];
+
+/// Fails with every crate that uses what it must not.
+pub(crate) fn check() -> Result<(), String> {
+    let mut faults = Vec::new();
+    for rule in &RULES {
+        faults.extend(rule.faults(&tree(rule.name, &["--depth", "1"])?, &tree(rule.name, &[])?));
+    }
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(faults.join("\n"))
+}
+
+impl Rule {
+    /// What is wrong with a crate that has these dependencies, and these among them and theirs.
+    fn faults(&self, direct: &BTreeSet<String>, all: &BTreeSet<String>) -> Vec<String> {
+        let name = self.name;
+        let is_foreign =
+            |used: &&String| used.starts_with("idem-") && *used != name && !self.ours.contains(&used.as_str());
+        let ours = direct.iter().filter(is_foreign);
+        let ours = ours.map(|used| format!("{name} uses {used}: it may use {:?} of this workspace", self.ours));
+        let never = all.iter().filter(|used| self.never.contains(&used.as_str()));
+        let never =
+            never.map(|used| format!("{name} uses {used}, by itself or by another crate; see `cargo tree -i {used}`"));
+        ours.chain(never).collect()
+    }
+}
+
+/// The names of the crates that a package is made of, with all features, as its users build it.
+fn tree(package: &str, depth: &[&str]) -> Result<BTreeSet<String>, String> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args([
+        "tree",
+        "--package",
+        package,
+        "--all-features",
+        "--edges",
+        "normal",
+        "--prefix",
+        "none",
+    ]);
+    let output = command.args(depth).output();
+    let output = output.map_err(|error| format!("`cargo tree` could not be started: {error}"))?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    Ok(names(&String::from_utf8_lossy(&output.stdout)))
+}
+
+fn names(tree: &str) -> BTreeSet<String> {
+    let words = tree.lines().filter_map(|line| line.split_whitespace().next());
+    words.map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULE: Rule = Rule {
+        name: "idem-http",
+        ours: &["idem-core"],
+        never: &["axum"],
+    };
+
+    #[test]
+    fn a_crate_that_uses_what_it_may_has_no_fault() {
+        let used = names("idem-http v0.1.0 (/x)\nidem-core v0.1.0 (/y)\nhttp v1.5.0\n");
+        assert!(RULE.faults(&used, &used).is_empty());
+    }
+
+    #[test]
+    fn a_crate_of_ours_that_is_not_listed_and_one_that_must_never_be_there_are_faults() {
+        let direct = names("idem-http v0.1.0 (/x)\nidem-redis v0.1.0 (/y)\n");
+        let all = names("idem-http v0.1.0 (/x)\nidem-redis v0.1.0 (/y)\naxum v0.8.9 (*)\n");
+        let faults = RULE.faults(&direct, &all);
+        assert_eq!(faults.len(), 2, "{faults:?}");
+        assert!(
+            faults[0].contains("idem-redis") && faults[1].contains("axum"),
+            "{faults:?}"
+        );
+    }
+}
