@@ -19,6 +19,8 @@
 //!
 //! The rules named `IDEM-n` throughout are the numbered promise in `docs/semantics.md`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod backend;
 pub mod claim;
 #[cfg(feature = "conformance")]

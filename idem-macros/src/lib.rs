@@ -3,6 +3,8 @@
 //! Three steps: what was written becomes neutral settings (`options`, by the `table`) and a signature (`handler`), these are validated,
 //! and what is valid becomes tokens (`expand`). The macro parses and names; it decides nothing at run time.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod described;
 mod durations;
 mod expand;

@@ -84,6 +84,8 @@
 //! afterwards, and their retries run again. A failover to a replica that is not synchronous forgets what had not reached
 //! it.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod backend;
 mod connections;
 mod error;

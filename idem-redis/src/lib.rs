@@ -49,6 +49,8 @@
 //! Commands inside scripts are checked against the same list. `+info` lets the check at start see how the server is set
 //! up; with `+ping` the server's log of denials stays free of the signs of life that waiters ask for.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod apart;
 mod backend;
 mod check;

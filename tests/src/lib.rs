@@ -21,9 +21,11 @@ mod process;
 mod proxy;
 mod redis_cluster;
 mod redis_server;
-/// Pages of the repository, so that their code is compiled. No crate that is published has them.
+/// Pages of the repository, so that their code is compiled. The documentation of no published crate includes them.
 #[cfg(doctest)]
 mod pages {
+    #[doc = include_str!("../../idem-axum/README.md")]
+    mod axum_readme {}
     #[doc = include_str!("../../docs/layers.md")]
     mod layers {}
     #[doc = include_str!("../../README.md")]
