@@ -1,6 +1,7 @@
 //! Runs other programs, saying which.
 
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 
 use crate::servers;
@@ -116,6 +117,15 @@ pub(crate) fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<
     run(Command::new(program())
         .args(arguments)
         .envs(environment.iter().copied()))
+}
+
+/// Runs cargo on the workspace in another folder to its success.
+pub(crate) fn cargo_in(folder: &Path, arguments: &[&str], target: &Path) -> Result<(), String> {
+    let mut command = Command::new(program());
+    run(command
+        .args(arguments)
+        .current_dir(folder)
+        .env("CARGO_TARGET_DIR", target))
 }
 
 /// Runs cargo to its end, for what it prints.

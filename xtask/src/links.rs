@@ -3,20 +3,20 @@
 //! Owns which pages are looked at. Links from one item of the documentation to another, such as ``[`name`]``, are rustdoc's to
 //! check, and what is elsewhere on the web is not looked at.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::{env, fs};
 
+use crate::manifests::{published, read, workspace};
 use crate::pages;
 
-/// Where pages are. Those below `src`, and the macro's own, are read in rustdoc as well, which has no files beside them.
-const FOLDERS: [&str; 5] = [".", "docs", "idem-macros", "idem-axum/src", "idem-axum/src/guide"];
+/// Where pages are, besides the folders of the crates that are published.
+const FOLDERS: [&str; 4] = [".", "docs", "idem-axum/src", "idem-axum/src/guide"];
 
 /// Names every link that leads nowhere.
 pub(crate) fn check() -> Result<(), String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut faults = Vec::new();
     let mut seen = 0;
-    for page in pages_in(&root)? {
+    for page in pages_in(&workspace())? {
         let text = read(&page)?;
         for (line, target) in pages::links(&text) {
             seen += 1;
@@ -34,7 +34,8 @@ pub(crate) fn check() -> Result<(), String> {
 
 fn pages_in(root: &Path) -> Result<Vec<PathBuf>, String> {
     let mut pages = Vec::new();
-    for folder in FOLDERS {
+    let crates = published()?;
+    for folder in FOLDERS.into_iter().chain(crates.iter().map(String::as_str)) {
         let folder = root.join(folder);
         let files = fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let files = files.flatten().map(|file| file.path());
@@ -42,10 +43,6 @@ fn pages_in(root: &Path) -> Result<Vec<PathBuf>, String> {
     }
     pages.sort();
     Ok(pages)
-}
-
-fn read(page: &Path) -> Result<String, String> {
-    fs::read_to_string(page).map_err(|error| format!("{}: {error}", page.display()))
 }
 
 /// What is wrong with a link on `page`.
@@ -61,9 +58,9 @@ fn fault(page: &Path, text: &str, target: &str) -> Result<Option<&'static str>, 
     if file.is_empty() {
         return Ok((!has(text)).then_some(NO_HEADING));
     }
-    if is_in_rustdoc(page) {
+    if is_of_a_crate(page) {
         return Ok(Some(
-            "leads nowhere in rustdoc, or nowhere outside of it; write [`item`] or the file's name",
+            "leads nowhere in rustdoc or on a registry's page, or nowhere outside of them; write [`item`] or the file's name",
         ));
     }
     let file = page.with_file_name(file);
@@ -76,9 +73,10 @@ fn fault(page: &Path, text: &str, target: &str) -> Result<Option<&'static str>, 
     Ok((!has(&read(&file)?)).then_some(NO_HEADING))
 }
 
-fn is_in_rustdoc(page: &Path) -> bool {
-    page.components()
-        .any(|part| part.as_os_str() == "src" || part.as_os_str() == "idem-macros")
+/// Whether the page is read in rustdoc or on a registry's page as well, which have no files beside it.
+fn is_of_a_crate(page: &Path) -> bool {
+    let page = page.strip_prefix(workspace()).unwrap_or(page);
+    page.to_string_lossy().starts_with("idem-")
 }
 
 #[cfg(test)]
@@ -87,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_link_needs_a_file_and_a_heading_and_in_rustdoc_has_no_files() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let root = workspace();
         let (readme, guide) = (root.join("README.md"), root.join("idem-axum/src/guide/orders.md"));
         let leads = |page: &Path, target| fault(page, "# Here", target).expect("it can be read").is_none();
         for target in [
@@ -106,5 +104,6 @@ mod tests {
         for target in ["payments.md", "crate::Idempotency"] {
             assert!(!leads(&guide, target), "{target}");
         }
+        assert!(!leads(&root.join("idem-core/README.md"), "../docs/http.md"));
     }
 }

@@ -4,12 +4,13 @@
 //! before anything is: what is timed is a user's own crate.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use crate::commands::run;
+use crate::manifests::workspace;
 
 const HANDLERS: usize = 100;
 /// The median of so many is taken. A release build takes long and varies little, so it is timed once.
@@ -84,10 +85,6 @@ pub(crate) fn measure() -> Result<(), String> {
         ratio % 100
     );
     Ok(())
-}
-
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 fn root() -> PathBuf {

@@ -9,8 +9,10 @@ mod instructions;
 mod lab;
 mod links;
 mod macro_cost;
+mod manifests;
 mod mutants;
 mod newcomer;
+mod package;
 mod pages;
 mod servers;
 
@@ -20,8 +22,9 @@ const USAGE: &str = "usage: cargo xtask <command>
 
 commands:
   setup   finds what tests start, or installs it by the system's package manager
-  lint    formatting, clippy, documentation and the links in it, with warnings denied
+  lint    formatting, clippy, documentation and the links in it, with warnings denied, and package
   test    setup, then every test of the workspace, documentation included, then newcomer
+  package   packages the crates that are published, and compiles them from their packages alone
   newcomer  runs the commands of the README and the tutorial on a clean checkout of HEAD, as a new user does
   lab     [--siege] --seconds <number> [--seed <number>] [--backend redis|cluster|postgres]: the fault lab for so long, or a
           siege by hostile clients, and a table of what came of it
@@ -49,7 +52,9 @@ fn main() -> ExitCode {
         ["setup"] => servers::setup(),
         ["lint"] => links::check()
             .and_then(|()| dependencies::check())
-            .and_then(|()| commands::lint()),
+            .and_then(|()| commands::lint())
+            .and_then(|()| package::check()),
+        ["package"] => package::check(),
         ["test"] => servers::setup()
             .and_then(|()| commands::test())
             .and_then(|()| newcomer::walk()),
