@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 
+use crate::manifests::published;
 use crate::servers;
 
 /// What is checked without running it.
@@ -21,29 +22,7 @@ pub(crate) fn lint() -> Result<(), String> {
         ],
         &[],
     )?;
-    // Each feature of what users add has to compile alone.
-    for features in [
-        "",
-        "aide",
-        "macros",
-        "metrics",
-        "postgres",
-        "redis",
-        "redis-rustls",
-        "testing",
-        "typed-routing",
-        "utoipa",
-    ] {
-        let arguments = [
-            "clippy",
-            "--package",
-            "idem-axum",
-            "--no-default-features",
-            "--features",
-            features,
-        ];
-        cargo(&[&arguments[..], &["--", "--deny", "warnings"]].concat(), &[])?;
-    }
+    features()?;
     let strict = [("RUSTDOCFLAGS", "--deny warnings")];
     cargo(
         &[
@@ -55,6 +34,33 @@ pub(crate) fn lint() -> Result<(), String> {
         ],
         &strict,
     )
+}
+
+/// Each feature of what users add has to compile without the others.
+fn features() -> Result<(), String> {
+    const DENY: [&str; 3] = ["--", "--deny", "warnings"];
+    // Without any, and without another crate that could turn on what a dependency lacks.
+    let least = ["clippy", "--package", "idem-axum", "--no-default-features"];
+    cargo(&[&least[..], &DENY].concat(), &[])?;
+    // With the other crates, so that dependencies have the same features in each call and are checked once.
+    let crates = published()?;
+    let mut together = vec!["clippy", "--no-default-features"];
+    together.extend(crates.iter().flat_map(|name| ["--package", name]));
+    for feature in [
+        "aide",
+        "macros",
+        "metrics",
+        "postgres",
+        "redis",
+        "redis-rustls",
+        "testing",
+        "typed-routing",
+        "utoipa",
+    ] {
+        let feature = format!("idem-axum/{feature}");
+        cargo(&[&together[..], &["--features", &feature], &DENY].concat(), &[])?;
+    }
+    Ok(())
 }
 
 /// What of the integration tests is about a server: deployments, faults, waiting and the contract. The rest needs one and
@@ -76,15 +82,9 @@ pub(crate) fn test() -> Result<(), String> {
     cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"], &[])?;
     let valkey = servers::valkey()?;
     let valkey = valkey.display().to_string();
-    let integration = [
-        "test",
-        "--package",
-        "idem-tests",
-        "--all-features",
-        "--test",
-        "it",
-        "--",
-    ];
+    // Of the whole workspace, for what was compiled for the call above: with one package, dependencies have other features and
+    // are compiled again. The other packages have no test of these names.
+    let integration = ["test", "--workspace", "--all-features", "--test", "it", "--"];
     cargo(
         &[&integration[..], &ON_SERVERS].concat(),
         &[("IDEM_REDIS_SERVER", &valkey)],

@@ -2,12 +2,18 @@
 //!
 //! Reads lines, not TOML: the manifests are the project's own and have one form.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 /// The folder of the workspace.
 pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The target folder of the workspace. What other workspaces compile there they share with this one.
+pub(crate) fn target() -> PathBuf {
+    let named = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    named.map_or_else(|| workspace().join("target"), |target| workspace().join(target))
 }
 
 /// The crates that a registry gets: every member whose manifest does not say `publish = false`. Each is in a folder of

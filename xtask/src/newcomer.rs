@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::{env, fs};
 
 use crate::commands::run;
+use crate::manifests::target;
 use crate::pages;
 
 /// What a command prints that serves until it is stopped, before its URL.
@@ -28,7 +29,7 @@ pub(crate) fn walk() -> Result<(), String> {
         .arg(&checkout))?;
     let elsewhere = folder.0.join("elsewhere");
     fs::create_dir(&elsewhere).map_err(|error| format!("{}: {error}", elsewhere.display()))?;
-    let target = workspace.join("target/newcomer");
+    let target = target();
     let pages = [
         ("README.md", &checkout),
         ("CONTRIBUTING.md", &checkout),
@@ -71,6 +72,7 @@ fn on_free_ports(page: String) -> Result<(String, Option<String>), String> {
 /// Somebody with a terminal, who follows one page.
 struct Reader<'a> {
     checkout: &'a Path,
+    /// That of the workspace: dependencies that tests were compiled with are not compiled again.
     target: &'a Path,
     /// Where the terminal is.
     folder: PathBuf,
@@ -190,6 +192,8 @@ impl Reader<'_> {
         let mut shell = Command::new("bash");
         shell.args(["-c", line]).current_dir(&self.folder);
         shell.stdin(Stdio::null()).env("CARGO_TARGET_DIR", self.target);
+        // As in the workspace's manifest, which a service of one's own does not have.
+        shell.env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
         // A proxy for the rest of the world knows nothing of this machine.
         shell.env("no_proxy", "127.0.0.1");
         for unset in ["DATABASE_URL", "REDIS_URL", "SHIPPING_DELAY_MS", "SHIPPING_TOKENS"] {

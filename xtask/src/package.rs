@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::commands::{cargo, cargo_in, run};
-use crate::manifests::{missing_for_a_registry, published, read, workspace};
+use crate::manifests::{missing_for_a_registry, published, read, target, workspace};
 
 /// Files that each package has to have, whatever its crate is.
 const FILES: [&str; 3] = ["LICENSE-APACHE", "LICENSE-MIT", "README.md"];
@@ -37,11 +37,6 @@ pub(crate) fn check() -> Result<(), String> {
     cargo(&arguments, &[])?;
     let folder = unpack(&crates)?;
     cargo_in(&folder, &["check", "--workspace", "--all-features"], &target())
-}
-
-/// The target folder of the workspace, so that dependencies that were checked are not checked again.
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
 }
 
 /// Unpacks the packages into a workspace of their own, in which each takes the place of the registry's.
