@@ -22,6 +22,8 @@
 //! | [`body`] | the types of bodies | |
 //! | [`observe`] | the outcome of a request: span, log line, count | the engine's own figures |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod answer;
 pub mod body;
 pub mod fingerprint;
