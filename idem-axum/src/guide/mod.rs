@@ -1,24 +1,24 @@
-//! Guides, a page each: how a service of some kind is made safe to retry, and how its clients call again.
+//! Guides, one page each: how to make a kind of service safe to retry, and how its clients call again.
 //!
 //! | guide | shows |
 //! |---|---|
-//! | [`payments`] | a charge at a provider, and rows of one's own database beside it |
+//! | [`payments`] | a charge at a provider, and rows of your own database beside it |
 //! | [`orders`] | many tenants, refused orders, clients that write their JSON anew |
+//! | [`signup`] | forms where nobody is logged in: the scope, secrets in bodies and answers, validation |
 //! | [`tickets`] | seats that are sold once, and a buyer whose retry is not told that the seat is taken |
-//! | [`emails`] | an effect that cannot be taken back and that nobody can be asked about |
+//! | [`emails`] | an effect that cannot be taken back or looked up |
 //! | [`webhooks`] | senders that deliver an event again, under a natural key |
-//! | [`consumers`] | messages of a broker, handled by a router of one's own |
-//! | [`clients`] | keys and retries, seen from the other side, in curl, reqwest and JavaScript |
+//! | [`consumers`] | messages of a broker, handled by a router in the consumer's process |
+//! | [`clients`] | keys and retries from the client's side, in curl, reqwest and JavaScript |
 //! | [`routers`] | routers that read a handler's signature: typed routes of `axum-extra`, and `aide` |
 //! | [`migration`] | from Redis code written by hand, and from `axum-idempotent` |
 //!
-//! The programs keep their records in a `MemoryBackend`, so that they run anywhere. A service that has to know what it did
-//! before it was started again, or that runs more than once, keeps them in Redis or Postgres.
+//! The programs keep their records in a `MemoryBackend`, so that they run anywhere. Use Redis or Postgres for a service that
+//! runs in more than one process, or that must remember its requests after a restart.
 //!
-//! Every Rust program on them is run by the tests of this crate, and asserts what the text beside it says (the one on
-//! Postgres is compiled, and `examples/payments` runs its like); those for the
-//! shell and for JavaScript are run against a service of the integration tests. The numbered rules, such as IDEM-7, are in
-//! `docs/semantics.md`.
+//! The tests of this crate run every Rust program on these pages, and each program asserts what the text beside it says. The
+//! program on Postgres is compiled only; `examples/payments` is a service of that kind. The integration tests run the programs for
+//! the shell and for JavaScript. The numbered rules, such as IDEM-7, are in `docs/semantics.md`.
 
 // What the pages name. Links in them are followed in rustdoc, and read as plain names everywhere else.
 #[allow(unused_imports, reason = "only links use them")]
@@ -44,6 +44,9 @@ pub mod payments {}
 
 #[doc = include_str!("routers.md")]
 pub mod routers {}
+
+#[doc = include_str!("signup.md")]
+pub mod signup {}
 
 #[doc = include_str!("tickets.md")]
 pub mod tickets {}
