@@ -1,15 +1,19 @@
 //! The examples in `docs/http.md` are what a service sends.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use idem_axum::sqlx::{self, AssertSqlSafe};
-use idem_axum::{Idempotency, IdempotencyProblem, RedisBackend, Transaction, idempotent};
+use idem_axum::{Idempotency, IdempotencyLayer, IdempotencyProblem, RedisBackend, Transaction, idempotent};
 use idem_tests::{Answer, App, Order, PostgresServer, RedisServer, Service, in_time};
 use reqwest::Method;
 use serde_json::Value;
+
+use crate::raw::Raw;
 
 /// The headers that an example shows if the answer has them.
 const SHOWN: [&str; 4] = ["content-type", "idempotency-code", "link", "retry-after"];
@@ -130,7 +134,11 @@ async fn service() -> Service {
     let server = RedisServer::start().await;
     let backend = RedisBackend::connect(&server.url()).await.expect("the server answers");
     let idempotency = Idempotency::new(backend).with_documentation("https://example.com/idempotency");
+    let layer = IdempotencyLayer::new(idempotency.clone(), Duration::from_mins(1))
+        .scope_global()
+        .with_body_limit(1);
     let routes = Router::<App>::new()
+        .route("/by-the-layer", post(async || "done").layer(layer))
         .route("/too-large", post(too_large))
         .route("/scoped", post(scoped))
         .route("/panicking", post(panicking))
@@ -138,6 +146,21 @@ async fn service() -> Service {
     let mut service = Service::wrapped(idempotency, routes, |router| router).await;
     service.redis = Some(server);
     service
+}
+
+/// A request to the layer whose chunked body breaks its own rules.
+async fn broken_off(address: SocketAddr) -> Example {
+    let mut raw = Raw::post_chunked(address, "/by-the-layer", &["idempotency-key: b"]).await;
+    raw.write(b"no length\r\n").await;
+    let answered = raw.answer().await;
+    let status = StatusCode::from_u16(answered.status).expect("a status");
+    let lines = answered.head.lines().skip(1).filter_map(|line| line.split_once(": "));
+    let shown = lines.filter(|(name, _)| SHOWN.contains(name));
+    Example {
+        status: status.to_string(),
+        headers: shown.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        body: serde_json::from_str(&answered.body).ok(),
+    }
 }
 
 /// Every case, made to happen.
@@ -154,6 +177,7 @@ async fn sent() -> BTreeMap<String, Example> {
         &call("/orders").key("k").json(&Order::new("o")).send().await,
     );
     add("not-configured", &call("/scoped").body(" ").send().await);
+    add("too-large", &call("/by-the-layer").body("two").send().await);
     add("Panicked", &call("/panicking").send().await);
 
     for (path, started, heading) in [("/orders", 1, "in-flight"), ("/orders/accepting", 2, "Accepted")] {
@@ -173,11 +197,13 @@ async fn sent() -> BTreeMap<String, Example> {
     call("/refusing").send().await;
     add("outcome-unknown", &call("/refusing").send().await);
 
+    let body_failed = broken_off(service.address).await;
     service.redis.as_mut().expect("it is on Redis").kill();
     add(
         "backend-unavailable",
         &service.client.order("l", &Order::new("o")).send().await,
     );
+    sent.insert("Body failed".to_owned(), body_failed);
     sent
 }
 
@@ -199,6 +225,7 @@ fn every_problem_has_its_example() {
     let problems = [
         IdempotencyProblem::KeyMissing,
         IdempotencyProblem::KeyInvalid,
+        IdempotencyProblem::TooLarge,
         IdempotencyProblem::KeyReused,
         IdempotencyProblem::InFlight,
         IdempotencyProblem::OutcomeUnknown,
@@ -215,7 +242,7 @@ fn every_problem_has_its_example() {
     }
     assert_eq!(
         documented.len(),
-        problems.len() + 3,
-        "with the two that are no problems, and the other case of `rolled-back`"
+        problems.len() + 4,
+        "with the three that are no problems, and the other case of `rolled-back`"
     );
 }
