@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 
 use crate::manifests::published;
 use crate::servers;
@@ -126,6 +126,20 @@ pub(crate) fn cargo_in(folder: &Path, arguments: &[&str], target: &Path) -> Resu
         .args(arguments)
         .current_dir(folder)
         .env("CARGO_TARGET_DIR", target))
+}
+
+/// Runs cargo to its success, for what it prints to its standard output.
+pub(crate) fn output_of_cargo(arguments: &[&str]) -> Result<String, String> {
+    let mut command = Command::new(program());
+    command.args(arguments).stderr(Stdio::inherit());
+    eprintln!("$ {}", line(&command));
+    let output = command
+        .output()
+        .map_err(|error| format!("`{}` could not be started: {error}", line(&command)))?;
+    if !output.status.success() {
+        return Err(format!("`{}` ended with {}", line(&command), output.status));
+    }
+    String::from_utf8(output.stdout).map_err(|error| format!("`{}`: {error}", line(&command)))
 }
 
 /// Runs cargo to its end, for what it prints.

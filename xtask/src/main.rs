@@ -4,6 +4,7 @@
 //! cargo, so that it runs on a fresh clone.
 
 mod commands;
+mod deny;
 mod dependencies;
 mod instructions;
 mod lab;
@@ -22,7 +23,8 @@ const USAGE: &str = "usage: cargo xtask <command>
 
 commands:
   setup   finds what tests start, or installs it by the system's package manager
-  lint    formatting, clippy, documentation and the links in it, with warnings denied, and package
+  lint    formatting, clippy, documentation and the links in it, with warnings denied; licences, versions and sources
+          of dependencies; and package
   test    setup, then every test of the workspace, documentation included, then newcomer
   package   packages the crates that are published, and compiles them from their packages alone
   newcomer  runs the commands of the README and the tutorial on a clean checkout of HEAD, as a new user does
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         ["setup"] => servers::setup(),
         ["lint"] => links::check()
             .and_then(|()| dependencies::check())
+            .and_then(|()| deny::check())
             .and_then(|()| commands::lint())
             .and_then(|()| package::check()),
         ["package"] => package::check(),
