@@ -120,12 +120,17 @@ pub(crate) fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<
 }
 
 /// Runs cargo on the workspace in another folder to its success.
-pub(crate) fn cargo_in(folder: &Path, arguments: &[&str], target: &Path) -> Result<(), String> {
-    let mut command = Command::new(program());
-    run(command
+pub(crate) fn cargo_in(
+    folder: &Path,
+    arguments: &[&str],
+    target: &Path,
+    environment: &[(&str, &str)],
+) -> Result<(), String> {
+    run(Command::new(program())
         .args(arguments)
         .current_dir(folder)
-        .env("CARGO_TARGET_DIR", target))
+        .env("CARGO_TARGET_DIR", target)
+        .envs(environment.iter().copied()))
 }
 
 /// Runs cargo to its success, for what it prints to its standard output.

@@ -11,6 +11,7 @@ mod lab;
 mod links;
 mod macro_cost;
 mod manifests;
+mod minimal_versions;
 mod mutants;
 mod newcomer;
 mod package;
@@ -27,6 +28,7 @@ commands:
           of dependencies; and package
   test    setup, then every test of the workspace, documentation included, then newcomer
   package   packages the crates that are published, and compiles them from their packages alone
+  minimal-versions  compiles the crates that are published with the lowest versions of dependencies that they allow
   newcomer  runs the commands of the README and the tutorial on a clean checkout of HEAD, as a new user does
   lab     [--siege] --seconds <number> [--seed <number>] [--backend redis|cluster|postgres]: the fault lab for so long, or a
           siege by hostile clients, and a table of what came of it
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
             .and_then(|()| deny::check())
             .and_then(|()| commands::lint())
             .and_then(|()| package::check()),
+        ["minimal-versions"] => minimal_versions::check(),
         ["package"] => package::check(),
         ["test"] => servers::setup()
             .and_then(|()| commands::test())

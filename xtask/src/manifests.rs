@@ -43,6 +43,18 @@ fn members(manifest: &str) -> Vec<String> {
         .collect()
 }
 
+/// The workspace's manifest with other members.
+pub(crate) fn members_replaced(manifest: &str, members: &[&str]) -> String {
+    let Some((before, (_, after))) = manifest
+        .split_once("members = [")
+        .and_then(|(before, rest)| Some((before, rest.split_once(']')?)))
+    else {
+        return manifest.to_owned();
+    };
+    let members: Vec<_> = members.iter().map(|name| format!("\"{name}\"")).collect();
+    format!("{before}members = [{}]{after}", members.join(", "))
+}
+
 fn is_published(manifest: &str) -> bool {
     manifest.lines().all(|line| line != "publish = false")
 }
@@ -73,6 +85,13 @@ mod tests {
         assert_eq!(members, ["a", "tests/b"]);
         assert!(is_published("[package]\nname = \"a\"\n"));
         assert!(!is_published("[package]\nname = \"a\"\npublish = false\n"));
+    }
+
+    #[test]
+    fn members_can_be_replaced() {
+        let manifest = "members = [\n    \"a\",\n]\nexclude = [\"c\"]\n";
+        let replaced = members_replaced(manifest, &["b", "d"]);
+        assert_eq!(replaced, "members = [\"b\", \"d\"]\nexclude = [\"c\"]\n");
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(crate) fn check() -> Result<(), String> {
     arguments.extend(crates.iter().flat_map(|name| ["--package", name]));
     cargo(&arguments, &[])?;
     let folder = unpack(&crates)?;
-    cargo_in(&folder, &["check", "--workspace", "--all-features"], &target())
+    cargo_in(&folder, &["check", "--workspace", "--all-features"], &target(), &[])
 }
 
 /// Unpacks the packages into a workspace of their own, in which each takes the place of the registry's.
