@@ -198,7 +198,7 @@ fn shaped() -> Vec<Case> {
     vec![
         case(
             "a problem of the service's own shape keeps its status and its link",
-            "docs/http.md, A format of one's own",
+            "docs/http.md, A format of your own",
             [post("/shaped")
                 .is(Expect::Shaped(400, "key-missing"))
                 .with_body("{\"errors\":[{\"code\":\"key-missing\"}]}")
@@ -207,7 +207,7 @@ fn shaped() -> Vec<Case> {
         ),
         case(
             "a problem of the service's own shape keeps when to come again",
-            "docs/http.md, A format of one's own",
+            "docs/http.md, A format of your own",
             [
                 Step::Hold(post("/shaped").key("k")),
                 post("/shaped")
@@ -219,7 +219,7 @@ fn shaped() -> Vec<Case> {
         ),
         case(
             "an answer of the handler's is not shaped",
-            "docs/http.md, A format of one's own",
+            "docs/http.md, A format of your own",
             [
                 post("/shaped").key("k").answers(422).with_body("run 1"),
                 post("/shaped").key("k").replays().with_body("run 1"),
