@@ -37,7 +37,7 @@ commands:
           --postgres [--quick]: on Postgres, beside hand-written SQL
   parts   micro benchmarks of what a request goes through
   instructions [--bless]: those of one request, by callgrind, against bench/instructions.tsv; needs valgrind
-  mutants [file]...: changes the HTTP crate, or the files of it, and lists what no test notices; needs cargo-mutants
+  mutants [file]...: changes idem-http and idem-axum, or the files of them, and lists what no test notices; needs cargo-mutants
   macro-cost  what the attribute costs in compile time and machine code, as a table";
 
 /// What the benchmark understands.

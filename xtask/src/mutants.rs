@@ -1,4 +1,4 @@
-//! Mutants of the HTTP crate: what no test notices.
+//! Mutants of the crates that answer over HTTP: what no test notices.
 //!
 //! Owns which tests are asked. `cargo mutants` changes one thing at a time; the tests that take the least time are asked
 //! first, and each next ones only about what is left. `docs/mutants.md` explains what survives all of them.
@@ -18,7 +18,7 @@ const CASES: [&str; 7] = [
     "contract::every_case_holds_in_memory_over_http_1",
 ];
 /// Every other test that is about what is on the wire.
-const ON_THE_WIRE: [&str; 26] = [
+const ON_THE_WIRE: [&str; 27] = [
     "--iterate",
     "--test-package",
     "idem-tests",
@@ -34,6 +34,7 @@ const ON_THE_WIRE: [&str; 26] = [
     "engines",
     "generated_responses",
     "handlers",
+    "layered",
     "leaks",
     "logs",
     "methods",
@@ -47,10 +48,10 @@ const ON_THE_WIRE: [&str; 26] = [
     "transactions",
 ];
 
-/// Tries the mutants of the named files, or of the whole crate.
+/// Tries the mutants of the named files, or of both crates.
 pub(crate) fn run(files: &[&str]) -> Result<(), String> {
     let files: Vec<_> = files.iter().flat_map(|file| ["--file", file]).collect();
-    let mutants = ["mutants", "--package", "idem-axum", "--no-shuffle", "--timeout", "120"];
+    let mutants = ["mutants", "--package", "idem-http", "--package", "idem-axum", "--no-shuffle", "--timeout", "120"];
     // What only fuzz targets and debuggers see, and what cannot be written in Rust.
     let left_out = [
         "--exclude",
