@@ -1,11 +1,12 @@
-//! What the compiler says of a handler that utoipa describes without its idempotency.
+//! The warning for a handler that utoipa describes without its idempotency.
 //!
-//! There without the feature `utoipa` too: whether the macros have theirs is not always for this crate to say, as in their
-//! own documentation tests.
+//! Compiled without the feature `utoipa` too, because this crate cannot always know whether the macros have their feature of
+//! that name; in their own documentation tests it cannot.
 
-/// What an expansion finds at the type that `#[utoipa::path]` makes, if it has not told it of the options.
+/// Implemented for every type. The expansion names it for the type that `#[utoipa::path]` makes, where that type was made
+/// without the handler's options.
 pub trait DescribedAbove {
-    /// Named by the expansion alone, for what the compiler says of it.
+    /// Deprecated, so that naming it is a warning of the compiler's.
     #[deprecated(
         note = "this handler is described without its idempotency: write `#[utoipa::path]` below `#[idempotent]`, and by \
                 that path"

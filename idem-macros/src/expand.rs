@@ -2,7 +2,7 @@
 //!
 //! Owns names and spans. The generated code contains no logic; it calls functions in `__private`.
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Group, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned as _;
@@ -102,6 +102,16 @@ fn both<A, B>(left: Result<A>, right: Result<B>) -> Result<(A, B)> {
     }
 }
 
+/// The expansion of a handler. `docs/expansion.md` shows one; its parts, from the top:
+///
+/// | part | made by |
+/// |---|---|
+/// | the author's attributes | [`described`] |
+/// | the signature, with the last argument guarded and a response returned | [`guarded_signature`], [`guarded_inputs`] |
+/// | a check that no description stands above | [`described_above`] |
+/// | the guard and the last argument, taken apart | here |
+/// | the engine, where an argument gives it | [`engine`] |
+/// | the call of `run`: guard, operation, identity and the handler's future | [`identity`], [`handler_future`] |
 fn expand(options: &Options, handler: Handler) -> TokenStream {
     let root = Root(options.root.as_ref());
     let Handler {
@@ -122,33 +132,12 @@ fn expand(options: &Options, handler: Handler) -> TokenStream {
     let operation = operation(options, root);
     let above = described_above(&attributes, &signature.ident, &body, root);
     let attributes = described(attributes, options, &operation, &arguments, root);
+    let future = handler_future(&signature, &body, &bindings(options, &arguments, &names), root);
     let identity = identity(options, &values);
-    let bindings = bindings(options, &arguments, &names);
-    let Returned { ty, constraint } = returned(&signature);
-    // Errors about the future point at the function name; errors about the response point at the return type.
+    // Errors about the future point at the function name.
     let function = signature.ident.span();
     let run = root.private(function, "run");
-    let at_type = Span::mixed_site().located_at(ty.span());
-    let answer = Ident::new(ANSWER, at_type);
-    let into_response = root.private(at_type, "into_response");
-    let respond = quote_spanned!(at_type=> #into_response(#answer));
-    // The type of an async block is inferred from its first `return`. Else the body would be at fault, and not the
-    // expression in it that has another type.
-    let never = root.private(ty.span(), "never");
-    let typed = quote_spanned!(ty.span()=> if false { return #never::<#ty>(); });
-    let (inner, body) = handler::begin(&body, typed);
-    let constrain = constraint.map(|constraint| match constraint {
-        Constraint::Here(ty) => quote!({ fn returned(_: &#ty) {} returned(&#answer); }),
-        Constraint::Generic(function) => quote!({ #function }),
-    });
-    let run = quote_spanned! {function=>
-        #run(#guard, const { &#operation }, #identity, async move {
-            #bindings
-            #inner let #answer: #ty = async move #body.await;
-            #constrain
-            #respond
-        })
-    };
+    let run = quote_spanned!(function=> #run(#guard, const { &#operation }, #identity, #future));
     let is_async = !attributes.iter().all(handler::is_inert);
     let run = if is_async { quote!(#run.await) } else { run };
     let source = source(options, &arguments, root);
@@ -161,6 +150,34 @@ fn expand(options: &Options, handler: Handler) -> TokenStream {
             let (#guard, #last) = #last.split();
             #engine
             #run
+        }
+    }
+}
+
+/// The handler's future: its arguments taken apart, its body in an async block of its own, and its answer as a response.
+///
+/// Errors about the response point at the return type.
+fn handler_future(signature: &Signature, body: &Group, bindings: &TokenStream, root: Root) -> TokenStream {
+    let Returned { ty, constraint } = returned(signature);
+    let at_type = Span::mixed_site().located_at(ty.span());
+    let answer = Ident::new(ANSWER, at_type);
+    let into_response = root.private(at_type, "into_response");
+    let respond = quote_spanned!(at_type=> #into_response(#answer));
+    // The type of an async block is inferred from its first `return`. Without this one, the compiler would blame the whole
+    // body, and not the expression in it that has another type.
+    let never = root.private(ty.span(), "never");
+    let typed = quote_spanned!(ty.span()=> if false { return #never::<#ty>(); });
+    let (inner, body) = handler::begin(body, typed);
+    let constrain = constraint.map(|constraint| match constraint {
+        Constraint::Here(ty) => quote!({ fn returned(_: &#ty) {} returned(&#answer); }),
+        Constraint::Generic(function) => quote!({ #function }),
+    });
+    quote_spanned! {signature.ident.span()=>
+        async move {
+            #bindings
+            #inner let #answer: #ty = async move #body.await;
+            #constrain
+            #respond
         }
     }
 }

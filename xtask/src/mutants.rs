@@ -51,7 +51,16 @@ const ON_THE_WIRE: [&str; 27] = [
 /// Tries the mutants of the named files, or of both crates.
 pub(crate) fn run(files: &[&str]) -> Result<(), String> {
     let files: Vec<_> = files.iter().flat_map(|file| ["--file", file]).collect();
-    let mutants = ["mutants", "--package", "idem-http", "--package", "idem-axum", "--no-shuffle", "--timeout", "120"];
+    let mutants = [
+        "mutants",
+        "--package",
+        "idem-http",
+        "--package",
+        "idem-axum",
+        "--no-shuffle",
+        "--timeout",
+        "120",
+    ];
     // What only fuzz targets and debuggers see, and what cannot be written in Rust.
     let left_out = [
         "--exclude",
