@@ -49,7 +49,7 @@ async fn a_handler_whose_client_has_left_is_in_its_callers_trace_and_so_is_the_r
     let collector = Collector::start().await;
     let mut service = Service::start_with(&[
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &*collector.endpoint),
-        ("RUST_LOG", "info,idem_axum=debug"),
+        ("RUST_LOG", "info,idem=debug"),
         ("SHIPPING_DELAY_MS", "1000"),
     ]);
 
