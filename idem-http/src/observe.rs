@@ -65,6 +65,34 @@ pub enum RequestOutcome {
 }
 
 impl RequestOutcome {
+    /// Each of them.
+    pub const ALL: [Self; 24] = [
+        Self::Executed,
+        Self::TookOver,
+        Self::Released,
+        Self::NotStored,
+        Self::NotRecorded,
+        Self::Superseded,
+        Self::RolledBack,
+        Self::NotCommitted,
+        Self::Panicked,
+        Self::Unprotected,
+        Self::Replayed,
+        Self::Waited,
+        Self::Mismatch,
+        Self::InFlight,
+        Self::Accepted,
+        Self::OutcomeUnknown,
+        Self::ResponseNotStored,
+        Self::BackendUnavailable,
+        Self::KeyMissing,
+        Self::KeyInvalid,
+        Self::NotConfigured,
+        Self::BodyRefused,
+        Self::Ambiguous,
+        Self::Abandoned,
+    ];
+
     /// The outcome of a request whose run ended with `ended`, as this attempt.
     #[must_use]
     pub fn of_run(ended: RunOutcome, attempt: u32) -> Self {

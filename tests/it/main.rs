@@ -27,6 +27,7 @@ mod first_programs;
 mod forwarding;
 mod generated_responses;
 mod handlers;
+mod incident;
 mod lab;
 mod large_bodies;
 mod late_layers;

@@ -7,7 +7,7 @@
 //! 2. When the handler's future has ended, and its arguments with it, the transaction lies in the request's [`Slot`],
 //!    where the run finds it. It is rolled back there if nobody takes it: the handler panicked, say.
 //! 3. A 2xx or 3xx that is kept is written into the record through the same transaction, fenced by the claim's token, and
-//!    the one commit makes both last. That is the engine's [`HandlerResult::Joint`]; the engine knows neither sqlx nor what
+//!    the one commit makes both last. That is the engine's [`Joint`](idem_core::HandlerResult::Joint); the engine knows neither sqlx nor what
 //!    is in the transaction. Any other answer rolls back, as an early return does everywhere: one that is kept (a 404, say)
 //!    is then recorded by itself, and one that is not (5xx, 408, 425, 429) releases the claim.
 //!
