@@ -13,10 +13,8 @@ use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use http_body::Body as _;
 use idem_http::fingerprint::RequestHash;
 
-use idem_core::RecordKey;
-
 use crate::Execution;
-use crate::layer::LayerRecord;
+use crate::layer::LayerRecords;
 use crate::request_body::{self, Passing, RequestBody};
 
 /// A request, but for what its extractors made of it.
@@ -29,8 +27,8 @@ pub(crate) struct CapturedRequest {
     pub(crate) path_parameters: Option<RawPathParams>,
     pub(crate) key_lines: KeyLines,
     pub(crate) body: RequestBody,
-    /// That of a layer around the handler, if there is one.
-    pub(crate) layer_record: Option<RecordKey>,
+    /// Those of layers around the handler, if there are any.
+    pub(crate) layer_records: Option<LayerRecords>,
     /// Whether the scope is made of the argument.
     pub(crate) is_scoped_by_argument: bool,
     /// To be filled in for an argument that asks for it.
@@ -117,17 +115,17 @@ pub(crate) fn capture(request: &mut Request, facts: HandlerFacts) -> Arc<Capture
     } else {
         RequestBody::empty(hash)
     };
-    let layer_record = request.extensions().get::<LayerRecord>().map(|layer| {
+    let layer_records = request.extensions().get::<LayerRecords>().cloned();
+    if let Some(layer) = &layer_records {
         layer.warn_of_handler(request.method(), uri.path());
-        layer.record.clone()
-    });
+    }
     let captured = Arc::new(CapturedRequest {
         method: request.method().clone(),
         uri,
         matched_path: request.extensions().get::<MatchedPath>().cloned(),
         path_parameters: facts.path_parameters,
         key_lines,
-        layer_record,
+        layer_records,
         body,
         is_scoped_by_argument: facts.is_scoped_by_argument,
         execution,

@@ -37,11 +37,10 @@ pub use idem_http::{Compared, IdempotencyProblem, InFlight, OnOutage, Policy, St
 pub use self::execution::{Execution, FencingToken};
 pub use self::guarded::unguarded;
 pub use self::idempotency::Idempotency;
-pub use self::layer::{IdempotencyLayer, IdempotencyService, LayerBody, NoScope, RequestScope, Scoped};
+pub use self::layer::{IdempotencyLayer, IdempotencyService, NoScope, RequestScope, Scoped};
 pub use self::problem::ProblemDetails;
 #[cfg(feature = "postgres")]
 pub use self::transaction::Transaction;
-pub use idem_http::request_body::RequestBody;
 
 /// What the expansion of `#[idempotent]` names. Not part of the public interface.
 #[doc(hidden)]

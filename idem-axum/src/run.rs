@@ -216,7 +216,7 @@ fn identify(
         key_lines: request.key_lines.named(policy.header()),
     };
     let record = match record_key(settings, name, &policy, &caller) {
-        Ok(Some(record)) if request.layer_record.as_ref() == Some(&record) => {
+        Ok(Some(record)) if is_claimed_outside(request, &record) => {
             tracing::error!(
                 key = %record.shown(),
                 "an #[idempotent] handler has the same name and scope as the IdempotencyLayer around it, so its request waits for \
@@ -234,6 +234,14 @@ fn identify(
         Ok(None) => Identified::BodyUnread(record),
         Err(refused) => refuse(refused),
     }
+}
+
+/// Whether a layer around the handler has claimed its record.
+fn is_claimed_outside(request: &CapturedRequest, record: &RecordKey) -> bool {
+    request
+        .layer_records
+        .as_ref()
+        .is_some_and(|outer| outer.contain(record))
 }
 
 /// What tells this request from another one under its key; `None` where some of its body is still to be read.

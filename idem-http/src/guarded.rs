@@ -147,7 +147,7 @@ where
                 tracing::error!(
                     key = %record.shown(),
                     error = &error as &dyn Error,
-                    "the key cannot be checked; running unprotected, as the handler's `on_outage` says"
+                    "the key cannot be checked; running unprotected, as `on_outage` says"
                 );
                 let unprotected = self.answer_unprotected(handler).map(|answer| {
                     observation.end(RequestOutcome::Unprotected);

@@ -25,6 +25,9 @@ pub const ACCEPTED: HeaderValue = HeaderValue::from_static("accepted");
 /// The code of the 400 to a request whose body broke off.
 pub const BODY_FAILED: HeaderValue = HeaderValue::from_static("body-failed");
 
+/// The code of the 503 to a request whose service was not ready in time.
+pub const NOT_READY: HeaderValue = HeaderValue::from_static("not-ready");
+
 /// The code of the 500 that stands for a panic.
 pub const PANICKED: HeaderValue = HeaderValue::from_static("panicked");
 

@@ -66,7 +66,7 @@ pub enum RequestOutcome {
 
 impl RequestOutcome {
     /// Each of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: &'static [Self] = &[
         Self::Executed,
         Self::TookOver,
         Self::Released,

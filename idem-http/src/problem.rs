@@ -61,7 +61,7 @@ pub enum IdempotencyProblem {
 
 impl IdempotencyProblem {
     /// Each of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: &'static [Self] = &[
         Self::KeyMissing,
         Self::KeyInvalid,
         Self::TooLarge,
@@ -305,6 +305,24 @@ pub fn body_failed() -> Response<Body> {
     });
     let mut response = json(status, &body);
     response.headers_mut().insert(markers::CODE, markers::BODY_FAILED);
+    response
+}
+
+/// The 503 to a request whose handler did not run, because the service that runs it was not ready in time.
+#[must_use]
+pub fn not_ready() -> Response<Body> {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    let body = serde_json::json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or_default(),
+        "status": status.as_u16(),
+        "detail": "The service is busy, and the request did not run; try again later.",
+    });
+    let mut response = json(status, &body);
+    response.headers_mut().insert(markers::CODE, markers::NOT_READY);
+    response
+        .headers_mut()
+        .insert(RETRY_AFTER, seconds(Duration::from_secs(1)));
     response
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Owns reading it whole, within a limit, and the body type that the handler gets in its place.
 
+use std::error::Error;
 use std::fmt;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
@@ -9,7 +10,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, LengthLimitError};
 use pin_project_lite::pin_project;
 
 use crate::body::BoxError;
@@ -77,7 +78,7 @@ where
     let mut shared = hint.exact().and_then(|len| Gathering::begin(alike, len));
     let (mut pieces, mut read, mut trailers) = (Pieces::default(), 0, None);
     while let Some(frame) = body.frame().await {
-        match frame.map_err(|error| BodyError::Failed(error.into()))?.into_data() {
+        match frame.map_err(|error| body_error(error.into()))?.into_data() {
             Ok(data) => {
                 read += data.len() as u64;
                 if read > limit {
@@ -96,6 +97,18 @@ where
     Ok(RequestBody {
         source: Source::Buffered { data, trailers },
     })
+}
+
+/// A limit outside of this one may be the reason why a body breaks off.
+fn body_error(error: BoxError) -> BodyError {
+    let mut source: Option<&(dyn Error + 'static)> = Some(&*error);
+    while let Some(error) = source {
+        if error.is::<LengthLimitError>() {
+            return BodyError::TooLarge;
+        }
+        source = error.source();
+    }
+    BodyError::Failed(error)
 }
 
 impl<B> fmt::Debug for RequestBody<B> {
@@ -125,7 +138,13 @@ impl<B: HttpBody<Data = Bytes>> HttpBody for RequestBody<B> {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Own { body } => body.size_hint(),
-            Source::Buffered { data, .. } => SizeHint::with_exact(data.len() as u64),
+            Source::Buffered { data, trailers: None } => SizeHint::with_exact(data.len() as u64),
+            // With an exact length, a client of HTTP/1.1 would announce it and leave the trailers out.
+            Source::Buffered { data, .. } => {
+                let mut hint = SizeHint::new();
+                hint.set_lower(data.len() as u64);
+                hint
+            }
         }
     }
 

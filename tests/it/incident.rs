@@ -28,7 +28,7 @@ fn every_warning_and_error_is_explained() {
             texts.extend(logged(&source).into_iter().map(|text| (file.clone(), text)));
         }
     }
-    assert!(texts.len() > 30, "only {} lines were found", texts.len());
+    assert!(texts.len() >= 30, "only {} lines were found", texts.len());
     let unexplained: Vec<_> = texts.iter().filter(|(_, text)| !is_explained(text)).collect();
     assert!(unexplained.is_empty(), "{unexplained:#?}");
 }
@@ -75,7 +75,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
         }
         if path.is_dir() {
             files.extend(sources(&path));
-        } else if name.ends_with(".rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             files.push(path);
         }
     }

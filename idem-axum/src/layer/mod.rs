@@ -1,12 +1,15 @@
 //! The layer form: idempotency for a whole service, without an attribute.
 //!
-//! Owns the configuration. Scopes are in [`scope`], and the way of a request in [`service`].
+//! Owns the configuration. Scopes are in [`scope`], the way of a request in [`service`], and the call of the inner service in
+//! [`handler`].
 
+mod handler;
 mod scope;
 mod service;
 
 use std::fmt::{self, Display};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use axum::http::Method;
@@ -15,9 +18,9 @@ use idem_http::{Operation, Policy, StoredAnswers};
 use tower_layer::Layer;
 
 pub use self::scope::{NoScope, RequestScope, Scoped};
-pub(crate) use self::service::LayerRecord;
+pub use self::service::IdempotencyService;
+pub(crate) use self::service::LayerRecords;
 use self::service::Shared;
-pub use self::service::{IdempotencyService, LayerBody};
 use crate::Idempotency;
 
 /// Makes a whole service safe to retry: an axum router, a hyper service, a proxy; any tower service of HTTP.
@@ -68,7 +71,7 @@ use crate::Idempotency;
 ///
 /// | | the layer | the attribute |
 /// |---|---|---|
-/// | which requests | POST and PATCH, or those that [`when`](Self::when) chooses; not those that switch protocols | those to the handler |
+/// | which requests | POST and PATCH, or those that [`when`](Self::when) chooses; the others pass and need no key | those to the handler |
 /// | `scope` | what a layer outside has found out: [`scope_extension`](Self::scope_extension), [`scope`](Self::scope) | an argument of the handler |
 /// | `key` | the header | the header, or an expression |
 /// | `fingerprint` | the request, or nothing | the request, an expression, or nothing |
@@ -87,6 +90,8 @@ pub struct IdempotencyLayer<S = NoScope> {
     operation: Operation,
     when: Arc<When>,
     body_limit: u64,
+    /// The log has said that an annotated handler is inside.
+    has_warned: Arc<AtomicBool>,
     scope: S,
 }
 
@@ -115,6 +120,7 @@ impl IdempotencyLayer {
             operation,
             when: Arc::new(|head| matches!(head.method, Method::POST | Method::PATCH)),
             body_limit: Self::DEFAULT_BODY_LIMIT,
+            has_warned: Arc::default(),
             scope: NoScope,
         }
     }
@@ -125,7 +131,7 @@ impl IdempotencyLayer {
     #[must_use]
     pub fn scope_extension<T, D>(self, scope: impl Fn(&T) -> D + Send + Sync + 'static) -> IdempotencyLayer<Scoped>
     where
-        T: Clone + Send + Sync + 'static,
+        T: Send + Sync + 'static,
         D: Display,
     {
         self.scope(move |head| head.extensions.get::<T>().map(&scope))
@@ -157,6 +163,7 @@ impl IdempotencyLayer {
             operation,
             when,
             body_limit,
+            has_warned,
             scope: NoScope,
         } = self;
         IdempotencyLayer {
@@ -164,6 +171,7 @@ impl IdempotencyLayer {
             operation,
             when,
             body_limit,
+            has_warned,
             scope,
         }
     }
@@ -172,7 +180,8 @@ impl IdempotencyLayer {
 impl<S> IdempotencyLayer<S> {
     /// Sets which requests are guarded; POST and PATCH where nothing is set. The others pass untouched.
     ///
-    /// Requests that switch protocols (`Upgrade`, CONNECT) pass in any case.
+    /// A GET with an `Upgrade` header, and CONNECT, pass in any case. The path is the one that the client asked for, also inside of
+    /// a nested router.
     ///
     /// ```
     /// use std::time::Duration;
@@ -202,7 +211,8 @@ impl<S> IdempotencyLayer<S> {
     /// Sets the name of the operation in stored keys, for all requests to the layer; `layer METHOD /route` where nothing is
     /// set.
     ///
-    /// Requests to different routes are then one operation: a key may be used for one of them.
+    /// Requests to different routes are then one operation: a key may be used for one of them. Method, path and query are
+    /// compared also with `fingerprint = "none"`.
     #[must_use]
     pub const fn with_name(mut self, name: &'static str) -> Self {
         self.operation.name = Some(name);
@@ -238,7 +248,7 @@ impl<S, K: RequestScope> Layer<S> for IdempotencyLayer<K> {
                 when: self.when.clone(),
                 body_limit: self.body_limit,
                 scope: self.scope.scoped().clone(),
-                has_warned: Arc::default(),
+                has_warned: self.has_warned.clone(),
             },
         )
     }

@@ -257,7 +257,10 @@ pub(super) fn problem_schema() -> RefOr<Schema> {
     let describe = |schema: ObjectBuilder, description: &str| schema.description(Some(description));
     let status = ObjectBuilder::new().schema_type(Type::Integer);
     // Problems of two statuses may share a word.
-    let mut codes = IdempotencyProblem::ALL.map(IdempotencyProblem::code).to_vec();
+    let mut codes = IdempotencyProblem::ALL
+        .iter()
+        .map(|problem| problem.code())
+        .collect::<Vec<_>>();
     codes.dedup();
     let schema = ObjectBuilder::new()
         .schema_type(Type::Object)

@@ -65,7 +65,7 @@ impl Answer {
 
     fn problem(&self) -> Option<IdempotencyProblem> {
         let code = self.head.headers.get(CODE).map(HeaderValue::as_bytes)?;
-        let mut problems = IdempotencyProblem::ALL.into_iter();
+        let mut problems = IdempotencyProblem::ALL.iter().copied();
         problems.find(|problem| problem.code().as_bytes() == code)
     }
 

@@ -4,8 +4,9 @@
 //!
 //! | the answer | its record | the client gets |
 //! |---|---|---|
+//! | it switches protocols | not stored | it as it is |
 //! | its status is one that is not kept | released, or unknown under `after_crash = "refuse"` | it as it is |
-//! | its head does not fit the stored layout, or switches protocols | not stored | it as it is |
+//! | its head does not fit the stored layout | not stored | it as it is |
 //! | its body is announced as too large, or with two lengths | not stored | it as it is |
 //! | its body is there at once, with the length that was announced | stored | it |
 //! | its body is there at once, with another length | not stored | it as it is |
@@ -60,6 +61,10 @@ pub struct AnswerRules {
 pub fn finish<B: HandlerBody>(response: Response<B>, rules: &AnswerRules) -> HandlerResult<Response<ResponseBody<B>>> {
     let (mut head, body) = response.into_parts();
     markers::take_off(&mut head);
+    if head.status.is_informational() {
+        // A switch of protocols: it has had its effect, and cannot be replayed.
+        return whole(head, ResponseBody::own(body), NOT_STORED);
+    }
     match keeping(&head, rules) {
         Keeping::Kept => store(head, body, rules),
         Keeping::Released => whole(head, ResponseBody::own(body), RecordOutcome::Release),
@@ -107,11 +112,8 @@ fn store<B: HandlerBody>(head: Parts, body: B, rules: &AnswerRules) -> HandlerRe
     }
 }
 
-/// The payload up to its body; nothing where the head does not fit, or switches protocols.
+/// The payload up to its body; nothing where the head does not fit.
 fn stored_head(head: &Parts, hinted: Option<u64>, rules: &AnswerRules) -> Option<Vec<u8>> {
-    if head.status.is_informational() {
-        return None;
-    }
     let room = hinted.and_then(|len| usize::try_from(len).ok());
     let room = room.filter(|len| *len <= rules.max_response).unwrap_or_default();
     stored::encode_head(head, &rules.unstored_headers, room)

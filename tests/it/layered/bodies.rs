@@ -13,6 +13,7 @@ use idem_axum::{Compared, Policy};
 use idem_tests::in_time;
 use reqwest::Method;
 use tokio::sync::mpsc;
+use tower_http::limit::RequestBodyLimitLayer;
 
 use super::{idempotency, layer, serve};
 
@@ -46,6 +47,20 @@ async fn a_body_of_the_limit_runs_and_one_byte_more_is_413_and_claims_nothing() 
     }
     let other = call("large", 1).send().await;
     assert_eq!((other.status, other.is_replay()), (StatusCode::OK, false));
+}
+
+#[tokio::test]
+async fn a_limit_outside_of_the_layer_is_413_too() {
+    let idempotency = idempotency();
+    let routes = Router::new()
+        .route("/x", post(async |_: Bytes| "read"))
+        .layer(layer(&idempotency))
+        .layer(RequestBodyLimitLayer::new(10));
+    let service = serve(&idempotency, routes).await;
+    let pieces = [Ok::<_, Infallible>(vec![b'x'; 11])];
+    let body = reqwest::Body::wrap_stream(stream::iter(pieces));
+    let refused = service.client.call(Method::POST, "/x").key("k").body(body).send().await;
+    assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE);
 }
 
 #[tokio::test]

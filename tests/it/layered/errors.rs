@@ -4,12 +4,13 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{Request, Response, StatusCode};
 use http_body_util::Full;
-use idem_axum::{AfterCrash, Policy, RequestBody};
+use idem_axum::{AfterCrash, Policy};
 use idem_tests::in_time;
 use tower::limit::ConcurrencyLimitLayer;
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
@@ -24,10 +25,8 @@ fn request() -> Request<Full<Bytes>> {
 /// A service without a framework, which fails at its first run.
 fn failing(
     runs: &Arc<AtomicU32>,
-) -> impl Service<Request<RequestBody<Full<Bytes>>>, Response = Response<Full<Bytes>>, Error = io::Error, Future: Send>
-+ Clone
-+ Send
-+ 'static {
+) -> impl Service<Request<Body>, Response = Response<Full<Bytes>>, Error = io::Error, Future: Send> + Clone + Send + 'static
+{
     let runs = runs.clone();
     service_fn(move |_| {
         let run = runs.fetch_add(1, Ordering::SeqCst);
@@ -83,7 +82,7 @@ async fn an_error_leaves_the_outcome_unknown_where_nothing_may_run_twice() {
 async fn a_panic_of_the_service_is_a_500_and_releases_the_key() {
     let (idempotency, runs) = (idempotency(), Arc::new(AtomicU32::new(0)));
     let counted = runs.clone();
-    let service = layer(&idempotency).layer(service_fn(move |_: Request<RequestBody<Full<Bytes>>>| {
+    let service = layer(&idempotency).layer(service_fn(move |_: Request<Body>| {
         let run = counted.fetch_add(1, Ordering::SeqCst);
         async move {
             assert!(run > 0, "in a service, on purpose");
@@ -98,12 +97,55 @@ async fn a_panic_of_the_service_is_a_500_and_releases_the_key() {
     assert_eq!(runs.load(Ordering::SeqCst), 2);
 }
 
+/// Is not ready while it is told so, and fails for good if it is told so.
+#[derive(Clone)]
+struct Unready {
+    answer: Poll<Result<(), &'static str>>,
+}
+
+impl Service<Request<Body>> for Unready {
+    type Response = Response<Body>;
+    type Error = &'static str;
+    type Future = std::future::Ready<Result<Response<Body>, &'static str>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), &'static str>> {
+        self.answer
+    }
+
+    fn call(&mut self, _: Request<Body>) -> Self::Future {
+        std::future::ready(Ok(Response::new(Body::empty())))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_not_ready_has_not_run_so_its_key_is_free_also_where_nothing_may_run_twice() {
+    let idempotency = idempotency();
+    let policy = Policy::new().with_after_crash(AfterCrash::Refuse);
+    let layer = layer(&idempotency).with_policy(policy);
+    let failing = layer.layer(Unready {
+        answer: Poll::Ready(Err("closed")),
+    });
+    assert_eq!(failing.oneshot(request()).await.map(drop), Err("closed"));
+    let busy = layer.layer(Unready { answer: Poll::Pending });
+    let refused = busy.oneshot(request()).await.expect("the layer answers");
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()["idempotency-code"], "not-ready");
+    assert_eq!(refused.headers()["retry-after"], "1");
+    idempotency.drain().await;
+    let ready = layer.layer(Unready {
+        answer: Poll::Ready(Ok(())),
+    });
+    let answer = ready.oneshot(request()).await.expect("it is ready");
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert!(!answer.headers().contains_key("idempotent-replayed"));
+}
+
 /// IDEM-20: duplicates do not hold what the inner service has few of.
 #[tokio::test]
 async fn a_replay_needs_no_place_in_a_service_that_has_none_left() {
     let idempotency = idempotency();
     let (entered, mut enters) = tokio::sync::mpsc::unbounded_channel();
-    let inner = service_fn(move |request: Request<RequestBody<Full<Bytes>>>| {
+    let inner = service_fn(move |request: Request<Body>| {
         let entered = entered.clone();
         async move {
             if request.headers()["idempotency-key"] == "held" {

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use axum::routing::post;
 use axum::{Extension, Router};
 use idem_axum::{Execution, idempotent};
@@ -55,7 +57,11 @@ async fn an_annotated_handler_inside_works_and_is_warned_of_once() {
         .layer(layer(&idempotency));
     let service = serve(&idempotency, routes).await;
     let (log, _guard) = Log::listen(tracing::Level::WARN);
-    let call = |key: &str| service.client.call(Method::POST, "/x").key(key);
+    // Each on a connection of its own, for which axum makes the layers anew.
+    let call = |key: &str| {
+        let client = idem_tests::Client::new(service.client.base());
+        client.call(Method::POST, "/x").key(key)
+    };
     let first = call("k").send().await;
     assert_eq!(first.status, StatusCode::OK);
     call("k").send().await.assert_replays(&first);
@@ -64,6 +70,68 @@ async fn an_annotated_handler_inside_works_and_is_warned_of_once() {
     assert_eq!(runs.load(Ordering::SeqCst), 2);
     let warnings = log.lines_with("each of its requests has two records");
     assert_eq!(warnings.len(), 1, "{}", log.text());
+}
+
+/// A layer of somebody else's that asks for the execution, in vain.
+async fn ask(_: Execution, request: Request, next: Next) -> Response {
+    next.run(request).await
+}
+
+#[tokio::test]
+async fn a_retry_has_the_downstream_key_of_its_first_attempt_whoever_has_asked_for_an_execution_before() {
+    let idempotency = idempotency();
+    let failures = Arc::new(AtomicU32::new(1));
+    let handler = move |execution: Execution| async move {
+        let failed = failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        let status = if failed.is_ok() {
+            StatusCode::BAD_GATEWAY
+        } else {
+            StatusCode::OK
+        };
+        let record = execution.record_key().unwrap_or("none").to_owned();
+        (status, format!("{record} {}", execution.downstream_key("charge")))
+    };
+    let routes = Router::new()
+        .route("/x", post(handler))
+        .layer(from_fn(ask))
+        .layer(layer(&idempotency))
+        .layer(from_fn(ask));
+    let service = serve(&idempotency, routes).await;
+    let call = || service.client.call(Method::POST, "/x").key("k");
+    let (first, second) = (call().send().await, call().send().await);
+    assert_eq!((first.status, second.status), (StatusCode::BAD_GATEWAY, StatusCode::OK));
+    assert!(
+        first.body.starts_with(b"layer%20POST%20/x:@global:k "),
+        "{:?}",
+        first.body
+    );
+    assert_eq!(first.body, second.body);
+}
+
+#[tokio::test]
+async fn a_layer_inside_of_one_with_the_same_name_is_refused_and_one_with_another_name_works() {
+    for (name, status) in [
+        ("orders", StatusCode::INTERNAL_SERVER_ERROR),
+        ("others", StatusCode::OK),
+    ] {
+        let (idempotency, runs) = (idempotency(), Runs::default());
+        let counted = runs.clone();
+        let handler = move || async move { counted.fetch_add(1, Ordering::SeqCst).to_string() };
+        let routes = Router::new()
+            .route("/x", post(handler))
+            .layer(layer(&idempotency).with_name("orders"))
+            .layer(layer(&idempotency).with_name("between"))
+            .layer(layer(&idempotency).with_name(name));
+        let service = serve(&idempotency, routes).await;
+        let call = || service.client.call(Method::POST, "/x").key("k");
+        assert_eq!(call().send().await.status, status, "{name}");
+        assert_eq!(call().send().await.is_replay(), status == StatusCode::OK, "{name}");
+        assert_eq!(
+            runs.load(Ordering::SeqCst),
+            u32::from(status == StatusCode::OK),
+            "{name}"
+        );
+    }
 }
 
 #[idempotent(ttl = "1h", scope = global, name = "orders")]

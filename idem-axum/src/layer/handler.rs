@@ -1,0 +1,199 @@
+//! The inner service, as the handler of a request to a layer.
+//!
+//! Owns reading what is compared of a request, the call of the inner service, and what its failures mean for the record.
+//!
+//! | the inner service | the record | the caller gets |
+//! |---|---|---|
+//! | answers | as the answer is kept | its answer |
+//! | is busy for [`READY_WITHIN`] | released | 503 `not-ready` |
+//! | fails while it is asked whether it is ready | released | its error |
+//! | fails once it is called | released, or unknown under `after_crash = "refuse"` | its error |
+
+use std::fmt::Display;
+use std::future::{Future, poll_fn};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, Uri};
+use bytes::Bytes;
+use idem_core::{Claim, HandlerResult, RecordKey, RecordOutcome};
+use idem_http::answer::{self, AnswerRules};
+use idem_http::body::made;
+use idem_http::fingerprint::{ComparedPath, RequestHash, of_request};
+use idem_http::request_body::{BodyError, buffer};
+use idem_http::{
+    BoxError, Compared, Handler, IdempotencyProblem, Policy, RequestIdentity, ResponseBody, fingerprint, markers,
+    problem,
+};
+use tokio::time::timeout;
+use tower_service::Service;
+
+use super::service::{LayerRecords, Shared};
+use crate::execution::{Execution, LayerExecution};
+
+/// For how long the inner service may be busy before a request that has its claim is refused.
+const READY_WITHIN: Duration = Duration::from_secs(5);
+
+/// An answer, as `idem-http` has it.
+type Answer = axum::http::Response<ResponseBody<Body>>;
+
+/// A request, and the inner service that answers it.
+pub(super) struct LayerHandler<S, E> {
+    pub(super) inner: S,
+    pub(super) head: Parts,
+    pub(super) body: Body,
+    pub(super) shared: Arc<Shared>,
+    /// The error of the inner service, which the caller of the layer gets.
+    pub(super) failure: Arc<Mutex<Option<E>>>,
+}
+
+impl<S, E> LayerHandler<S, E> {
+    /// Reads what is compared of a request, and says what tells it from another one under its key.
+    pub(super) async fn read_compared(
+        &mut self,
+        policy: &Policy,
+        uri: &Uri,
+    ) -> Result<RequestIdentity, axum::http::Response<idem_http::Body>> {
+        let identity = |fingerprint| RequestIdentity {
+            fingerprint,
+            is_incomplete: false,
+        };
+        let Parts { method, headers, .. } = &self.head;
+        if policy.fingerprint() == Compared::Nothing {
+            // A layer has many routes, so method, path and query are compared all the same.
+            let nothing = serde_json::Value::Null;
+            return Ok(identity(fingerprint::of_value(
+                method,
+                uri,
+                ComparedPath::Whole,
+                nothing,
+            )));
+        }
+        let mut hash = RequestHash::new(method, uri, headers);
+        let alike = alike(method, uri, headers.get(policy.header()));
+        let (body, limit) = (std::mem::take(&mut self.body), self.shared.body_limit);
+        match buffer(body, &mut hash, limit, || alike).await {
+            Ok(body) => self.body = Body::new(body),
+            Err(BodyError::TooLarge) => {
+                let settings = self.shared.idempotency.settings();
+                return Err(settings.problem(IdempotencyProblem::TooLarge));
+            }
+            Err(error) => {
+                tracing::debug!(?error, "the body of a request broke off before it could be compared");
+                return Err(problem::body_failed());
+            }
+        }
+        Ok(identity(of_request(hash.finish())))
+    }
+}
+
+/// A hash of what is known of a request before its body.
+fn alike(method: &Method, uri: &Uri, key: Option<&HeaderValue>) -> u64 {
+    let mut hash = DefaultHasher::new();
+    (method, uri, key).hash(&mut hash);
+    hash.finish()
+}
+
+/// How the call of an inner service ended.
+enum Called<R, E> {
+    Answered(axum::http::Response<R>),
+    /// It was not called: it was busy for too long.
+    NotReady,
+    /// It was not called: it has failed for good.
+    NeverReady(E),
+    /// It was called, and gave no answer. How far it came is not known.
+    Failed(E),
+}
+
+impl<S, R> LayerHandler<S, S::Error>
+where
+    S: Service<Request, Response = axum::http::Response<R>>,
+{
+    /// Calls the inner service once it is ready.
+    async fn call(self) -> (Called<R, S::Error>, Arc<Mutex<Option<S::Error>>>) {
+        let mut inner = self.inner;
+        let called = match timeout(READY_WITHIN, poll_fn(|context| inner.poll_ready(context))).await {
+            Ok(Ok(())) => match inner.call(Request::from_parts(self.head, self.body)).await {
+                Ok(response) => Called::Answered(response),
+                Err(error) => Called::Failed(error),
+            },
+            Ok(Err(error)) => Called::NeverReady(error),
+            Err(_elapsed) => Called::NotReady,
+        };
+        (called, self.failure)
+    }
+}
+
+impl<S, R> Handler<Body> for LayerHandler<S, S::Error>
+where
+    S: Service<Request, Response = axum::http::Response<R>, Error: Display + Send + 'static, Future: Send>,
+    S: Clone + Send + 'static,
+    R: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    fn run(
+        mut self,
+        record: &RecordKey,
+        claim: &Claim,
+        rules: AnswerRules,
+    ) -> impl Future<Output = HandlerResult<Answer>> + Send + 'static + use<S, R> {
+        let extensions = &mut self.head.extensions;
+        let outer = extensions.remove::<LayerRecords>();
+        extensions.insert(LayerRecords::with(outer, record, &self.shared));
+        // One that a layer outside of this one has asked for is not that of this claim.
+        extensions.remove::<Execution>();
+        extensions.insert(LayerExecution(Execution::begun(record, claim)));
+        let key = record.clone();
+        async move {
+            let (called, failure) = self.call().await;
+            match called {
+                Called::Answered(response) => answer::finish(response.map(Body::new), &rules),
+                Called::NotReady => released(made(problem::not_ready())),
+                Called::NeverReady(error) => {
+                    tracing::warn!(key = %key.shown(), %error, "the service inside of an IdempotencyLayer is not ready; it did not run");
+                    keep(&failure, error);
+                    released(placeholder())
+                }
+                Called::Failed(error) => {
+                    tracing::warn!(key = %key.shown(), %error, "the service inside of an IdempotencyLayer failed without an answer");
+                    keep(&failure, error);
+                    if rules.refuses_reruns {
+                        return HandlerResult::Unknown { answer: placeholder() };
+                    }
+                    released(placeholder())
+                }
+            }
+        }
+    }
+
+    fn run_unprotected(self, _: &Policy, _: Duration) -> impl Future<Output = Answer> + Send + 'static + use<S, R> {
+        async move {
+            let (called, failure) = self.call().await;
+            match called {
+                Called::Answered(response) => markers::taken_off(response.map(Body::new)).map(ResponseBody::own),
+                Called::NotReady => made(problem::not_ready()),
+                Called::NeverReady(error) | Called::Failed(error) => {
+                    keep(&failure, error);
+                    placeholder()
+                }
+            }
+        }
+    }
+}
+
+fn keep<E>(failure: &Mutex<Option<E>>, error: E) {
+    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+}
+
+fn released(answer: Answer) -> HandlerResult<Answer> {
+    let outcome = RecordOutcome::Release;
+    HandlerResult::Whole { answer, outcome }
+}
+
+/// Stands for the answer of a service that failed; its error reaches the caller in its place.
+fn placeholder() -> Answer {
+    made(axum::http::Response::new(idem_http::Body::empty()))
+}
