@@ -32,7 +32,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
         ("acme-token".to_owned(), "acme".to_owned()),
         ("globex-token".to_owned(), "globex".to_owned()),
     ];
-    let app = proxy::router(&upstream, Arc::new(tenants.into()), idempotency.clone());
+    let app = proxy::router(&upstream, Arc::new(tenants.into()), idempotency.clone())?;
     let listener = TcpListener::bind("127.0.0.1:4000").await?;
     println!("listening on http://{}", listener.local_addr()?);
     let stopped = async { drop(signal::ctrl_c().await) };

@@ -12,6 +12,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use idem_axum::{Idempotency, MemoryBackend};
 use reqwest::{Client, Response};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -62,7 +63,8 @@ async fn proxy(upstream: SocketAddr) -> SocketAddr {
     let tenants = [("a", "acme"), ("g", "globex")].map(|(token, tenant)| (token.to_owned(), tenant.to_owned()));
     let tenants = Arc::new(HashMap::from(tenants));
     let idempotency = Idempotency::new(MemoryBackend::new());
-    serve(proxy::router(&format!("http://{upstream}"), tenants, idempotency)).await
+    let router = proxy::router(&format!("http://{upstream}"), tenants, idempotency);
+    serve(router.expect("a client")).await
 }
 
 async fn order(proxy: SocketAddr, token: &str, key: &str, body: &str) -> Response {
@@ -122,7 +124,7 @@ async fn a_client_that_hangs_up_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upstream_that_is_away_is_a_502_that_a_retry_does_not_get() {
+async fn an_upstream_that_is_away_is_a_503_that_a_retry_does_not_get() {
     let behind = Behind::new();
     behind.gate.add_permits(100);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -131,7 +133,7 @@ async fn an_upstream_that_is_away_is_a_502_that_a_retry_does_not_get() {
     let proxy = proxy(address).await;
     assert_eq!(
         order(proxy, "a", "k", "an umbrella").await.status(),
-        StatusCode::BAD_GATEWAY
+        StatusCode::SERVICE_UNAVAILABLE
     );
     let listener = TcpListener::bind(address).await.expect("the port is still free");
     let router = behind.router();
@@ -139,4 +141,31 @@ async fn an_upstream_that_is_away_is_a_502_that_a_retry_does_not_get() {
     let retry = order(proxy, "a", "k", "an umbrella").await;
     assert_eq!(retry.status(), StatusCode::CREATED);
     assert!(!retry.headers().contains_key("idempotent-replayed"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_that_acts_and_then_breaks_off_is_not_asked_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let orders = Arc::new(AtomicU32::new(0));
+    let placed = orders.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("it listens");
+            let mut request = [0; 1024];
+            let len = stream.read(&mut request).await.expect("a request");
+            assert!(len > 0);
+            placed.fetch_add(1, Ordering::SeqCst);
+            // It places the order, and its answer is lost.
+            drop(stream);
+        }
+    });
+    let proxy = proxy(address).await;
+    assert_eq!(
+        order(proxy, "a", "k", "an umbrella").await.status(),
+        StatusCode::BAD_GATEWAY
+    );
+    let retry = order(proxy, "a", "k", "an umbrella").await;
+    assert_eq!(retry.status(), StatusCode::CONFLICT);
+    assert_eq!(orders.load(Ordering::SeqCst), 1);
 }
