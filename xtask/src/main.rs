@@ -17,6 +17,7 @@ mod newcomer;
 mod package;
 mod pages;
 mod servers;
+mod sizes;
 
 use std::process::ExitCode;
 
@@ -24,8 +25,9 @@ const USAGE: &str = "usage: cargo xtask <command>
 
 commands:
   setup   finds what tests start, or installs it by the system's package manager
-  lint    formatting, clippy, documentation and the links in it, with warnings denied; licences, versions and sources
-          of dependencies; and package
+  lint    formatting, clippy, documentation and the links in it, with warnings denied; dependencies between crates; licences,
+          versions and sources of other dependencies; sizes; and package
+  sizes   the lengths of the runtime crates' files and functions; fails where one is over its limit
   test    setup, then every test of the workspace, documentation included, then newcomer
   package   packages the crates that are published, and compiles them from their packages alone
   minimal-versions  compiles the crates that are published with the lowest versions of dependencies that they allow
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         ["lint"] => links::check()
             .and_then(|()| dependencies::check())
             .and_then(|()| deny::check())
+            .and_then(|()| sizes::check())
             .and_then(|()| commands::lint())
             .and_then(|()| package::check()),
         ["minimal-versions"] => minimal_versions::check(),
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
             .and_then(|()| commands::test())
             .and_then(|()| newcomer::walk()),
         ["newcomer"] => servers::setup().and_then(|()| newcomer::walk()),
+        ["sizes"] => sizes::check(),
         ["macro-cost"] => macro_cost::measure(),
         ["lab", ref options @ ..] => {
             let Some(options) = lab::Options::parse(options) else {
