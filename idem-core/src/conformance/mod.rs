@@ -19,12 +19,16 @@
     reason = "a clause that is not kept fails its test by a panic"
 )]
 
-mod clauses;
+mod claims;
+mod outcomes;
+mod store;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use clauses::*;
+pub use claims::*;
+pub use outcomes::*;
+pub use store::*;
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -218,4 +222,9 @@ fn healthy<T>(result: Result<T, crate::BackendError>) -> T {
             std::error::Error::source(&error).map(ToString::to_string)
         ),
     }
+}
+
+/// The least that has to have passed of `duration`, by a store that counts in milliseconds.
+fn at_least(duration: Duration) -> Duration {
+    duration.saturating_sub(Duration::from_millis(2))
 }
