@@ -1,0 +1,81 @@
+//! How a connection is opened, and what is found out by it.
+//!
+//! Owns which route leads to the server and which process of the server answers. Does not own when a connection is opened,
+//! nor how many are: that is the pool's.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::{ConnectOptions as _, PgConnection, Row as _};
+use tokio::runtime::Handle;
+
+use super::Lent;
+use crate::error::code;
+use crate::protocol::Route;
+
+/// How a connection was opened.
+#[derive(Clone)]
+pub(super) struct Opened {
+    /// With these options of the application's pool. It is not lent any more once the pool has others.
+    pub(super) options: Arc<PgConnectOptions>,
+    pub(super) route: Route,
+    /// The server's process, where no pooler stands in between.
+    pub(super) process: Option<Process>,
+}
+
+/// One process among all that ever were on any server.
+#[derive(Clone)]
+pub(super) struct Process {
+    pub(super) id: i32,
+    /// In seconds, with a fraction.
+    pub(super) started: String,
+}
+
+/// Opens the first connection, and finds out by it whether a pooler stands in between: a pooler does not take a setting
+/// that a session begins with, or leaves it out.
+pub(super) async fn find_route(options: &PgConnectOptions) -> sqlx::Result<(PgConnection, Route)> {
+    const SETTING: &str = "idem.direct";
+    /// How servers and poolers say that they do not take the setting. Any other refusal is not about it.
+    const NOT_TAKEN: [&str; 5] = ["08P01", "0A000", "22023", "42704", "42601"];
+    let mut connection = match options.clone().options([(SETTING, "on")]).connect().await {
+        Err(error) if code(&error).is_some_and(|code| NOT_TAKEN.contains(&&*code)) => {
+            return Ok((options.connect().await?, Route::Pooled));
+        }
+        connected => connected?,
+    };
+    let setting = sqlx::raw_sql("SELECT true WHERE current_setting('idem.direct', true) = 'on'");
+    let is_direct = setting.fetch_optional(&mut connection).await?.is_some();
+    Ok((connection, if is_direct { Route::Direct } else { Route::Pooled }))
+}
+
+/// The server's process that serves a connection.
+pub(super) async fn process(connection: &mut PgConnection, route: Route) -> sqlx::Result<Option<Process>> {
+    if route == Route::Pooled {
+        return Ok(None);
+    }
+    let itself =
+        "SELECT pid, extract(epoch FROM backend_start)::text FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+    let row = sqlx::raw_sql(itself).fetch_optional(connection).await?;
+    let read = |row: PgRow| {
+        Ok(Process {
+            id: row.try_get(0)?,
+            started: row.try_get(1)?,
+        })
+    };
+    row.map(read).transpose()
+}
+
+/// A connection that is being opened. Dropped, it goes on in the background.
+pub(super) struct Opening(pub(super) Option<Pin<Box<dyn Future<Output = sqlx::Result<Lent>> + Send>>>);
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if let Some(opening) = self.0.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(opening);
+        }
+    }
+}
