@@ -55,24 +55,7 @@ impl Parse for Handler {
                            is `IntoResponse`";
             errors.push(Error::new_spanned(never, message));
         }
-        let mut arguments = Vec::new();
-        for input in &signature.inputs {
-            match input {
-                FnArg::Typed(argument) => {
-                    let conditional = argument.attrs.iter().find(|attribute| attribute.path().is_ident("cfg"));
-                    errors.extend(conditional.map(|attribute| {
-                        let message = "an argument of an idempotent handler cannot be conditional; put the `cfg` on \
-                                       two handlers";
-                        Error::new_spanned(attribute, message)
-                    }));
-                    arguments.push(argument.clone());
-                }
-                FnArg::Receiver(receiver) => errors.push(Error::new_spanned(
-                    receiver,
-                    "a handler has no `self`; take what it needs as an argument, such as `State(app): State<App>`",
-                )),
-            }
-        }
+        let arguments = arguments(&signature, &mut errors);
         match errors.into_iter().reduce(|mut all, error| {
             all.combine(error);
             all
@@ -87,6 +70,29 @@ impl Parse for Handler {
             }),
         }
     }
+}
+
+/// The arguments of `signature`; what a handler's arguments must not be is added to `errors`.
+fn arguments(signature: &Signature, errors: &mut Vec<Error>) -> Vec<PatType> {
+    let mut arguments = Vec::new();
+    for input in &signature.inputs {
+        match input {
+            FnArg::Typed(argument) => {
+                let conditional = argument.attrs.iter().find(|attribute| attribute.path().is_ident("cfg"));
+                errors.extend(conditional.map(|attribute| {
+                    let message = "an argument of an idempotent handler cannot be conditional; put the `cfg` on \
+                                   two handlers";
+                    Error::new_spanned(attribute, message)
+                }));
+                arguments.push(argument.clone());
+            }
+            FnArg::Receiver(receiver) => errors.push(Error::new_spanned(
+                receiver,
+                "a handler has no `self`; take what it needs as an argument, such as `State(app): State<App>`",
+            )),
+        }
+    }
+    arguments
 }
 
 impl Handler {

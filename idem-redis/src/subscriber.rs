@@ -131,22 +131,7 @@ impl Subscriber {
         let Some((_, link)) = &mut self.link else { return };
         let names: Vec<_> = wanted.iter().map(|(name, _)| name.as_str()).collect();
         let left_names: Vec<_> = left.iter().map(String::as_str).collect();
-        let mut same_link = link.clone();
-        let joining = async {
-            if names.is_empty() {
-                Vec::new()
-            } else {
-                link.subscribe(&names).await
-            }
-        };
-        let leaving = async {
-            if left_names.is_empty() {
-                Vec::new()
-            } else {
-                same_link.unsubscribe(&left_names).await
-            }
-        };
-        let (joined, has_left) = join(joining, leaving).await;
+        let (joined, has_left) = subscribe_and_unsubscribe(link, &names, &left_names).await;
         for name in &left {
             self.joined.remove(name);
         }
@@ -250,4 +235,28 @@ impl Subscriber {
             self.is_littered = false;
         }
     }
+}
+
+/// Joins and leaves channels at the same time. Of an empty list, nothing is sent.
+async fn subscribe_and_unsubscribe(
+    link: &mut Link,
+    joined: &[&str],
+    left: &[&str],
+) -> (Vec<RedisResult<()>>, Vec<RedisResult<()>>) {
+    let mut same_link = link.clone();
+    let joining = async {
+        if joined.is_empty() {
+            Vec::new()
+        } else {
+            link.subscribe(joined).await
+        }
+    };
+    let leaving = async {
+        if left.is_empty() {
+            Vec::new()
+        } else {
+            same_link.unsubscribe(left).await
+        }
+    };
+    join(joining, leaving).await
 }
