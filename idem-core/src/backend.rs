@@ -1,7 +1,7 @@
 //! The contract every store keeps, and its errors.
 //!
-//! Owns the trait, its numbered contract and the one erased twin the engine holds. Backends own atomicity and bytes;
-//! they decide nothing else.
+//! Owns the trait, its numbered contract, and the object-safe version of the trait that the engine holds. Backends own
+//! atomicity and bytes; they decide nothing else.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -17,8 +17,8 @@ use crate::{Acquisition, Claim, Completion, Fenced, RecordKey};
 
 /// A store of records that makes each operation below atomic.
 ///
-/// Implementations write plain `async fn`. Handles are shared by all requests of a process, and usually by several
-/// processes at once.
+/// Implementations write plain `async fn`. All requests of a process share one backend value, and usually several
+/// processes share one store.
 ///
 /// # Contract
 ///
@@ -28,7 +28,8 @@ use crate::{Acquisition, Claim, Completion, Fenced, RecordKey};
 /// 1. [`claim`](Backend::claim) on an absent key writes the claim and returns [`Acquisition::Acquired`]. Of any number
 ///    of concurrent claims, at most one is acquired.
 /// 2. `claim` on a present key changes nothing and returns [`Acquisition::Existing`] with what is there.
-/// 3. `claim` repeated with the token of the claim in place is `Acquired` again: an answer may have been lost.
+/// 3. `claim` repeated with the token of the claim in place is `Acquired` again, because the first answer may have been
+///    lost.
 /// 4. A claim's lease lapses `lease` after it was acquired or last renewed, by the store's clock alone. A lapsed claim
 ///    stays in place, reported with nothing remaining, for `ttl` more.
 /// 5. [`take_over`](Backend::take_over) replaces a claim only if it is still exactly the `lapsed` one and its lease has
@@ -38,25 +39,31 @@ use crate::{Acquisition, Claim, Completion, Fenced, RecordKey};
 /// 7. [`complete`](Backend::complete) replaces the claim, lapsed or not, by its completion, which stays for the claim's
 ///    `ttl` from then on. Reads do not prolong it. Repeating it is [`Fenced::Applied`] and does not prolong it either.
 /// 8. [`release`](Backend::release) removes the claim, lapsed or not, as if it had never been made. Repeating it is
-///    [`Fenced::Superseded`], for nothing is left to tell whose it was.
+///    [`Fenced::Superseded`], because the store no longer knows whose claim it was.
 /// 9. `renew`, `complete` and `release` by a token that is not the one in place change nothing and return
 ///    [`Fenced::Superseded`].
 /// 10. Completions come back byte for byte, whatever their bytes, and so do fingerprints, attempts and tokens.
-/// 11. What is stored but cannot be read is [`BackendErrorKind::Unreadable`], never absent (IDEM-15).
+/// 11. A record that is stored but cannot be read is [`BackendErrorKind::Unreadable`], never absent (IDEM-15).
 /// 12. Keys do not touch each other.
-/// 13. [`changed`](Backend::changed) resolves once somebody listens: whatever completes or releases the key's claim after
-///     that, from any process, wakes the [`Changed`] it returned. A `Changed` may wake without a change, and may be late
-///     where a message was lost; dropping it leaves nothing behind.
+/// 13. [`changed`](Backend::changed) resolves once the subscription is in place. Every later completion or release of the
+///     key's claim, from any process, wakes the [`Changed`] that it returned. A `Changed` may wake without a change, and may
+///     be late where a message was lost; dropping it leaves nothing behind.
 /// 14. [`check`](Backend::check) is `Ok` if the store would accept a claim now, as far as one call can tell, and changes
 ///     no record.
 ///
-/// Calls may be dropped before they resolve; the effect is then unknown but whole. Deadlines are the caller's: a
+/// # Dropped calls and deadlines
+///
+/// Calls may be dropped before they resolve; the effect is then unknown but whole. The caller sets the deadlines: a
 /// backend may wait for its store as long as it likes.
-/// For a payload above [`LARGE_PAYLOAD`](crate::LARGE_PAYLOAD) the engine grants time by its size: to
-/// [`complete`](Backend::complete) by itself, and to a call that reads one where the backend calls
-/// [`allow_time_for`](crate::allow_time_for) first. What a payload waits for before it moves does not count where the
-/// backend waits for it in [`untimed`](crate::untimed). While a large outcome is on its way, the engine calls
-/// [`renew`](Backend::renew) beside [`complete`](Backend::complete) to learn whether the store answers.
+///
+/// The engine extends the deadline for a payload above [`LARGE_PAYLOAD`](crate::LARGE_PAYLOAD), by the size of the payload:
+///
+/// - [`complete`](Backend::complete) gets the time without being asked.
+/// - A call that reads a large payload gets the time once the backend calls [`allow_time_for`](crate::allow_time_for).
+/// - If a transfer waits for its turn, the backend wraps the wait in [`untimed`](crate::untimed), and it does not count.
+///
+/// While a large outcome is on its way, the engine calls [`renew`](Backend::renew) beside [`complete`](Backend::complete) to
+/// learn whether the store answers.
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Claims `key` if nothing is stored under it (clauses 1 to 4).
     ///
@@ -65,7 +72,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// When the store cannot be reached or refuses; whether the claim was written is then unknown.
     fn claim(&self, key: &RecordKey, claim: &Claim) -> impl Future<Output = Result<Acquisition, BackendError>> + Send;
 
-    /// Puts `claim` in the place of `lapsed` (clause 5).
+    /// Replaces the claim `lapsed` by `claim` (clause 5).
     ///
     /// # Errors
     ///
@@ -84,7 +91,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// When the store cannot be reached or refuses; whether the lease was renewed is then unknown.
     fn renew(&self, key: &RecordKey, claim: &Claim) -> impl Future<Output = Result<Fenced, BackendError>> + Send;
 
-    /// Puts the outcome in the place of `claim` (clauses 7, 9 and 10).
+    /// Replaces `claim` by its outcome (clauses 7, 9 and 10).
     ///
     /// # Errors
     ///
@@ -107,10 +114,10 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When the store cannot be reached or refuses. The caller goes on without being told.
+    /// When the store cannot be reached or refuses. The caller then polls the record instead.
     fn changed(&self, key: &RecordKey) -> impl Future<Output = Result<Changed, BackendError>> + Send;
 
-    /// Asks whether claims would be accepted (clause 14).
+    /// Asks the store whether it would accept claims (clause 14).
     ///
     /// # Errors
     ///
@@ -119,18 +126,18 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// Whether every operation is answered at once and at no cost, as by a table in this process.
     ///
-    /// Where it is not, the engine asks about a key once at a time, and lets requests that come meanwhile share the answer.
-    /// To wait for somebody else's answer would cost more than to ask a table.
+    /// If `false`, the engine makes one claiming call per key at a time, and requests that arrive during the call share its
+    /// answer. If `true`, every request makes its own call, because waiting would cost more than asking the table.
     fn is_in_process(&self) -> bool {
         false
     }
 }
 
-/// Resolves when a record may have changed; what it is then has to be looked up.
+/// Resolves when a record may have changed. It does not say how: look the record up again.
 pub struct Changed(BoxFuture<'static, ()>);
 
 impl Changed {
-    /// Wakes when `changed` resolves. What listens goes with the future.
+    /// Wakes when `changed` resolves. The future owns the subscription, which must end when the future is dropped.
     pub fn new(changed: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(Box::pin(changed))
     }
@@ -150,7 +157,7 @@ impl fmt::Debug for Changed {
     }
 }
 
-/// The erased twin of [`Backend`], for one `Arc<dyn …>` in the engine.
+/// The object-safe version of [`Backend`], so that the engine can hold an `Arc<dyn …>`.
 pub(crate) trait DynBackend: fmt::Debug + Send + Sync + 'static {
     fn claim<'a>(&'a self, key: &'a RecordKey, claim: &'a Claim) -> BoxFuture<'a, Result<Acquisition, BackendError>>;
 
@@ -223,9 +230,9 @@ impl<B: Backend> DynBackend for B {
     }
 }
 
-/// What went wrong in a backend.
+/// A failed backend call.
 ///
-/// Displays what was tried and never carries credentials or stored data; the cause is its
+/// Its `Display` says what was tried, and never shows credentials or stored data. The cause is its
 /// [`source`](Error::source).
 #[derive(Clone, Debug)]
 pub struct BackendError {
@@ -246,9 +253,9 @@ pub enum BackendErrorKind {
     Timeout,
     /// The store refused the call. Trying again does not help until an operator has acted; the source says why it refused.
     Refused,
-    /// What is stored under the key is not a record this version can read. Trying again does not help.
+    /// The value under the key is not a record that this version can read. Trying again does not help.
     Unreadable,
-    /// The backend was set up with something it cannot use, such as a malformed URL. Trying again does not help.
+    /// The backend's configuration is invalid, such as a malformed URL. Trying again does not help.
     Config,
 }
 
@@ -272,8 +279,8 @@ impl BackendError {
 
     /// Says that the call has certainly changed nothing: it was not sent, or the store has refused it.
     ///
-    /// The engine then neither asks again at once nor takes back what the call may have written. Leave it out wherever the call
-    /// may have arrived.
+    /// The engine then neither repeats the call at once nor releases a claim that the call may have written. Do not set it
+    /// if the call may have reached the store.
     #[must_use]
     pub fn not_written(mut self) -> Self {
         self.is_not_written = true;
@@ -286,7 +293,7 @@ impl BackendError {
         self.is_not_written
     }
 
-    /// The same about several calls, of which an earlier one may have arrived.
+    /// The same error for a call that was repeated: its first try may have reached the store.
     pub(crate) fn after_another(mut self) -> Self {
         self.is_not_written = false;
         self

@@ -1,11 +1,11 @@
-//! What tells an equal request from another one under the same key (IDEM-3).
+//! The digest by which two requests under one key are compared (IDEM-3).
 //!
-//! Owns the value and its comparison. Does not own how a request is hashed: that is the integration's, which names
-//! its scheme by a number so that a later scheme is not mistaken for another request.
+//! Owns the value and its comparison. Does not own how a request is hashed: the integration does that, and numbers its
+//! hashing scheme, so that a changed scheme is not mistaken for another request.
 
 use std::fmt;
 
-/// A digest of a request, and the scheme that made it.
+/// The digest of a request, and the number of the scheme that made it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint {
     scheme: u8,
@@ -13,7 +13,7 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Length of [`Fingerprint::to_bytes`].
+    /// The length of [`Fingerprint::to_bytes`].
     pub const LEN: usize = 33;
 
     /// The fingerprint of a request whose content is not compared.
@@ -28,10 +28,10 @@ impl Fingerprint {
         Self { scheme, digest }
     }
 
-    /// Whether the two can be told to belong to different requests.
+    /// Whether the two fingerprints prove that the requests differ.
     ///
-    /// Digests of different schemes cannot be compared, so they do not differ: a deploy that changes the scheme must
-    /// not turn every honest retry across it into a refusal.
+    /// Digests of different schemes cannot be compared, so they do not differ. A deployment that changes the scheme must
+    /// not refuse the retries of requests that were made before it.
     #[must_use]
     pub fn differs_from(&self, other: &Self) -> bool {
         self.scheme == other.scheme && self.digest != other.digest

@@ -1,8 +1,8 @@
-//! The identity of a record: which operation, in whose key space, under which idempotency key.
+//! The identity of a record: operation, scope and idempotency key.
 //!
 //! Owns the encoding of the three parts into one string and its injectivity (IDEM-9): two requests share a record
-//! only if all three parts are equal, whatever bytes a client or a tenant name is made of. Does not own where the
-//! parts come from; header syntax is HTTP's.
+//! only if all three parts are equal, whatever bytes the parts contain. Does not own where the parts come from: the
+//! integration reads the header.
 
 mod draft;
 mod escape;
@@ -17,13 +17,13 @@ use self::escape::escape;
 pub(crate) use self::hash::ByRecord;
 pub use self::shown::Shown;
 
-/// The longest an operation, a scope's value or a key may be, in bytes before encoding.
+/// The maximum length of an operation, of a value in a scope or of a value in a key, in bytes before encoding.
 ///
-/// Stored keys are held in memory by most backends, and each of the three may be made of what a client sent: the operation of
-/// a fallback is the path of the request.
+/// The limit protects the store: most backends hold keys in memory, and a client may control each of the three parts. The
+/// operation of a fallback, for example, is the path of the request.
 pub const MAX_PART_LEN: usize = 1024;
 
-/// Who owns a key space: a tenant, a user, a tuple of both, or nobody ([`Scope::global`]).
+/// The owner of a key space: a tenant, a user, or a tuple of both; or one key space for all callers ([`Scope::global`]).
 ///
 /// ```
 /// use idem_core::Scope;
@@ -40,8 +40,8 @@ pub struct Scope(Encoded);
 impl Scope {
     /// The scope of one value.
     ///
-    /// An empty, too long or unprintable value is remembered and refused by [`RecordKey::new`]: a missing tenant
-    /// must never become a key space that everybody shares.
+    /// If the value is empty, longer than [`MAX_PART_LEN`] or fails to display, [`RecordKey::new`] returns the error: a
+    /// missing tenant must never become a key space that all callers share.
     #[must_use]
     pub fn of<T: Display + ?Sized>(value: &T) -> Self {
         Self(Encoded::of(value, Part::Scope))
@@ -70,10 +70,10 @@ impl Display for Scope {
     }
 }
 
-/// What the client, or the business, calls one request.
+/// The name of one request, given by the client or by the business.
 ///
-/// Like a [`Scope`] it is made of any value or a tuple of values, and refused by [`RecordKey::new`] when it is empty,
-/// too long or unprintable: a missing key must never become a key.
+/// Like a [`Scope`], it is made of a value or of a tuple of values. If a value is empty, longer than [`MAX_PART_LEN`] or
+/// fails to display, [`RecordKey::new`] returns the error: a missing key must never become a key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey(Encoded);
 
@@ -97,7 +97,7 @@ impl Display for IdempotencyKey {
     }
 }
 
-/// A part of a record key in its escaped form, or why it has none.
+/// A part of a record key in its escaped form, or the error that the value caused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Encoded {
     text: std::borrow::Cow<'static, str>,
@@ -134,7 +134,7 @@ impl Encoded {
 
 /// The key of one record: `operation:scope:key`, each part percent-escaped.
 ///
-/// Cheap to clone. The encoded form is part of the stored format: equal strings mean the same record, in every
+/// Cheap to clone. The encoded form is part of the stored format: equal strings identify the same record, in every
 /// process and version.
 ///
 /// ```
@@ -147,9 +147,9 @@ impl Encoded {
 #[derive(Clone)]
 pub struct RecordKey {
     text: Arc<str>,
-    /// Of the text, in this process.
+    /// The hash of `text`; valid in this process only.
     hash: u64,
-    /// Its scope and key are not for the logs.
+    /// Whether logs show hashes of the scope and the key.
     hashed: bool,
 }
 
@@ -159,7 +159,7 @@ impl RecordKey {
     /// # Errors
     ///
     /// When a part is empty, when the operation or a value in the scope or the key is longer than [`MAX_PART_LEN`], or when
-    /// its `Display` implementation failed. [`KeyError::part`] says which part it was.
+    /// the `Display` implementation of a value failed. [`KeyError::part`] names the part at fault.
     pub fn new<O: Display + ?Sized>(operation: &O, scope: &Scope, key: &IdempotencyKey) -> Result<Self, KeyError> {
         Self::joined(operation, scope, |text| {
             text.push_str(key.0.text()?);
@@ -167,7 +167,7 @@ impl RecordKey {
         })
     }
 
-    /// As [`new`](Self::new) with the [`IdempotencyKey::of`] one value, which is not made for it.
+    /// Does the same as [`new`](Self::new) with [`IdempotencyKey::of`] the value `key`, and saves the allocation of that key.
     ///
     /// # Errors
     ///
@@ -205,7 +205,7 @@ impl RecordKey {
     }
 }
 
-/// As it is stored; [`RecordKey::shown`] is for logs.
+/// The form that backends store. For logs, use [`RecordKey::shown`].
 impl Display for RecordKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -236,9 +236,9 @@ impl Ord for RecordKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Part {
-    /// Which handler.
+    /// The operation: which handler.
     Operation,
-    /// Who owns the key space.
+    /// The scope: the owner of the key space.
     Scope,
     /// The idempotency key itself.
     Key,
@@ -259,19 +259,19 @@ enum Fault {
 }
 
 impl KeyError {
-    /// The part at fault: the operation and the scope are the author's, the key is mostly the client's.
+    /// The part at fault. The author of the service chooses the operation and the scope; the client usually sends the key.
     #[must_use]
     pub fn part(&self) -> Part {
         self.part
     }
 
-    /// Whether the part is empty, which a value made of what a client sent may be.
+    /// Whether the part is empty. A client can cause this, if it sends the value.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.fault == Fault::Empty
     }
 
-    /// Whether the part is longer than [`MAX_PART_LEN`], which a value made of what a client sent may be.
+    /// Whether the part is longer than [`MAX_PART_LEN`]. A client can cause this, if it sends the value.
     #[must_use]
     pub fn is_too_long(&self) -> bool {
         self.fault == Fault::TooLong

@@ -1,23 +1,22 @@
-//! The HTTP-free half of idem: what a record is, who may run, what a duplicate gets.
+//! The part of idem that knows nothing of HTTP: records, claims, the engine and the backend trait.
 //!
-//! A pure decision ([`decide`]) inside a thin [`Engine`], behind a small [`Backend`] trait. People who annotate
-//! axum handlers want the `idem-axum` crate; this one is for authors of backends and of integrations with
-//! something other than axum.
+//! A pure decision ([`decide`]) inside a thin [`Engine`], behind a small [`Backend`] trait. To annotate axum handlers, use
+//! the `idem-axum` crate. This crate is for authors of backends, and of integrations with other frameworks.
 //!
 //! The modules follow the life of a request:
 //!
 //! | module | owns | does not own |
 //! |---|---|---|
 //! | [`key`] | the record key: operation, scope and key, encoded injectively | where the parts come from |
-//! | [`fingerprint`] | what tells an equal request from another one | how a request is hashed |
+//! | [`fingerprint`] | the digest by which two requests are compared | how a request is hashed |
 //! | [`claim`] | tokens, claims, records and the decision over them | time, I/O |
-//! | [`policy`] | how long things live, what waits, what a crash means | HTTP |
-//! | [`backend`] | the contract every store keeps, and its errors | any store |
-//! | [`engine`] | claim, run detached, renew, complete, release | what the answer is made of |
+//! | [`policy`] | time to live, lease, waiting, the reaction to a crash | HTTP |
+//! | [`backend`] | the contract of every store, and its errors | any store |
+//! | [`engine`] | claim, run detached, renew, complete, release | the content of an answer |
 //! | [`memory`] | the backend of one process | other processes |
-//! | `observe` | what is counted and timed, with the feature `metrics` | where it is shown |
+//! | `observe` | the metrics, with the feature `metrics` | the exporter |
 //!
-//! The rules named `IDEM-n` throughout are the numbered promise in `docs/semantics.md`.
+//! The rules named `IDEM-n` are the numbered guarantees in `docs/semantics.md`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

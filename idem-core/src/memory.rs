@@ -1,7 +1,7 @@
-//! The backend of one process: for development, tests, and services that run once.
+//! The in-memory backend: for development, tests, and services that run as one process.
 //!
-//! Owns its records and forgets them when they expire or the process ends. Does not reach other processes: two
-//! servers with a `MemoryBackend` each run a duplicate twice.
+//! Owns its records, and loses them when they expire or the process ends. Does not reach other processes: two servers
+//! with a `MemoryBackend` each may run the same request once each.
 
 use std::collections::{BTreeSet, hash_map};
 use std::fmt;
@@ -17,14 +17,14 @@ use crate::{
 
 const SHARDS: usize = 64;
 
-/// How many records a write looks at at most whether they have expired, to remove them: more than it adds, so that expired
-/// ones never pile up.
+/// How many records a claim checks for expiry, at most. A claim adds one record and may remove four, so that expired records
+/// never pile up.
 const SWEEP: usize = 4;
 
 /// Records in this process's memory; clones share them.
 ///
-/// Time is tokio's, so a paused clock pauses leases and expiry too. Expired records are never returned, and are
-/// removed a few at a time by claims that come a lease later.
+/// It uses tokio's clock, so a paused clock pauses leases and expiry too. Expired records are never returned. Later claims
+/// remove them from memory, a few at a time.
 ///
 /// ```
 /// use idem_core::MemoryBackend;
@@ -40,19 +40,19 @@ pub struct MemoryBackend {
 #[derive(Default)]
 struct Shard {
     entries: ByRecord<Entry>,
-    /// Their keys by the time that they are swept.
+    /// The keys of the entries, by their `swept` time.
     expiries: BTreeSet<(Instant, RecordKey)>,
     waiters: ByRecord<Waiters>,
 }
 
-/// Those who wait for the end of one claim.
+/// The requests that wait for the end of one claim.
 #[derive(Default)]
 struct Waiters {
     count: usize,
     ended: Arc<Notify>,
 }
 
-/// One waiter's share. Dropped, it leaves nothing behind.
+/// Counts one waiter. Dropping the last one removes the entry in `waiters`.
 struct Waiter {
     backend: MemoryBackend,
     key: RecordKey,
@@ -73,8 +73,10 @@ impl Drop for Waiter {
 struct Entry {
     state: State,
     expires: Instant,
-    /// When it is looked at whether it has expired: where it stands among the expiries. Most records expire a lease before
-    /// that, for they are completed; those that expire later get another time then.
+    /// When a sweep checks whether the entry has expired: its position in `expiries`.
+    ///
+    /// Completing or renewing a claim changes `expires` and leaves `swept` as it is, which saves an update of `expiries`. If
+    /// a sweep finds that the entry expires later, it sets `swept` to that time.
     swept: Instant,
 }
 
@@ -99,13 +101,13 @@ impl MemoryBackend {
         }
     }
 
-    /// How many records are held, expired ones that were not yet removed included.
+    /// The number of records, including expired records that were not yet removed.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).entries.len()).sum()
     }
 
-    /// How many requests wait for the end of a claim.
+    /// The number of requests that wait for the end of a claim.
     #[must_use]
     pub fn waiting(&self) -> usize {
         let waiting = |shard| lock(shard).waiters.values().map(|waiters| waiters.count).sum::<usize>();
@@ -136,12 +138,12 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Shard {
-    /// What is there and has not expired.
+    /// The entry under `key`, if it has not expired.
     fn live(&mut self, key: &RecordKey, now: Instant) -> Option<&mut Entry> {
         self.entries.get_mut(key).filter(|entry| entry.expires > now)
     }
 
-    /// What is there under `token`: a claim, or its completion.
+    /// The entry under `key`, if it is the claim with this `token` or the completion of that claim.
     fn owned(&mut self, key: &RecordKey, token: Token, now: Instant) -> Option<&mut Entry> {
         self.live(key, now).filter(|entry| entry.state.token() == token)
     }
@@ -190,7 +192,7 @@ impl Shard {
         }
     }
 
-    /// Wakes those who wait for the end of the claim on `key`.
+    /// Wakes the requests that wait for the end of the claim on `key`.
     fn wake(&self, key: &RecordKey) {
         if let Some(waiters) = self.waiters.get(key) {
             waiters.ended.notify_waiters();
@@ -199,7 +201,7 @@ impl Shard {
 }
 
 impl State {
-    /// A claim from now on, and when it expires.
+    /// The state of a claim whose lease starts `now`, and the time at which it expires.
     fn claimed(claim: &Claim, now: Instant) -> (Self, Instant) {
         let lapses = now + claim.lease;
         let expires = lapses + claim.ttl;
@@ -319,7 +321,7 @@ impl Backend for MemoryBackend {
         let ended = self.at(key, |shard, _| {
             let waiters = shard.waiters.entry(key.clone()).or_default();
             waiters.count += 1;
-            // From here on it is told, though it is not awaited yet.
+            // An owned `Notified` counts as a waiter from here on, although it is not polled yet.
             waiters.ended.clone().notified_owned()
         });
         let waiter = Waiter {

@@ -1,9 +1,9 @@
-//! What is counted and timed, through the `metrics` facade.
+//! The engine's metrics, through the `metrics` facade.
 //!
-//! Owns the names, units and labels of the engine's figures; with the feature `metrics` off, all of it is nothing. Labels
-//! have few values: a key or a scope never is one. Does not own what a request came to, which the integration counts.
+//! Owns the names, units and labels of the metrics. Without the feature `metrics`, every function here does nothing. Labels
+//! have few values: a key or a scope is never a label. Does not own the results of requests: the integration counts those.
 
-/// A call to a backend, as a label.
+/// A backend call, as the value of a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
     Claim,
@@ -103,8 +103,10 @@ mod figures {
         begin();
     }
 
-    /// Shows the figures whose labels are known before there is anything to count. One that appeared with its first count
-    /// would look to who asks for its increase as though nothing had happened, and takeovers are few.
+    /// Registers the metrics whose labels are known, with the value zero.
+    ///
+    /// A counter that first appears with the value 1 shows no increase to a query such as `increase(…)`. The first takeover
+    /// would then be missed.
     fn begin() {
         gauge!("idem_handlers_in_flight").increment(0.0);
         gauge!("idem_waiters").increment(0.0);
@@ -116,7 +118,7 @@ mod figures {
         }
     }
 
-    /// A call that is on its way.
+    /// The start of a backend call; [`end`](Self::end) records its duration.
     pub(crate) struct Timing {
         call: Call,
         started: Instant,
@@ -137,7 +139,7 @@ mod figures {
         }
     }
 
-    /// A handler in flight, until dropped.
+    /// Counts a handler as in flight until dropped.
     #[derive(Debug)]
     pub(crate) struct InFlight(());
 
@@ -154,7 +156,7 @@ mod figures {
         }
     }
 
-    /// A duplicate that waits, until dropped.
+    /// Counts a duplicate as waiting until dropped.
     #[derive(Debug)]
     pub(crate) struct Waiting(Instant);
 
@@ -172,7 +174,7 @@ mod figures {
         }
     }
 
-    /// A claim that is being released, until dropped.
+    /// Counts a claim as being released until dropped.
     #[derive(Debug)]
     pub(crate) struct Releasing(());
 
@@ -202,7 +204,7 @@ mod figures {
     }
 
     pub(crate) fn record(bytes: usize) {
-        // No answer that is kept is large enough to lose a digit.
+        // A stored answer is too small for `f64` to lose a digit.
         #[allow(clippy::cast_precision_loss, reason = "64 MiB at most")]
         histogram!("idem_record_bytes").record(bytes as f64);
     }

@@ -1,11 +1,11 @@
-//! How long answers and leases live, whether duplicates wait, and what a crash means.
+//! Time to live, lease, waiting, and the reaction to a crash.
 //!
-//! Owns the choices of an operation's author and their bounds. What is HTTP's (header names, statuses, sizes) belongs to the integration's
-//! own policy.
+//! Owns these choices of an operation's author, and their bounds. Does not own choices about HTTP (header names, statuses,
+//! sizes): those belong to the integration's own policy.
 
 use std::time::Duration;
 
-/// What the engine works by.
+/// The settings of one operation that the engine uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClaimPolicy {
     ttl: Duration,
@@ -14,14 +14,14 @@ pub struct ClaimPolicy {
     after_crash: AfterCrash,
 }
 
-/// What becomes of a request whose owner died, or stalled beyond its lease (IDEM-7).
+/// What happens to a request whose process died, or stalled longer than its lease (IDEM-7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AfterCrash {
-    /// The next equal request runs it again, as the next attempt: at least once.
+    /// The next equal request runs the handler again, as the next attempt. The handler runs at least once.
     #[default]
     Rerun,
-    /// Its outcome stays unknown until `ttl` passes, and nothing runs again: at most once.
+    /// The outcome is unknown until `ttl` has passed, and the handler does not run again. The handler runs at most once.
     Refuse,
 }
 
@@ -30,12 +30,12 @@ impl ClaimPolicy {
     pub const MIN: Duration = Duration::from_millis(100);
     /// The longest time to live, ten years of 365 days.
     pub const MAX_TTL: Duration = Duration::from_hours(24 * 3650);
-    /// The longest lease. A lease is how long a crash blocks a key; running handlers renew theirs.
+    /// The longest lease. After a crash, the key is blocked for one lease. A running handler's lease is renewed.
     pub const MAX_LEASE: Duration = Duration::from_hours(24);
-    /// The lease where none is set.
+    /// The default lease.
     pub const DEFAULT_LEASE: Duration = Duration::from_secs(30);
 
-    /// Completed answers are replayed for `ttl`; the lease is [`ClaimPolicy::DEFAULT_LEASE`].
+    /// A policy that replays completed answers for `ttl`, with [`ClaimPolicy::DEFAULT_LEASE`].
     ///
     /// # Panics
     ///
@@ -77,27 +77,28 @@ impl ClaimPolicy {
         self
     }
 
-    /// Lets a duplicate wait for the first one's outcome, for `wait` at most (IDEM-4). Where nothing is set it does not.
+    /// Lets a duplicate wait for the outcome of the request in flight, for `wait` at most (IDEM-4). By default, a duplicate
+    /// does not wait.
     #[must_use]
     pub const fn with_wait(mut self, wait: Duration) -> Self {
         self.wait = Some(wait);
         self
     }
 
-    /// Sets what becomes of a request whose owner died; it is run again where nothing is set.
+    /// Sets what happens to a request whose process died. The default is [`AfterCrash::Rerun`].
     #[must_use]
     pub const fn with_after_crash(mut self, after_crash: AfterCrash) -> Self {
         self.after_crash = after_crash;
         self
     }
 
-    /// How long a duplicate waits, if it does.
+    /// How long a duplicate waits; `None` if it does not wait.
     #[must_use]
     pub const fn wait(&self) -> Option<Duration> {
         self.wait
     }
 
-    /// What becomes of a request whose owner died.
+    /// What happens to a request whose process died.
     #[must_use]
     pub const fn after_crash(&self) -> AfterCrash {
         self.after_crash

@@ -7,27 +7,26 @@ use bytes::Bytes;
 use super::{Claim, Completion, Record};
 use crate::{AfterCrash, Fingerprint};
 
-/// What a request gets that found a record in its way.
+/// What a request gets if its key already has a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// The stored answer (IDEM-2).
     Replay(Bytes),
-    /// The outcome is known, its answer was not kept (IDEM-12).
+    /// The handler ran, and its answer was not kept (IDEM-12).
     NotStored,
     /// Another request used this key (IDEM-3).
     Mismatch,
-    /// The first one is still running, under a lease of which this much is left (IDEM-4).
+    /// An equal request is in flight; this much of its lease is left (IDEM-4).
     InFlight(Duration),
-    /// The owner died; run again in place of this claim (IDEM-7).
+    /// The lease of this claim lapsed: run again in its place (IDEM-7).
     TakeOver(Claim),
-    /// The owner died, and nobody may run again (IDEM-7).
+    /// The lease of the claim lapsed, and the policy forbids another attempt (IDEM-7).
     OutcomeUnknown,
 }
 
-/// Decides what a request with `fingerprint` gets from the `record` in its way.
+/// Decides what a request with `fingerprint` gets if `record` is under its key.
 ///
-/// A mismatch comes before everything else, in flight or completed: it must not depend on how far the other request
-/// has come.
+/// A mismatch is checked first, because that answer must not depend on how far the other request has come.
 #[must_use]
 pub fn decide(record: Record, fingerprint: &Fingerprint, after_crash: AfterCrash) -> Decision {
     let stored = match &record {

@@ -1,6 +1,6 @@
-//! Claims, records, and what a duplicate gets.
+//! Claims, records, and the decision what a duplicate gets.
 //!
-//! Owns the states a record goes through, absent → claimed → completed → absent, and the pure decision over them.
+//! Owns the states of a record, absent → claimed → completed → absent, and the pure decision over them.
 //! Owns neither time nor I/O: a backend says whether a lease has lapsed, by its own clock.
 
 mod decide;
@@ -14,10 +14,10 @@ pub use decide::{Decision, decide};
 
 use crate::{ClaimPolicy, Fingerprint};
 
-/// Names one claim among all that were ever made: 16 random bytes, also in processes that were forked or started from one
-/// snapshot.
+/// The fencing token of a claim: 16 random bytes, unique among all claims that were ever made.
 ///
-/// Only the holder of the token may renew, complete or release the claim (IDEM-8).
+/// Only the holder of the token may renew, complete or release the claim (IDEM-8). Tokens are unique also in processes that
+/// were forked, or started from one snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Token([u8; Token::LEN]);
 
@@ -25,15 +25,15 @@ impl Token {
     /// Length in bytes.
     pub const LEN: usize = 16;
 
-    /// A token that no other claim has.
+    /// A new token, which no other claim has.
     #[must_use]
     pub fn random() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Self::drawn(rand::random(), now.map_or(0, |now| now.as_nanos()))
     }
 
-    /// Of a random number and the time. A process that is forked, or started from a snapshot, draws the same numbers as another
-    /// one, but not at the same nanosecond.
+    /// Combines a random number and the time. Two processes that were forked, or started from one snapshot, draw the same
+    /// random numbers, but not at the same nanosecond.
     fn drawn(random: u128, nanoseconds: u128) -> Self {
         Self((random ^ nanoseconds).to_ne_bytes())
     }
@@ -57,18 +57,18 @@ impl fmt::Debug for Token {
     }
 }
 
-/// A claim as its owner writes it: the right to run one request, for as long as the lease is renewed.
+/// A claim: the right to run one request, for as long as its owner renews the lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// Whose claim it is.
+    /// Identifies the owner.
     pub token: Token,
-    /// Which run of this request it is: 1, and one more each time a lapsed claim is taken over.
+    /// The number of this run of the request: 1, and one more each time a lapsed claim is taken over.
     pub attempt: u32,
-    /// Which request it is for.
+    /// Identifies the request.
     pub fingerprint: Fingerprint,
     /// How long the claim holds without being renewed, in whole milliseconds.
     pub lease: Duration,
-    /// How long the outcome is kept from its completion on, in whole milliseconds; a lapsed claim is kept as long.
+    /// How long the outcome is kept after its completion, in whole milliseconds. A lapsed claim is kept as long.
     pub ttl: Duration,
 }
 
@@ -86,7 +86,7 @@ impl Claim {
     }
 }
 
-/// How a claim ended, when it ended by an outcome that is kept.
+/// The outcome of a completed claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Completion {
     /// The answer, as the integration encoded it.
@@ -98,14 +98,14 @@ pub enum Completion {
 /// What is stored under a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// Somebody has the right to run, or had it and let it lapse.
+    /// An attempt has the right to run, or had it and let its lease lapse.
     Claimed {
         /// The claim, exactly as written.
         claim: Claim,
-        /// What is left of the lease by the backend's clock; zero when it has lapsed.
+        /// The rest of the lease by the backend's clock; zero if it has lapsed.
         remaining: Duration,
     },
-    /// The request was run and has an outcome.
+    /// The handler ran, and the record has its outcome.
     Completed {
         /// The request the outcome belongs to.
         fingerprint: Fingerprint,
@@ -114,20 +114,20 @@ pub enum Record {
     },
 }
 
-/// What became of an attempt to claim.
+/// The result of a call that claims a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acquisition {
     /// The claim is written and its lease runs.
     Acquired,
-    /// Nothing was changed; this is in the way.
+    /// This record is under the key, and nothing was changed.
     Existing(Record),
 }
 
-/// What became of an operation that only the owner of a claim may perform.
+/// The result of a call that only the owner of a claim may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a superseded owner has to know"]
 pub enum Fenced {
-    /// Done, now or, where the call may be repeated, by an earlier try.
+    /// The call took effect: this one, or an earlier try of a call that may be repeated.
     Applied,
     /// The claim is no longer there under this token; nothing was changed.
     Superseded,

@@ -1,18 +1,20 @@
-//! Where the text of a record key is put together before its length is known.
+//! The buffer in which the text of a record key is built before its length is known.
 //!
-//! Owns one buffer a thread, so that a key is allocated once, where it stays.
+//! Owns one buffer per thread, so that each key costs one allocation of its final length.
 
 use std::cell::Cell;
 use std::sync::Arc;
 
-/// The most bytes that a buffer keeps room for.
+/// The largest capacity that a buffer keeps between two keys, in bytes.
 const KEPT: usize = 4096;
 
 thread_local! {
     static DRAFT: Cell<String> = const { Cell::new(String::new()) };
 }
 
-/// What `write` writes. It may run code of others: where that comes here itself, it finds another buffer.
+/// Returns the text that `write` appends to the buffer.
+///
+/// `write` may run a user's `Display`, which may build a key itself. The inner call then finds an empty buffer.
 pub(super) fn drafted<E>(write: impl FnOnce(&mut String) -> Result<(), E>) -> Result<Arc<str>, E> {
     let mut draft = DRAFT.take();
     draft.clear();

@@ -1,12 +1,12 @@
-//! A part of a record key as ASCII that means nothing to a store.
+//! Percent-escaping of one part of a record key, into ASCII that has no special meaning to any store.
 //!
-//! Owns which characters stand for themselves, and how long a part may be.
+//! Owns the set of characters that are not escaped, and the check of a part's length.
 
 use std::fmt::{self, Display, Write as _};
 
 use super::{Fault, KeyError, MAX_PART_LEN, Part};
 
-/// Appends `value` to `out`, every byte but unreserved ASCII and `/` as `%XX`.
+/// Appends `value` to `out`. Unreserved ASCII and `/` stay as they are; every other byte becomes `%XX`.
 pub(super) fn escape(value: &(impl Display + ?Sized), part: Part, out: &mut String) -> Result<(), KeyError> {
     let mut escaper = Escaper { out, len: 0 };
     let written = write!(escaper, "{value}");
@@ -40,7 +40,7 @@ impl fmt::Write for Escaper<'_> {
         while let Some(at) = rest.bytes().position(|byte| !is_plain(byte)) {
             let (plain, other) = rest.split_at(at);
             self.out.push_str(plain);
-            // All bytes of a character are of one kind.
+            // Whole characters: either all bytes of a character are escaped, or none.
             let (character, after) = other.split_at(other.chars().next().map_or(0, char::len_utf8));
             for byte in character.bytes() {
                 self.out.push('%');

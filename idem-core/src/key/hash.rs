@@ -1,7 +1,7 @@
 //! Hash tables by record key.
 //!
-//! Owns how a key is hashed: once, when it is made, for every table that it is looked for in. Clients choose keys, so the
-//! hash is of this process alone, and nobody can choose keys that meet in one place of a table.
+//! Owns the hash of a key. It is computed once, when the key is made, and used by every table. Clients choose keys, so the
+//! hash is seeded at random in each process: a client cannot choose keys that collide.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hash, Hasher, RandomState};
@@ -14,7 +14,7 @@ static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 /// A hash table by record key.
 pub(crate) type ByRecord<T> = HashMap<RecordKey, T, BuildHasherDefault<AsIs>>;
 
-/// Takes the hash of a key as it is.
+/// A hasher that returns the key's own hash unchanged.
 #[derive(Default)]
 pub(crate) struct AsIs(u64);
 
@@ -39,9 +39,9 @@ pub(super) fn hash(text: &str) -> u64 {
 }
 
 impl RecordKey {
-    /// Which of so many parts of a table the key belongs to.
+    /// The shard of a table that the key belongs to, out of `shards`.
     pub(crate) fn shard(&self, shards: usize) -> usize {
-        // Not the lowest bits: by those, the keys of one part are told apart.
+        // Not from the lowest bits: the hash table inside the shard uses those.
         let [high, ..] = (self.hash >> 24).to_le_bytes();
         usize::from(high) % shards
     }

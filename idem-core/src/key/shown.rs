@@ -1,6 +1,6 @@
-//! How record keys look in logs and traces.
+//! The form of record keys in logs and traces.
 //!
-//! Owns the choice between a key as it is and its hash. What is stored never depends on it.
+//! Owns the choice between a key and its hash. The stored form never depends on that choice.
 
 use std::fmt::{self, Display};
 
@@ -16,8 +16,10 @@ pub struct Shown<'a> {
 }
 
 impl RecordKey {
-    /// The same key, whose scope and idempotency key are logged as hashes: the first 16 hexadecimal digits of the SHA-256
-    /// of the encoded part, so that `printf %s "$key" | sha256sum` finds the lines of a key that needs no escapes.
+    /// The same key, with its scope and idempotency key hashed in logs.
+    ///
+    /// The hash is the first 16 hexadecimal digits of the SHA-256 of the encoded part. If a key contains no escaped
+    /// characters, `printf %s "$key" | sha256sum` prints the hash to search the logs for.
     ///
     /// ```
     /// use idem_core::{IdempotencyKey, RecordKey, Scope};
@@ -78,14 +80,14 @@ impl Display for Shown<'_> {
     }
 }
 
-/// As it is displayed.
+/// The same as its `Display`, so that `?` and `%` log the same text.
 impl fmt::Debug for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Display::fmt(self, f)
     }
 }
 
-/// As [`RecordKey::shown`] says.
+/// Shows the key as [`RecordKey::shown`] does.
 impl fmt::Debug for RecordKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RecordKey({})", self.shown())
