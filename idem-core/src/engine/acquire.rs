@@ -1,7 +1,7 @@
-//! From a request to the right to run it, or to what a duplicate gets.
+//! Claiming a key for a request: the result is the right to run, or the answer to a duplicate.
 //!
-//! Owns the calls that claim, and what their answers mean for the request. What a request knows of its own claim while it
-//! looks is [`Pending`]'s.
+//! Owns the order of the steps: look at the record, wait if the policy says so, decide. Does not own a single look at the
+//! record, nor the state of the request's own claim: [`Pending`].
 
 use std::future::{Future, ready};
 use std::time::Duration;
@@ -14,19 +14,20 @@ use super::{ClaimResult, Duplicate, Engine, Run};
 use crate::observe::Call;
 use crate::{Acquisition, BackendError, BackendErrorKind, Changed, Claim, ClaimPolicy, Fingerprint, RecordKey};
 
-/// For longer than this nobody waits: thirty years.
+/// Replaces a wait that is too long to be added to the current time: thirty years.
 const FOREVER: Duration = Duration::from_hours(24 * 365 * 30);
 
 impl Engine {
-    /// Claims `key` for a request, or says what is in the way; where the policy says so, after having waited for it.
+    /// Claims `key` for a request, or returns the answer to a duplicate. If the policy sets a wait, a duplicate first waits
+    /// for the request in flight.
     ///
     /// # Errors
     ///
-    /// When the backend failed before the claim was decided.
+    /// When the backend failed before it was known whether the request may run.
     ///
     /// # Cancel safety
     ///
-    /// A claim whose future is dropped is released in the background.
+    /// If the future is dropped, a claim that it may have written is released in the background.
     pub fn claim<'a>(
         &self,
         key: &RecordKey,
@@ -56,7 +57,7 @@ impl Engine {
         }
     }
 
-    /// Listens for a change; `None` where the backend cannot say.
+    /// Subscribes to changes of the record under `key`; `None` if the backend failed.
     pub(super) async fn listen(&self, key: &RecordKey, policy: &ClaimPolicy) -> Option<Changed> {
         let listening = self.within_deadline(Call::Listen, policy.lease(), self.0.backend.changed(key));
         let changed = listening.await;
@@ -66,8 +67,8 @@ impl Engine {
         changed.ok()
     }
 
-    /// A claiming call, repeated once if the connection fails it on the way: its token makes that safe, and mostly the
-    /// connection broke while it was idle.
+    /// Makes a claiming call, and repeats it once if the connection fails. The claim's token makes the repetition safe. The
+    /// usual cause is a connection that broke while it was idle, and the next connection works.
     pub(super) fn ask<'a, F>(
         &self,
         call: Call,

@@ -1,7 +1,8 @@
-//! A handler's run, while its client is there and after.
+//! Which task polls a handler's run.
 //!
-//! Owns where a run is polled: in the task of its request, so that a request costs no task of its own, and from the
-//! moment that the request is dropped in one that nobody can drop (IDEM-5).
+//! Owns the choice: while the client is connected, the request's own task polls the run, so that a request costs no extra
+//! task. When the client hangs up, a task of the engine's takes over, and nothing can drop that task (IDEM-5). Does not own
+//! the content of a run.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,21 +13,21 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// What is left to do of a run after its answer is there.
+/// The work of a run that is left when its client has the answer.
 pub(super) type RemainingWork = BoxFuture<'static, ()>;
 
-/// A run that goes on in a task of its own when it is dropped.
+/// A run that continues in a task of its own when it is dropped.
 pub(super) struct Attended<A: Send + 'static> {
-    /// Until its answer is there.
+    /// `None` after the run has answered.
     answering: Option<BoxFuture<'static, (A, Option<RemainingWork>)>>,
     runtime: Handle,
     running: TaskTracker,
-    /// Counts the run among the running ones while it has no task.
+    /// Lets `drain` wait for the run while it has no task of its own.
     _counted: TaskTrackerToken,
 }
 
 impl<A: Send + 'static> Attended<A> {
-    /// Attends a run that resolves to its answer and what is left to do after it.
+    /// Wraps a run that resolves to its answer and the remaining work.
     pub(super) fn new(
         answering: impl Future<Output = (A, Option<RemainingWork>)> + Send + 'static,
         runtime: Handle,
@@ -45,7 +46,7 @@ impl<A: Send + 'static> Future for Attended<A> {
     type Output = A;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<A> {
-        // Taken out, so that one that panics is never polled again.
+        // Taken out, so that a future that panics is never polled again.
         let Some(mut answering) = self.answering.take() else {
             return Poll::Pending;
         };
@@ -65,7 +66,7 @@ impl<A: Send + 'static> Drop for Attended<A> {
         if let Some(answering) = self.answering.take() {
             let unattended = async {
                 let (answer, rest) = answering.await;
-                // Its client has left, and the record is for its retry.
+                // The client has hung up; its retry gets the answer from the record.
                 drop(answer);
                 if let Some(rest) = rest {
                     rest.await;

@@ -1,7 +1,8 @@
-//! How long a backend call may take.
+//! The deadline of a backend call.
 //!
-//! Owns the rule that size and deadline belong together: what is large may take as long as a slow line needs for it. Of
-//! an outcome, the engine knows the size; of a record that is read, only the backend does, and says so.
+//! Owns the rule that a large payload extends the deadline, by the time that a slow connection needs for the payload. The
+//! engine knows the size of an outcome that it writes. Only the backend knows the size of a record that it reads, so the
+//! backend asks for the time by [`allow_time_for`]. Does not own which calls are made.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -12,26 +13,26 @@ use std::time::Duration;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// The largest payload, in bytes, that is moved within the deadline of any call: 64 KiB.
+/// The largest payload, in bytes, that gets no time on top of the deadline: 64 KiB.
 ///
-/// A larger one has, on top of the deadline, the time that a line of 1 MB a second takes for it.
+/// A larger payload gets one microsecond per byte, which is the time that a connection of 1 MB per second needs for it.
 pub const LARGE_PAYLOAD: usize = 64 * 1024;
 
 thread_local! {
-    /// The clock of the backend call that this thread polls.
+    /// The clock of the backend call that this thread is polling.
     static CLOCK: Cell<Option<Clock>> = const { Cell::new(None) };
 }
 
-/// What a call's deadline is put off by.
+/// How far a call's deadline is postponed.
 #[derive(Clone, Copy, Default)]
 struct Clock {
-    /// For the size of its payload.
+    /// By the size of the payload.
     granted: Duration,
-    /// For what it has waited for that does not count.
+    /// By the waits in [`untimed`] that have ended.
     untimed: Duration,
-    /// How many such waits are going on.
+    /// The number of waits in [`untimed`] that have not ended.
     waits: u32,
-    /// How many calls this one is made in.
+    /// The number of backend calls around this one.
     depth: u32,
 }
 
@@ -40,8 +41,8 @@ impl Clock {
         self.granted.saturating_add(self.untimed)
     }
 
-    /// Changes the clock of the call that this is called in. Outside of the engine's calls nothing bounds the backend, and
-    /// there is none.
+    /// Changes the clock of the current backend call. Outside a call of the engine there is no clock, because there is no
+    /// deadline.
     fn change<T>(change: impl FnOnce(&mut Self) -> T) -> Option<T> {
         let mut clock = CLOCK.get()?;
         let changed = change(&mut clock);
@@ -50,7 +51,7 @@ impl Clock {
     }
 }
 
-/// While it is there, this thread polls the call that the clock belongs to.
+/// While this guard exists, the current thread polls the call to which `clock` belongs.
 struct Polled<'a> {
     clock: &'a mut Clock,
     outer: Option<Clock>,
@@ -73,29 +74,30 @@ impl Drop for Polled<'_> {
     }
 }
 
-/// Grants the backend call that this is called in the time to move `bytes` of payload, on top of its deadline.
+/// Extends the deadline of the current backend call by the time to move `bytes` of payload.
 ///
-/// A [`Backend`](crate::Backend) calls it when it finds that a record's payload is large, before it moves it. It changes
-/// nothing up to [`LARGE_PAYLOAD`], and outside of the engine's calls.
+/// A [`Backend`](crate::Backend) calls this function when it finds that a record's payload is large, before it moves the
+/// payload. The function has no effect up to [`LARGE_PAYLOAD`], and outside a call of the engine.
 pub fn allow_time_for(bytes: usize) {
     Clock::change(|clock| clock.granted = clock.granted.max(time_for(bytes)));
 }
 
-/// Waits for `waiting` while the clock of the backend call that this is called in stands still.
+/// Awaits `waiting`, and stops the clock of the current backend call meanwhile.
 ///
-/// A [`Backend`](crate::Backend) that moves one large payload at a time waits for the payload's turn in it, so that the time
-/// of a transfer starts with the transfer. It must not be used for a wait that may never end. Outside of the engine's calls
-/// it changes nothing.
+/// A [`Backend`](crate::Backend) that moves one large payload at a time awaits the payload's turn inside this function, so
+/// that the time of a transfer starts with the transfer. Do not use it for a wait that may never end. Outside a call of the
+/// engine, it only awaits.
 pub async fn untimed<F: Future>(waiting: F) -> F::Output {
     let _stopped = Stopped::now();
     waiting.await
 }
 
-/// While it is there, the clock stands still.
+/// While this guard exists, the clock is stopped.
 struct Stopped {
-    /// `None` while another wait has stopped the clock before.
+    /// `None` if the clock was stopped already, by another wait.
     since: Option<Instant>,
-    /// Of the call whose clock it is: it may be dropped while the call around that one is polled.
+    /// The depth of the call whose clock this guard has stopped. The guard may be dropped while an outer call is polled, and
+    /// must not change the outer call's clock.
     depth: Option<u32>,
 }
 
@@ -125,12 +127,12 @@ impl Drop for Stopped {
     }
 }
 
-/// Whether the clock of the call that this is called in stands still.
+/// Whether the clock of the current backend call is stopped.
 pub(super) fn is_stopped() -> bool {
     CLOCK.get().is_some_and(|clock| clock.waits > 0)
 }
 
-/// The time on top of a deadline in which `bytes` are moved.
+/// The time that a payload of `bytes` gets on top of the deadline.
 pub(super) fn time_for(bytes: usize) -> Duration {
     if bytes <= LARGE_PAYLOAD {
         return Duration::ZERO;
@@ -138,9 +140,10 @@ pub(super) fn time_for(bytes: usize) -> Duration {
     Duration::from_micros(bytes.try_into().unwrap_or(u64::MAX))
 }
 
-/// Waits for `answering` until `deadline` and what it is put off by have passed; then resolves to the time that it had.
+/// Awaits `answering` until its deadline, which [`Clock`] may postpone. After the deadline, the error is the time that the
+/// call had.
 ///
-/// What is answered at once needs no timer: the time begins when the first poll has found no answer.
+/// The timer is set when the first poll finds no answer, so that a call which is answered at once needs no timer.
 pub(super) fn bounded<F: Future>(deadline: Duration, answering: F) -> Bounded<F> {
     Bounded {
         answering,
@@ -159,7 +162,7 @@ pin_project! {
         #[pin]
         sleep: Option<Sleep>,
         deadline: Duration,
-        // By how much `sleep` ends later than at the deadline.
+        // How far `sleep` is postponed already.
         put_off: Duration,
     }
 }

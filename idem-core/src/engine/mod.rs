@@ -1,9 +1,14 @@
 //! Claim, run detached, renew, complete, release.
 //!
-//! Owns every rule about time, claims and replay: who runs, that a handler which started runs to its end whoever
-//! hangs up (IDEM-5), that only an outcome or a lapsed lease ends its claim (IDEM-6), and that every backend call has
-//! a deadline (IDEM-13). Does not own what an answer is made of, nor when it is final: the integration says so by the
-//! [`RecordOutcome`] it ends a run with.
+//! Owns every rule about time, claims and replay:
+//!
+//! - which request runs;
+//! - a handler that has started runs to its end, even if the client hangs up (IDEM-5);
+//! - only an outcome or a lapsed lease ends the claim of a started handler (IDEM-6);
+//! - every backend call has a deadline (IDEM-13).
+//!
+//! Does not own the content of an answer, nor when it is final: the integration decides that by the [`RecordOutcome`] with
+//! which it ends a run.
 
 mod acquire;
 mod attended;
@@ -43,11 +48,11 @@ use crate::backend::DynBackend;
 use crate::observe::{self, Call, InFlight, Timing};
 use crate::{AfterCrash, Backend, BackendError, BackendErrorKind, Claim, ClaimPolicy};
 
-/// Runs each request once; clones share backend and running handlers.
+/// Runs each request once. Clones share the backend and the running handlers.
 #[derive(Clone, Debug)]
 pub struct Engine(Arc<Parts>);
 
-/// Behind one pointer: every request clones its engine.
+/// The parts of an engine, behind one pointer because every request clones its engine.
 #[derive(Clone, Debug)]
 struct Parts {
     backend: Arc<dyn DynBackend>,
@@ -58,53 +63,53 @@ struct Parts {
     deadline: Duration,
 }
 
-/// What became of a request's claim.
+/// The result of [`Engine::claim`].
 #[derive(Debug)]
 pub enum ClaimResult {
-    /// It is acquired: run.
+    /// The claim is acquired: run the handler.
     Run(Run),
-    /// An equal request, or another one under the key, was first.
+    /// Another request came first under this key; it may be an equal one or a different one.
     Duplicate {
-        /// What it gets in place of a run.
+        /// The answer in place of a run.
         duplicate: Duplicate,
-        /// Whether it waited for that.
+        /// Whether the request waited for that answer.
         waited: bool,
     },
 }
 
-/// What a request gets whose handler does not run.
+/// The answer to a request whose handler does not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Duplicate {
-    /// What an equal request got (IDEM-2).
+    /// The stored answer of an equal request (IDEM-2).
     Replay(Bytes),
-    /// The handler ran for an equal request, whose answer was not kept (IDEM-12).
+    /// The handler ran for an equal request, and its answer was not kept (IDEM-12).
     NotStored,
-    /// The key belongs to another request (IDEM-3).
+    /// The key belongs to a different request (IDEM-3).
     Mismatch,
-    /// An equal request is still running, also after the policy's wait (IDEM-4). Asking again makes sense after this long:
-    /// soon where the owner keeps renewing its claim, and when the lease lapses where it has stopped to.
+    /// An equal request is still in flight, also after the policy's wait (IDEM-4). Retry after this long. The time is short
+    /// while the owner renews its claim; if the owner has stopped renewing, it lasts until the lease lapses.
     InFlight(Duration),
-    /// An equal request was run and its process died; by the policy, nobody runs it again (IDEM-7).
+    /// An equal request was run and its process died. The policy forbids another attempt (IDEM-7).
     OutcomeUnknown,
 }
 
-/// The right to run a request once. Dropped before it is used, its claim is released in the background.
+/// The right to run a request once. If it is dropped before [`run`](Self::run), its claim is released in the background.
 #[derive(Debug)]
 #[must_use = "nobody else can run the request while it is held"]
 pub struct Run {
     pending: Pending,
     after_crash: AfterCrash,
-    /// When the claim was asked for. The lease runs from some moment after it.
+    /// When the claiming call was made. The lease starts later than that.
     asked: Instant,
 }
 
 impl Engine {
-    /// How long a backend call may take where nothing else is set.
+    /// How long a backend call may take by default.
     pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(1);
 
     /// An engine over `backend`, with [`Engine::DEFAULT_DEADLINE`].
     ///
-    /// With the feature `metrics` it also describes its figures to the recorder that is installed.
+    /// With the feature `metrics`, it also describes its metrics to the installed recorder.
     pub fn new(backend: impl Backend) -> Self {
         observe::describe();
         Self(Arc::new(Parts {
@@ -119,8 +124,8 @@ impl Engine {
 
     /// Sets how long a single backend call may take.
     ///
-    /// No call takes longer than a third of the lease it is about either, however long the deadline. Only a call that
-    /// moves a payload above [`LARGE_PAYLOAD`] has more: the time that a line of 1 MB a second takes for it.
+    /// A call about a claim is also limited to a third of the claim's lease. A call that moves a payload above
+    /// [`LARGE_PAYLOAD`] gets more time: as much as a connection of 1 MB per second needs for the payload.
     #[must_use]
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         Arc::make_mut(&mut self.0).deadline = deadline;
@@ -133,37 +138,37 @@ impl Engine {
         self.0.deadline
     }
 
-    /// Waits until every handler that was started has ended and its outcome is recorded, or given up.
+    /// Waits until every started handler has ended, and its outcome is recorded or given up.
     ///
-    /// Call it after the server has stopped accepting requests: handlers whose client has left are still running then
-    /// (IDEM-5), and end with the runtime otherwise. While the backend is away, it waits for outcomes to be recorded
-    /// for as long as they would be kept, so bound it by a timeout.
+    /// Call it after the server has stopped accepting requests. Handlers whose client has hung up may still be running then
+    /// (IDEM-5); without `drain`, they are aborted when the runtime shuts down. While the backend is unavailable, `drain`
+    /// waits for an outcome to be recorded for up to the outcome's `ttl`, so wrap it in a timeout.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future stops only the waiting; wrap it in a timeout to bound a shutdown.
+    /// Dropping the future stops only the waiting. The handlers keep running.
     pub async fn drain(&self) {
         self.0.running.close();
         self.0.running.wait().await;
     }
 
-    /// Asks the backend whether claims would be accepted now, within the deadline.
+    /// Asks the backend, within the deadline, whether it would accept claims now.
     ///
     /// # Errors
     ///
-    /// When they would not, or when there is no answer in time.
+    /// When the backend would not accept claims, or does not answer in time.
     pub async fn check(&self) -> Result<(), BackendError> {
         self.within_deadline(Call::Check, ClaimPolicy::MAX_LEASE, self.0.backend.check())
             .await
     }
 
-    /// The deadline of a call about a claim with this `lease`. What takes longer than a third of the lease would be answered
-    /// about a lease that is about to lapse.
+    /// The deadline of a call about a claim with this `lease`: at most a third of the lease, because a later answer would be
+    /// about a lease that is close to lapsing.
     fn deadline_of(&self, lease: Duration) -> Duration {
         self.0.deadline.min(lease / 3)
     }
 
-    /// A backend call about a claim with this `lease`, within the deadline.
+    /// Bounds a backend call about a claim with this `lease` by the deadline.
     fn within_deadline<T, F>(
         &self,
         call: Call,
@@ -176,7 +181,7 @@ impl Engine {
         Self::within(call, self.deadline_of(lease), answering)
     }
 
-    /// A backend call within `deadline`, and what it is granted for a large payload.
+    /// Bounds a backend call by `deadline`, plus the time that it is granted for a large payload.
     fn within<T, F>(
         call: Call,
         deadline: Duration,
@@ -186,7 +191,7 @@ impl Engine {
         F: Future<Output = Result<T, BackendError>>,
     {
         let timing = Timing::start(call);
-        // Not an `async fn`, which would have room for `answering` twice.
+        // Not an `async fn`, which would store `answering` twice in its state machine.
         bounded(deadline, answering).map(move |answered| {
             let answered = answered.unwrap_or_else(|waited| {
                 let context = format!("no answer within {waited:?}");
@@ -199,7 +204,7 @@ impl Engine {
 }
 
 impl Run {
-    /// The claim that it is run under.
+    /// The claim under which the handler runs.
     #[must_use]
     pub fn claim(&self) -> &Claim {
         self.pending.claim()
@@ -207,15 +212,15 @@ impl Run {
 
     /// Runs `handler` to its end and records its outcome, within the current tracing span.
     ///
-    /// `ended` learns how the run ended, once, whether or not the client is still there.
+    /// `on_outcome` is called once with the outcome of the run, whether or not the client is still connected.
     ///
-    /// The handler is polled in the current task, and from the moment that the future is dropped in a task of its own:
-    /// task-local values that are set around the future are gone from then on.
+    /// The handler is polled in the current task. When the future is dropped, the handler moves to a task of its own; from
+    /// then on it does not see task-local values that were set around the future.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future before it was polled releases the claim in the background; dropping it later changes
-    /// nothing: the handler runs to its end and its outcome is recorded.
+    /// Dropping the future before its first poll releases the claim in the background. Dropping it later changes nothing:
+    /// the handler runs to its end and its outcome is recorded.
     ///
     /// # Panics
     ///

@@ -1,13 +1,14 @@
-//! What a handler's run comes to, for each of those who want to know.
+//! The result of a handler's run, as each component sees it.
 //!
 //! | type | says | to |
 //! |---|---|---|
 //! | [`HandlerResult`] | what the handler's future resolved to | the engine |
 //! | [`RecordOutcome`] | what is written into the record | the backend |
 //! | [`RunAnswer`] | what the client gets | the integration |
-//! | [`RunOutcome`] | what a retry finds | logs and figures |
+//! | [`RunOutcome`] | what a retry finds | logs and metrics |
 //!
-//! A handler whose effects are committed together with their record has a [`Commit`], which ends in a [`CommitOutcome`].
+//! If a handler's effects are committed together with their record, the handler returns a [`Commit`]; the commit ends in a
+//! [`CommitOutcome`]. Owns the types. Does not own how an outcome is recorded: [`recording`](super::recording).
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,83 +22,83 @@ use super::deadline::{self, LARGE_PAYLOAD};
 use crate::AfterCrash;
 use crate::Completion;
 
-/// How a run ended, for its record.
+/// What happens to the record when a run ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordOutcome {
-    /// Kept: duplicates get this from now on.
+    /// The record is completed: duplicates get this from now on.
     Complete(Completion),
-    /// Not kept: the next request runs again, as the first did (IDEM-11).
+    /// The claim is released: the next request runs the handler as if it were the first (IDEM-11).
     Release,
 }
 
 /// What a handler's future resolves to.
 pub enum HandlerResult<A> {
-    /// The answer is whole. It is handed out once its outcome is recorded, or could not be.
+    /// The answer is whole. The client gets it after its outcome is recorded, or after recording has failed.
     Whole {
         /// For the client.
         answer: A,
         /// For the record.
         outcome: RecordOutcome,
     },
-    /// The answer can start before its outcome is known. The claim is held until the outcome is.
+    /// The answer can start before its outcome is known. The claim is held until then.
     Streaming {
         /// For the client, at once.
         answer: A,
-        /// For the record, later; polled whether or not the client is still there.
+        /// For the record, later. It is polled whether or not the client is still connected.
         outcome: BoxFuture<'static, StreamedOutcome>,
     },
-    /// The answer is whole, and nobody knows how far the handler's effects came. Nothing is recorded: the claim lapses, as
+    /// The answer is whole, and it is unknown whether the handler had its effects. Nothing is recorded: the claim lapses, as
     /// after a panic under [`AfterCrash::Refuse`].
     Unknown {
         /// For the client.
         answer: A,
     },
-    /// The answer is whole, and its outcome is recorded by whoever made it, together with the handler's own effects: all
-    /// of it, or nothing.
+    /// The answer is whole. `commit` records its outcome together with the handler's own effects, in one transaction.
     Joint {
-        /// For the client, if it is recorded.
+        /// For the client, if the commit succeeds.
         answer: A,
-        /// Records it.
+        /// Commits the effects and the record.
         commit: Commit,
     },
 }
 
 /// The commit of a handler's effects together with their outcome.
 ///
-/// It may be given up at the deadline. Whether something can have been committed by then depends on how far it has come, so
-/// it says when the commit is sent.
+/// The engine gives it up at the deadline. A commit that was not sent by then is certainly rolled back; a commit that was
+/// sent may have happened. So the commit marks the moment at which it is sent, by [`CommitSent`].
 pub struct Commit {
     committing: BoxFuture<'static, CommitOutcome>,
     is_sent: Arc<AtomicBool>,
-    /// What its size grants it beyond the deadline.
+    /// The time on top of the deadline, by the size of the answer.
     granted: Duration,
 }
 
-/// Says that the commit is about to be sent, so that from now on it may have happened.
+/// Marks the commit as sent.
 #[derive(Debug)]
 pub struct CommitSent(Arc<AtomicBool>);
 
-/// What is known of a commit when it has ended.
+/// The result of a [`Commit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CommitOutcome {
-    /// The effects and the outcome are there.
+    /// The effects and the record are committed.
     Committed,
-    /// Neither is: the claim is no longer in place.
+    /// Nothing is committed, because the claim was superseded.
     Superseded,
-    /// Neither is: the transaction was rolled back.
+    /// Nothing is committed, because the transaction was rolled back.
     RolledBack {
-        /// Whether the same may succeed the next time.
+        /// Whether the same commit may succeed the next time.
         may_pass: bool,
     },
-    /// Nothing is known.
+    /// It is unknown whether the transaction was committed.
     Unknown,
-    /// The handler ended its transaction before, so that its effects may be there. The outcome is recorded without an
-    /// answer, so that they do not come twice.
+    /// The handler ended its transaction itself, so its effects may be committed. The record is completed without an answer,
+    /// so that the effects do not happen twice.
     EndedByHandler,
 }
 
 impl Commit {
-    /// A commit by `commit` of an answer of so many bytes. It calls [`CommitSent::mark`] as it sends the commit.
+    /// A commit by `commit`, of an answer of `payload_len` bytes. `commit` must call [`CommitSent::mark`] just before it
+    /// sends the commit.
     pub fn new<F>(payload_len: usize, commit: impl FnOnce(CommitSent) -> F) -> Self
     where
         F: Future<Output = CommitOutcome> + Send + 'static,
@@ -116,7 +117,7 @@ impl Commit {
         }
     }
 
-    /// Carries it out, for `limit` at most, and longer by what a large answer takes.
+    /// Runs the commit for `limit` at most, plus the time that a large answer is granted.
     pub async fn within(self, limit: Duration) -> CommitOutcome {
         match tokio::time::timeout(limit + self.granted, self.committing).await {
             Ok(outcome) => outcome,
@@ -133,18 +134,18 @@ impl std::fmt::Debug for Commit {
 }
 
 impl CommitSent {
-    /// The commit is about to be sent.
+    /// Marks the commit as sent. From now on, a commit that is given up may have happened.
     pub fn mark(self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-/// How a streamed answer ended.
+/// The outcome of a streamed answer.
 pub struct StreamedOutcome {
     /// For the record.
     pub outcome: RecordOutcome,
-    /// Dropped once the outcome is recorded, or could not be: what keeps the end of the answer from the client until
-    /// a retry would find its outcome.
+    /// Dropped after the outcome is recorded, or after recording has failed. The integration holds back the end of the answer
+    /// until this is dropped, so that a client which has seen the end finds the outcome when it retries.
     pub until_recorded: Box<dyn Send>,
 }
 
@@ -170,54 +171,55 @@ impl<A> std::fmt::Debug for HandlerResult<A> {
     }
 }
 
-/// What a run came to.
+/// What the client gets after a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunAnswer<A> {
     /// The handler's answer.
     Answer {
         /// From the handler.
         answer: A,
-        /// False where an outcome that is kept could not be recorded: because the backend failed, and recording is then
-        /// tried again in the background, or because the claim had been superseded. Of a streamed answer it is not
-        /// known yet, and of one that is released it does not matter.
+        /// `false` if the outcome should be kept and was not recorded, for one of two reasons: the backend failed, and
+        /// recording is retried in the background; or the claim was superseded. Always `true` for a streamed answer, whose
+        /// outcome is not known yet, and for a released claim.
         recorded: bool,
     },
-    /// The claim was superseded, so that neither the answer nor the effects were recorded that it was joined to.
+    /// The claim was superseded. Neither the answer nor the handler's effects were committed.
     Superseded,
-    /// Neither the answer was recorded nor the effects that it was joined to: they were rolled back.
+    /// The transaction was rolled back. Neither the answer nor the handler's effects were committed.
     RolledBack {
-        /// Whether the same may succeed the next time.
+        /// Whether the same commit may succeed the next time.
         may_pass: bool,
     },
-    /// Whether the answer was recorded, and the effects that it was joined to, is not known. A retry finds out.
+    /// It is unknown whether the answer and the handler's effects were committed. A retry finds out.
     NotCommitted,
-    /// The handler came to no end.
+    /// The handler panicked.
     Panicked,
 }
 
-/// How a run ended, for those who watch: what a retry finds.
+/// The outcome of a run for logs and metrics: what a retry finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RunOutcome {
-    /// The answer: it is recorded.
+    /// The answer is recorded. A retry gets it.
     Completed,
-    /// That there was an answer, which is not kept.
+    /// The record is completed without the answer. A retry is told so.
     NotStored,
-    /// Nothing: the outcome is not one that is kept, and the retry runs.
+    /// The claim is released. A retry runs the handler.
     Released,
-    /// That the outcome is unknown, once the lease has lapsed: [`HandlerResult::Unknown`].
+    /// Nothing is recorded ([`HandlerResult::Unknown`]). Once the lease has lapsed, a retry is told that the outcome is
+    /// unknown.
     Unknown,
-    /// Nothing yet: the backend failed, and recording is tried again in the background.
+    /// The outcome is not recorded yet, because the backend failed. Recording is retried in the background.
     NotRecorded,
-    /// What another attempt left: this one's claim was superseded before it ended.
+    /// The claim was superseded before the handler ended. A retry finds the record of another attempt.
     Superseded,
-    /// Nothing: the effects were rolled back, and the retry runs.
+    /// The effects were rolled back and the claim is released. A retry runs the handler.
     RolledBack {
-        /// Whether the same may succeed the next time.
+        /// Whether the same commit may succeed the next time.
         may_pass: bool,
     },
-    /// Whatever a commit left whose answer did not come: a completion, or nothing. Where the handler itself had ended its
-    /// transaction, that there was an answer, which is not kept.
+    /// The commit was not answered: a retry finds the completion or runs the handler. Or the handler had ended its
+    /// transaction itself: the record is completed without the answer.
     NotCommitted,
-    /// Nothing, or under [`AfterCrash::Refuse`] that the outcome is unknown: the handler panicked.
+    /// The handler panicked. A retry runs the handler; under [`AfterCrash::Refuse`] it is told that the outcome is unknown.
     Panicked,
 }
