@@ -117,7 +117,8 @@ async fn play_all(form: Form, backend: impl Backend, redis: Option<RedisServer>,
 }
 
 /// The routes and cases that the layer form does not have, and why. `docs/layers.md` has the same table.
-const ONLY_BY_ATTRIBUTE: [(&str, &str); 10] = [
+const ONLY_BY_ATTRIBUTE: [(&str, &str); 11] = [
+    ("/uncompared", "a layer compares method, path and query in any case"),
     ("/json", "extractors inside of a layer run after the claim"),
     ("/text", "extractors inside of a layer run after the claim"),
     ("/natural", "a layer has no arguments to make a key of"),
