@@ -12,10 +12,10 @@ use idem_core::{
 };
 use redis::Cmd;
 
-use crate::apart::{self, Reads};
 use crate::client::RedisClient;
 use crate::completions::Completing;
 use crate::connection::Connection;
+use crate::large::{self, Reads};
 use crate::record::{self, Stored, millis};
 use crate::scripts::{self, NUMBER_LEN, Script};
 
@@ -181,7 +181,7 @@ impl RedisBackend {
                         completion,
                     }));
                 }
-                Stored::CompletedApart {
+                Stored::CompletedBeside {
                     fingerprint,
                     token,
                     len,
@@ -358,7 +358,7 @@ impl Backend for RedisBackend {
         let name = self.key(key);
         match completion {
             Completion::Stored(payload) if payload.len() > LARGE_PAYLOAD => {
-                apart::complete(&self.connection, &name, claim, payload).boxed().await
+                large::complete(&self.connection, &name, claim, payload).boxed().await
             }
             _ => self.connection.complete(Completing::new(name, claim, completion)).await,
         }

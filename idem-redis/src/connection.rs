@@ -20,7 +20,7 @@ use crate::completions::Completing;
 use crate::error::{backend_error, start_error};
 use crate::link::Link;
 use crate::scripts::{self, Script};
-use crate::server::{Lane, Place, Server};
+use crate::server::{Lane, Server, TargetSlot};
 
 /// How many requests share, whoever they are for; clones share it too.
 #[derive(Clone)]
@@ -142,8 +142,8 @@ impl Connection {
     pub(crate) async fn complete(&self, completing: Completing) -> Result<Fenced, BackendError> {
         let answer = match &self.to {
             To::Server(server) => {
-                let place = self.place_of(completing.key());
-                server.complete(place, completing).await
+                let target = self.place_of(completing.key());
+                server.complete(target, completing).await
             }
             To::Cluster(cluster) => {
                 let (script, command) = completing.command();
@@ -194,7 +194,7 @@ impl Connection {
         answer.map_err(|error| backend_error(what, error))
     }
 
-    fn place_of(&self, key: &str) -> Place {
+    fn place_of(&self, key: &str) -> TargetSlot {
         self.is_cluster.then(|| Slot::for_key(key))
     }
 

@@ -27,7 +27,7 @@ pub fn read_and_write(value: &[u8]) -> Option<Vec<u8>> {
             };
             Completed::new(&claim, &completion).to_redis_args().concat()
         }
-        Stored::CompletedApart {
+        Stored::CompletedBeside {
             fingerprint,
             token,
             len,
@@ -39,7 +39,7 @@ pub fn read_and_write(value: &[u8]) -> Option<Vec<u8>> {
                 lease: Duration::ZERO,
                 ttl: Duration::ZERO,
             };
-            Completed::apart(&claim, len).to_redis_args().concat()
+            Completed::beside(&claim, len).to_redis_args().concat()
         }
     })
 }

@@ -51,7 +51,6 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod apart;
 mod backend;
 mod check;
 mod client;
@@ -61,6 +60,7 @@ mod connection;
 mod error;
 #[cfg(fuzzing)]
 mod fuzz;
+mod large;
 mod link;
 mod pace;
 mod record;

@@ -22,7 +22,7 @@ const VERSION: u8 = 1;
 const CLAIMED: u8 = 1;
 const STORED: u8 = 2;
 const NOT_STORED: u8 = 3;
-const STORED_APART: u8 = 5;
+const STORED_BESIDE: u8 = 5;
 
 const HEADER_LEN: usize = 2 + Token::LEN + 4 + Fingerprint::LEN;
 
@@ -41,7 +41,7 @@ pub(crate) enum Stored {
         completion: Completion,
     },
     /// The payload is under a key of its own.
-    CompletedApart {
+    CompletedBeside {
         fingerprint: Fingerprint,
         token: Token,
         /// Of the payload, in bytes.
@@ -78,10 +78,10 @@ impl Completed {
     }
 
     /// A record whose payload of `len` bytes is under a key of its own.
-    pub(crate) fn apart(claim: &Claim, len: usize) -> Self {
+    pub(crate) fn beside(claim: &Claim, len: usize) -> Self {
         let len = u64::try_from(len).unwrap_or(u64::MAX);
         Self {
-            header: header(STORED_APART, claim),
+            header: header(STORED_BESIDE, claim),
             payload: Bytes::copy_from_slice(&len.to_be_bytes()),
         }
     }
@@ -151,9 +151,9 @@ fn decode_parts(bytes: &Bytes) -> Result<Stored, &'static str> {
                 ttl,
             }));
         }
-        (STORED_APART, 8) => {
+        (STORED_BESIDE, 8) => {
             let len = u64::from_be_bytes(take(&mut rest)?);
-            return Ok(Stored::CompletedApart {
+            return Ok(Stored::CompletedBeside {
                 fingerprint,
                 token,
                 len: usize::try_from(len).map_err(|_| "its payload is larger than memory can be")?,
@@ -215,8 +215,8 @@ mod tests {
         let stored = Completion::Stored(Bytes::from_static(b"\0\xFFpayload"));
         assert_eq!(encode_completion(&claim(), &stored), golden(2, b"\0\xFFpayload"));
         assert_eq!(encode_completion(&claim(), &Completion::NotStored), golden(3, b""));
-        let apart = Completed::apart(&claim(), 65_537).to_redis_args().concat();
-        assert_eq!(apart, golden(5, &[0, 0, 0, 0, 0, 1, 0, 1]));
+        let beside = Completed::beside(&claim(), 65_537).to_redis_args().concat();
+        assert_eq!(beside, golden(5, &[0, 0, 0, 0, 0, 1, 0, 1]));
     }
 
     #[test]
@@ -239,13 +239,13 @@ mod tests {
                 expected
             );
         }
-        let apart = Completed::apart(&claim(), 7).to_redis_args().concat();
-        let expected = Stored::CompletedApart {
+        let beside = Completed::beside(&claim(), 7).to_redis_args().concat();
+        let expected = Stored::CompletedBeside {
             fingerprint: claim().fingerprint,
             token: claim().token,
             len: 7,
         };
-        assert_eq!(decode(&apart.into()).expect("a record"), expected);
+        assert_eq!(decode(&beside.into()).expect("a record"), expected);
     }
 
     #[test]

@@ -191,12 +191,12 @@ return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
     )
 });
 
-/// What [`COMPLETE_APART`] says where the payload is not there, and the record is left as it is.
+/// What [`COMPLETE_LARGE`] says where the payload is not there, and the record is left as it is.
 pub(crate) const PAYLOAD_IS_GONE: i64 = -1;
 
 /// `KEYS` record, payload; `ARGV` claim, completed record, its lifetime, how long the payload outlives it. Returns 1 where
 /// the completion is in place, 0 where something else is, and [`PAYLOAD_IS_GONE`].
-pub(crate) static COMPLETE_APART: LazyLock<Telling> = LazyLock::new(|| {
+pub(crate) static COMPLETE_LARGE: LazyLock<Telling> = LazyLock::new(|| {
     Telling::new(
         r"#!lua flags=allow-oom
 local key = KEYS[1]

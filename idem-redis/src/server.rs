@@ -118,7 +118,7 @@ impl Opened {
     async fn call<T>(
         &self,
         lane: Lane<'_>,
-        place: Place,
+        target: TargetSlot,
         call: impl AsyncFnOnce(&Link) -> RedisResult<T>,
     ) -> RedisResult<T> {
         if self.link.peek().is_none() {
@@ -140,7 +140,7 @@ impl Opened {
         }
         let asking = Asking {
             silence: &self.silence,
-            place,
+            target,
             since: Instant::now(),
         };
         let answer = call(link).await;
@@ -186,18 +186,18 @@ impl Drop for Opened {
 }
 
 /// Where what a call is about is: in a cluster its slot, for an answer of one node says nothing of another one.
-pub(crate) type Place = Option<Slot>;
+pub(crate) type TargetSlot = Option<Slot>;
 
 /// The calls that were given up lately and after which nothing came from their place.
 #[derive(Default)]
 struct Silence {
-    given_up: Mutex<Vec<(Place, Instant)>>,
+    given_up: Mutex<Vec<(TargetSlot, Instant)>>,
     /// How many there are, to be read without the lock.
     count: AtomicUsize,
 }
 
 impl Silence {
-    fn change(&self, change: impl FnOnce(&mut Vec<(Place, Instant)>)) {
+    fn change(&self, change: impl FnOnce(&mut Vec<(TargetSlot, Instant)>)) {
         let mut given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut given_up);
         self.count.store(given_up.len(), Ordering::Relaxed);
@@ -211,7 +211,7 @@ impl Silence {
 /// A call whose answer is not there yet. Dropped before that, it was given up.
 struct Asking<'a> {
     silence: &'a Silence,
-    place: Place,
+    target: TargetSlot,
     since: Instant,
 }
 
@@ -219,7 +219,7 @@ impl Asking<'_> {
     fn answered(self) {
         if self.silence.count() > 0 {
             self.silence
-                .change(|given_up| given_up.retain(|(place, _)| *place != self.place));
+                .change(|given_up| given_up.retain(|(target, _)| *target != self.target));
         }
         std::mem::forget(self);
     }
@@ -231,7 +231,7 @@ impl Drop for Asking<'_> {
         if now.duration_since(self.since) >= WORTH_COUNTING {
             self.silence.change(|given_up| {
                 given_up.retain(|(_, when)| now.duration_since(*when) < MEMORY);
-                given_up.push((self.place, now));
+                given_up.push((self.target, now));
             });
         }
     }
@@ -263,29 +263,29 @@ impl Server {
     pub(crate) async fn call<T>(
         &self,
         lane: Lane<'_>,
-        place: Place,
+        target: TargetSlot,
         call: impl AsyncFnOnce(&Link) -> RedisResult<T>,
     ) -> RedisResult<T> {
         let (opened, _turn) = match lane {
             Lane::Small => (self.current(lane), None),
             // Boxed, so that a small call needs no room for what this needs.
             Lane::Large(_) => {
-                let (opened, turn) = self.turn(lane, place).boxed().await?;
+                let (opened, turn) = self.turn(lane, target).boxed().await?;
                 (opened, Some(turn))
             }
         };
-        opened.call(lane, place, call).await
+        opened.call(lane, target, call).await
     }
 
     /// Waits until nothing is on the link of large values, and makes sure that the link is alive: it is used seldom, and a
     /// firewall may have forgotten it.
-    async fn turn(&self, lane: Lane<'_>, place: Place) -> RedisResult<(Arc<Opened>, SemaphorePermit<'_>)> {
+    async fn turn(&self, lane: Lane<'_>, target: TargetSlot) -> RedisResult<(Arc<Opened>, SemaphorePermit<'_>)> {
         let turn = self.0.turns.acquire().await.map_err(|_closed| aborted())?;
         let opened = self.current(lane);
         let Some(Ok(link)) = opened.link.peek() else {
             return Ok((opened, turn));
         };
-        if link.clone().is_alive(place).await {
+        if link.clone().is_alive(target).await {
             return Ok((opened, turn));
         }
         opened.has_ended.store(true, Ordering::Relaxed);
@@ -293,7 +293,7 @@ impl Server {
     }
 
     /// Completes a claim: in a cluster by itself, and on one server together with those that come at the same time.
-    pub(crate) async fn complete(&self, place: Place, completing: Completing) -> RedisResult<Fenced> {
+    pub(crate) async fn complete(&self, target: TargetSlot, completing: Completing) -> RedisResult<Fenced> {
         let opened = self.current(Lane::Small);
         let call = async |link: &Link| {
             if link.is_cluster() {
@@ -302,7 +302,7 @@ impl Server {
             let told = opened.completions.put(completing);
             told.await.unwrap_or_else(|_| Err(aborted()))
         };
-        opened.call(Lane::Small, place, call).await
+        opened.call(Lane::Small, target, call).await
     }
 
     /// Those who wait for messages, on a link of their own.

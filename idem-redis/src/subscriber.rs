@@ -41,7 +41,7 @@ pub(crate) async fn run(
         sender,
         channels,
         link: None,
-        is_littered: false,
+        has_unwanted_channel: false,
         sign_due: Instant::now() + EVERY,
     };
     while let Some(batch) = subscriber.next().await {
@@ -60,7 +60,7 @@ struct Subscriber {
     link: Option<(u64, Link)>,
     /// Whether a channel could not be left over a client that subscribes by itself, as where its node of a cluster cannot
     /// be asked. The client would join it again, so such a link is replaced.
-    is_littered: bool,
+    has_unwanted_channel: bool,
     sign_due: Instant,
 }
 
@@ -92,7 +92,7 @@ impl Subscriber {
 
     fn is_relied_on(&self) -> bool {
         let somebody_waits = || self.channels.upgrade().is_some_and(|channels| !channels.is_empty());
-        self.link.is_some() && (self.is_littered || somebody_waits())
+        self.link.is_some() && (self.has_unwanted_channel || somebody_waits())
     }
 
     /// Joins the channels that somebody waits on and leaves those that nobody does any more.
@@ -154,7 +154,7 @@ impl Subscriber {
                 error = error as &dyn std::error::Error,
                 "unsubscribing from a record failed"
             );
-            self.is_littered = self.client.subscribes_by_itself();
+            self.has_unwanted_channel = self.client.subscribes_by_itself();
         }
         self.note(said);
     }
@@ -195,7 +195,7 @@ impl Subscriber {
         self.sign_due = Instant::now() + EVERY;
         self.drop_lost_link();
         let Some((_, link)) = &mut self.link else { return };
-        if self.is_littered {
+        if self.has_unwanted_channel {
             return self.lose();
         }
         let said = link.ping().await;
@@ -232,7 +232,7 @@ impl Subscriber {
         {
             self.link = None;
             self.joined.clear();
-            self.is_littered = false;
+            self.has_unwanted_channel = false;
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::{FutureExt as _, TryFutureExt as _};
 use tokio::time::Instant;
 
-use super::pending::{Held, Look, Pending};
+use super::pending::{InFlightClaim, Look, Pending};
 use super::{ClaimResult, Duplicate, Engine, Run};
 use crate::observe::Call;
 use crate::{Acquisition, BackendError, BackendErrorKind, Changed, Claim, ClaimPolicy, Fingerprint, RecordKey};
@@ -52,7 +52,7 @@ impl Engine {
                 }),
                 Look::Duplicate(duplicate) => ClaimResult::Duplicate { duplicate, waited },
                 Look::InFlight(held) => in_flight(held, waited),
-                Look::Failed => in_flight(Held::UNSEEN, waited),
+                Look::Failed => in_flight(InFlightClaim::UNKNOWN, waited),
             })
         }
     }
@@ -89,7 +89,7 @@ impl Engine {
     }
 }
 
-fn in_flight(held: Held, waited: bool) -> ClaimResult {
+fn in_flight(held: InFlightClaim, waited: bool) -> ClaimResult {
     ClaimResult::Duplicate {
         duplicate: Duplicate::InFlight(held.retry_after()),
         waited,

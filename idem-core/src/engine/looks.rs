@@ -23,14 +23,14 @@ pub(super) struct Looks {
     shards: Vec<Mutex<Shard>>,
 }
 
-type Shard = ByRecord<Spot>;
+type Shard = ByRecord<KeyState>;
 
 /// What a look came to, for those who share it.
-type Said = Result<Record, BackendError>;
+type LookResult = Result<Record, BackendError>;
 
 /// One key that is looked at.
 #[derive(Default)]
-struct Spot {
+struct KeyState {
     /// Whether somebody asks. Between two who do, nobody does.
     is_asking: bool,
     /// Who gets the answer besides the one who asks.
@@ -42,19 +42,19 @@ struct Spot {
 /// Those who share one look.
 struct Round {
     members: usize,
-    post: Arc<Post>,
+    shared: Arc<SharedAnswer>,
 }
 
 /// Where a round learns of its answer, and one of its members that it is to ask.
 #[derive(Default)]
-struct Post {
-    said: OnceLock<Said>,
+struct SharedAnswer {
+    answer: OnceLock<LookResult>,
     /// Wakes one for a turn, and all for the answer.
-    news: Notify,
+    notify: Notify,
 }
 
 /// How a request comes to its answer.
-pub(super) enum Place {
+pub(super) enum Role {
     /// It asks, for itself alone.
     Turn(Turn),
     /// Somebody else does, or it is asked to later.
@@ -62,11 +62,11 @@ pub(super) enum Place {
 }
 
 /// What a member of a round gets.
-pub(super) enum News {
+pub(super) enum Wakeup {
     /// It asks for the round.
     Turn(Turn),
     /// The answer of the one who asked.
-    Said(Said),
+    Answer(LookResult),
 }
 
 /// The right to ask. Dropped without an answer, it goes to another member of the round, or to the next round.
@@ -80,7 +80,7 @@ pub(super) struct Turn {
 pub(super) struct Member {
     looks: Arc<Looks>,
     key: RecordKey,
-    post: Arc<Post>,
+    shared: Arc<SharedAnswer>,
     /// Whether it is not counted any more: it asks, or has its answer.
     has_left: bool,
 }
@@ -101,35 +101,35 @@ impl fmt::Debug for Looks {
 
 impl Looks {
     /// Comes to look at the record under `key`.
-    pub(super) fn come(self: &Arc<Self>, key: &RecordKey) -> Place {
+    pub(super) fn join(self: &Arc<Self>, key: &RecordKey) -> Role {
         let (looks, key) = (self.clone(), key.clone());
-        let mut spots = self.lock(&key);
-        let spot = match spots.entry(key.clone()) {
+        let mut states = self.lock(&key);
+        let state = match states.entry(key.clone()) {
             Entry::Vacant(vacant) => {
-                vacant.insert(Spot {
+                vacant.insert(KeyState {
                     is_asking: true,
-                    ..Spot::default()
+                    ..KeyState::default()
                 });
-                return Place::Turn(Turn::new(looks, key));
+                return Role::Turn(Turn::new(looks, key));
             }
-            Entry::Occupied(spot) => spot.into_mut(),
+            Entry::Occupied(state) => state.into_mut(),
         };
-        let round = spot.next.get_or_insert_with(|| Round {
+        let round = state.next.get_or_insert_with(|| Round {
             members: 0,
-            post: Arc::default(),
+            shared: Arc::default(),
         });
         round.members += 1;
-        let post = round.post.clone();
-        Place::Member(Member {
+        let shared = round.shared.clone();
+        Role::Member(Member {
             looks,
             key,
-            post,
+            shared,
             has_left: false,
         })
     }
 
     fn lock(&self, key: &RecordKey) -> MutexGuard<'_, Shard> {
-        // No change of a spot can be seen half-done.
+        // No change of a state can be seen half-done.
         self.shards[key.shard(SHARDS)]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -137,20 +137,20 @@ impl Looks {
 }
 
 /// Ends the current look at `key`, and calls on one of the next round.
-fn move_on(spots: &mut Shard, key: &RecordKey) {
-    let Entry::Occupied(mut spot) = spots.entry(key.clone()) else {
+fn move_on(states: &mut Shard, key: &RecordKey) {
+    let Entry::Occupied(mut state) = states.entry(key.clone()) else {
         return;
     };
-    match spot.get_mut().next.take() {
+    match state.get_mut().next.take() {
         Some(round) => {
-            round.post.news.notify_one();
-            *spot.get_mut() = Spot {
+            round.shared.notify.notify_one();
+            *state.get_mut() = KeyState {
                 current: Some(round),
-                ..Spot::default()
+                ..KeyState::default()
             };
         }
         None => {
-            spot.remove();
+            state.remove();
         }
     }
 }
@@ -168,15 +168,15 @@ impl Turn {
     }
 
     /// Tells the others of the round what it `said`, and lets the next round ask.
-    pub(super) fn tell(mut self, said: Said) {
+    pub(super) fn tell(mut self, answer: LookResult) {
         self.has_ended = true;
-        let mut spots = self.looks.lock(&self.key);
-        let round = spots.get_mut(&self.key).and_then(|spot| spot.current.take());
-        move_on(&mut spots, &self.key);
-        drop(spots);
+        let mut states = self.looks.lock(&self.key);
+        let round = states.get_mut(&self.key).and_then(|state| state.current.take());
+        move_on(&mut states, &self.key);
+        drop(states);
         if let Some(round) = round {
-            let _ = round.post.said.set(said);
-            round.post.news.notify_waiters();
+            let _ = round.shared.answer.set(answer);
+            round.shared.notify.notify_waiters();
         }
     }
 }
@@ -186,39 +186,39 @@ impl Drop for Turn {
         if self.has_ended {
             return;
         }
-        let mut spots = self.looks.lock(&self.key);
-        let Some(spot) = spots.get_mut(&self.key) else { return };
-        match &spot.current {
+        let mut states = self.looks.lock(&self.key);
+        let Some(state) = states.get_mut(&self.key) else { return };
+        match &state.current {
             Some(round) if round.members > 0 => {
-                spot.is_asking = false;
-                round.post.news.notify_one();
+                state.is_asking = false;
+                round.shared.notify.notify_one();
             }
-            _ => move_on(&mut spots, &self.key),
+            _ => move_on(&mut states, &self.key),
         }
     }
 }
 
 impl Member {
     /// Waits for the answer, or to be the one who asks.
-    pub(super) async fn news(mut self) -> News {
-        let post = self.post.clone();
-        let news = post.news.notified();
-        if post.said.get().is_none() {
-            news.await;
+    pub(super) async fn wait(mut self) -> Wakeup {
+        let shared = self.shared.clone();
+        let notified = shared.notify.notified();
+        if shared.answer.get().is_none() {
+            notified.await;
         }
         self.has_left = true;
-        if let Some(said) = post.said.get() {
-            return News::Said(said.clone());
+        if let Some(answer) = shared.answer.get() {
+            return Wakeup::Answer(answer.clone());
         }
-        let mut spots = self.looks.lock(&self.key);
-        if let Some(spot) = spots.get_mut(&self.key) {
-            spot.is_asking = true;
-            if let Some(round) = &mut spot.current {
+        let mut states = self.looks.lock(&self.key);
+        if let Some(state) = states.get_mut(&self.key) {
+            state.is_asking = true;
+            if let Some(round) = &mut state.current {
                 round.members = round.members.saturating_sub(1);
             }
         }
-        drop(spots);
-        News::Turn(Turn::new(self.looks.clone(), self.key.clone()))
+        drop(states);
+        Wakeup::Turn(Turn::new(self.looks.clone(), self.key.clone()))
     }
 }
 
@@ -227,19 +227,19 @@ impl Drop for Member {
         if self.has_left {
             return;
         }
-        let mut spots = self.looks.lock(&self.key);
-        let Some(spot) = spots.get_mut(&self.key) else { return };
-        let is_mine = |round: &&mut Round| Arc::ptr_eq(&round.post, &self.post);
-        if let Some(round) = spot.current.as_mut().filter(is_mine) {
+        let mut states = self.looks.lock(&self.key);
+        let Some(state) = states.get_mut(&self.key) else { return };
+        let is_mine = |round: &&mut Round| Arc::ptr_eq(&round.shared, &self.shared);
+        if let Some(round) = state.current.as_mut().filter(is_mine) {
             round.members = round.members.saturating_sub(1);
             // Called upon to ask, and gone before it did.
-            if round.members == 0 && !spot.is_asking {
-                move_on(&mut spots, &self.key);
+            if round.members == 0 && !state.is_asking {
+                move_on(&mut states, &self.key);
             }
-        } else if let Some(round) = spot.next.as_mut().filter(is_mine) {
+        } else if let Some(round) = state.next.as_mut().filter(is_mine) {
             round.members = round.members.saturating_sub(1);
             if round.members == 0 {
-                spot.next = None;
+                state.next = None;
             }
         }
     }
@@ -265,17 +265,17 @@ mod tests {
         }
     }
 
-    fn turn(place: Place) -> Turn {
-        match place {
-            Place::Turn(turn) => turn,
-            Place::Member(_) => panic!("somebody else asks"),
+    fn turn(role: Role) -> Turn {
+        match role {
+            Role::Turn(turn) => turn,
+            Role::Member(_) => panic!("somebody else asks"),
         }
     }
 
-    fn member(place: Place) -> Member {
-        match place {
-            Place::Member(member) => member,
-            Place::Turn(_) => panic!("nobody else asks"),
+    fn member(role: Role) -> Member {
+        match role {
+            Role::Member(member) => member,
+            Role::Turn(_) => panic!("nobody else asks"),
         }
     }
 
@@ -283,14 +283,14 @@ mod tests {
         looks
             .shards
             .iter()
-            .all(|shard| shard.lock().is_ok_and(|spots| spots.is_empty()))
+            .all(|shard| shard.lock().is_ok_and(|states| states.is_empty()))
     }
 
     #[test]
     fn who_comes_during_a_look_shares_the_next_one() {
         let (looks, key) = (Arc::<Looks>::default(), key());
-        let first = turn(looks.come(&key));
-        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(member(looks.come(&key)).news())).collect();
+        let first = turn(looks.join(&key));
+        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(member(looks.join(&key)).wait())).collect();
         for waiting in &mut waiting {
             assert!(waiting.as_mut().now_or_never().is_none());
         }
@@ -304,17 +304,17 @@ mod tests {
         let turns = news.iter().flatten().count();
         assert_eq!(turns, 1, "one of them asks");
         let asks = news.iter().position(Option::is_some).expect("one of them asks");
-        let late = member(looks.come(&key));
-        let Some(News::Turn(second)) = news.remove(asks) else {
+        let late = member(looks.join(&key));
+        let Some(Wakeup::Turn(second)) = news.remove(asks) else {
             panic!("it was told before anybody asked");
         };
         drop(waiting.remove(asks));
         second.tell(Ok(record()));
         for waiting in waiting {
-            assert!(matches!(waiting.now_or_never(), Some(News::Said(Ok(_)))));
+            assert!(matches!(waiting.now_or_never(), Some(Wakeup::Answer(Ok(_)))));
         }
         assert!(
-            matches!(late.news().now_or_never(), Some(News::Turn(_))),
+            matches!(late.wait().now_or_never(), Some(Wakeup::Turn(_))),
             "it came too late for that look"
         );
         assert!(is_empty(&looks));
@@ -323,16 +323,16 @@ mod tests {
     #[test]
     fn a_turn_that_is_dropped_goes_to_another_one() {
         let (looks, key) = (Arc::<Looks>::default(), key());
-        let first = turn(looks.come(&key));
-        let (one, other) = (member(looks.come(&key)), member(looks.come(&key)));
-        let mut other = Box::pin(other.news());
+        let first = turn(looks.join(&key));
+        let (one, other) = (member(looks.join(&key)), member(looks.join(&key)));
+        let mut other = Box::pin(other.wait());
         assert!(other.as_mut().now_or_never().is_none());
         drop(first);
-        let Some(News::Turn(asks)) = other.now_or_never() else {
+        let Some(Wakeup::Turn(asks)) = other.now_or_never() else {
             panic!("nobody asks");
         };
         drop(asks);
-        let Some(News::Turn(last)) = one.news().now_or_never() else {
+        let Some(Wakeup::Turn(last)) = one.wait().now_or_never() else {
             panic!("nobody asks");
         };
         drop(last);
@@ -342,16 +342,16 @@ mod tests {
     #[test]
     fn members_that_leave_before_their_turn_hold_nobody_up() {
         let (looks, key) = (Arc::<Looks>::default(), key());
-        let first = turn(looks.come(&key));
-        let gone = member(looks.come(&key));
+        let first = turn(looks.join(&key));
+        let gone = member(looks.join(&key));
         drop(gone);
-        let called = member(looks.come(&key));
-        let mut called = Box::pin(called.news());
+        let called = member(looks.join(&key));
+        let mut called = Box::pin(called.wait());
         assert!(called.as_mut().now_or_never().is_none());
         first.end();
-        let next = member(looks.come(&key));
+        let next = member(looks.join(&key));
         drop(called);
-        let Some(News::Turn(asks)) = next.news().now_or_never() else {
+        let Some(Wakeup::Turn(asks)) = next.wait().now_or_never() else {
             panic!("who was called has left, and nobody asks");
         };
         asks.tell(Ok(record()));
@@ -361,14 +361,14 @@ mod tests {
     #[test]
     fn a_failure_is_everybodys() {
         let (looks, key) = (Arc::<Looks>::default(), key());
-        let first = turn(looks.come(&key));
-        let (asks, told) = (member(looks.come(&key)), member(looks.come(&key)));
+        let first = turn(looks.join(&key));
+        let (asks, told) = (member(looks.join(&key)), member(looks.join(&key)));
         first.end();
-        let Some(News::Turn(asks)) = asks.news().now_or_never() else {
+        let Some(Wakeup::Turn(asks)) = asks.wait().now_or_never() else {
             panic!("nobody asks");
         };
         asks.tell(Err(BackendError::new(BackendErrorKind::Unavailable, "it is away")));
-        let Some(News::Said(Err(error))) = told.news().now_or_never() else {
+        let Some(Wakeup::Answer(Err(error))) = told.wait().now_or_never() else {
             panic!("it is not told");
         };
         assert_eq!(error.kind(), BackendErrorKind::Unavailable);

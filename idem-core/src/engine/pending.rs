@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, Either};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::looks::{Looks, Member, News, Place};
+use super::looks::{Looks, Member, Role, Wakeup};
 use super::{Duplicate, Engine, Parts};
 use crate::observe::{self, Call, Waiting};
 use crate::{Acquisition, BackendError, Claim, ClaimPolicy, Decision, Fenced, Record, RecordKey, decide};
@@ -25,16 +25,16 @@ const PATIENCE: u32 = 2;
 const SOON: Duration = Duration::from_secs(1);
 
 /// How long a waiter that cannot be told, or cannot look, looks away at least.
-const BLIND: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// How much longer it looks away at most, so that not all who failed together come back together.
-const SPREAD: u64 = 250;
+const PAUSE_SPREAD: u64 = 250;
 
 /// What one look at the record came to.
 pub(super) enum Look {
     Claimed(Instant),
     Duplicate(Duplicate),
-    InFlight(Held),
+    InFlight(InFlightClaim),
     /// The backend could not say.
     Failed,
 }
@@ -44,18 +44,18 @@ pub(super) type Looked = Result<Look, BackendError>;
 
 /// A claim that another request holds.
 #[derive(Clone, Copy)]
-pub(super) struct Held {
+pub(super) struct InFlightClaim {
     /// The lease lapses in so long if it is not renewed.
     remaining: Duration,
     /// How long the whole lease is.
     lease: Duration,
 }
 
-impl Held {
+impl InFlightClaim {
     /// Nothing is known of it but that it is there.
-    pub(super) const UNSEEN: Self = Self {
-        remaining: BLIND,
-        lease: BLIND,
+    pub(super) const UNKNOWN: Self = Self {
+        remaining: PAUSE,
+        lease: PAUSE,
     };
 
     /// When asking again makes sense.
@@ -72,7 +72,7 @@ impl Held {
 }
 
 /// What a record that is there comes to.
-enum Seen {
+enum Found {
     Look(Look),
     /// It is this request's own claim, of a call whose answer was lost.
     Own,
@@ -137,12 +137,12 @@ impl Pending {
                     let _woken = timeout_at(give_up.min(lapses), changed).await;
                     look = self.look_again(policy).await?;
                 }
-                (Look::InFlight(_), _) => look_away(&self.key, give_up).await,
+                (Look::InFlight(_), _) => pause(&self.key, give_up).await,
                 _ => {}
             }
             // Whatever it is told: what failed a moment ago fails again, and being told may be part of it.
             if matches!(look, Look::Failed) {
-                look_away(&self.key, give_up).await;
+                pause(&self.key, give_up).await;
             }
         }
         Ok(look)
@@ -163,12 +163,12 @@ impl Pending {
     /// Claims the key, or takes a lapsed claim over, or says what is there: by a look of its own, or by one that it shares.
     pub(super) fn look(&mut self, policy: &ClaimPolicy) -> impl Future<Output = Looked> + Send {
         let Parts { backend, looks, .. } = &*self.engine.0;
-        let place = (!backend.is_in_process()).then(|| Looks::come(looks, &self.key));
-        let turn = match place {
+        let role = (!backend.is_in_process()).then(|| Looks::join(looks, &self.key));
+        let turn = match role {
             None => None,
-            Some(Place::Turn(turn)) => Some(turn),
+            Some(Role::Turn(turn)) => Some(turn),
             // Boxed, so that a look of one's own needs no room for what this needs.
-            Some(Place::Member(member)) => return Either::Right(Box::pin(self.look_together(member, policy))),
+            Some(Role::Member(member)) => return Either::Right(Box::pin(self.look_together(member, policy))),
         };
         // Not an `async fn`, which has room for its arguments twice.
         Either::Left(async move {
@@ -184,18 +184,18 @@ impl Pending {
     async fn look_together(&mut self, mut member: Member, policy: &ClaimPolicy) -> Looked {
         let patience = self.engine.deadline_of(policy.lease()) * PATIENCE;
         for _ in 0..ROUNDS {
-            let Ok(news) = timeout(patience, member.news()).await else {
+            let Ok(wakeup) = timeout(patience, member.wait()).await else {
                 // Whoever has the turn may be on a thread that is blocked.
                 return self.acquire(policy, None).await;
             };
-            let turn = match news {
-                News::Turn(turn) => turn,
-                News::Said(said) => match self.seen(said?, policy) {
-                    Seen::Look(look) => return Ok(look),
+            let turn = match wakeup {
+                Wakeup::Turn(turn) => turn,
+                Wakeup::Answer(answer) => match self.interpret(answer?, policy) {
+                    Found::Look(look) => return Ok(look),
                     // Whoever asked had no right to it; or it is this request's own. It has to ask by itself.
-                    Seen::Lapsed(_) | Seen::Own => match Looks::come(&self.engine.0.looks, &self.key) {
-                        Place::Turn(turn) => turn,
-                        Place::Member(again) => {
+                    Found::Lapsed(_) | Found::Own => match Looks::join(&self.engine.0.looks, &self.key) {
+                        Role::Turn(turn) => turn,
+                        Role::Member(again) => {
                             member = again;
                             continue;
                         }
@@ -213,13 +213,13 @@ impl Pending {
                 // It was taken over, or has expired, a moment ago.
                 (_, None) => Ok(Record::Claimed {
                     claim: self.claim.clone(),
-                    remaining: BLIND,
+                    remaining: PAUSE,
                 }),
                 (Ok(_), Some(record)) => Ok(record),
             });
             return looked;
         }
-        Ok(Look::InFlight(Held::UNSEEN))
+        Ok(Look::InFlight(InFlightClaim::UNKNOWN))
     }
 
     /// Claims the key, or takes a lapsed claim over, or says what is there, and shows it where somebody wants to see it.
@@ -239,11 +239,11 @@ impl Pending {
         if before.is_none() && matches!(found, Ok(Acquisition::Acquired)) {
             return Ok(Look::Claimed(asked));
         }
-        self.sort(found, before, policy, shown).await
+        self.act_on(found, before, policy, shown).await
     }
 
     /// What comes of what a claim has found.
-    fn sort<'a>(
+    fn act_on<'a>(
         &'a mut self,
         found: Result<Acquisition, BackendError>,
         before: Option<Instant>,
@@ -265,10 +265,10 @@ impl Pending {
                 if let Some(shown) = &mut shown {
                     **shown = Some(record.clone());
                 }
-                match self.seen(record, policy) {
-                    Seen::Look(look) => Ok(look),
-                    Seen::Own => return Either::Right(Box::pin(self.hold(policy))),
-                    Seen::Lapsed(lapsed) => return Either::Right(Box::pin(self.take_over(lapsed, policy, shown))),
+                match self.interpret(record, policy) {
+                    Found::Look(look) => Ok(look),
+                    Found::Own => return Either::Right(Box::pin(self.hold(policy))),
+                    Found::Lapsed(lapsed) => return Either::Right(Box::pin(self.take_over(lapsed, policy, shown))),
                 }
             }
         };
@@ -276,11 +276,11 @@ impl Pending {
     }
 
     /// What a record that is there comes to.
-    fn seen(&mut self, record: Record, policy: &ClaimPolicy) -> Seen {
+    fn interpret(&mut self, record: Record, policy: &ClaimPolicy) -> Found {
         let lease = match &record {
             Record::Claimed { claim, .. } if claim.token == self.claim.token => {
                 self.claim.attempt = claim.attempt;
-                return Seen::Own;
+                return Found::Own;
             }
             Record::Claimed { claim, .. } => claim.lease,
             Record::Completed { .. } => Duration::ZERO,
@@ -289,9 +289,9 @@ impl Pending {
             // An earlier call may still be on its way. Under another token, it is never taken for a later one.
             self.renounce(policy);
         }
-        Seen::Look(match decide(record, &self.claim.fingerprint, policy.after_crash()) {
-            Decision::TakeOver(lapsed) => return Seen::Lapsed(lapsed),
-            Decision::InFlight(remaining) => Look::InFlight(Held { remaining, lease }),
+        Found::Look(match decide(record, &self.claim.fingerprint, policy.after_crash()) {
+            Decision::TakeOver(lapsed) => return Found::Lapsed(lapsed),
+            Decision::InFlight(remaining) => Look::InFlight(InFlightClaim { remaining, lease }),
             Decision::Replay(payload) => Look::Duplicate(Duplicate::Replay(payload)),
             Decision::NotStored => Look::Duplicate(Duplicate::NotStored),
             Decision::Mismatch => Look::Duplicate(Duplicate::Mismatch),
@@ -311,7 +311,7 @@ impl Pending {
         }
         // It has just been taken over, or has expired.
         self.renounce(policy);
-        Ok(Look::InFlight(Held::UNSEEN))
+        Ok(Look::InFlight(InFlightClaim::UNKNOWN))
     }
 
     /// Asks under another token from now on.
@@ -355,15 +355,15 @@ impl Pending {
                     if let Some(shown) = &mut shown {
                         **shown = Some(record.clone());
                     }
-                    match self.seen(record, policy) {
-                        Seen::Look(look) => return Ok(look),
-                        Seen::Own => return self.hold(policy).await,
-                        Seen::Lapsed(again) => lapsed = again,
+                    match self.interpret(record, policy) {
+                        Found::Look(look) => return Ok(look),
+                        Found::Own => return self.hold(policy).await,
+                        Found::Lapsed(again) => lapsed = again,
                     }
                 }
             }
         }
-        Ok(Look::InFlight(Held::UNSEEN))
+        Ok(Look::InFlight(InFlightClaim::UNKNOWN))
     }
 }
 
@@ -378,11 +378,11 @@ impl Drop for Pending {
 
 /// Looks away from `key` for a while, until `give_up` at most. Those who wait for one key share their looks, so they may
 /// come back together.
-async fn look_away(key: &RecordKey, give_up: Instant) {
+async fn pause(key: &RecordKey, give_up: Instant) {
     let spread = key
         .as_str()
         .bytes()
-        .fold(0, |sum: u64, byte| (sum * 31 + u64::from(byte)) % SPREAD);
+        .fold(0, |sum: u64, byte| (sum * 31 + u64::from(byte)) % PAUSE_SPREAD);
     let spread = Duration::from_millis(spread);
-    sleep_until(give_up.min(Instant::now() + BLIND + spread)).await;
+    sleep_until(give_up.min(Instant::now() + PAUSE + spread)).await;
 }

@@ -54,8 +54,8 @@ pub(crate) async fn complete(
 ) -> Result<Fenced, BackendError> {
     let key = payload_key(name, claim.token);
     write(connection, &key, payload).await?;
-    let script = scripts::COMPLETE_APART.on_cluster(connection.is_cluster());
-    let completed = Completed::apart(claim, payload.len());
+    let script = scripts::COMPLETE_LARGE.on_cluster(connection.is_cluster());
+    let completed = Completed::beside(claim, payload.len());
     let bytes = record::CLAIM_LEN + completed.len() + 2 * NUMBER_LEN;
     let mut command = script.on_all([name, &key], 4, bytes);
     command
