@@ -1,7 +1,7 @@
-//! The contract of [`Backend`] as tests: one clause, one test, on any backend.
+//! The contract of [`Backend`] as tests, for any backend.
 //!
-//! Owns what the contract means in terms of calls. Does not own servers: the caller makes a backend for each test.
-//! Clause 11 (unreadable is not absent) needs hands in the store: [`Subject::spoil`].
+//! Owns one test per clause, or several. Does not own servers: the caller makes a backend for each test.
+//! Clause 11 (unreadable is not absent) needs a way to change the store behind the backend's back: [`Subject::spoil`].
 //!
 //! ```no_run
 //! mod memory {
@@ -10,8 +10,7 @@
 //! ```
 //!
 //! The tests run on real time and need `tokio` with `macros` and `rt-multi-thread` among the caller's dependencies.
-//! None asserts that something happened quickly; where time has to pass, a test waits until the backend says that it
-//! has.
+//! No test asserts that something happened quickly. If time has to pass, a test waits until the backend reports it.
 
 #![allow(
     clippy::missing_panics_doc,
@@ -36,7 +35,7 @@ use crate::{
     Token,
 };
 
-/// What the kit runs on: a backend, or something that holds one and keeps its server alive.
+/// The subject of the tests: a backend, or a type that holds a backend and keeps its server alive.
 pub trait Subject: Send + Sync + 'static {
     /// The backend under test.
     type Backend: Backend;
@@ -44,10 +43,10 @@ pub trait Subject: Send + Sync + 'static {
     /// The backend under test.
     fn backend(&self) -> &Self::Backend;
 
-    /// Puts something that the backend cannot have written in the place of the record under `key`, past the backend.
+    /// Replaces the record under `key` by a value that the backend cannot read, without using the backend.
     ///
-    /// `false` where that is impossible, as it is for values in the memory of one process; clause 11 then has nothing
-    /// to show.
+    /// Returns `false` if that is impossible, as it is for values in the memory of one process. Clause 11 then tests
+    /// nothing.
     fn spoil(&self, key: &RecordKey) -> impl Future<Output = bool> + Send {
         let _ = key;
         std::future::ready(false)
@@ -62,7 +61,7 @@ impl<B: Backend> Subject for B {
     }
 }
 
-/// Expands to one `#[tokio::test]` a clause; takes an expression whose future resolves to a fresh [`Subject`].
+/// Expands to one `#[tokio::test]` per test of the kit. Takes an expression whose future resolves to a new [`Subject`].
 #[macro_export]
 macro_rules! conformance {
     ($subject:expr) => {
@@ -101,12 +100,12 @@ macro_rules! conformance {
 const LONG: Duration = Duration::from_mins(10);
 /// Short enough to wait for.
 const SHORT: Duration = Duration::from_millis(60);
-/// How long the kit waits for something that takes [`SHORT`] before it calls it a failure.
+/// How long a test waits for something that should take [`SHORT`], before it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const REQUEST: Fingerprint = Fingerprint::new(1, [0xA5; 32]);
 
-/// A key no other test uses.
+/// A key that no other test uses.
 fn fresh_key() -> RecordKey {
     let unique = IdempotencyKey::of(&format_args!("{:?}", Token::random()));
     match RecordKey::new("conformance", &Scope::of("kit"), &unique) {
@@ -125,7 +124,7 @@ fn claim(lease: Duration, ttl: Duration) -> Claim {
     }
 }
 
-/// A subject with its calls unwrapped: on a healthy store, an error is a failed test.
+/// The calls of a subject, with errors turned into failed tests, because the store is healthy.
 struct Kit<S>(Arc<S>);
 
 impl<S> Clone for Kit<S> {
@@ -172,7 +171,7 @@ impl<S: Subject> Kit<S> {
         healthy(self.0.backend().check().await);
     }
 
-    /// What is stored under `key`, which must be something.
+    /// The record under `key`. The test fails if there is none.
     async fn read(&self, key: &RecordKey) -> Record {
         match self.claim(key, &claim(LONG, LONG)).await {
             Acquisition::Existing(record) => record,
@@ -180,7 +179,7 @@ impl<S: Subject> Kit<S> {
         }
     }
 
-    /// What is left of the lease of the claim under `key`.
+    /// The rest of the lease of the claim under `key`.
     async fn remaining(&self, key: &RecordKey) -> Duration {
         match self.read(key).await {
             Record::Claimed { remaining, .. } => remaining,
@@ -196,7 +195,7 @@ impl<S: Subject> Kit<S> {
         }
     }
 
-    /// Waits until `key` is absent; a claim of ours is there afterwards.
+    /// Waits until `key` is absent. Afterwards, a claim of this function's is stored under it.
     async fn wait_until_absent(&self, key: &RecordKey) {
         let patience = Instant::now() + PATIENCE;
         let witness = claim(LONG, LONG);
@@ -207,7 +206,7 @@ impl<S: Subject> Kit<S> {
     }
 }
 
-/// Runs a clause to its end; one that hangs fails.
+/// Runs a clause, and fails if it hangs.
 #[doc(hidden)]
 pub async fn in_time(clause: impl Future<Output = ()>) {
     let ended = tokio::time::timeout(PATIENCE * 4, clause).await;
@@ -224,7 +223,7 @@ fn healthy<T>(result: Result<T, crate::BackendError>) -> T {
     }
 }
 
-/// The least that has to have passed of `duration`, by a store that counts in milliseconds.
+/// The least of `duration` that must have passed, for a store that counts in milliseconds.
 fn at_least(duration: Duration) -> Duration {
     duration.saturating_sub(Duration::from_millis(2))
 }

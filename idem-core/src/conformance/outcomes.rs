@@ -45,14 +45,14 @@ pub async fn clause_07_a_completion_stays_for_its_ttl<S: Subject>(subject: S) {
 pub async fn clause_07_neither_reading_nor_repeating_prolongs_a_completion<S: Subject>(subject: S) {
     let kit = Kit::new(subject);
     let mut ttl = Duration::from_millis(500);
-    // A machine that stalls may not have touched it before it expired, which shows nothing.
+    // If the machine stalls, the completion may expire before the test has touched it. Then the run proves nothing.
     while touch_until_expired(&kit, ttl).await == 0 {
         ttl *= 2;
         assert!(ttl < PATIENCE, "the completion was never there to be read");
     }
 }
 
-/// Reads and repeats a completion until one that was made after it has expired; says how often.
+/// Reads and repeats a completion until a later completion has expired. Returns how often.
 async fn touch_until_expired<S: Subject>(kit: &Kit<S>, ttl: Duration) -> u32 {
     let (key, control) = (fresh_key(), fresh_key());
     let (mine, later) = (claim(LONG, ttl), claim(LONG, ttl));

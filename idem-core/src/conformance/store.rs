@@ -58,7 +58,7 @@ pub async fn clause_11_what_cannot_be_read_is_an_error_and_not_absent<S: Subject
         return;
     }
     let backend = kit.0.backend();
-    // Twice: finding it must not have mended it.
+    // Twice: the first reading must not have repaired the record.
     for _ in 0..2 {
         for found in [
             backend.claim(&key, &other).await,
@@ -82,7 +82,7 @@ pub async fn clause_11_what_cannot_be_read_is_an_error_and_not_absent<S: Subject
 pub async fn clause_12_keys_do_not_touch_each_other<S: Subject>(subject: S) {
     let kit = Kit::new(subject);
     let (left, right) = (fresh_key(), fresh_key());
-    // One claim under two keys: nothing but the key tells them apart.
+    // The same claim under two keys: only the key distinguishes the records.
     let mine = claim(LONG, LONG);
     assert_eq!(kit.claim(&left, &mine).await, Acquisition::Acquired);
     assert_eq!(kit.claim(&right, &mine).await, Acquisition::Acquired);
@@ -100,7 +100,7 @@ pub async fn clause_13_whoever_listens_is_told_of_a_completion_and_of_a_release<
     for key in [&completed, &released, &untouched] {
         assert_eq!(kit.claim(key, &mine).await, Acquisition::Acquired);
     }
-    // Several on one key, one of which leaves before it is told.
+    // Several listeners on one key. One of them is dropped before it is told.
     let mut listeners = Vec::new();
     for key in [&completed, &completed, &released, &completed] {
         listeners.push(kit.changed(key).await);
@@ -113,7 +113,7 @@ pub async fn clause_13_whoever_listens_is_told_of_a_completion_and_of_a_release<
         listener.await;
     }
     drop(unmoved);
-    // And again and again, as soon as everybody has left.
+    // Again and again, as soon as all listeners have left.
     for _ in 0..50 {
         assert_eq!(kit.claim(&released, &mine).await, Acquisition::Acquired);
         let again = kit.changed(&released).await;

@@ -1,9 +1,13 @@
-//! An outcome that is too large for the deadline of any call.
+//! Recording an outcome that is too large for the usual deadline.
 //!
-//! Owns how long recording it is tried, and that it ends: what has not come through in the time that its size allows,
-//! although the backend was there, is given up, and the record completes without it (IDEM-12), so that the handler never
-//! runs again for that. An outage costs it no more than it costs a small outcome. A handler's client waits no longer for it
-//! than for any other outcome.
+//! Owns how long recording a large outcome is tried:
+//!
+//! - If the backend answers, but the outcome does not arrive in the time that its size allows, the outcome is given up. The
+//!   record is completed without the answer (IDEM-12), so that the handler does not run again.
+//! - If the backend is unavailable, recording is retried for as long as for a small outcome.
+//! - The client waits no longer than for a small outcome. After that, recording continues in the background.
+//!
+//! Does not own how a small outcome is recorded: [`recording`](super::recording).
 
 use std::error::Error;
 use std::pin::pin;
@@ -23,23 +27,23 @@ use super::{RecordOutcome, RunOutcome};
 use crate::observe::{self, Call, Timing};
 use crate::{BackendError, BackendErrorKind, Completion, Fenced};
 
-/// How long a transfer goes on between two signs of life of the backend.
+/// The time between two checks whether the backend still answers during a transfer.
 const BETWEEN_SIGNS: Duration = Duration::from_millis(250);
 
-/// What came of a try that had all the time that its size allows.
+/// The error of a try that had used all the time that its size allows.
 struct OutOfTime(BackendError);
 
 fn out_of_time(waited: Duration) -> BackendError {
     BackendError::new(BackendErrorKind::Timeout, format!("no answer within {waited:?}"))
 }
 
-/// Whether the outcome is too large for the deadline of any call.
+/// Whether the outcome is too large for the usual deadline.
 pub(super) fn is_large(outcome: &RecordOutcome) -> bool {
     matches!(outcome, RecordOutcome::Complete(Completion::Stored(payload)) if payload.len() > LARGE_PAYLOAD)
 }
 
 impl Work {
-    /// Records a large outcome; where that takes longer than the deadline, what is left is to go on with it.
+    /// Records a large outcome. If that takes longer than the deadline, the rest is returned as remaining work.
     pub(super) async fn record_large(
         self: Arc<Self>,
         outcome: RecordOutcome,
@@ -67,10 +71,10 @@ impl Work {
         (RunOutcome::NotRecorded, Some(rest.instrument(span).boxed()))
     }
 
-    /// Tries to record a large outcome, one try at a time, and completes without it where its time has run out.
+    /// Tries to record a large outcome, one try at a time. If that fails for good, completes the record without the answer.
     ///
-    /// Only a try that runs out of time ends this: then the backend answered all the while, and the line is too slow. While
-    /// the backend is away, this goes on as [`keep_recording`](Self::keep_recording) does.
+    /// A try that runs out of time ends the loop: the backend answered all the time, so the connection is too slow. While the
+    /// backend is unavailable, the loop continues until the outcome's `ttl` has passed.
     async fn try_to_record_large(
         self: Arc<Self>,
         outcome: RecordOutcome,
@@ -111,7 +115,7 @@ impl Work {
             .await
     }
 
-    /// One try, which has `time` while the backend answers.
+    /// Makes one try. It has `time`, and ends earlier if the backend stops answering.
     async fn transfer(
         &self,
         time: Duration,
@@ -138,10 +142,11 @@ impl Work {
         }
     }
 
-    /// Asks the backend for a sign of life again and again, and resolves when it gives none.
+    /// Checks repeatedly whether the backend answers, and resolves when it does not.
     ///
-    /// The time of the transfer beside this stands still meanwhile. What is asked is a renewal: it is small, and leads to
-    /// where the outcome goes. It is asked twice, as the connection of small calls may be the one that has failed.
+    /// The check is a renewal, which is small and goes to the same server as the outcome. While it is on its way, the clock of
+    /// the transfer is stopped. A failed check is repeated once, because it may be the connection of the small calls that has
+    /// failed.
     async fn falls_silent(&self) -> BackendError {
         let Self { engine, key, claim, .. } = self;
         let renewed = || engine.within_deadline(Call::Renew, claim.lease, engine.0.backend.renew(key, claim));
@@ -149,7 +154,7 @@ impl Work {
         loop {
             sleep(BETWEEN_SIGNS).await;
             if is_stopped() {
-                // It waits for its turn: nothing is on its way.
+                // The transfer is waiting for its turn and has not begun.
                 continue;
             }
             let mut answer = untimed(renewed()).await;

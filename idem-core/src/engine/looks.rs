@@ -1,10 +1,16 @@
-//! One look at a record at a time.
+//! Sharing looks: one claiming call per key at a time.
 //!
-//! Owns who of a process's requests asks the backend about a key. One does. Those who come meanwhile form a round, and
-//! when the first has its answer, one of them asks for the whole round: a look that began after a request came is as good
-//! as that request's own. So ten thousand duplicates cost the backend two looks, and share the bytes of one answer.
+//! A look is a claiming call to the backend, whose answer is the record under the key. Owns the choice which of a process's
+//! requests makes the call:
 //!
-//! Does not own what is asked, nor what the answer means to each.
+//! 1. The first request for a key makes a call.
+//! 2. Requests that arrive during the call form a round.
+//! 3. When the call has ended, one member of the round makes the next call, and all members share its answer. A call that
+//!    began after a request arrived is as good as the request's own call.
+//!
+//! So ten thousand duplicates that arrive together cost the backend two calls, and share the bytes of one answer.
+//!
+//! Does not own the call, nor the meaning of its answer for each request: [`pending`](super::pending).
 
 use std::collections::hash_map::Entry;
 use std::fmt;
@@ -15,73 +21,74 @@ use tokio::sync::Notify;
 use crate::key::ByRecord;
 use crate::{BackendError, Record, RecordKey};
 
-/// Locks that the keys are spread over, so that requests with different keys seldom meet.
+/// The number of locks. Keys are spread over them, so that requests with different keys seldom contend.
 const SHARDS: usize = 64;
 
-/// The looks that are on their way.
+/// The looks of one engine that have not ended.
 pub(super) struct Looks {
     shards: Vec<Mutex<Shard>>,
 }
 
 type Shard = ByRecord<KeyState>;
 
-/// What a look came to, for those who share it.
+/// The result of a look, for the members of a round.
 type LookResult = Result<Record, BackendError>;
 
-/// One key that is looked at.
+/// The looks at one key.
 #[derive(Default)]
 struct KeyState {
-    /// Whether somebody asks. Between two who do, nobody does.
+    /// Whether a request holds the turn. It is `false` between the moment that a member is notified of its turn and the
+    /// moment that it takes the turn.
     is_asking: bool,
-    /// Who gets the answer besides the one who asks.
+    /// The round that shares the current look.
     current: Option<Round>,
-    /// Who came since then.
+    /// The round of the requests that have arrived since the current look began.
     next: Option<Round>,
 }
 
-/// Those who share one look.
+/// The requests that share one look. The member that makes the call is not counted.
 struct Round {
     members: usize,
     shared: Arc<SharedAnswer>,
 }
 
-/// Where a round learns of its answer, and one of its members that it is to ask.
+/// The answer of a round, and the wakeup of its members.
 #[derive(Default)]
 struct SharedAnswer {
     answer: OnceLock<LookResult>,
-    /// Wakes one for a turn, and all for the answer.
+    /// Wakes one member to take the turn, and all members when the answer is set.
     notify: Notify,
 }
 
-/// How a request comes to its answer.
+/// The part that a request takes in a look.
 pub(super) enum Role {
-    /// It asks, for itself alone.
+    /// The request makes the call, for itself alone.
     Turn(Turn),
-    /// Somebody else does, or it is asked to later.
+    /// The request joins a round. Another request makes the call, or this one does so later for the round.
     Member(Member),
 }
 
-/// What a member of a round gets.
+/// Why a member of a round is woken.
 pub(super) enum Wakeup {
-    /// It asks for the round.
+    /// The member makes the call for the round.
     Turn(Turn),
-    /// The answer of the one who asked.
+    /// The answer to the call of another member.
     Answer(LookResult),
 }
 
-/// The right to ask. Dropped without an answer, it goes to another member of the round, or to the next round.
+/// The right to make the call. If it is dropped without an answer, another member of the round gets it, or the next round.
 pub(super) struct Turn {
     looks: Arc<Looks>,
     key: RecordKey,
     has_ended: bool,
 }
 
-/// A share in the next look.
+/// Membership in a round.
 pub(super) struct Member {
     looks: Arc<Looks>,
     key: RecordKey,
     shared: Arc<SharedAnswer>,
-    /// Whether it is not counted any more: it asks, or has its answer.
+    /// Whether the member is no longer counted, because it has the turn or the answer.
     has_left: bool,
 }
 
@@ -100,7 +107,7 @@ impl fmt::Debug for Looks {
 }
 
 impl Looks {
-    /// Comes to look at the record under `key`.
+    /// Starts a look at the record under `key`, or joins the next one.
     pub(super) fn join(self: &Arc<Self>, key: &RecordKey) -> Role {
         let (looks, key) = (self.clone(), key.clone());
         let mut states = self.lock(&key);
@@ -129,14 +136,14 @@ impl Looks {
     }
 
     fn lock(&self, key: &RecordKey) -> MutexGuard<'_, Shard> {
-        // No change of a state can be seen half-done.
+        // No panic leaves a key's state half-changed, so a poisoned lock is sound.
         self.shards[key.shard(SHARDS)]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Ends the current look at `key`, and calls on one of the next round.
+/// Ends the current look at `key`, and wakes a member of the next round to take the turn.
 fn move_on(states: &mut Shard, key: &RecordKey) {
     let Entry::Occupied(mut state) = states.entry(key.clone()) else {
         return;
@@ -161,13 +168,13 @@ impl Turn {
         Self { looks, key, has_ended }
     }
 
-    /// Lets the next round ask. Nobody else shares this look.
+    /// Ends a look that no other request shares, and lets the next round start.
     pub(super) fn end(mut self) {
         self.has_ended = true;
         move_on(&mut self.looks.lock(&self.key), &self.key);
     }
 
-    /// Tells the others of the round what it `said`, and lets the next round ask.
+    /// Gives `answer` to the other members of the round, and lets the next round start.
     pub(super) fn tell(mut self, answer: LookResult) {
         self.has_ended = true;
         let mut states = self.looks.lock(&self.key);
@@ -199,7 +206,7 @@ impl Drop for Turn {
 }
 
 impl Member {
-    /// Waits for the answer, or to be the one who asks.
+    /// Waits for the answer or for the turn.
     pub(super) async fn wait(mut self) -> Wakeup {
         let shared = self.shared.clone();
         let notified = shared.notify.notified();
@@ -232,7 +239,7 @@ impl Drop for Member {
         let is_mine = |round: &&mut Round| Arc::ptr_eq(&round.shared, &self.shared);
         if let Some(round) = state.current.as_mut().filter(is_mine) {
             round.members = round.members.saturating_sub(1);
-            // Called upon to ask, and gone before it did.
+            // The member was woken to take the turn, and is dropped before it did.
             if round.members == 0 && !state.is_asking {
                 move_on(&mut states, &self.key);
             }

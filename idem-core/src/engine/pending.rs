@@ -1,7 +1,8 @@
-//! A request's own claim, from the first look at the record until it is decided who runs.
+//! A request's own claim, from the first look at the record until it is decided which request runs.
 //!
-//! Owns what a look comes to, and how a request looks: by itself, with others, or again after a wait. Its token is asked for
-//! by one look at a time, and is drawn anew where an earlier call may still be on its way.
+//! Owns the result of a look, and how a request looks at the record: by its own call, by a shared call, or again after a
+//! wait. Owns also the claim's token: only one look at a time uses it, and a new token is drawn if an earlier call may still
+//! be on its way. Does not own which request makes a shared call: [`looks`](super::looks).
 
 use std::future::{Future, Ready, ready};
 use std::time::Duration;
@@ -14,54 +15,55 @@ use super::{Duplicate, Engine, Parts};
 use crate::observe::{self, Call, Waiting};
 use crate::{Acquisition, BackendError, Claim, ClaimPolicy, Decision, Fenced, Record, RecordKey, decide};
 
-/// How often a claim may find the record changed under its hands before it settles for "in flight". Every round means
-/// that somebody else got on.
+/// How often a request tries again if the record changes during its calls. After that, the answer is "in flight". Each change
+/// means that another request made progress.
 const ROUNDS: usize = 4;
 
-/// For how many deadlines a request waits to be told by another one's look.
+/// How long a request waits for another request's look, in multiples of the deadline.
 const PATIENCE: u32 = 2;
 
-/// When to ask again for the answer of an owner that is at work.
+/// When to retry while the owner of the claim renews it.
 const SOON: Duration = Duration::from_secs(1);
 
-/// How long a waiter that cannot be told, or cannot look, looks away at least.
+/// The shortest pause of a waiter that could not subscribe, or whose look has failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How much longer it looks away at most, so that not all who failed together come back together.
+/// The most milliseconds that are added to [`PAUSE`], so that waiters that failed together do not retry together.
 const PAUSE_SPREAD: u64 = 250;
 
-/// What one look at the record came to.
+/// The result of one look at the record.
 pub(super) enum Look {
     Claimed(Instant),
     Duplicate(Duplicate),
     InFlight(InFlightClaim),
-    /// The backend could not say.
+    /// The backend failed.
     Failed,
 }
 
-/// What a look came to, if it came to anything.
+/// The result of a look, or the error of the backend.
 pub(super) type Looked = Result<Look, BackendError>;
 
 /// A claim that another request holds.
 #[derive(Clone, Copy)]
 pub(super) struct InFlightClaim {
-    /// The lease lapses in so long if it is not renewed.
+    /// The rest of the lease.
     remaining: Duration,
-    /// How long the whole lease is.
+    /// The whole lease.
     lease: Duration,
 }
 
 impl InFlightClaim {
-    /// Nothing is known of it but that it is there.
+    /// A claim of which only its existence is known.
     pub(super) const UNKNOWN: Self = Self {
         remaining: PAUSE,
         lease: PAUSE,
     };
 
-    /// When asking again makes sense.
+    /// The time after which a retry makes sense.
     ///
-    /// A lease is renewed when a third of it has passed, so less than two thirds are left only if its owner does not renew
-    /// it. A twelfth more is granted: so long the owner pauses after a renewal that failed.
+    /// The owner renews the lease when a third of it has passed. If less than two thirds are left, the owner has stopped
+    /// renewing, and the retry has to wait for the lease to lapse. One twelfth is subtracted from the two thirds, because the
+    /// owner pauses for a twelfth of the lease after a failed renewal.
     pub(super) fn retry_after(self) -> Duration {
         if self.remaining < self.lease * 7 / 12 {
             self.remaining.max(SOON)
@@ -71,27 +73,28 @@ impl InFlightClaim {
     }
 }
 
-/// What a record that is there comes to.
+/// The meaning of an existing record for this request.
 enum Found {
     Look(Look),
-    /// It is this request's own claim, of a call whose answer was lost.
+    /// The record is this request's own claim, from a call whose answer was lost.
     Own,
-    /// Its owner is gone, and it may be taken over.
+    /// The record is a lapsed claim, and the policy allows taking it over.
     Lapsed(Claim),
 }
 
-/// A claim that may or may not have been written yet.
+/// A request's own claim, which may or may not have been written yet.
 ///
-/// Dropped undecided, because the client left or the backend failed, it is released in the background: its handler
-/// never started, so nobody else would end it before its lease (IDEM-6 is about started handlers).
+/// If it is dropped before the handler starts, because the client hung up or the backend failed, the claim is released in the
+/// background. Otherwise the key would be blocked for the rest of the lease. IDEM-6 allows the release, because it is about
+/// started handlers only.
 #[derive(Debug)]
 pub(super) struct Pending {
     engine: Engine,
     key: RecordKey,
     claim: Claim,
-    /// Since when it may be there.
+    /// The time since which the claim may be stored; `None` if it is certainly not stored.
     written: Option<Instant>,
-    /// Whether it was asked for under this token.
+    /// Whether a claiming call was made with this token.
     has_asked: bool,
 }
 
@@ -118,29 +121,29 @@ impl Pending {
         &self.key
     }
 
-    /// The claim is about to be run under, and ends as a run does.
+    /// Hands the claim over to a run, which ends it. Dropping `self` does not release it any more.
     pub(super) fn start(&mut self) {
         self.written = None;
     }
 
-    /// Waits for the end of what was in flight, until `give_up`; then it still is.
+    /// Waits for the end of the claim in flight, until `give_up` at most.
     pub(super) async fn wait(&mut self, mut look: Look, give_up: Instant, policy: &ClaimPolicy) -> Looked {
         let _waiting = Waiting::start();
         while matches!(look, Look::InFlight(_) | Look::Failed) && Instant::now() < give_up {
-            // Whoever looked before listening would miss what happens in between.
+            // Subscribe first and look second: a change between the two would be missed otherwise.
             let changed = timeout_at(give_up, self.engine.listen(&self.key, policy)).await;
             look = self.look_again(policy).await?;
             match (&look, changed) {
                 (Look::InFlight(held), Ok(Some(changed))) => {
                     let lapses = Instant::now() + held.remaining;
-                    // Told, too late, or about a lease that should have been renewed by now: the next look will say.
+                    // Woken by a message, by `give_up` or by the end of the lease. The next look tells which.
                     let _woken = timeout_at(give_up.min(lapses), changed).await;
                     look = self.look_again(policy).await?;
                 }
                 (Look::InFlight(_), _) => pause(&self.key, give_up).await,
                 _ => {}
             }
-            // Whatever it is told: what failed a moment ago fails again, and being told may be part of it.
+            // Pause also if a message has arrived: a call that failed a moment ago is likely to fail again.
             if matches!(look, Look::Failed) {
                 pause(&self.key, give_up).await;
             }
@@ -148,8 +151,8 @@ impl Pending {
         Ok(look)
     }
 
-    /// Looks at what was in flight. While the backend cannot say otherwise it still is: an equal request is known to
-    /// have been first.
+    /// Looks again at a claim that was in flight. A transient error is no reason to give up waiting, because the earlier look
+    /// has shown that an equal request came first.
     async fn look_again(&mut self, policy: &ClaimPolicy) -> Looked {
         match self.look(policy).await {
             Err(error) if error.is_transient() => {
@@ -160,17 +163,18 @@ impl Pending {
         }
     }
 
-    /// Claims the key, or takes a lapsed claim over, or says what is there: by a look of its own, or by one that it shares.
+    /// Claims the key, takes a lapsed claim over, or reports the existing record; by the request's own call or by a shared
+    /// one.
     pub(super) fn look(&mut self, policy: &ClaimPolicy) -> impl Future<Output = Looked> + Send {
         let Parts { backend, looks, .. } = &*self.engine.0;
         let role = (!backend.is_in_process()).then(|| Looks::join(looks, &self.key));
         let turn = match role {
             None => None,
             Some(Role::Turn(turn)) => Some(turn),
-            // Boxed, so that a look of one's own needs no room for what this needs.
+            // Boxed, so that the future of an own look does not have the size of this one.
             Some(Role::Member(member)) => return Either::Right(Box::pin(self.look_together(member, policy))),
         };
-        // Not an `async fn`, which has room for its arguments twice.
+        // Not an `async fn`, which stores its arguments twice.
         Either::Left(async move {
             let looked = self.acquire(policy, None).await;
             if let Some(turn) = turn {
@@ -180,19 +184,20 @@ impl Pending {
         })
     }
 
-    /// A look that others share: that of somebody else, or of its own in their place.
+    /// A shared look. Another member of the round makes the call, or this request makes it for the round.
     async fn look_together(&mut self, mut member: Member, policy: &ClaimPolicy) -> Looked {
         let patience = self.engine.deadline_of(policy.lease()) * PATIENCE;
         for _ in 0..ROUNDS {
             let Ok(wakeup) = timeout(patience, member.wait()).await else {
-                // Whoever has the turn may be on a thread that is blocked.
+                // The request that has the turn may be on a blocked thread.
                 return self.acquire(policy, None).await;
             };
             let turn = match wakeup {
                 Wakeup::Turn(turn) => turn,
                 Wakeup::Answer(answer) => match self.interpret(answer?, policy) {
                     Found::Look(look) => return Ok(look),
-                    // Whoever asked had no right to it; or it is this request's own. It has to ask by itself.
+                    // The shared answer does not decide this request: the other request was not allowed to take the lapsed
+                    // claim over, or the record is this request's own claim. This request needs a call of its own.
                     Found::Lapsed(_) | Found::Own => match Looks::join(&self.engine.0.looks, &self.key) {
                         Role::Turn(turn) => turn,
                         Role::Member(again) => {
@@ -210,7 +215,8 @@ impl Pending {
                     claim: self.claim.clone(),
                     remaining: self.claim.lease,
                 }),
-                // It was taken over, or has expired, a moment ago.
+                // The record changed during the call, so what is stored is not known. The members are told that a claim is
+                // in flight.
                 (_, None) => Ok(Record::Claimed {
                     claim: self.claim.clone(),
                     remaining: PAUSE,
@@ -222,11 +228,11 @@ impl Pending {
         Ok(Look::InFlight(InFlightClaim::UNKNOWN))
     }
 
-    /// Claims the key, or takes a lapsed claim over, or says what is there, and shows it where somebody wants to see it.
+    /// Claims the key, takes a lapsed claim over, or reports the existing record. The record is copied to `shown`, if given.
     async fn acquire(&mut self, policy: &ClaimPolicy, shown: Option<&mut Option<Record>>) -> Looked {
         let before = self.written;
         if before.is_none() && self.has_asked {
-            // So that a claim of an earlier look, wherever it may turn up, is never taken for that of this one.
+            // A claim that an earlier look has written late must not be taken for the claim of this look.
             self.renounce(policy);
         }
         self.has_asked = true;
@@ -242,7 +248,7 @@ impl Pending {
         self.act_on(found, before, policy, shown).await
     }
 
-    /// What comes of what a claim has found.
+    /// Acts on the answer to a claiming call. `before` is the value of `written` before that call.
     fn act_on<'a>(
         &'a mut self,
         found: Result<Acquisition, BackendError>,
@@ -260,7 +266,7 @@ impl Pending {
             }
             Ok(Acquisition::Acquired) => return Either::Right(Box::pin(self.hold(policy))),
             Ok(Acquisition::Existing(record)) => {
-                // This call was answered; one before it may not have been.
+                // This call has written nothing. An earlier call, if there was one, still may have.
                 self.written = before;
                 if let Some(shown) = &mut shown {
                     **shown = Some(record.clone());
@@ -275,7 +281,7 @@ impl Pending {
         Either::Left(ready(known))
     }
 
-    /// What a record that is there comes to.
+    /// Decides what an existing record means for this request.
     fn interpret(&mut self, record: Record, policy: &ClaimPolicy) -> Found {
         let lease = match &record {
             Record::Claimed { claim, .. } if claim.token == self.claim.token => {
@@ -286,7 +292,7 @@ impl Pending {
             Record::Completed { .. } => Duration::ZERO,
         };
         if self.written.is_some() {
-            // An earlier call may still be on its way. Under another token, it is never taken for a later one.
+            // An earlier call may still be on its way. With a new token, its claim is never taken for a later one.
             self.renounce(policy);
         }
         Found::Look(match decide(record, &self.claim.fingerprint, policy.after_crash()) {
@@ -299,7 +305,7 @@ impl Pending {
         })
     }
 
-    /// Holds a claim of an earlier call, whose answer was lost: before it is run under, its lease starts anew.
+    /// Renews the claim of an earlier call whose answer was lost, so that the handler starts with a full lease.
     async fn hold(&mut self, policy: &ClaimPolicy) -> Looked {
         let asked = Instant::now();
         self.written.get_or_insert(asked);
@@ -309,19 +315,19 @@ impl Pending {
             self.written = Some(asked);
             return Ok(Look::Claimed(asked));
         }
-        // It has just been taken over, or has expired.
+        // The claim was taken over, or has expired, a moment ago.
         self.renounce(policy);
         Ok(Look::InFlight(InFlightClaim::UNKNOWN))
     }
 
-    /// Asks under another token from now on.
+    /// Draws a new token. The claim of the old token, if it was written, is not this request's any more.
     fn renounce(&mut self, policy: &ClaimPolicy) {
         self.written = None;
         self.has_asked = false;
         self.claim = Claim::first(self.claim.fingerprint, policy);
     }
 
-    /// Takes a lapsed claim over, or says what is there in its place.
+    /// Takes a lapsed claim over, or reports the record that has replaced it.
     async fn take_over(
         &mut self,
         mut lapsed: Claim,
@@ -336,7 +342,8 @@ impl Pending {
             let take_over = || engine.0.backend.take_over(key, &lapsed, claim);
             let taken = engine.ask(Call::TakeOver, claim.lease, take_over).await;
             if taken.is_err() {
-                // If it was written, it is left to its lease: a release would make the key forget the attempt before it.
+                // If the claim was written, it is left to its lease. A release would erase the fact that there was an earlier
+                // attempt.
                 self.renounce(policy);
             }
             match taken? {
@@ -369,15 +376,15 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        // After a crash, a release would make the key forget that there was an attempt before; the lease ends it then.
+        // A claim that was taken over is left to its lease. A release would erase the fact that there was an earlier attempt.
         if self.written.is_some() && self.claim.attempt == 1 {
             self.engine.release_in_background(&self.key, &self.claim);
         }
     }
 }
 
-/// Looks away from `key` for a while, until `give_up` at most. Those who wait for one key share their looks, so they may
-/// come back together.
+/// Pauses before the next look at `key`, until `give_up` at most. The pause depends on the key alone: waiters for one key
+/// retry together, and then share a look.
 async fn pause(key: &RecordKey, give_up: Instant) {
     let spread = key
         .as_str()

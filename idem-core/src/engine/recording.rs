@@ -1,7 +1,12 @@
-//! How an outcome gets into its record.
+//! Recording an outcome.
 //!
-//! Owns the order of tries: one call, a second one where the connection broke, and after that tries in the background for as
-//! long as the outcome is of use. A large outcome has a deadline of its own: [`large`](super::large).
+//! Owns the order of tries:
+//!
+//! 1. One call.
+//! 2. A second call, if the backend was unavailable: the connection may have broken.
+//! 3. Tries in the background, for as long as the outcome is of use.
+//!
+//! Does not own the deadline of a large outcome: [`large`](super::large).
 
 use std::error::Error;
 use std::future::Future;
@@ -35,7 +40,7 @@ impl Work {
         self.record_small(outcome, renewals).right_future()
     }
 
-    /// Records an outcome that is not large; where that fails, what is left is to go on trying.
+    /// Records an outcome that is not large. If that fails, the further tries are returned as remaining work.
     #[expect(clippy::manual_async_fn, reason = "an `async fn` stores its arguments twice")]
     pub(super) fn record_small(
         self: Arc<Self>,
@@ -50,11 +55,11 @@ impl Work {
                 .as_ref()
                 .is_err_and(|error| error.kind() == BackendErrorKind::Unavailable)
             {
-                // Mostly a connection that broke while it was idle; the next one is there already.
+                // The usual cause is a connection that broke while it was idle; the next connection works.
                 recorded = self.record_once(&outcome).boxed().await;
             }
             match (recorded, &outcome) {
-                // It has nothing to lose; and repeated, it finds nothing.
+                // A release may be superseded: a repeated release finds nothing, and there is no outcome to lose.
                 (Ok(_), RecordOutcome::Release) => (RunOutcome::Released, None),
                 (Ok(Fenced::Superseded), RecordOutcome::Complete(_)) => {
                     self.log_superseded();
@@ -65,7 +70,7 @@ impl Work {
                     observe::record(payload.len());
                     (RunOutcome::Completed, None)
                 }
-                // What is not kept lapses by itself.
+                // The client need not know of a failed release: the claim lapses by itself.
                 (Err(error), RecordOutcome::Release) => {
                     let rest = self.keep_recording(outcome, asked, None, error);
                     (RunOutcome::Released, Some(rest))
@@ -78,7 +83,7 @@ impl Work {
         }
     }
 
-    /// Records the outcome: one call, within the deadline of any.
+    /// Records the outcome by one call, within the usual deadline.
     fn record_once<'a>(
         &'a self,
         outcome: &'a RecordOutcome,
@@ -102,9 +107,11 @@ impl Work {
 
     /// Records the outcome after a first try that ended in `error`.
     ///
-    /// An outcome that is kept is tried for as long as it would be replayed, and its claim is held meanwhile. A release
-    /// is tried for a lease, after which the claim has lapsed anyway; and so is what the backend refuses, for waiting
-    /// does not change its mind.
+    /// | outcome | error | how long it is tried | the lease |
+    /// |---|---|---|---|
+    /// | kept | transient | the outcome's `ttl`: as long as it would be replayed | is renewed meanwhile |
+    /// | kept | refused | one lease, because waiting does not change a refusal | is renewed meanwhile |
+    /// | released | any | one lease, because after that the claim has lapsed | is not renewed |
     fn keep_recording(
         self: Arc<Self>,
         outcome: RecordOutcome,
@@ -140,7 +147,7 @@ impl Work {
             pause = (pause * 2).min(Duration::from_secs(1));
             match self.record_once(outcome).await {
                 Ok(Fenced::Superseded) if is_kept => return self.log_superseded(),
-                // A release that finds nothing was carried out before, or the claim ended otherwise.
+                // The release finds nothing: an earlier try took effect, or the claim ended otherwise.
                 Ok(Fenced::Superseded) => return,
                 Ok(Fenced::Applied) => {
                     return tracing::info!(key = %key.shown(), attempt, "the outcome is recorded at last");

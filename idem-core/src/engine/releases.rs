@@ -1,7 +1,7 @@
-//! Claims that were given up, and are taken back.
+//! Releasing claims whose handler will not start, in the background.
 //!
-//! Owns how many of them are taken back at a time. Nobody waits for it, and where it does not come to it the lease ends the
-//! claim; so it is bounded, however many clients hang up while a backend is slow.
+//! Owns the limit on such releases. No request waits for one, and a claim that is not released ends by its lease. So the
+//! limit holds however many clients hang up while the backend is slow. Does not own when a claim is given up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +15,14 @@ use super::Engine;
 use crate::observe::{self, Call, Releasing};
 use crate::{Claim, Fenced, RecordKey};
 
-/// How many claims wait to be released.
+/// How many claims may be in the queue, including those that are being released.
 const PLACES: usize = 1024;
 
-/// How many are being released.
+/// How many claims are released at the same time.
 const AT_ONCE: usize = 16;
 
-/// When it is tried again, once: the claim may still have been on its way, or the backend away.
+/// The pause before the second and last try. At the first try, the claiming call may not have arrived yet, or the backend may
+/// have been unavailable.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// The queue of claims to release.
@@ -41,7 +42,8 @@ impl Default for Releases {
 }
 
 impl Engine {
-    /// Releases a claim that was given up, where there is a runtime and a place in the queue; the lease ends it otherwise.
+    /// Releases a claim that was given up, if there is a runtime and a place in the queue. Otherwise the claim ends by its
+    /// lease.
     pub(super) fn release_in_background(&self, key: &RecordKey, claim: &Claim) {
         let Ok(runtime) = Handle::try_current() else { return };
         let Ok(place) = self.0.releases.places.clone().try_acquire_owned() else {

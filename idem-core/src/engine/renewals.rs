@@ -1,9 +1,15 @@
 //! When leases are renewed.
 //!
-//! Owns one task for each runtime, which starts the renewals of every claim whose handler outlives a third of its lease.
-//! Most handlers do not, and cost it nothing but an entry. It is a task of its own because a handler that blocks its
-//! thread must not lose its claim; and because that thread may be the one that would have fired the timers, a thread of the
-//! engine's own prods the runtime while renewals are due. Does not own how a lease is renewed.
+//! Owns one task per runtime. The task starts the renewals of a claim when a third of its lease has passed and the handler is
+//! still running. Most handlers end sooner and cost only an entry in a table.
+//!
+//! Two things protect a claim from a handler that blocks its thread:
+//!
+//! - Renewals run in a task of their own, which another thread can poll.
+//! - If the blocked thread was the one that fires the runtime's timers, no timer fires. So the engine has a thread outside the
+//!   runtime, `idem-leases`, which wakes the runtime while renewals are due ("prods" it, below).
+//!
+//! Does not own how a lease is renewed: [`Work::renew_from`](super::run::Work).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,27 +27,29 @@ use tracing::Instrument as _;
 
 use super::run::Work;
 
-/// When a claim is to be renewed first, and a number that tells it from others at that time.
+/// The time of a claim's first renewal, and a number that distinguishes claims with the same time.
 type Due = (Instant, u64);
 
-/// A runtime is prodded so often in a lease while one of its claims is renewed.
+/// How often a runtime is prodded in each lease while one of its claims is being renewed.
 const PRODS: u32 = 12;
 
-/// And never sooner again than after so long; where the runtime has not run what it was prodded with last, than after so long.
+/// The shortest time between two prods of a runtime.
 const BREATH: Duration = Duration::from_millis(20);
+
+/// The shortest time between two prods if the runtime has not run the last prod yet.
 const LONG_BREATH: Duration = Duration::from_secs(1);
 
-/// How long the prodding thread sleeps where nothing is due; it is woken before if something is.
+/// How long the prodding thread sleeps if nothing is due. A claim that becomes due wakes it sooner.
 const IDLE: Duration = Duration::from_hours(1);
 
-/// The claims of one engine.
+/// The claims of one engine whose handlers are running.
 #[derive(Default)]
 pub(super) struct Renewer(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Something is due before the thread would look.
+    /// Wakes the prodding thread, because a claim is due sooner than the thread knows.
     changed: Condvar,
 }
 
@@ -52,25 +60,26 @@ struct State {
     is_closed: bool,
 }
 
-/// Those of one runtime: its handlers end with it, and so does the task that watches over their claims.
+/// The claims of one runtime, and the task that starts their renewals. The task ends with the runtime, as the handlers do.
 struct Watch {
     runtime: Id,
     handle: Handle,
-    /// Whose renewals have not started yet.
+    /// The claims whose renewals have not started yet.
     due: BTreeMap<Due, Arc<Work>>,
-    /// The others.
+    /// The claims whose renewals have started.
     renewed: BTreeMap<Due, Renewing>,
+    /// The time of the last prod.
     prodded: Instant,
-    /// The task that it was prodded with last.
+    /// The empty task of the last prod.
     prod: Option<JoinHandle<()>>,
     next: u64,
-    /// When the task looks again; `None` until it is woken.
+    /// When the task checks `due` again; `None` if it waits until it is woken.
     looks_at: Option<Instant>,
     wake: Arc<Notify>,
 }
 
 impl Renewer {
-    /// Renews the claim of `work`, a third of its lease after `since` for the first time, until the guard is dropped.
+    /// Renews the claim of `work` until the returned guard is dropped. The first renewal is a third of the lease after `since`.
     pub(super) fn renew(self: &Arc<Self>, work: &Arc<Work>, runtime: &Handle, since: Instant) -> Renewals {
         let at = since + work.claim.lease / 3;
         let id = runtime.id();
@@ -91,7 +100,7 @@ impl Renewer {
             added
         };
         if let Some(wake) = fresh {
-            // Not under the lock: a runtime that is shutting down drops the task at once, which takes the lock.
+            // Not under the lock: a runtime that is shutting down drops the task at once, and dropping it takes the lock.
             runtime.spawn(watch(Watcher {
                 renewer: Arc::downgrade(&self.0),
                 runtime: id,
@@ -111,7 +120,7 @@ impl Drop for Renewer {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.is_closed = true;
-        // A task that finds no watch of its own ends.
+        // A task whose watch is gone ends when it is woken.
         for watch in state.watches.drain(..) {
             watch.wake.notify_one();
         }
@@ -124,7 +133,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something to what is known of a runtime.
+    /// Applies `operate` to the watch of a runtime; `None` if the runtime has no watch.
     fn of<R>(&self, runtime: Id, operate: impl FnOnce(&mut Watch) -> R) -> Option<R> {
         let mut state = self.lock();
         state
@@ -134,8 +143,8 @@ impl Shared {
             .map(operate)
     }
 
-    /// Lets the prodding thread look when to prod; the first time, starts it. Without it, as where no thread can be had, a
-    /// handler that blocks the thread that fires timers can lose its claim.
+    /// Wakes the prodding thread, or starts it if it is not running. If the system has no thread to give, renewals work without
+    /// it; but a handler that blocks the thread which fires timers can then lose its claim.
     fn wake(self: &Arc<Self>, state: &mut State) {
         if !state.has_thread {
             let shared = self.clone();
@@ -145,9 +154,9 @@ impl Shared {
         self.changed.notify_one();
     }
 
-    /// Prods runtimes whose claims are to be renewed, until the engine has gone.
+    /// Prods the runtimes whose claims are due, until the engine is dropped.
     ///
-    /// A runtime of which one thread is blocked and the others are idle fires no timers until something from outside
+    /// If one thread of a runtime is blocked and the others are idle, the runtime may fire no timers until a call from outside
     /// wakes another of its threads.
     fn prod(&self) {
         let mut state = self.lock();
@@ -190,10 +199,10 @@ impl Watch {
         }
     }
 
-    /// Adds a claim, and says whether the task had to be woken for it.
+    /// Adds a claim, and returns whether the task was woken.
     ///
-    /// Claims come and go by the thousand before the first of them is due, so that is only for one that is due before
-    /// the task looks anyway.
+    /// The task is woken only if the claim is due before the task's next check. Thousands of claims may come and go between two
+    /// checks.
     fn add(&mut self, at: Instant, work: Arc<Work>) -> (Due, bool) {
         let due = (at, self.next);
         self.next += 1;
@@ -206,7 +215,7 @@ impl Watch {
         (due, woken)
     }
 
-    /// Takes out what is due, and settles when to look again.
+    /// Moves the due claims from `due` to `renewed`, returns them, and sets the time of the next check.
     fn take_due(&mut self, now: Instant) -> BTreeMap<Due, Arc<Work>> {
         let later = self.due.split_off(&(now, u64::MAX));
         let due = std::mem::replace(&mut self.due, later);
@@ -220,7 +229,7 @@ impl Watch {
         due
     }
 
-    /// Keeps the task that renews a claim; or ends it, if the claim has ended meanwhile.
+    /// Keeps the handle of the task that renews a claim. If the claim has ended meanwhile, aborts the task.
     fn started(&mut self, due: Due, task: AbortHandle) {
         match self.renewed.get_mut(&due) {
             Some(renewing) => renewing.task = Some(task),
@@ -228,23 +237,23 @@ impl Watch {
         }
     }
 
-    /// When the runtime is prodded, if at all.
+    /// The time of the next prod; `None` if none is needed.
     fn prods_at(&self) -> Option<Instant> {
         let shortest = self.renewed.values().map(|renewing| renewing.lease).min();
         let again = shortest.map(|lease| self.prodded + lease / PRODS);
         let at = [self.looks_at, again].into_iter().flatten().min()?;
-        // Never so long that a lease could lapse meanwhile: a thread that is busy runs the prod late, too.
+        // Shorter than any lease: a busy thread may run the last prod late, and a lease must not lapse meanwhile.
         let long = shortest.map_or(LONG_BREATH, |lease| LONG_BREATH.min(lease / PRODS).max(BREATH));
         let breath = if self.is_prodded() { long } else { BREATH };
         Some(at.max(self.prodded + breath))
     }
 
-    /// Whether the runtime has still to run what it was prodded with. It does so as soon as anybody polls it.
+    /// Whether the runtime has not run the last prod yet. Any thread that polls the runtime's tasks runs it.
     fn is_prodded(&self) -> bool {
         self.prod.as_ref().is_some_and(|prod| !prod.is_finished())
     }
 
-    /// Prods the runtime.
+    /// Prods the runtime: wakes the task that starts renewals, and spawns an empty task, which wakes an idle thread.
     fn prod(&mut self, now: Instant) {
         self.prodded = now;
         self.wake.notify_one();
@@ -257,11 +266,11 @@ impl Watch {
 /// The renewals of one claim, once they have started.
 struct Renewing {
     lease: Duration,
-    /// Set as soon as it is there.
+    /// `None` until the task has been spawned.
     task: Option<AbortHandle>,
 }
 
-/// The task's hold on its watch, which goes with it.
+/// Owned by the task of a watch. Dropping it removes the watch.
 struct Watcher {
     renewer: Weak<Shared>,
     runtime: Id,
@@ -272,13 +281,13 @@ impl Drop for Watcher {
     fn drop(&mut self) {
         if let Some(renewer) = self.renewer.upgrade() {
             let gone = |watch: &mut Watch| watch.runtime == self.runtime;
-            // Not dropped under the lock: what it holds may be the last of an engine.
+            // Dropped after the lock is released: a watch may hold the last reference to an engine.
             let _gone: Vec<_> = renewer.lock().watches.extract_if(.., gone).collect();
         }
     }
 }
 
-/// Starts renewals as they become due, for as long as the engine and the runtime are there.
+/// Starts renewals as they become due, until the engine is dropped or the runtime ends.
 async fn watch(watcher: Watcher) {
     loop {
         let Some(renewer) = watcher.renewer.upgrade() else {
@@ -307,7 +316,7 @@ async fn watch(watcher: Watcher) {
     }
 }
 
-/// Renewals that end when this is dropped.
+/// The renewals of one claim. Dropping it ends them.
 pub(super) struct Renewals {
     renewer: Arc<Renewer>,
     runtime: Id,
@@ -316,9 +325,11 @@ pub(super) struct Renewals {
 }
 
 impl Renewals {
-    /// Resolves when the renewing task knows of the claim; await it before the handler can block its thread.
+    /// Resolves when the renewing task knows of the claim. Await it before the handler runs, because the handler may block its
+    /// thread.
     ///
-    /// A task that is woken runs on the thread that woke it, and no other thread takes it over from there.
+    /// Tokio runs a woken task next on the thread that woke it, and no other thread steals the task from there. Yielding once
+    /// lets the renewing task run before the handler.
     pub(super) fn begun(&self) -> impl Future<Output = ()> + Send + use<> {
         if self.woken {
             yield_now().left_future()

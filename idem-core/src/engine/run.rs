@@ -1,6 +1,6 @@
-//! From the right to run to a recorded outcome.
+//! Running a handler and recording its outcome.
 //!
-//! Owns the order in which client and backend learn how a handler ended. Does not own how an outcome gets into its record:
+//! Owns the order in which the client and the backend learn how a handler ended. Does not own how an outcome is recorded:
 //! [`recording`](super::recording).
 //!
 //! | the handler's future | the client gets | the record | when the client gets it |
@@ -32,30 +32,30 @@ use super::{Commit, CommitOutcome, Engine, HandlerResult, RecordOutcome, RunAnsw
 use crate::observe::{self, Call, InFlight, Timing};
 use crate::{AfterCrash, BackendError, BackendErrorKind, Claim, Completion, Fenced, RecordKey};
 
-/// After how many renewals a handler's run is long enough for a line in the log; then at each doubling.
+/// After this many renewals, a run is long enough for a line in the log. The next lines follow at each doubling.
 const LONG_RUN: u32 = 10;
 
-/// One acquired claim, whose handler is about to start.
+/// An acquired claim and the settings of its run.
 ///
-/// It has no `Drop`: a started handler's claim ends by its outcome or by its lease (IDEM-6).
+/// It has no `Drop`, because the claim of a started handler ends by its outcome or by its lease (IDEM-6).
 pub(super) struct Work {
     pub(super) engine: Engine,
     pub(super) key: RecordKey,
     pub(super) claim: Claim,
     pub(super) after_crash: AfterCrash,
-    /// The request's, for what happens in other tasks.
+    /// The span of the request, for work in other tasks.
     pub(super) span: Span,
-    /// The handler has ended, and its claim is being ended.
+    /// Whether the handler has ended and the engine is ending its claim.
     pub(super) is_recording: AtomicBool,
     pub(super) _counted: InFlight,
 }
 
-/// What a run comes to, and the work that remains after its client has the answer.
+/// The answer of a run, and the work that remains after the client has it.
 type AnswerAndWork<A> = (RunAnswer<A>, Option<RemainingWork>);
 
-/// Reports how `recording` ended to `on_outcome`, and makes the client's answer of it by `to_answer`.
+/// Awaits `recording`, passes its outcome to `on_outcome`, and converts it to the client's answer by `to_answer`.
 ///
-/// If the backend panicked, the claim lapses by itself, unless it is completed already.
+/// If the backend panicked, the client gets [`RunAnswer::Panicked`]. The claim lapses, unless it is completed already.
 fn report<A>(
     recording: impl Future<Output = (RunOutcome, Option<RemainingWork>)> + Send,
     on_outcome: impl FnOnce(RunOutcome) + Send,
@@ -71,13 +71,13 @@ fn report<A>(
     })
 }
 
-/// The answer of a handler whose answer was whole.
+/// The client's answer after [`HandlerResult::Whole`].
 fn whole_answer<A>(answer: A, outcome: RunOutcome) -> RunAnswer<A> {
     let recorded = !matches!(outcome, RunOutcome::NotRecorded | RunOutcome::Superseded);
     RunAnswer::Answer { answer, recorded }
 }
 
-/// The answer of a handler whose effects were committed together with their record, or were not.
+/// The client's answer after [`HandlerResult::Joint`].
 fn joint_answer<A>(answer: A, outcome: RunOutcome) -> RunAnswer<A> {
     match outcome {
         RunOutcome::Completed => RunAnswer::Answer { answer, recorded: true },
@@ -87,7 +87,7 @@ fn joint_answer<A>(answer: A, outcome: RunOutcome) -> RunAnswer<A> {
     }
 }
 
-/// How a commit counts among the calls to the backend.
+/// The error that a commit's outcome counts as in the metrics of backend calls.
 fn commit_error(outcome: CommitOutcome) -> Option<BackendError> {
     let kind = match outcome {
         CommitOutcome::Committed | CommitOutcome::Superseded | CommitOutcome::EndedByHandler => return None,
@@ -98,10 +98,10 @@ fn commit_error(outcome: CommitOutcome) -> Option<BackendError> {
 }
 
 impl Work {
-    /// Runs `handler`, records its outcome and answers, while the lease is renewed.
+    /// Runs `handler`, records its outcome and answers. The lease is renewed meanwhile.
     ///
-    /// A chain of combinators, because an `async fn` stores what it awaits twice, once as an argument and once in its state
-    /// machine: the boxed future of a request was 4,624 bytes that way, and is 928 bytes.
+    /// A chain of combinators, because an `async fn` stores what it awaits twice: once as an argument and once in its state
+    /// machine. The boxed future of a request is 928 bytes; with `async fn` it was 4,624 bytes.
     pub(super) fn answer<A, F, E>(
         self: Arc<Self>,
         renewals: Renewals,
@@ -118,7 +118,7 @@ impl Work {
             .begun()
             .then(move |()| AssertUnwindSafe(handler).catch_unwind())
             .then(move |result| self.record_result(result, renewals, on_outcome));
-        // Panics of the handler and of the backend are caught inside. This one is for a panic of `on_outcome`.
+        // Panics of the handler and of the backend are caught inside. This catches a panic of `on_outcome`.
         let answering = AssertUnwindSafe(answering).catch_unwind();
         let answering = answering.map(|answered| answered.unwrap_or((RunAnswer::Panicked, None)));
         answering.instrument(span)
@@ -126,7 +126,7 @@ impl Work {
 
     /// Records how the handler ended, and answers. The table at the top of this file lists the cases.
     ///
-    /// Only the usual case, a whole answer, has its place in the future of a request; the others are boxed.
+    /// Only the usual case, a whole answer, is stored in the request's future. The other cases are boxed.
     fn record_result<A, E>(
         self: Arc<Self>,
         result: thread::Result<HandlerResult<A>>,
@@ -179,7 +179,7 @@ impl Work {
     ) -> AnswerAndWork<A> {
         let mut work = None;
         if self.after_crash == AfterCrash::Refuse {
-            // How far the handler came is not known. The claim lapses, and from then on says so.
+            // It is unknown whether the handler had its effects. The claim lapses, and duplicates are told so.
             drop(renewals);
             self.log_panic("its outcome is unknown");
         } else {
@@ -205,7 +205,7 @@ impl Work {
             let (outcome, until_recorded) = match AssertUnwindSafe(stream).catch_unwind().await {
                 Ok(ended) => (ended.outcome, Some(ended.until_recorded)),
                 Err(_panic) => {
-                    // The answer is on its way, so the handler has had its effect: it must not run again.
+                    // The client has the start of the answer, so the handler has had its effect and must not run again.
                     self.log_panic("its answer is not kept");
                     (RecordOutcome::Complete(Completion::NotStored), None)
                 }
@@ -220,11 +220,11 @@ impl Work {
         rest.instrument(span).boxed()
     }
 
-    /// Lets the outcome be recorded together with the effects.
+    /// Commits the handler's effects together with the record.
     ///
-    /// Where it was not, or nobody knows whether it was, the claim is released before the client is told, so that its retry
-    /// finds the key as it will be. A backend that records by transactions lets a release wait for the end of this one: then
-    /// either there is a claim to release, or a completion, which stays.
+    /// If the commit failed, or its result is unknown, the claim is released before the client gets its answer, so that a
+    /// retry finds the final state of the key. If the result is unknown, the release waits in the backend for the end of the
+    /// transaction. Then it finds either the claim, and releases it, or the completion, which stays.
     async fn commit(self: Arc<Self>, commit: Commit, renewals: Renewals) -> (RunOutcome, Option<RemainingWork>) {
         self.is_recording.store(true, Ordering::Relaxed);
         let (deadline, timing) = (self.engine.deadline_of(self.claim.lease), Timing::start(Call::Commit));
@@ -258,7 +258,7 @@ impl Work {
         tracing::error!(key = %self.key.shown(), attempt = self.claim.attempt, "the handler panicked; {consequence}");
     }
 
-    /// Renews the lease at `next`, and a third of it after each renewal was asked for.
+    /// Renews the lease at `next`, and again a third of the lease after each renewal.
     pub(super) async fn renew_from(self: Arc<Self>, mut next: Instant) {
         let Self { engine, key, claim, .. } = self.as_ref();
         let third = claim.lease / 3;
@@ -285,7 +285,7 @@ impl Work {
                         );
                     }
                 }
-                // It ends the claim itself, beside this.
+                // The engine is ending the claim at the same time, so it may be gone already.
                 Ok(Fenced::Superseded) if self.is_recording.load(Ordering::Relaxed) => return,
                 Ok(Fenced::Superseded) => {
                     observe::renewal("lost");
