@@ -1,4 +1,7 @@
-//! The backend itself: commands out, records in.
+//! The backend: each operation of the contract as Redis commands.
+//!
+//! Owns the names of keys and channels, and the decision whether a stored claim is live. Does not own the connections, nor the
+//! binary form of a record.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,14 +22,14 @@ use crate::large::{self, Reads};
 use crate::record::{self, Stored, millis};
 use crate::scripts::{self, NUMBER_LEN, Script};
 
-/// How often a look at a record that keeps changing is repeated before the call is given up as unavailable.
+/// How often a record that keeps changing is read again before the call fails as unavailable.
 const LOOKS: usize = 8;
 
 /// Records in Redis or Valkey, shared by every process that connects to it.
 ///
-/// Clones share their connections: to each server one for small calls, one for large answers and one for messages, each
-/// opened when it is needed and replaced when it fails. Calls fail fast while the server is away; their deadline is the
-/// engine's.
+/// Clones share their connections. There are three to each server: for small calls, for large answers and for messages. Each
+/// is opened when it is needed and replaced when it fails. Calls fail fast while the server is unreachable. The engine sets
+/// the deadline of a call.
 #[derive(Clone)]
 pub struct RedisBackend {
     connection: Connection,
@@ -35,41 +38,41 @@ pub struct RedisBackend {
 }
 
 impl RedisBackend {
-    /// What every key starts with where nothing else is set.
+    /// The default prefix of every key.
     pub const DEFAULT_PREFIX: &'static str = "idem";
 
-    /// Connects, and warns in the log where a server is set up so that it loses records.
+    /// Connects. If a server's configuration can lose records, a warning is logged.
     ///
     /// | URL | leads to |
     /// |---|---|
     /// | `redis://[user:password@]host[:port][/db]` | one server |
     /// | `redis+unix:///path[?db=n]` | one server, over a socket of this machine |
     /// | `redis+cluster://[user:password@]host[:port],host[:port]…` | the cluster of these nodes |
-    /// | `redis+sentinel://[user:password@]host[:port],…/name[/db]` | whichever server these sentinels call the primary of `name` |
+    /// | `redis+sentinel://[user:password@]host[:port],…/name[/db]` | the server that these sentinels name as the primary of `name` |
     ///
-    /// With `rediss` in place of `redis` over TLS (feature `rustls`), and with `valkey` and `valkeys`
-    /// the same. Sentinels that want a password of their own, certificates of a client and the like need
-    /// [`connect_with`](Self::connect_with).
+    /// `rediss` in place of `redis` uses TLS (feature `rustls`). `valkey` and `valkeys` mean the same as `redis` and `rediss`.
+    /// For sentinels with a password of their own, or for client certificates, use [`connect_with`](Self::connect_with).
     ///
     /// # Errors
     ///
-    /// [`BackendErrorKind::Config`] for a URL that cannot be used, and what the server or the network said when the
-    /// connection could not be made: by one server within about a second, by sentinels or nodes of which some do not
-    /// answer within about five. Nothing is retried after that: whether a service starts
-    /// without its backend is the service's decision.
+    /// - [`BackendErrorKind::Config`] if the URL cannot be used.
+    /// - The error of the server or the network, if the connection cannot be made. For one server, that takes about a second
+    ///   at most; for sentinels or a cluster of which some nodes do not answer, about five seconds.
+    ///
+    /// The call is not retried after that. The service decides whether it starts without its backend.
     pub async fn connect(url: &str) -> Result<Self, BackendError> {
         let backend = Self::lazy(url)?;
         backend.connection.open().await?;
         Ok(backend)
     }
 
-    /// Connects as a client does that the application already has: a [`redis::Client`], a
+    /// Connects with the settings of a client that the application already has: a [`redis::Client`], a
     /// [`redis::sentinel::SentinelClient`], clients of some nodes of a cluster ([`RedisClient::cluster`]), or a
     /// [`redis::cluster::ClusterClient`].
     ///
-    /// The backend opens connections of its own; it shares none with the application. The clients are types of `redis` 1,
-    /// the version that this crate exports as `idem_redis::redis`, and `idem-axum` as `idem_axum::redis`; a client of
-    /// another version of that crate is another type.
+    /// The backend opens its own connections and shares none with the application. The client must be a type of `redis` 1,
+    /// the version that this crate exports as `idem_redis::redis`, and `idem-axum` as `idem_axum::redis`. A client of another
+    /// version of that crate is a different type.
     ///
     /// ```no_run
     /// use idem_redis::{RedisBackend, redis};
@@ -90,15 +93,15 @@ impl RedisBackend {
         Ok(backend)
     }
 
-    /// Connects when the first call needs it, so that a service can start before its Redis does.
+    /// Makes a backend that connects at its first call, so that a service can start before its Redis does.
     ///
-    /// Nothing is sent, and no runtime is needed. While Redis is away, requests get what they get in any outage: 503, or
-    /// an unprotected run where the handler's `on_outage` says so. Once Redis is there, the next call connects.
-    /// [`Backend::check`] says whether it is there now. What [`connect`](Self::connect) warns about in the log is looked
-    /// for when the first call has been answered.
+    /// This function sends nothing and needs no runtime. While Redis is unreachable, requests get the same answer as in any
+    /// outage: 503, or an unprotected run if the handler's `on_outage` says so. When Redis is reachable, the next call
+    /// connects. [`Backend::check`] tells whether Redis is reachable now. The warnings of [`connect`](Self::connect) are
+    /// logged after the first call has been answered.
     ///
-    /// Use [`connect`](Self::connect) where a wrong address or password should keep the service from starting; here they
-    /// look like an outage, and each warning in the log names the cause.
+    /// Use [`connect`](Self::connect) if a wrong address or password should keep the service from starting. With `lazy`, they
+    /// look like an outage; each warning in the log names the cause.
     ///
     /// ```
     /// use idem_redis::RedisBackend;
@@ -119,7 +122,7 @@ impl RedisBackend {
         Self::lazy_with(client)
     }
 
-    /// As [`lazy`](Self::lazy), with a client that the application already has; see
+    /// Does the same as [`lazy`](Self::lazy), with a client that the application already has. See
     /// [`connect_with`](Self::connect_with).
     ///
     /// # Errors
@@ -133,12 +136,13 @@ impl RedisBackend {
         })
     }
 
-    /// Sets what every key and channel starts with, up to the first `:`, so that several applications can share a
-    /// server. The permissions of the Redis user follow it: for the prefix `orders`, they name `~orders:* &orders:*`.
+    /// Sets the prefix of every key and channel, so that several applications can share a server. A `:` follows the prefix.
+    ///
+    /// The permissions of the Redis user must name the same prefix: for the prefix `orders`, `~orders:* &orders:*`.
     ///
     /// # Panics
     ///
-    /// When `prefix` is empty or has other characters than ASCII letters, digits, `-`, `_`, `.` and `:`.
+    /// When `prefix` is empty or contains characters other than ASCII letters, digits, `-`, `_`, `.` and `:`.
     #[must_use]
     pub fn with_prefix(mut self, prefix: impl AsRef<str>) -> Self {
         let prefix = prefix.as_ref();
@@ -151,23 +155,23 @@ impl RedisBackend {
         self
     }
 
-    /// The record's key; the braces make its operation, scope and key the hash tag.
+    /// The Redis key of the record. The braces make operation, scope and key the hash tag.
     fn key(&self, key: &RecordKey) -> String {
         [&self.prefix, ":{", key.as_str(), "}"].concat()
     }
 
-    /// Where scripts publish the end of a claim, in the same hash slot.
+    /// The channel on which scripts publish the end of a claim. It is in the same hash slot as the record.
     fn channel(&self, key: &RecordKey) -> String {
         self.key(key) + ":c"
     }
 
-    /// What stands behind the stored `bytes`, or `None` if the record has gone since they were read.
+    /// Decodes the stored `bytes` of a record; `None` if the record has gone since they were read.
     ///
-    /// A lease is live while at least its claim's ttl is left. Less may also mean that the record was completed in
-    /// between, so a claim is called lapsed only if it is still there after its time was asked for.
+    /// A lease is live while the Redis key's time to live is at least the claim's `ttl`. A shorter time may also mean that the
+    /// record was completed in between. So a claim counts as lapsed only if it is still stored after the time to live was read.
     async fn examine(&self, name: &str, bytes: Vec<u8>) -> Result<Option<Record>, BackendError> {
         let mut bytes = Bytes::from(bytes);
-        // A completed record was there, and its payload was not.
+        // The token of a completed record whose payload was missing.
         let mut gone = None;
         for _ in 0..LOOKS {
             let found = match record::decode(&bytes)? {
@@ -192,7 +196,7 @@ impl RedisBackend {
                             self.reads.warn_of_gone(name, token);
                             Completion::NotStored
                         }
-                        // The record may have expired since it was read, and its payload with it.
+                        // The record and its payload may both have expired since the record was read.
                         None => {
                             gone = Some(token);
                             match self.read_again(name).await? {
@@ -228,7 +232,7 @@ impl RedisBackend {
         self.connection.query("reading a record again", name, &get).await
     }
 
-    /// How long the lease of a claim has left that was just read.
+    /// Reads the rest of the lease of a claim that was just read.
     async fn remaining(&self, name: &str, claim: &Claim) -> Result<Found, BackendError> {
         let command = redis::cmd("PTTL").arg(name).to_owned();
         let left: i64 = self
@@ -245,7 +249,7 @@ impl RedisBackend {
         };
         let claim = claim.clone();
         Ok(match left.checked_sub(millis(claim.ttl)) {
-            // At its last millisecond the lease is still live, and zero would mean lapsed.
+            // In its last millisecond the lease is still live; zero would mean lapsed.
             Some(remaining) => Found::Live(Record::Claimed {
                 claim,
                 remaining: Duration::from_millis(remaining.max(1)),
@@ -257,7 +261,7 @@ impl RedisBackend {
         })
     }
 
-    /// Runs a script that says whether the claim was still in place.
+    /// Runs a script that reports whether the claim was still in place.
     async fn fenced(
         &self,
         what: &'static str,
@@ -270,12 +274,12 @@ impl RedisBackend {
     }
 }
 
-/// What a stored value turned out to be.
+/// The state of a stored value.
 enum Found {
-    /// It has gone since it was read.
+    /// The value has gone since it was read.
     Gone,
     Live(Record),
-    /// What it is if it has not changed since it was read: a lapsed claim.
+    /// A lapsed claim, provided that the value has not changed since it was read.
     Doubtful(Record),
 }
 
@@ -283,7 +287,7 @@ fn busy() -> BackendError {
     BackendError::new(BackendErrorKind::Unavailable, "the record changed at every look")
 }
 
-/// How long a claim stays in Redis: its lease, and then as long as its outcome would.
+/// How long a claim stays in Redis: its lease, and then its `ttl`.
 fn lifetime(claim: &Claim) -> u64 {
     millis(claim.ttl).saturating_add(millis(claim.lease))
 }
@@ -308,7 +312,7 @@ impl Backend for RedisBackend {
                 .await?
             {
                 None => return Ok(Acquisition::Acquired),
-                // An earlier try of this call, whose answer was lost.
+                // An earlier try of this call has written the claim; its answer was lost.
                 Some(held) if held == value => return Ok(Acquisition::Acquired),
                 Some(held) => {
                     if let Some(record) = self.examine(&name, held).boxed().await? {
@@ -337,7 +341,7 @@ impl Backend for RedisBackend {
             if scripts::fenced(taken) == Fenced::Applied {
                 return Ok(Acquisition::Acquired);
             }
-            // Read by itself: what a script returns, it copies.
+            // Read by a command of its own: a script would copy the value.
             if let Some(held) = self.read_again(&name).await?
                 && let Some(record) = self.examine(&name, held).boxed().await?
             {
@@ -376,8 +380,8 @@ impl Backend for RedisBackend {
         self.connection.changed(self.channel(key)).await
     }
 
-    /// Writes a key that is no record's, so that a server that takes no writes fails it. Of a cluster, it asks one
-    /// primary.
+    /// Writes a key that belongs to no record, so that a server which takes no writes fails the check. In a cluster, it asks
+    /// one primary.
     async fn check(&self) -> Result<(), BackendError> {
         let name = format!("{}:check", self.prefix);
         let mut command = redis::cmd("SET");
@@ -388,7 +392,7 @@ impl Backend for RedisBackend {
 
 impl fmt::Debug for RedisBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The connection would show where it leads to, and as whom.
+        // The connection would show the address and the user.
         f.debug_struct("RedisBackend")
             .field("prefix", &self.prefix)
             .finish_non_exhaustive()

@@ -1,6 +1,6 @@
-//! Where Redis is, and how it is reached: one server, a cluster, or whichever server sentinels name.
+//! The address of Redis and the way to connect: one server, a cluster, or the server that sentinels name.
 //!
-//! Owns the URLs, the settings of sockets, and opening a [`Link`]. Does not own when a link is opened, or given up.
+//! Owns the URLs, the settings of sockets, and opening a [`Link`]. Does not own when a link is opened or given up.
 
 use std::fmt;
 use std::io;
@@ -18,21 +18,20 @@ use redis::{
 
 use crate::link::Link;
 
-/// The longest that connecting may take, once.
+/// The limit of one try to connect.
 const CONNECT: Duration = Duration::from_millis(300);
 
-/// How long to wait before connecting is tried again, and again.
+/// The pauses before the second and the third try to connect.
 const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(80)];
 
-/// The longest that opening a link may take with all its tries: sentinels and nodes that do not answer cost a second
-/// each.
+/// The limit of opening a link, with all its tries. Each sentinel or node that does not answer costs a second.
 const OPENING: Duration = Duration::from_secs(5);
 
-/// A client of the application's own, to connect with its addresses, credentials and certificates.
+/// A client of the application, whose addresses, credentials and certificates the backend connects with.
 ///
-/// Made from a [`redis::Client`], a [`redis::cluster::ClusterClient`] or a [`redis::sentinel::SentinelClient`] for a
-/// primary, or by [`cluster`](Self::cluster) from clients of some nodes. These are types of `redis` 1, the version that
-/// is exported as `idem_redis::redis`; clients of another version of that crate do not fit.
+/// It is made from a [`redis::Client`], a [`redis::cluster::ClusterClient`] or a [`redis::sentinel::SentinelClient`] for a
+/// primary, or by [`cluster`](Self::cluster) from clients of some nodes. These are types of `redis` 1, the version that this
+/// crate exports as `idem_redis::redis`. Clients of another version of that crate do not fit.
 ///
 /// ```
 /// use idem_redis::{RedisClient, redis};
@@ -62,18 +61,18 @@ impl From<Client> for RedisClient {
     }
 }
 
-/// The client has to speak RESP3 (`use_protocol(ProtocolVersion::RESP3)`), or duplicates cannot be told that they need
-/// not wait any longer. [`RedisBackend::connect_with`](crate::RedisBackend::connect_with) fails otherwise.
+/// The client must use RESP3 (`use_protocol(ProtocolVersion::RESP3)`), because the backend receives messages for waiting
+/// duplicates over it. Otherwise [`RedisBackend::connect_with`](crate::RedisBackend::connect_with) fails.
 ///
-/// Such a client finds the nodes, and waits for them, by itself. While one node hangs, its recovery waits for that node,
-/// and requests of all other nodes' keys fail meanwhile. [`RedisClient::cluster`] has no such weakness.
+/// Prefer [`RedisClient::cluster`]. A `ClusterClient` finds the nodes by itself, and while one node hangs, it waits for that
+/// node; meanwhile, requests for the keys of all other nodes fail. [`RedisClient::cluster`] does not have this weakness.
 impl From<ClusterClient> for RedisClient {
     fn from(client: ClusterClient) -> Self {
         Self(Deployment::ClusterClient(client.into()))
     }
 }
 
-/// The client has to be one for the primary ([`SentinelServerType::Master`]).
+/// The client must be for the primary ([`SentinelServerType::Master`]).
 impl From<SentinelClient> for RedisClient {
     fn from(client: SentinelClient) -> Self {
         Self(Deployment::Sentinel(Arc::new(client.into())))
@@ -82,7 +81,7 @@ impl From<SentinelClient> for RedisClient {
 
 impl fmt::Debug for RedisClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A client would show where it leads to, and as whom.
+        // A client would show the address and the user.
         f.write_str(match self.0 {
             Deployment::Server(_) => "RedisClient(Server)",
             Deployment::Cluster(_) => "RedisClient(Cluster)",
@@ -93,11 +92,11 @@ impl fmt::Debug for RedisClient {
     }
 }
 
-/// What takes the messages that a server sends by itself.
+/// Receives the messages that a server pushes.
 pub(crate) type PushReceiver = Arc<dyn AsyncPushSender>;
 
 impl RedisClient {
-    /// The client for a URL, with sockets set up for requests that somebody waits for.
+    /// The client for a URL, with socket settings for low latency.
     pub(crate) fn for_url(url: &str) -> RedisResult<Self> {
         let (scheme, rest) = url.split_once("://").unwrap_or_default();
         match scheme.split_once('+') {
@@ -112,8 +111,8 @@ impl RedisClient {
         Self::cluster(seeds.hosts.iter().map(node).collect::<RedisResult<Vec<_>>>()?)
     }
 
-    /// The cluster that these nodes belong to. The other nodes are found by asking these; they are reached with the
-    /// credentials, certificates and settings of the first.
+    /// The cluster that `nodes` belong to. The backend asks them for the other nodes, and connects to all nodes with the
+    /// credentials, certificates and settings of the first client.
     ///
     /// ```
     /// use idem_redis::{RedisClient, redis};
@@ -127,7 +126,7 @@ impl RedisClient {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidClientConfig`] if there is no node among `nodes`, or one that is reached over a Unix socket.
+    /// [`ErrorKind::InvalidClientConfig`] if `nodes` is empty, or if a node is reached over a Unix socket.
     pub fn cluster(nodes: impl IntoIterator<Item = Client>) -> RedisResult<Self> {
         let nodes: Arc<[Client]> = nodes.into_iter().collect();
         if nodes.is_empty() || nodes.iter().any(|node| Address::of(node).is_none()) {
@@ -137,7 +136,7 @@ impl RedisClient {
     }
 
     fn for_sentinels(seeds: &Seeds<'_>) -> RedisResult<Self> {
-        /// Where sentinels listen where nothing else is said.
+        /// The default port of sentinels.
         const PORT: &str = ":26379";
         let path = seeds.rest.strip_prefix('/').unwrap_or_default();
         let (service, rest) = path.split_at(path.find(['/', '?', '#']).unwrap_or(path.len()));
@@ -151,7 +150,7 @@ impl RedisClient {
         for host in &seeds.hosts {
             let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
             let info = tuned(seeds.url(&format!("{host}{}", if has_port { "" } else { PORT }), rest))?;
-            // The credentials and the database are for the server, and not for the sentinels.
+            // The credentials and the database are for the server; the sentinels have their own.
             server = server.set_redis_connection_info(info.redis_settings().clone());
             if let Some(mode) = tls_mode(&info) {
                 server = server.set_tls_mode(mode);
@@ -162,17 +161,17 @@ impl RedisClient {
         SentinelClient::build(sentinels, String::from(service), Some(server), kind).map(Self::from)
     }
 
-    /// Whether keys are shared among several servers.
+    /// Whether the keys are spread over several servers.
     pub(crate) fn is_cluster(&self) -> bool {
         !matches!(self.0, Deployment::Server(_) | Deployment::Sentinel(_))
     }
 
-    /// Whether its connections are opened by a client that subscribes again by itself after it has lost them.
+    /// Whether the client subscribes again by itself after it has lost a connection.
     pub(crate) fn subscribes_by_itself(&self) -> bool {
         matches!(self.0, Deployment::ClusterClient(_))
     }
 
-    /// The nodes by which a cluster is found whose calls are routed here.
+    /// The first nodes of a cluster whose calls this crate routes.
     pub(crate) fn nodes(&self) -> Option<&Arc<[Client]>> {
         match &self.0 {
             Deployment::Cluster(nodes) => Some(nodes),
@@ -234,7 +233,7 @@ async fn open_server(client: &Client, push: Option<PushReceiver>) -> RedisResult
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 
-/// Where a node of a cluster is.
+/// The address of a node of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Address {
     pub(crate) host: String,
@@ -242,7 +241,7 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Where `client` leads to; `None` over a Unix socket.
+    /// The address that `client` connects to; `None` for a Unix socket.
     pub(crate) fn of(client: &Client) -> Option<Self> {
         match client.get_connection_info().addr() {
             ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => Some(Self {
@@ -253,7 +252,7 @@ impl Address {
         }
     }
 
-    /// A client of the node there, with everything else as `other` has it.
+    /// A client of the node at this address, with all other settings of `other`.
     pub(crate) fn client_like(&self, other: &Client) -> RedisResult<Client> {
         let info = other.get_connection_info().clone();
         let Self { host, port } = self.clone();
@@ -272,7 +271,7 @@ impl Address {
     }
 }
 
-/// Several hosts in the place of one: `user:password@host:port,host:port/rest`.
+/// A URL with several hosts: `user:password@host:port,host:port/rest`.
 struct Seeds<'a> {
     scheme: &'a str,
     credentials: &'a str,
@@ -296,7 +295,7 @@ impl<'a> Seeds<'a> {
         })
     }
 
-    /// The URL of one of them.
+    /// The URL of one of the hosts.
     fn url(&self, host: &str, rest: &str) -> String {
         format!("{}://{}{host}{rest}", self.scheme, self.credentials)
     }
@@ -318,7 +317,7 @@ fn tuned(url: impl IntoConnectionInfo) -> RedisResult<ConnectionInfo> {
     Ok(url.into_connection_info()?.set_tcp_settings(tcp()))
 }
 
-/// Sends each command at once, and lets the system notice that a peer is gone.
+/// Sends each command at once, and lets the system notice that a peer has gone.
 fn tcp() -> TcpSettings {
     let settings = TcpSettings::default().set_nodelay(true);
     #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]

@@ -1,8 +1,9 @@
-//! The link that messages come over: subscribing and leaving, as waiters come and go.
+//! The task that subscribes and unsubscribes as waiters come and go.
 //!
-//! Owns a [`Link`] of its own, and which channels are joined over it. All orders that are there are settled at once, each
-//! channel by whether somebody waits now, so that who joins and leaves meanwhile costs nothing. A link that fails, or falls silent
-//! while somebody waits, is dropped with all its subscriptions, so that none is left behind on a server.
+//! Owns the [`Link`] that messages arrive over, and the set of channels that are subscribed on it. The task takes all queued
+//! orders at once and subscribes only to channels that have waiters by then. A waiter that has come and gone meanwhile costs
+//! no command. If the link fails, or stops answering while requests wait, it is dropped with all its subscriptions, so that
+//! no subscription is left behind on a server. Does not own the waiters: [`subscriptions`](crate::subscriptions).
 
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
@@ -20,13 +21,13 @@ use crate::link::Link;
 use crate::pace::Pace;
 use crate::subscriptions::{Channels, Order};
 
-/// How many orders are carried out at once.
+/// The most orders that are carried out together.
 const BATCH: usize = 1024;
 
-/// How often a link that somebody waits on is asked for a sign of life.
+/// How often the link is checked by `PING` while requests wait.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Carries out orders until nobody can give any more.
+/// Carries out orders until every sender is dropped.
 pub(crate) async fn run(
     client: RedisClient,
     orders: mpsc::UnboundedReceiver<Order>,
@@ -52,20 +53,20 @@ pub(crate) async fn run(
 struct Subscriber {
     client: RedisClient,
     orders: mpsc::UnboundedReceiver<Order>,
-    /// The channels that are joined over the link.
+    /// The channels that are subscribed on the link.
     joined: HashSet<String>,
     pace: Pace,
     sender: mpsc::WeakUnboundedSender<Order>,
     channels: Weak<Channels>,
     link: Option<(u64, Link)>,
-    /// Whether a channel could not be left over a client that subscribes by itself, as where its node of a cluster cannot
-    /// be asked. The client would join it again, so such a link is replaced.
+    /// Whether unsubscribing has failed on a client that subscribes again by itself, for example because the channel's node
+    /// does not answer. The client would restore the subscription, so such a link is replaced.
     has_unwanted_channel: bool,
     sign_due: Instant,
 }
 
 impl Subscriber {
-    /// The next orders, as many as there are.
+    /// The next orders, up to [`BATCH`].
     async fn next(&mut self) -> Option<Vec<Order>> {
         let first = loop {
             if !self.is_relied_on() {
@@ -76,7 +77,7 @@ impl Subscriber {
             if self.sign_due <= Instant::now() {
                 self.ask_for_a_sign().await;
             }
-            // In between, whether orders come or not, the link is looked after.
+            // The link is checked in time, whether or not orders arrive.
             if let Ok(first) = timeout_at(self.sign_due, self.orders.recv()).await {
                 break first?;
             }
@@ -95,7 +96,7 @@ impl Subscriber {
         self.link.is_some() && (self.has_unwanted_channel || somebody_waits())
     }
 
-    /// Joins the channels that somebody waits on and leaves those that nobody does any more.
+    /// Subscribes to the channels that have waiters, and unsubscribes from those that have none.
     async fn settle(&mut self, mut orders: Vec<Order>) {
         let Some(channels) = self.channels.upgrade() else {
             return;
@@ -104,7 +105,7 @@ impl Subscriber {
             self.drop_lost_link();
             let is_joined = orders.iter().any(|order| order.joins.is_some());
             if self.link.is_none() && !is_joined {
-                // Without a link there is no subscription either.
+                // Without a link there is no subscription to end.
                 return;
             }
             let generation = match self.open(&channels).await {
@@ -135,7 +136,7 @@ impl Subscriber {
         for name in &left {
             self.joined.remove(name);
         }
-        // Before what was said is noted, which may end the link and all that is joined over it.
+        // First, because `note` may drop the link and all its subscriptions.
         for ((name, _), _) in wanted.iter().zip(&joined).filter(|(_, said)| said.is_ok()) {
             self.joined.insert(name.clone());
         }
@@ -159,7 +160,7 @@ impl Subscriber {
         self.note(said);
     }
 
-    /// The generation of the link, which is opened where there is none.
+    /// The generation of the link. Opens the link if there is none.
     async fn open(&mut self, channels: &Arc<Channels>) -> RedisResult<u64> {
         self.drop_lost_link();
         if let Some((generation, _)) = self.link {
@@ -179,7 +180,7 @@ impl Subscriber {
         Ok(generation)
     }
 
-    /// Fails these orders and all behind them: without a link, each would wait as long as the one before.
+    /// Fails these orders and all queued ones: without a link, each would wait as long as these have.
     fn refuse(&mut self, orders: Vec<Order>, error: &redis::RedisError) {
         let mut orders = orders;
         while let Ok(order) = self.orders.try_recv() {
@@ -190,7 +191,7 @@ impl Subscriber {
         }
     }
 
-    /// Finds out whether the link is still there, and as it should be.
+    /// Checks whether the link still answers, and drops it if it has a channel that could not be left.
     async fn ask_for_a_sign(&mut self) {
         self.sign_due = Instant::now() + EVERY;
         self.drop_lost_link();
@@ -202,7 +203,7 @@ impl Subscriber {
         self.note(&said);
     }
 
-    /// Gives the link up if that is what an answer means.
+    /// Drops the link if an answer says that it is of no use any more.
     fn note(&mut self, said: &RedisResult<()>) {
         if let (Err(error), Some((_, link))) = (said, &self.link)
             && (link.is_ended_by(error) || link.is_made_doubtful_by(error))
@@ -222,7 +223,7 @@ impl Subscriber {
         self.drop_lost_link();
     }
 
-    /// Drops a link that was found to be lost, here or elsewhere, and its subscriptions with it.
+    /// Drops the link and its subscriptions, if the link was declared lost here or elsewhere.
     fn drop_lost_link(&mut self) {
         let current = self.channels.upgrade().map(|channels| channels.generation());
         if self
@@ -237,7 +238,7 @@ impl Subscriber {
     }
 }
 
-/// Joins and leaves channels at the same time. Of an empty list, nothing is sent.
+/// Subscribes and unsubscribes at the same time. For an empty list, no command is sent.
 async fn subscribe_and_unsubscribe(
     link: &mut Link,
     joined: &[&str],

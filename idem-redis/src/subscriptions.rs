@@ -1,9 +1,8 @@
-//! Who waits for the end of which claim.
+//! The requests that wait for the end of a claim.
 //!
-//! Owns the channels that somebody waits on, one a key, and who is told when. A message says only that a record has
-//! changed; what it is now, waiters look up themselves. So a message that is lost costs them time and never the
-//! answer: when the link that messages come over fails, all are told to look again. The link is the
-//! [`subscriber`]'s.
+//! Owns the channels that requests wait on, one per key, and the wakeup of the waiters. A message says only that a record has
+//! changed; the waiters read the record again. So a lost message costs time and never the answer. If the link fails, all
+//! waiters are woken to read their records again. Does not own the link: [`subscriber`].
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,14 +22,14 @@ pub(crate) struct Subscriptions {
     orders: mpsc::UnboundedSender<Order>,
 }
 
-/// The channels that somebody waits on.
+/// The channels that requests wait on.
 #[derive(Default)]
 pub(crate) struct Channels(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     waiters: HashMap<String, Waiters>,
-    /// How many links have been lost. Whoever waits does so on the link of this number.
+    /// The number of links that have been lost, which is also the number of the current link. All waiters rely on that link.
     generation: u64,
 }
 
@@ -42,32 +41,32 @@ struct Waiters {
 #[derive(Default)]
 pub(crate) struct Channel {
     changed: Arc<Notify>,
-    /// What the server said to the subscription, once it has.
+    /// The server's answer to the subscription.
     confirmed: SetOnce<RedisResult<()>>,
 }
 
 impl Channel {
-    /// Says how its subscription went. It may be said more than once; the first time counts.
+    /// Sets the result of the subscription. Only the first call counts.
     pub(crate) fn confirm(&self, said: RedisResult<()>) {
         let _ = self.confirmed.set(said);
     }
 }
 
-/// What the subscriber has to do next. Orders are given under the lock of the channels, so they are carried out in the
-/// order of what they are for.
+/// An order to the subscriber, about one channel. Orders are sent under the lock of the channels, so their order is the order
+/// of the changes that caused them.
 pub(crate) struct Order {
     pub(crate) name: String,
-    /// Whose subscription it is; `None` to leave the channel.
+    /// The channel to subscribe to; `None` to unsubscribe.
     pub(crate) joins: Option<Arc<Channel>>,
     /// Whether the server has ended the subscription.
     pub(crate) has_ended: bool,
-    /// Whether it may be there all the same: the client may have subscribed at the other node by itself.
+    /// Whether the subscription may exist all the same, because the client may have subscribed at the new node by itself.
     pub(crate) is_doubtful: bool,
 }
 
 impl Subscriptions {
-    /// Starts the task that owns the link. It connects when somebody waits for the first time, and ends when this and
-    /// all who wait are gone.
+    /// Starts the task that owns the link. The task connects when the first request waits, and ends when `self` and all
+    /// waiters are dropped.
     pub(crate) fn start(client: RedisClient) -> Self {
         let channels = Arc::<Channels>::default();
         let (orders, receiver) = mpsc::unbounded_channel();
@@ -80,18 +79,18 @@ impl Subscriptions {
         Self { channels, orders }
     }
 
-    /// Whether the task that owns the link is there.
+    /// Whether the task that owns the link is running.
     pub(crate) fn can_be_joined(&self) -> bool {
         !self.orders.is_closed()
     }
 
-    /// Tells all who wait to look again, and to subscribe anew over another link.
+    /// Wakes all waiters, so that they look again and subscribe over another link.
     pub(crate) fn lose(&self) {
         let generation = self.channels.generation();
         self.channels.lose(generation);
     }
 
-    /// Waits for the next message on `channel`, from a moment on that lies before this returns.
+    /// Subscribes to `channel`. A message that is sent after this call has resolved is not missed.
     pub(crate) async fn changed(&self, channel: String) -> RedisResult<Changed> {
         let (subscription, changed) = self.join(channel);
         match subscription.channel.confirmed.wait().await {
@@ -103,7 +102,7 @@ impl Subscriptions {
         }
     }
 
-    /// Becomes one of the waiters on a channel, which may not be confirmed yet.
+    /// Adds a waiter to a channel, whose subscription may not be confirmed yet.
     fn join(&self, name: String) -> (Subscription, OwnedNotified) {
         let mut state = self.channels.lock();
         let waiters = state.waiters.entry(name.clone()).or_insert_with(|| {
@@ -135,11 +134,11 @@ impl Subscriptions {
 
 impl Channels {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No change of the state can be seen half-done.
+        // No panic leaves the state half-changed, so a poisoned lock is sound.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The number of the link that those who wait now rely on.
+    /// The number of the link that the current waiters rely on.
     pub(crate) fn generation(&self) -> u64 {
         self.lock().generation
     }
@@ -148,7 +147,7 @@ impl Channels {
         self.lock().waiters.is_empty()
     }
 
-    /// What `orders` come to now, where the link is still the one of this `generation`.
+    /// Decides what to do about `orders`, if the link is still that of this `generation`; otherwise returns the orders.
     pub(crate) fn settle(&self, generation: u64, orders: Vec<Order>) -> Result<Settled, Vec<Order>> {
         let mut state = self.lock();
         if state.generation != generation {
@@ -162,7 +161,7 @@ impl Channels {
                 if order.is_doubtful {
                     settled.doubtful.insert(name.clone());
                 }
-                // Confirmed since: they rely on what has ended.
+                // These waiters rely on a subscription that has ended since it was confirmed.
                 let is_confirmed = |waiters: &Waiters| matches!(waiters.channel.confirmed.get(), Some(Ok(())));
                 if state.waiters.get(&name).is_some_and(is_confirmed)
                     && let Some(waiters) = state.waiters.remove(&name)
@@ -174,7 +173,7 @@ impl Channels {
             match joins {
                 Some(channel) => match waiters {
                     Some(waiters) if Arc::ptr_eq(&waiters.channel, &channel) => settled.wanted.push((name, channel)),
-                    // Told to look again meanwhile, when a link was lost; or gone.
+                    // The waiters were woken because a link was lost, or are gone.
                     _ => channel.confirm(Ok(())),
                 },
                 None if waiters.is_none() => {
@@ -186,7 +185,7 @@ impl Channels {
         Ok(settled)
     }
 
-    /// Tells all who wait to look again: no subscription over the link of this `generation` is left.
+    /// Declares the link of this `generation` lost, and wakes all waiters: none of its subscriptions is left.
     pub(crate) fn lose(&self, generation: u64) {
         let mut state = self.lock();
         if state.generation == generation {
@@ -197,7 +196,7 @@ impl Channels {
         }
     }
 
-    /// Takes what the server, or the client about its connection, has pushed over the link of this `generation`.
+    /// Handles a push message on the link of this `generation`: from the server, or from the client about its connection.
     pub(crate) fn receive(&self, generation: u64, info: &PushInfo, orders: &mpsc::WeakUnboundedSender<Order>) {
         let name = || String::from_redis_value(info.data.first()?.clone()).ok();
         match info.kind {
@@ -208,7 +207,7 @@ impl Channels {
                     waiters.channel.changed.notify_waiters();
                 }
             }
-            // A cluster ends a subscription when its slot moves to another node; whoever waits subscribes there.
+            // A cluster ends a subscription when its slot moves to another node. The waiters subscribe at that node.
             PushKind::SUnsubscribe => {
                 if let Some(name) = name() {
                     self.moved(name, orders);
@@ -221,13 +220,13 @@ impl Channels {
 
     fn moved(&self, name: String, orders: &mpsc::WeakUnboundedSender<Order>) {
         let mut state = self.lock();
-        // One that is not confirmed yet was joined after somebody else had left, and that is what this is about.
+        // If the subscription is not confirmed yet, the message is about an earlier one, which all its waiters have left.
         let is_confirmed = |waiters: &Waiters| matches!(waiters.channel.confirmed.get(), Some(Ok(())));
         let is_doubtful = state.waiters.get(&name).is_some_and(is_confirmed);
         if is_doubtful && let Some(waiters) = state.waiters.remove(&name) {
             waiters.channel.changed.notify_waiters();
         }
-        // Also where nobody is told: who joins later must not rely on it.
+        // Also if there are no waiters: a later waiter must not rely on the ended subscription.
         if let Some(orders) = orders.upgrade() {
             let _ = orders.send(Order {
                 name,
@@ -239,20 +238,20 @@ impl Channels {
     }
 }
 
-/// What is to be done about some channels.
+/// The channels of some orders, by what is to be done about them.
 #[derive(Default)]
 pub(crate) struct Settled {
-    /// Somebody waits on them, whose channels they are.
+    /// The channels that have waiters.
     pub(crate) wanted: Vec<(String, Arc<Channel>)>,
-    /// Nobody does any more.
+    /// The channels that have no waiters any more.
     pub(crate) unwanted: HashSet<String>,
-    /// The server has ended their subscriptions.
+    /// The channels whose subscriptions the server has ended.
     pub(crate) ended: HashSet<String>,
-    /// Of those, which may be there all the same.
+    /// The channels of `ended` whose subscriptions may exist all the same.
     pub(crate) doubtful: HashSet<String>,
 }
 
-/// One waiter's share in a channel.
+/// Counts one waiter of a channel.
 struct Subscription {
     name: String,
     channel: Arc<Channel>,
@@ -263,7 +262,7 @@ struct Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut state = self.channels.lock();
-        // After a link was lost there may be none, or another one by that name.
+        // After a link was lost, there may be no channel of that name, or a newer one.
         let Some(waiters) = state
             .waiters
             .get_mut(&self.name)

@@ -6,7 +6,7 @@
 //! 2. A second call, if the backend was unavailable: the connection may have broken.
 //! 3. Tries in the background, for as long as the outcome is of use.
 //!
-//! Does not own the deadline of a large outcome: [`large`](super::large).
+//! Does not own the deadline of a large outcome: [`large`].
 
 use std::error::Error;
 use std::future::Future;
