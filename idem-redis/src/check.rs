@@ -1,7 +1,7 @@
-//! The check after the first connection: settings of the server under which the promise does not hold.
+//! The check of a server's configuration after the first connection.
 //!
-//! Owns what is looked for and how it is said. It warns and never fails: a server that does not let itself be asked
-//! may be set up as it should be.
+//! Owns the settings that can lose records, and the warnings about them. The check warns and never fails, because a server that
+//! refuses `INFO` may be configured correctly. Does not own when the check is made: [`connection`](crate::connection).
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(crate) async fn warn_about(connection: &Connection) {
     }
 }
 
-/// One answer a server; a cluster client gives them by address.
+/// One answer per server. A cluster client returns a map from address to answer.
 fn each(answer: Value) -> Vec<InfoDict> {
     let answers = match answer {
         Value::Map(nodes) => nodes.into_iter().map(|(_, info)| info).collect(),

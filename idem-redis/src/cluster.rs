@@ -1,8 +1,8 @@
 //! A cluster: each call goes to the node that has its slot.
 //!
-//! Owns how calls are routed, what is done about a node that has not the slot any more, and when the nodes are asked who
-//! has what. Each node has links of its own, so that one that is silent costs the callers of its own slots time and
-//! nobody else: no call waits for a node that it is not for, and the nodes are asked in the background.
+//! Owns the routing of calls, the reaction to a node that has lost a slot, and the time at which nodes are asked for the slot
+//! map (`CLUSTER SLOTS`). Each node has links of its own, and the slot map is read in the background. So a silent node delays
+//! only the calls about its own slots. Does not own the slot map itself: [`topology`](crate::topology).
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -23,22 +23,22 @@ use crate::scripts::Script;
 use crate::server::{Lane, aborted};
 use crate::topology::{Node, Range, Topology, ranges, redirection};
 
-/// How often a call is sent to another node, or again, before its last answer counts.
+/// The most times that a call is sent, to other nodes or to the same node again. The last answer counts.
 const HOPS: u32 = 5;
 
-/// How long to wait before a call is repeated whose keys are on their way.
+/// The pause before a call is repeated because its keys are being moved.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// How long one node is waited for before the next is asked who has what, too.
+/// If a node has not returned the slot map after this long, the next node is asked too.
 const HEDGE: Duration = Duration::from_millis(100);
 
-/// How long a node may take to say who has what, a link to it included.
+/// The limit for reading the slot map of one node, including opening a link to it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How far apart the nodes are asked who has what.
+/// The shortest time between two readings of the slot map.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// A cluster; clones share its links and what is known of it.
+/// A cluster. Clones share its links and the slot map.
 #[derive(Clone)]
 pub(crate) struct Cluster(Arc<Inner>);
 
@@ -47,14 +47,14 @@ struct Inner {
     asking: Mutex<Option<Asking>>,
 }
 
-/// The last time that the nodes were asked who has what.
+/// The last reading of the slot map.
 struct Asking {
     begun: Instant,
     told: Told,
     task: JoinHandle<()>,
 }
 
-/// Resolves when a node has said who has what, or none did.
+/// Resolves when a node has returned the slot map, or every node has failed.
 type Told = Shared<BoxFuture<'static, RedisResult<()>>>;
 
 impl Cluster {
@@ -66,12 +66,12 @@ impl Cluster {
         })))
     }
 
-    /// Finds out who has what.
+    /// Reads the slot map.
     pub(crate) async fn open(&self) -> RedisResult<()> {
         self.ask().await
     }
 
-    /// Sends a command about the record under `key`, or runs the script that it is of.
+    /// Sends a command about the record under `key`. If `script` is given, `command` runs that script.
     pub(crate) async fn call(
         &self,
         lane: Lane<'_>,
@@ -93,7 +93,7 @@ impl Cluster {
         self.route(Slot::for_key(key), call).await
     }
 
-    /// Waits for the next message on `channel`, at the node of its record.
+    /// Subscribes to `channel` at the node of its record.
     pub(crate) async fn changed(&self, channel: String) -> RedisResult<Changed> {
         let call = |node: Arc<Node>, _| {
             let subscriptions = node.server.subscriptions();
@@ -103,7 +103,7 @@ impl Cluster {
         self.route(Slot::for_key(&channel), call).await
     }
 
-    /// Makes a call at the node that has `slot`, and where that says that it has it no more, at the one that has.
+    /// Makes a call at the node that has `slot`. If that node names another one, makes the call there.
     async fn route<T, F>(&self, slot: Slot, call: impl Fn(Arc<Node>, bool) -> F) -> RedisResult<T>
     where
         F: Future<Output = RedisResult<T>>,
@@ -144,7 +144,7 @@ impl Cluster {
         Err(aborted())
     }
 
-    /// The node that has `slot`. Before the first call, nobody has said who that is.
+    /// The node that has `slot`. The first call reads the slot map.
     async fn owner(&self, slot: Slot) -> RedisResult<Arc<Node>> {
         if self.read(Topology::is_unknown) {
             self.ask().await.map_err(not_opened)?;
@@ -155,7 +155,7 @@ impl Cluster {
         })
     }
 
-    /// Sends a command to each node that has slots, and returns what came back in time.
+    /// Sends a command to each node that has slots, and returns the answers that arrived in time.
     pub(crate) async fn ask_all(&self, command: &Cmd, patience: Duration) -> RedisResult<Vec<RedisResult<Value>>> {
         if self.read(Topology::is_unknown) {
             self.ask().await.map_err(not_opened)?;
@@ -183,7 +183,8 @@ impl Cluster {
         }
     }
 
-    /// Asks the nodes who has what, in a task of its own, unless that is just being done or was a moment ago.
+    /// Reads the slot map in a task of its own. If a reading is going on, or began less than [`EVERY`] ago, returns its result
+    /// instead.
     fn ask(&self) -> Told {
         let mut asking = self.0.asking.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Asking { begun, told, task }) = &*asking
@@ -210,21 +211,21 @@ impl Cluster {
         let ranges = ask_around(self.read(Topology::nodes)).await?;
         let gone = self.change(|topology| topology.replace(ranges))?;
         for node in gone {
-            // Whoever waits there waits for what happens elsewhere.
+            // The requests that wait at this node would miss the messages of the node that has their slots now.
             node.server.lose_subscriptions();
         }
         Ok(())
     }
 }
 
-/// A call that a node has not answered yet. Dropped before that, it was given up.
+/// A call that waits for a node's answer. If it is dropped before [`ended`](Self::ended), the call was given up.
 struct Calling<'a> {
     cluster: &'a Cluster,
     node: &'a Node,
 }
 
 impl Calling<'_> {
-    /// What comes of the node, or does not, tells whether others should be asked about its slots.
+    /// Marks the node as suspect or sound. If it has failed or lost the slot, reads the slot map again in the background.
     fn ended(self, error: Option<&RedisError>) {
         let is_failed = error.is_some_and(|error| match error.kind() {
             ErrorKind::Server(kind) => matches!(
@@ -253,7 +254,7 @@ impl Drop for Calling<'_> {
     }
 }
 
-/// What the first node that answers says of who has what. One that does not answer is waited for beside the next.
+/// The slot map of the first node that returns one. While a node does not answer, the next ones are asked as well.
 async fn ask_around(nodes: Vec<Arc<Node>>) -> RedisResult<Vec<Range>> {
     let mut nodes = nodes.into_iter();
     let mut asked = FuturesUnordered::new();
@@ -276,7 +277,7 @@ async fn ask_one(node: Arc<Node>) -> RedisResult<Vec<Range>> {
     let mut command = redis::cmd("CLUSTER");
     command.arg("SLOTS");
     let asking = async {
-        // What a link could not be opened for is said as the server said it.
+        // Opened first, so that the error is the server's own if no link can be opened.
         node.server.open().await?;
         let call = async |link: &Link| link.clone().query_all(&command).await;
         ranges(node.server.call(Lane::Small, None, call).await?, &node.address)

@@ -1,11 +1,15 @@
-//! Completions that come at the same time, sent together.
+//! Completing several claims by one command.
 //!
-//! Owns the queue from those who complete claims to the link, and one command for all that are in it. Nobody waits for
-//! others to come: what has come while the task that sends was on its way to run goes along, so that a busy service
-//! shares the price of a script among requests, and an idle one has no delay. Only on one server: in a cluster, a
-//! command is about one slot; and a server that turns out to be a node of one is sent them one by one. Each is completed,
-//! superseded or failed by itself; a command that fails, fails for all that it was for. What was sent is kept until it is
-//! answered or its link is given up, though its callers may have gone.
+//! Owns the queue between the callers and the link, and the command for the claims in it.
+//!
+//! - No completion waits for others: a command contains the completions that were queued before the sending task ran. A busy
+//!   service shares the cost of a script among requests, and an idle service has no delay.
+//! - Completions are sent together only to a single server. In a cluster, a command is about one slot. If a server turns out
+//!   to be a node of a cluster, it gets them one by one.
+//! - Each claim is completed, superseded or failed by itself. If the command fails, it fails for all its claims.
+//! - A command that was sent is awaited until it is answered or its link is given up, also if its callers have gone.
+//!
+//! Does not own the script: [`scripts`](crate::scripts).
 
 use futures_util::StreamExt as _;
 use futures_util::future::{Either, join_all, select};
@@ -18,10 +22,10 @@ use crate::link::Link;
 use crate::record::{self, Completed, millis};
 use crate::scripts::{self, NUMBER_LEN, Script};
 
-/// The most completions of one command: the server does nothing else meanwhile.
+/// The most completions of one command. The server does nothing else while it runs the command.
 const MOST: usize = 64;
 
-/// The most bytes of one command, but for a completion that has more by itself.
+/// The most bytes of one command. A single completion may be larger.
 const MOST_BYTES: usize = 256 * 1024;
 
 /// A claim that is to be completed.
@@ -34,7 +38,7 @@ pub(crate) struct Completing {
 }
 
 impl Completing {
-    /// The claim in the record under `key`.
+    /// The completion of `claim` in the record under `key`.
     pub(crate) fn new(key: String, claim: &Claim, completion: &Completion) -> Self {
         Self {
             key,
@@ -52,22 +56,22 @@ impl Completing {
         self.claim.len() + self.completed.len() + NUMBER_LEN
     }
 
-    /// The script that completes it without others, in a cluster, and the command for it.
+    /// The script and the command that complete this claim alone, in a cluster.
     pub(crate) fn command(&self) -> (&'static Script, Cmd) {
         command(true, std::slice::from_ref(self))
     }
 
-    /// Completes it over `link`, without others.
+    /// Completes this claim alone over `link`.
     pub(crate) async fn alone(self, link: &mut Link) -> RedisResult<Fenced> {
         let answers = complete(link, &[self]).await?;
         answers.into_iter().next().unwrap_or_else(|| Err(scripts::too_few()))
     }
 }
 
-/// The end of the queue that completions are put into.
+/// The sending end of the queue.
 pub(crate) struct Queue(mpsc::UnboundedSender<Queued>);
 
-/// The end that they come out of.
+/// The receiving end of the queue.
 pub(crate) struct Sending(mpsc::UnboundedReceiver<Queued>);
 
 type Queued = (Completing, oneshot::Sender<RedisResult<Fenced>>);
@@ -78,17 +82,17 @@ pub(crate) fn queue() -> (Queue, Sending) {
 }
 
 impl Queue {
-    /// Lets a claim be completed. Its answer is an error of the channel where nobody sends any more.
+    /// Queues a completion. The receiver returns an error if the sending task has ended.
     pub(crate) fn put(&self, completing: Completing) -> oneshot::Receiver<RedisResult<Fenced>> {
         let (sender, told) = oneshot::channel();
-        // Where nobody receives, the sender goes, and that tells.
+        // If the task has ended, `sender` is dropped, and `told` returns an error.
         let _ = self.0.send((completing, sender));
         told
     }
 }
 
 impl Sending {
-    /// Sends what comes, over `link`, until nothing can come any more.
+    /// Sends the queued completions over `link` until the queue is closed.
     pub(crate) async fn send(mut self, link: Link) {
         let mut most = MOST;
         let mut queued = Vec::with_capacity(MOST);
@@ -99,7 +103,7 @@ impl Sending {
                 if sent.is_empty() {
                     receiving.await
                 } else {
-                    // What is being sent goes first, or it would not get on while more and more comes.
+                    // Commands in flight are polled first. Otherwise they would starve while completions keep arriving.
                     match select(sent.next(), receiving).await {
                         Either::Left((wanted, _)) => {
                             if wanted == Some(Wanted::OneByOne) {
@@ -121,7 +125,7 @@ impl Sending {
     }
 }
 
-/// Parts what was queued so that no command is too long. Whose caller has given up is left out.
+/// Divides the queued completions into commands of limited length. Leaves out those whose caller has given up.
 fn batches(queued: impl Iterator<Item = Queued>, most: usize) -> Vec<Vec<Queued>> {
     let mut batches: Vec<Vec<Queued>> = Vec::new();
     let mut room = 0;
@@ -142,14 +146,14 @@ fn batches(queued: impl Iterator<Item = Queued>, most: usize) -> Vec<Vec<Queued>
     batches
 }
 
-/// How a server wants completions.
+/// How completions must be sent to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
     Together,
     OneByOne,
 }
 
-/// Sends one command, and tells each caller what came of it.
+/// Sends one command, and gives each caller its result.
 async fn send(link: Link, batch: Vec<Queued>) -> Wanted {
     let (completing, senders): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
     let mut answers = complete(&mut link.clone(), &completing).await;
@@ -177,16 +181,16 @@ async fn send(link: Link, batch: Vec<Queued>) -> Wanted {
     wanted
 }
 
-/// Whether it is that the command was for several records: at a node of a cluster that was taken for one server, or of a user
-/// who may not touch all of them.
+/// Whether the command failed because it is about several records: the server is a node of a cluster, or the user may not
+/// access all the records.
 fn is_about_several(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::CrossSlot) || error.code() == Some("NOPERM")
 }
 
-/// One command for all of `completing`, and what came of each.
+/// Sends one command for all of `completing`, and returns one result for each.
 async fn complete(link: &mut Link, completing: &[Completing]) -> RedisResult<Vec<RedisResult<Fenced>>> {
     let (script, command) = command(link.is_cluster(), completing);
-    // In a cluster it is only one; on one server, any of them leads there.
+    // In a cluster there is only one key. On a single server, any key routes the command to it.
     let key = completing.first().map(Completing::key).unwrap_or_default();
     let answers: Vec<Value> = Vec::from_redis_value(link.invoke(key, script, &command).await?)?;
     if answers.len() < completing.len() {

@@ -1,6 +1,7 @@
-//! What the backend sends its calls through: one server, or a cluster.
+//! The backend's connection to Redis: one server, or a cluster.
 //!
-//! Owns where a call goes, how its failures are told, and that the servers are checked once somebody has reached them.
+//! Owns the choice between the two, the conversion of errors, and the check of the servers' configuration after the first
+//! answer. Does not own links, nor routing in a cluster.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +23,7 @@ use crate::link::Link;
 use crate::scripts::{self, Script};
 use crate::server::{Lane, Server, TargetSlot};
 
-/// How many requests share, whoever they are for; clones share it too.
+/// The part of the backend that all requests share. Clones share it too.
 #[derive(Clone)]
 pub(crate) struct Connection {
     to: To,
@@ -37,7 +38,7 @@ enum To {
 }
 
 impl Connection {
-    /// A connection that is made when somebody needs it.
+    /// A connection that the first call opens.
     pub(crate) fn new(client: RedisClient) -> Result<Self, BackendError> {
         let is_cluster = client.is_cluster();
         let to = match client.nodes() {
@@ -51,7 +52,7 @@ impl Connection {
         })
     }
 
-    /// Connects now, and fails if that fails.
+    /// Connects now.
     pub(crate) async fn open(&self) -> Result<(), BackendError> {
         let opened = match &self.to {
             To::Server(server) => match server.open().await {
@@ -77,8 +78,8 @@ impl Connection {
         self.send(what, Lane::Small, key, None, command).await
     }
 
-    /// The same where the command, or its answer, is large; or runs the script that it is of. When its turn has come,
-    /// `begins` is told.
+    /// Does the same for a large command or answer. If `script` is given, `command` runs that script. Sends `true` to `begins`
+    /// when the transfer begins.
     pub(crate) async fn query_large<T: FromRedisValue>(
         &self,
         what: &'static str,
@@ -90,7 +91,7 @@ impl Connection {
         self.send(what, Lane::Large(begins), key, script, command).await
     }
 
-    /// The same with an error that several callers can share.
+    /// Does the same, with an error that several callers can share.
     pub(crate) async fn fetch_large<T: FromRedisValue>(
         &self,
         key: &str,
@@ -133,7 +134,7 @@ impl Connection {
                 };
                 server.call(lane, self.place_of(key), call).await
             }
-            // Boxed, so that a command to one server needs no room for what this needs.
+            // Boxed, so that the future of a command to one server does not have the size of this one.
             To::Cluster(cluster) => cluster.call(lane, key, script, command).boxed().await,
         }
     }
@@ -154,7 +155,7 @@ impl Connection {
         self.said("completing", answer)
     }
 
-    /// Waits for the next message on `channel`, from a moment on that lies before this returns.
+    /// Subscribes to `channel`. A message that is sent after this call has resolved is not missed.
     pub(crate) async fn changed(&self, channel: String) -> Result<Changed, BackendError> {
         let changed = match &self.to {
             To::Server(server) => server.subscriptions().changed(channel).await,
@@ -163,7 +164,7 @@ impl Connection {
         changed.map_err(|error| backend_error("subscribing to a record", error))
     }
 
-    /// Sends a command about no record to each primary there is, and returns what those said that answered in time.
+    /// Sends a command that is about no record to each primary, and returns the answers that arrived in time.
     pub(crate) async fn query_all(&self, command: &Cmd, patience: Duration) -> Result<Vec<Value>, BackendError> {
         let answers = match &self.to {
             To::Server(server) => {
@@ -184,7 +185,7 @@ impl Connection {
         Ok(answers)
     }
 
-    /// What came of a call. After the first answer, the servers are checked.
+    /// Converts the result of a call. After the first answer, starts the check of the servers.
     fn said<T>(&self, what: &'static str, answer: RedisResult<T>) -> Result<T, BackendError> {
         let is_first = answer.is_ok() && !self.is_checked.load(Ordering::Relaxed);
         if is_first && !self.is_checked.swap(true, Ordering::Relaxed) {

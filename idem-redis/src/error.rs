@@ -1,4 +1,7 @@
-//! From the client's errors to the backend's kinds.
+//! Converting the client's errors to backend errors.
+//!
+//! Owns the kind of each error, and whether the call has certainly changed nothing. Does not own which errors end a link:
+//! [`Link`](crate::link::Link).
 
 use std::error::Error;
 use std::sync::Arc;
@@ -7,23 +10,23 @@ use std::{fmt, io};
 use idem_core::{BackendError, BackendErrorKind};
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-/// Wraps what the client reported while doing `what`.
+/// Wraps an error of the client during `what`.
 ///
-/// A permission or a password that is wrong now passes as an outage does: somebody rotates it, or takes it back. What
-/// waits to be recorded waits for that.
+/// A wrong password or permission counts as [`BackendErrorKind::Unavailable`], because it can pass as an outage does: an
+/// operator may be rotating the password. Outcomes that wait to be recorded wait for that.
 pub(crate) fn backend_error(what: &'static str, error: RedisError) -> BackendError {
     let kind = if is_about_permission(&error) {
         BackendErrorKind::Unavailable
     } else {
         kind(&error)
     };
-    // What the server has refused, and what was not sent, is nowhere.
+    // A call that was refused or not sent has changed nothing.
     let is_not_written = error.code().is_some_and(is_refusal) || is_not_sent(&error);
     let error = BackendError::new(kind, what).with_source(error);
     if is_not_written { error.not_written() } else { error }
 }
 
-/// Whether a server that says so has not carried the command out. A proxy in between may have words of its own.
+/// Whether a server that answers with this code has not executed the command. Other codes may come from a proxy.
 fn is_refusal(code: &str) -> bool {
     let codes = [
         "ASK",
@@ -46,7 +49,7 @@ fn is_refusal(code: &str) -> bool {
     codes.contains(&code)
 }
 
-/// Wraps what the client reported when the backend was made. What is refused then is mostly not set up as it should be.
+/// Wraps an error of the client while the backend was made. A refusal at that time usually means a wrong configuration.
 pub(crate) fn start_error(error: RedisError) -> BackendError {
     let kind = if is_about_permission(&error) {
         BackendErrorKind::Refused
@@ -56,8 +59,8 @@ pub(crate) fn start_error(error: RedisError) -> BackendError {
     BackendError::new(kind, "connecting to Redis").with_source(error)
 }
 
-/// What a call is told whose link could not be opened. Whatever the server said to that, it has refused a connection, and
-/// not the call: a wrong password, too many clients, a database that is loading.
+/// The error of a call whose link could not be opened. The server has refused the connection, not the call: a wrong password,
+/// too many clients, a database that is loading.
 pub(crate) fn not_opened(error: RedisError) -> RedisError {
     let is_told_apart = error.kind() == ErrorKind::InvalidClientConfig || error.kind() == ErrorKind::RESP3NotSupported;
     if is_told_apart || is_not_sent(&error) {
@@ -71,12 +74,12 @@ pub(crate) fn not_opened(error: RedisError) -> RedisError {
     io::Error::new(kind, NotSent(error)).into()
 }
 
-/// What a call is told for which there is no link, and it is too early for another one.
+/// The error of a call if there is no link, and it is too early to open another one.
 pub(crate) fn too_early() -> RedisError {
     not_opened(io::Error::other("the connection has failed, and the next attempt is not due yet").into())
 }
 
-/// Why there was no link to send a call over.
+/// Marks the error of a call that was not sent because there was no link.
 #[derive(Debug)]
 struct NotSent(RedisError);
 
@@ -93,7 +96,7 @@ impl Error for NotSent {
 }
 
 fn is_not_sent(error: &RedisError) -> bool {
-    // The client shares its causes.
+    // The client wraps shared causes in an `Arc`.
     let cause = error
         .source()
         .and_then(|cause| cause.downcast_ref::<Arc<dyn Error + Send + Sync>>());
@@ -109,9 +112,9 @@ fn is_about_permission(error: &RedisError) -> bool {
 
 fn kind(error: &RedisError) -> BackendErrorKind {
     match error.code() {
-        // The key holds a list, a hash, …: somebody else's, and not to be taken for absent.
+        // Another application has a list, a hash or the like under this key. It must not be taken for absent.
         Some("WRONGTYPE") => return BackendErrorKind::Unreadable,
-        // What passes by itself: a slow script, a disk or memory that is full, replicas that lag.
+        // These pass: a slow script, a full disk, full memory, replicas that lag.
         Some("BUSY" | "MISCONF" | "NOREPLICAS" | "OOM") => return BackendErrorKind::Unavailable,
         _ => {}
     }

@@ -1,9 +1,13 @@
-//! Large payloads, which lie beside their records.
+//! Large payloads, which have a Redis key of their own beside their record.
 //!
-//! Owns the keys of payloads that are large, and how they are written and read. A record stays small, whatever its answer
-//! weighs, so that claims and refusals cost the same; the payload goes over a link of its own, with the time that its
-//! size allows. It is named after its claim's token, so none is ever overwritten: what an owner leaves behind that was
-//! superseded, or died, expires by itself.
+//! Owns the keys of large payloads, and how payloads are written and read.
+//!
+//! - The record stays small, so that claims and refusals cost the same whatever the size of the answer.
+//! - The payload is sent over the link of large values, with the time that its size allows.
+//! - The payload's key contains the token of its claim, so no payload is ever overwritten. A payload whose owner died or was
+//!   superseded expires by itself.
+//!
+//! Does not own the binary form of the record: [`record`].
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error as _;
@@ -27,20 +31,20 @@ use crate::record::{self, Completed, millis};
 use crate::scripts::{self, NUMBER_LEN, Script};
 use crate::server::{UNANSWERED, aborted};
 
-/// How long a payload stays, in milliseconds, whose record is not there: before it is written, and after it has expired,
-/// for those who have just read it.
+/// How long a payload exists without its record, in milliseconds: before the record is written, and after the record has
+/// expired, for requests that have just read the record.
 const ALONE: u64 = 60_000;
 
-/// How long a small call beside a transfer may take, and any call on top of what its size allows.
+/// The limit of a small call that belongs to a transfer, and the time that a transfer gets on top of what its size allows.
 const SMALL: Duration = Duration::from_secs(1);
 
-/// How many payloads are remembered that were found to be gone.
+/// For how many missing payloads the warning is remembered.
 const MOST_GONE: usize = 1024;
 
-/// The key of the payload of the record under `name`, in its slot.
+/// The key of the payload that belongs to the record under `name`. It is in the same slot.
 fn payload_key(name: &str, token: Token) -> String {
     let mut key = format!("{name}:p:");
-    // Into a string, which takes all of it.
+    // Writing to a string cannot fail.
     let _ = write!(key, "{:032x}", u128::from_be_bytes(token.to_bytes()));
     key
 }
@@ -72,8 +76,8 @@ pub(crate) async fn complete(
     }
 }
 
-/// Completes a claim whose payload is written, so that a silent link of small calls does not cost the payload: what is not
-/// answered in time is asked again, until that link is replaced.
+/// Completes a claim whose payload is written. An unanswered call is repeated until the link of small calls is replaced, so
+/// that a silent link does not cost the payload.
 async fn complete_small(
     connection: &Connection,
     name: &str,
@@ -89,7 +93,7 @@ async fn complete_small(
     Err(BackendError::new(BackendErrorKind::Timeout, context))
 }
 
-/// Waits for a transfer, whose time starts when it begins.
+/// Awaits a transfer. The time until `begun` is `true` does not count towards the deadline.
 async fn in_turn<T>(transfer: impl Future<Output = T>, mut begun: watch::Receiver<bool>) -> T {
     let begins = async move {
         let _ = begun.wait_for(|begun| *begun).await;
@@ -100,7 +104,7 @@ async fn in_turn<T>(transfer: impl Future<Output = T>, mut begun: watch::Receive
     }
 }
 
-/// Writes a payload, unless an earlier try has.
+/// Writes a payload, unless an earlier try has written it.
 async fn write(connection: &Connection, key: &str, payload: &Bytes) -> Result<(), BackendError> {
     let what = "writing a large answer";
     let mut command = Cmd::with_capacity(6, key.len() + payload.len() + NUMBER_LEN + "SETNXPX".len());
@@ -113,7 +117,7 @@ async fn write(connection: &Connection, key: &str, payload: &Bytes) -> Result<()
         .arg(ALONE);
     let (begins, begun) = watch::channel(false);
     match in_turn(connection.query_large(what, key, None, &command, &begins), begun).await {
-        // What has happened is recorded on a full server, too.
+        // A finished run is recorded on a full server, too.
         Err(error) if is_full(&error) => {
             let mut command = scripts::WRITE.on(key, 2, payload.len() + NUMBER_LEN);
             command.arg(&payload[..]).arg(ALONE);
@@ -130,21 +134,21 @@ fn is_full(error: &BackendError) -> bool {
     cause.is_some_and(|cause| cause.code() == Some("OOM"))
 }
 
-/// The payloads that are being read: whoever asks for one meanwhile shares it.
+/// The payloads that are being read. Requests for the same payload share one read.
 #[derive(Default)]
 pub(crate) struct Reads {
     going_on: Mutex<HashMap<String, GoingOn>>,
-    /// The tokens whose payloads were found to be gone.
+    /// The tokens whose missing payload was logged.
     gone: Mutex<HashSet<[u8; 16]>>,
 }
 
 type Read = BoxFuture<'static, RedisResult<Option<Bytes>>>;
 
-/// A read, and whether its turn has come.
+/// A read, and whether its transfer has begun.
 type GoingOn = (watch::Receiver<bool>, WeakShared<Read>);
 
 impl Reads {
-    /// Reads the payload, of `len` bytes, of the record under `name`; `None` if it is not there.
+    /// Reads the payload of the record under `name`, which has `len` bytes; `None` if the payload is missing.
     pub(crate) async fn read(
         &self,
         connection: &Connection,
@@ -177,7 +181,7 @@ impl Reads {
         (begun, read)
     }
 
-    /// Says once that the payload of a completed record is gone.
+    /// Logs once that the payload of a completed record is missing.
     pub(crate) fn warn_of_gone(&self, name: &str, token: Token) {
         let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
         if gone.len() >= MOST_GONE {
@@ -193,10 +197,10 @@ impl Reads {
     }
 }
 
-/// Reads the payload under `key` for as long as somebody wants it.
+/// Reads the payload under `key`.
 ///
-/// When all have left, what is on its way still comes, and the link is of use again after it. It is given up only if it
-/// takes longer than its size allows.
+/// If all requests for it are dropped during the transfer, the transfer still completes, because the link is of use only after
+/// that. The transfer is given up only if it takes longer than its size allows.
 async fn read(
     connection: Connection,
     key: String,

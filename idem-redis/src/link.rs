@@ -1,7 +1,7 @@
-//! An open connection: to one server, to one node of a cluster, or to a cluster by a client of the application's own.
+//! An open connection: to one server, to one node of a cluster, or to a cluster by the application's cluster client.
 //!
-//! Owns what differs between them: where a command goes, how a channel is subscribed to, and which failures end the
-//! connection. Keeps nothing of its own; a clone is the same connection.
+//! Owns the differences between these: the target of a command, the way to subscribe, and the errors that end the connection.
+//! A clone is the same connection. Does not own when a link is opened or replaced: [`server`](crate::server).
 
 use std::future::Future;
 use std::io;
@@ -18,10 +18,10 @@ use tokio::time::timeout;
 
 use crate::scripts::Script;
 
-/// How long the server may take to confirm a subscription, or to give a sign of life.
+/// How long the server may take to confirm a subscription, or to answer a `PING`.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long a link may take to answer before something large is sent over it.
+/// How long a link may take to answer the `PING` before a large value is sent over it.
 const AT_ONCE: Duration = Duration::from_millis(250);
 
 #[derive(Clone)]
@@ -29,24 +29,24 @@ pub(crate) enum Link {
     Server(MultiplexedConnection),
     /// One node of a cluster, which has the keys of its slots and no others.
     Node(MultiplexedConnection),
-    /// All nodes, by the routing of the application's client.
+    /// All nodes; the application's client routes the commands.
     Cluster(ClusterConnection),
 }
 
 impl Link {
-    /// Whether commands are for one slot each.
+    /// Whether a command must be about one slot.
     pub(crate) fn is_cluster(&self) -> bool {
         matches!(self, Self::Node(_) | Self::Cluster(_))
     }
 
     /// Sends a command about the record under `key`.
     ///
-    /// An error among several answers is one of them.
+    /// If the answer is an array, errors inside the array are part of the answer.
     pub(crate) async fn query(&mut self, key: &str, command: &Cmd) -> RedisResult<Value> {
         let answer = match self {
             Self::Server(connection) | Self::Node(connection) => connection.send_packed_command(command).await?,
-            // What a replica knows may be old, and the application's client may be set up to read from them. Boxed, so
-            // that a command to one server needs no room for what this needs.
+            // To the primary: a replica may be behind, and the application's client may be configured to read from replicas.
+            // Boxed, so that the future of a command to one server does not have the size of this one.
             Self::Cluster(connection) => {
                 let routed = connection.route_command(command.clone(), to_primary_of(key));
                 routed.boxed().await?
@@ -58,7 +58,7 @@ impl Link {
         }
     }
 
-    /// Sends a command that is about no record; to every primary, where there are several.
+    /// Sends a command that is about no record, to every primary.
     pub(crate) async fn query_all<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
         match self {
             Self::Server(connection) | Self::Node(connection) => command.query_async(connection).await,
@@ -66,7 +66,7 @@ impl Link {
         }
     }
 
-    /// Runs a script on the record under `key`, after having loaded it where the server does not know it yet.
+    /// Runs a script on the record under `key`. If the server does not know the script, loads it first.
     pub(crate) async fn invoke(&mut self, key: &str, script: &Script, command: &Cmd) -> RedisResult<Value> {
         match self.query(key, command).await {
             Err(error) if is_unknown(&error) => self.invoke_unknown(key, script, command).boxed().await,
@@ -80,8 +80,8 @@ impl Link {
         script.load_once(load).await?;
         match self.query(key, command).await {
             Err(error) if is_unknown(&error) => {
-                // It was another server that it was made known to. Or the slot is on its way to another node, and what is
-                // not there yet is asked for at that one.
+                // The script was loaded on a different server than the one that runs it: the servers behind the link differ, or
+                // the slot is being moved to another node.
                 let () = self.query_all(&script.load()).await?;
                 self.query(key, command).await
             }
@@ -89,7 +89,7 @@ impl Link {
         }
     }
 
-    /// The same at a node that a slot is on its way to.
+    /// Runs a script, or sends a command, at a node that is importing the slot.
     pub(crate) async fn invoke_asking(
         &mut self,
         key: &str,
@@ -105,7 +105,7 @@ impl Link {
         }
     }
 
-    /// Sends a command right behind the word that lets the node answer it, so that no other comes in between.
+    /// Sends `ASKING` and the command in one pipeline, so that no other command comes in between.
     async fn query_asking(&mut self, command: &Cmd) -> RedisResult<Value> {
         let (Self::Server(connection) | Self::Node(connection)) = self else {
             return Err((ErrorKind::Client, "the cluster client asks by itself").into());
@@ -116,7 +116,7 @@ impl Link {
         answer.unwrap_or(Value::Nil).extract_error()
     }
 
-    /// Subscribes to each of the channels, and says how that went.
+    /// Subscribes to each of the channels. Returns one result per channel.
     pub(crate) async fn subscribe(&mut self, channels: &[&str]) -> Vec<RedisResult<()>> {
         match self {
             Self::Server(connection) => {
@@ -127,7 +127,7 @@ impl Link {
         }
     }
 
-    /// Leaves each of the channels, and says how that went.
+    /// Unsubscribes from each of the channels. Returns one result per channel.
     pub(crate) async fn unsubscribe(&mut self, channels: &[&str]) -> Vec<RedisResult<()>> {
         match self {
             Self::Server(connection) => {
@@ -138,9 +138,10 @@ impl Link {
         }
     }
 
-    /// Sends the command for each of the channels by itself: in a cluster, one command names the channels of one slot. It goes
-    /// to the node of the record, for the client's own method may choose another node of the shard each time, and so leave
-    /// where it never joined.
+    /// Sends one command per channel, because in a cluster a command names the channels of one slot only.
+    ///
+    /// The command goes to the primary of the record. The client's own method may choose a different node of the shard each
+    /// time, and so unsubscribe at a node where it has not subscribed.
     async fn each(&self, command: &'static str, channels: &[&str]) -> Vec<RedisResult<()>> {
         let each = channels.iter().map(|channel| {
             let mut link = self.clone();
@@ -151,8 +152,8 @@ impl Link {
         join_all(each).await
     }
 
-    /// Whether it can ever be told of a message. A cluster's link has the protocol of the application's client, which
-    /// shows only in use.
+    /// Checks that the link can receive messages. A cluster's link has the protocol of the application's client, and only a
+    /// call shows which protocol that is.
     pub(crate) async fn can_be_told(&mut self) -> RedisResult<()> {
         match self {
             Self::Server(_) | Self::Node(_) => Ok(()),
@@ -163,12 +164,12 @@ impl Link {
         }
     }
 
-    /// Asks for a sign of life. A refusal is one.
+    /// Sends a `PING`. A refusal shows that the server is alive, too.
     pub(crate) async fn ping(&mut self) -> RedisResult<()> {
         in_time(self.query_all(&redis::cmd("PING"))).await
     }
 
-    /// Whether what has `place` answers at once. A refusal is an answer.
+    /// Whether the server, or the primary of the slot `place`, answers at once. A refusal is an answer.
     pub(crate) async fn is_alive(&mut self, place: Option<Slot>) -> bool {
         let ping = redis::cmd("PING");
         let asking = async {
@@ -192,20 +193,21 @@ impl Link {
     pub(crate) fn is_ended_by(&self, error: &RedisError) -> bool {
         match self {
             Self::Server(_) | Self::Node(_) => error.is_unrecoverable_error() || error.is_timeout(),
-            // After an answer that belongs to another question, all that follow may.
+            // This answer belongs to another command, so all later answers may as well.
             Self::Cluster(_) => error.kind() == ErrorKind::UnexpectedReturnType,
         }
     }
 
-    /// Whether `error` says that another connection may do better, where there is one to be had.
+    /// Whether `error` says that another connection may succeed.
     pub(crate) fn is_made_doubtful_by(&self, error: &RedisError) -> bool {
         match self {
-            // A primary that has become a replica, or has lost its own, stays so, and the name may lead elsewhere.
+            // A primary that has become a replica, or has lost its replicas, may stay so. The host name may lead to another
+            // server by now.
             Self::Server(_) | Self::Node(_) => {
                 error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
                     || matches!(error.code(), Some("NOAUTH" | "NOREPLICAS"))
             }
-            // It replaces connections to its nodes by itself when they break, and never when they are silent.
+            // The cluster client replaces broken connections to its nodes by itself, but not silent ones.
             Self::Cluster(_) => error.is_timeout(),
         }
     }
@@ -215,14 +217,14 @@ fn is_unknown(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
-/// Bounds what no deadline of the engine's bounds.
+/// Limits a call that has no deadline of the engine.
 async fn in_time<T>(call: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
     let answer = timeout(PATIENCE, call).await;
     answer.unwrap_or_else(|elapsed| Err(io::Error::from(elapsed).into()))
 }
 
-/// Checks that a confirmation is about this channel. A server that ends a subscription by itself says so in the same
-/// words, which the client takes for the answer to what was asked last.
+/// Checks that a confirmation is about this channel. If the server ends a subscription by itself, its message looks like a
+/// confirmation, and the client takes it for the answer to the last command.
 fn confirm(channel: &str, said: Value) -> RedisResult<()> {
     let about = match said {
         Value::Push { data, .. } => data.into_iter().next(),

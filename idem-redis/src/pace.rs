@@ -1,17 +1,17 @@
 //! How often links are opened.
 //!
-//! Owns the time between one attempt and the next: hardly any after a link that has served for a while, and up to a second
-//! for those that fail again and again, or are refused as soon as they are there (IDEM-22).
+//! Owns the time between two attempts (IDEM-22). It is short after a link that has served for a while. It doubles up to a
+//! second while links fail again and again, or are refused as soon as they are open. Does not own what is opened.
 
 use std::time::{Duration, Instant};
 
-/// After the first attempt in a row.
+/// The pause after the first attempt in a row.
 const FIRST: Duration = Duration::from_millis(50);
 
-/// After many.
+/// The longest pause.
 const LAST: Duration = Duration::from_secs(1);
 
-/// What has served for so long has not failed at once.
+/// If an attempt follows the last one after this long, it is the first in a row again.
 const CALM: Duration = Duration::from_secs(10);
 
 /// When the next attempt is due.
@@ -23,7 +23,7 @@ pub(crate) struct Pace {
 #[derive(Debug)]
 struct Last {
     begun: Instant,
-    /// How long after it the next one is due.
+    /// The time from `begun` until the next attempt is due.
     step: Duration,
 }
 
@@ -53,7 +53,7 @@ impl Pace {
             Some(last) if begun.duration_since(last.begun) < CALM => (last.step * 2).min(LAST),
             _ => FIRST,
         };
-        // A quarter more or less, so that many processes do not come together.
+        // A quarter more or less, so that many processes do not connect together.
         let step = step.mul_f64(rand::random_range(0.75..1.25)).max(FIRST);
         self.last = Some(Last { begun, step });
     }

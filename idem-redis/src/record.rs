@@ -29,10 +29,10 @@ const HEADER_LEN: usize = 2 + Token::LEN + 4 + Fingerprint::LEN;
 /// Length of [`encode_claim`].
 pub(crate) const CLAIM_LEN: usize = HEADER_LEN + 16;
 
-// The scripts look at one byte more.
+// The scripts read 72 bytes: one more than a claim has.
 const _: () = assert!(CLAIM_LEN == 71);
 
-/// A record as it is stored, before the server's clock has said whether its lease has lapsed.
+/// A record as it is stored. Whether its lease has lapsed is not known yet: the server's clock tells.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Stored {
     Claimed(Claim),
@@ -44,12 +44,12 @@ pub(crate) enum Stored {
     CompletedBeside {
         fingerprint: Fingerprint,
         token: Token,
-        /// Of the payload, in bytes.
+        /// The length of the payload, in bytes.
         len: usize,
     },
 }
 
-/// A duration as Redis counts it; the engine's policies keep it far below the limit.
+/// A duration in milliseconds. The limits of the engine's policies keep it far below the maximum.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -61,7 +61,7 @@ pub(crate) fn encode_claim(claim: &Claim) -> [u8; CLAIM_LEN] {
     bytes
 }
 
-/// A completed record, for a command: its payload is written nowhere else.
+/// A completed record as an argument of a command. The payload is not copied before the command is written.
 pub(crate) struct Completed {
     header: [u8; HEADER_LEN],
     payload: Bytes,
@@ -94,7 +94,7 @@ impl Completed {
 impl ToRedisArgs for Completed {
     fn write_redis_args<W: RedisWrite + ?Sized>(&self, out: &mut W) {
         let mut argument = out.writer_for_next_arg();
-        // Into memory, which takes all of it.
+        // Writing to memory cannot fail.
         let _ = argument.write_all(&self.header);
         let _ = argument.write_all(&self.payload);
     }
@@ -116,15 +116,15 @@ fn header(state: u8, claim: &Claim) -> [u8; HEADER_LEN] {
     bytes
 }
 
-/// Fills `bytes` with `parts`, which are as many.
+/// Fills `bytes` with `parts`, which have the same length in total.
 fn put(mut bytes: &mut [u8], parts: &[&[u8]]) {
     for part in parts {
-        // Into memory, which has room for it.
+        // Writing to a slice that is long enough cannot fail.
         let _ = bytes.write_all(part);
     }
 }
 
-/// Reads a stored value; whatever is not a whole record of this version is an error, never a miss (IDEM-15).
+/// Decodes a stored value. A value that is not a whole record of this version is an error, never absent (IDEM-15).
 pub(crate) fn decode(bytes: &Bytes) -> Result<Stored, BackendError> {
     decode_parts(bytes).map_err(|what| BackendError::new(BackendErrorKind::Unreadable, what))
 }

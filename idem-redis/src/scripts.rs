@@ -1,9 +1,12 @@
-//! The operations that compare before they write.
+//! The scripts: operations that compare the record before they write.
 //!
-//! Each compares the first 72 bytes of what is stored, one more than a claim has. A claim has a token of its own, and what
-//! was completed begins with the token and another state. So a script costs the same whatever the size of an answer
-//! (IDEM-21). The flag
-//! `allow-oom` lets a full server record what already happened; it is left out where a script would start new work.
+//! Owns the text of the scripts. Each compares the first 72 bytes of the stored value, one byte more than a claim has. That is
+//! enough: a claim is identified by its token, and a completed record begins with another state and the token. So a script
+//! costs the same whatever the size of an answer (IDEM-21).
+//!
+//! The flag `allow-oom` lets a full server record what has already happened. Scripts that would start new work do not have it.
+//!
+//! Does not own how a script is sent: [`Link::invoke`](crate::link::Link::invoke).
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,10 +15,10 @@ use idem_core::Fenced;
 use redis::{Cmd, ErrorKind, FromRedisValue as _, RedisError, RedisResult, Value};
 use tokio::sync::Mutex;
 
-/// The most bytes of a number, for commands are made with the room that they take.
+/// The most bytes of a number, to compute the capacity of a command.
 pub(crate) const NUMBER_LEN: usize = 20;
 
-/// What a script says of a claim: 1 where it was in place.
+/// Converts the answer of a script about one claim: 1 if the claim was in place.
 pub(crate) fn fenced(applied: i64) -> Fenced {
     if applied == 1 {
         Fenced::Applied
@@ -24,12 +27,12 @@ pub(crate) fn fenced(applied: i64) -> Fenced {
     }
 }
 
-/// What a script says of one claim among several.
+/// Converts one element of the answer of a script about several claims.
 pub(crate) fn fenced_by(answer: Value) -> RedisResult<Fenced> {
     Ok(fenced(i64::from_redis_value(answer.extract_error()?)?))
 }
 
-/// What a script for several claims says of the only one.
+/// Converts the answer of a script about several claims that was run for one.
 pub(crate) fn first_fenced(answer: Value) -> RedisResult<Fenced> {
     let answers: Vec<Value> = Vec::from_redis_value(answer)?;
     answers.into_iter().next().map_or_else(|| Err(too_few()), fenced_by)
@@ -39,11 +42,11 @@ pub(crate) fn too_few() -> RedisError {
     (ErrorKind::UnexpectedReturnType, "an answer for fewer claims than asked").into()
 }
 
-/// A script and the name Redis has for it.
+/// A script and its hash, by which Redis runs it.
 pub(crate) struct Script {
     source: String,
     hash: String,
-    /// Held while it is made known to a server, with the number of times that it was.
+    /// Held while the script is being loaded into a server. The value counts the loads.
     loads: Mutex<u64>,
     loaded: AtomicU64,
 }
@@ -58,8 +61,8 @@ impl Script {
         }
     }
 
-    /// Makes it known by `load`, unless somebody else has while this waited for its turn: all who find that a fresh server
-    /// does not know it come at once.
+    /// Loads the script by `load`, unless another call has loaded it while this call waited for its turn. All calls to a new
+    /// server find at the same time that it does not know the script.
     pub(crate) async fn load_once(&self, load: impl AsyncFnOnce() -> RedisResult<()>) -> RedisResult<()> {
         let before = self.loaded.load(Ordering::Relaxed);
         let mut loads = self.loads.lock().await;
@@ -71,12 +74,13 @@ impl Script {
         Ok(())
     }
 
-    /// The command that runs it on the record under `key`; arguments follow, so many and of so many bytes.
+    /// The command that runs the script on the record under `key`, with capacity for `arguments` arguments of `bytes` bytes in
+    /// total.
     pub(crate) fn on(&self, key: &str, arguments: usize, bytes: usize) -> Cmd {
         self.on_all([key], arguments, bytes)
     }
 
-    /// The command that runs it on the records under `keys`.
+    /// The command that runs the script on the records under `keys`.
     pub(crate) fn on_all<'a>(
         &self,
         keys: impl IntoIterator<Item = &'a str, IntoIter: ExactSizeIterator + Clone>,
@@ -94,7 +98,7 @@ impl Script {
         command
     }
 
-    /// The command that makes it known to a server.
+    /// The command that loads the script into a server.
     pub(crate) fn load(&self) -> Cmd {
         let mut command = redis::cmd("SCRIPT");
         command.arg("LOAD").arg(&self.source);
@@ -102,9 +106,10 @@ impl Script {
     }
 }
 
-/// A script that tells those who wait, on the channel beside the record.
+/// A script that publishes a message to the waiters, on the record's channel.
 ///
-/// What Redis gets as an argument it copies and hashes for Lua, so neither the command nor the channel is one.
+/// There is one version for a single server and one for a cluster. The publishing command and the channel are not arguments,
+/// because Redis copies and hashes each argument for Lua.
 pub(crate) struct Telling {
     server: Script,
     cluster: Script,
@@ -118,14 +123,14 @@ impl Telling {
         }
     }
 
-    /// For one server, or in a cluster for the nodes of the record alone.
+    /// The version for a cluster or for a single server. In a cluster, only the nodes of the record get the message.
     pub(crate) fn on_cluster(&self, is_cluster: bool) -> &Script {
         if is_cluster { &self.cluster } else { &self.server }
     }
 }
 
-/// `KEYS` record; `ARGV` lapsed claim, new claim, ttl of the lapsed claim, lifetime of the new one. Returns 1 where the new
-/// claim is in place, 0 where something else is in the way.
+/// `KEYS` record; `ARGV` lapsed claim, new claim, ttl of the lapsed claim, lifetime of the new claim. Returns 1 if the new
+/// claim is in place, and 0 if another record is.
 pub(crate) static TAKE_OVER: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"#!lua
@@ -141,7 +146,7 @@ return 1
     )
 });
 
-/// `KEYS` record; `ARGV` claim, lifetime. Returns 1 where the claim is still in place.
+/// `KEYS` record; `ARGV` claim, lifetime. Returns 1 if the claim is still in place.
 pub(crate) static RENEW: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"#!lua flags=allow-oom
@@ -153,10 +158,10 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
     )
 });
 
-/// `KEYS` records; `ARGV` for each claim, completed record, lifetime. Returns for each 1 where the completion is in place,
-/// 0 where something else is, or the error. None keeps the others from being completed.
+/// `KEYS` records; `ARGV` for each record: claim, completed record, lifetime. Returns for each record 1 if the completion is in
+/// place, 0 if another record is, or an error. An error does not stop the others from being completed.
 ///
-/// Failing to publish would not undo the `SET`, so its error is swallowed: it costs a waiter time, not the answer.
+/// An error of the publishing command is ignored, because it would not undo the `SET`. It costs a waiter time, not the answer.
 pub(crate) static COMPLETE: LazyLock<Telling> = LazyLock::new(|| {
     Telling::new(
         r"#!lua flags=allow-oom
@@ -182,7 +187,7 @@ return answers
     )
 });
 
-/// `KEYS` payload; `ARGV` its bytes, lifetime. What a plain `SET` does, on a server that is full.
+/// `KEYS` payload; `ARGV` its bytes, lifetime. Does what a plain `SET` does, but also on a full server.
 pub(crate) static WRITE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"#!lua flags=allow-oom
@@ -191,11 +196,11 @@ return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
     )
 });
 
-/// What [`COMPLETE_LARGE`] says where the payload is not there, and the record is left as it is.
+/// The answer of [`COMPLETE_LARGE`] if the payload is missing. The record is not changed then.
 pub(crate) const PAYLOAD_IS_GONE: i64 = -1;
 
-/// `KEYS` record, payload; `ARGV` claim, completed record, its lifetime, how long the payload outlives it. Returns 1 where
-/// the completion is in place, 0 where something else is, and [`PAYLOAD_IS_GONE`].
+/// `KEYS` record, payload; `ARGV` claim, completed record, its lifetime, how long the payload outlives it. Returns 1 if the
+/// completion is in place, 0 if another record is, and [`PAYLOAD_IS_GONE`] if the payload is missing.
 pub(crate) static COMPLETE_LARGE: LazyLock<Telling> = LazyLock::new(|| {
     Telling::new(
         r"#!lua flags=allow-oom
@@ -219,7 +224,7 @@ return 1
     )
 });
 
-/// `KEYS` record; `ARGV` claim. Returns 1 where the claim was in place.
+/// `KEYS` record; `ARGV` claim. Returns 1 if the claim was in place.
 pub(crate) static RELEASE: LazyLock<Telling> = LazyLock::new(|| {
     Telling::new(
         r"#!lua flags=allow-oom

@@ -1,9 +1,13 @@
-//! The links to one server, and when to give them up.
+//! The links to one server, and when they are replaced.
 //!
-//! Owns which [`Link`] is the current one: it opens one when somebody needs it, and another one when that has failed,
-//! has gone silent, as one does that a firewall has forgotten, or leads to a server that takes no writes any more. A link
-//! that still answers is used until the next one is open, and the next one is opened at its [`Pace`]. Large values go over
-//! a link of their own, so that what is small never waits behind them. Does not know what is sent.
+//! Owns the choice of the current [`Link`]. The first call opens a link. The link is replaced when it
+//!
+//! - has failed;
+//! - does not answer, for example because a firewall has forgotten the connection;
+//! - leads to a server that takes no writes any more.
+//!
+//! A link that still answers is used until the next link is open. [`Pace`] limits how often links are opened. Large values
+//! have a link of their own, so that small calls never wait behind them. Does not own the commands that are sent.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -25,26 +29,26 @@ use crate::link::Link;
 use crate::pace::Pace;
 use crate::subscriptions::Subscriptions;
 
-/// How many calls may be given up unanswered before the link is.
+/// After this many unanswered calls, a link is replaced.
 pub(crate) const UNANSWERED: usize = 3;
 
-/// Which link a call goes over.
+/// The link that a call uses.
 #[derive(Clone, Copy)]
 pub(crate) enum Lane<'a> {
-    /// That of all calls whose arguments and answers are small.
+    /// The link of all calls whose arguments and answers are small.
     Small,
-    /// That of large values, one at a time. A call that is given up on it has had all the time that its size allows, which
-    /// starts when it is told here that the transfer begins.
+    /// The link of large values, which carries one call at a time. `true` is sent when the transfer begins, and the call's time
+    /// starts then. So a call that is given up on this link has had all the time that its size allows.
     Large(&'a watch::Sender<bool>),
 }
 
-/// For how long a call that was given up counts.
+/// For how long an unanswered call counts.
 const MEMORY: Duration = Duration::from_secs(10);
 
-/// How long a call has to have waited to count: one whose client hung up at once tells nothing of the link.
+/// An unanswered call counts only if it has waited this long. A call whose client hung up at once says nothing about the link.
 const WORTH_COUNTING: Duration = Duration::from_millis(30);
 
-/// One server, or what is reached as one; clones share its links.
+/// One server, or several behind one client. Clones share the links.
 #[derive(Clone)]
 pub(crate) struct Server(Arc<Inner>);
 
@@ -52,43 +56,44 @@ struct Inner {
     client: RedisClient,
     small: Current,
     large: Current,
-    /// Whose turn it is on the link of large values.
+    /// Admits one call at a time to the link of large values.
     turns: Semaphore,
-    /// Started when somebody waits for the first time.
+    /// Started when the first request waits.
     subscriptions: Mutex<Option<Subscriptions>>,
 }
 
-/// The link of a lane, opened when somebody needs it for the first time.
+/// The links of a lane; the first call opens one.
 type Current = RwLock<Links>;
 
 #[derive(Default)]
 struct Links {
-    /// What calls go over.
+    /// The link that calls use.
     serving: Option<Arc<Opened>>,
-    /// What takes its place once it is open.
+    /// The link that replaces `serving` once it is open.
     coming: Option<Arc<Opened>>,
     pace: Pace,
 }
 
-/// One link, from the first try to open it to its end.
+/// One link, from the first try to open it until its end.
 struct Opened {
     link: Shared<BoxFuture<'static, RedisResult<Link>>>,
     completions: Queue,
     has_ended: AtomicBool,
-    /// The server takes no writes, or a cluster's client did not answer: it may do for other calls until there is another.
+    /// Whether the server takes no writes, or a cluster's client did not answer. Such a link may still serve other calls until
+    /// there is another link.
     is_doubtful: AtomicBool,
     silence: Silence,
-    /// Opens the link, sends completions over it, and then lives as long as the runtime that drives it.
+    /// Opens the link and sends completions over it. It ends with the runtime that drives the link.
     task: JoinHandle<()>,
 }
 
 impl Opened {
-    /// Opens a link in a task of its own, so that it goes on when the call that needed it first is given up.
+    /// Opens a link in a task of its own, so that opening continues if the call that needed the link is given up.
     fn open(client: &RedisClient) -> Arc<Self> {
         Self::open_at(client, Instant::now())
     }
 
-    /// The same at some moment.
+    /// Does the same as [`open`](Self::open), from the time `begin` on.
     fn open_at(client: &RedisClient, begin: Instant) -> Arc<Self> {
         let client = client.clone();
         let (sender, opened) = oneshot::channel();
@@ -114,7 +119,7 @@ impl Opened {
         })
     }
 
-    /// Makes a call about what is in `place`, waits for its answer, and notes what it tells of the link.
+    /// Makes a call about `target`, waits for the answer, and records what the answer says about the link.
     async fn call<T>(
         &self,
         lane: Lane<'_>,
@@ -155,26 +160,26 @@ impl Opened {
         answer
     }
 
-    /// Whether it is of use, for as long as there is no other one.
+    /// Whether calls may use the link while there is no other.
     fn can_serve(&self, lane: Lane<'_>) -> bool {
         let unanswered = if matches!(lane, Lane::Large(_)) { 1 } else { UNANSWERED };
         let is_silent = self.silence.count() >= unanswered && !self.serves_other_nodes();
         !(self.has_ended.load(Ordering::Relaxed) || is_silent || self.task.is_finished())
     }
 
-    /// Whether there should be another one.
+    /// Whether the link should be replaced.
     fn is_to_be_replaced(&self, lane: Lane<'_>) -> bool {
         let is_doubtful = self.is_doubtful.load(Ordering::Relaxed) || self.silence.count() >= UNANSWERED;
         is_doubtful || !self.can_serve(lane)
     }
 
-    /// Whether one silent server says nothing of what else is reached over it.
+    /// Whether the link leads to several servers, so that one silent server does not make the link useless.
     fn serves_other_nodes(&self) -> bool {
         matches!(self.link.peek(), Some(Ok(Link::Cluster(_))))
     }
 }
 
-/// What those are told whose link has gone with the task that drives it.
+/// The error of a call whose link ended together with the runtime that drove it.
 pub(crate) fn aborted() -> RedisError {
     io::Error::other("aborted").into()
 }
@@ -185,14 +190,15 @@ impl Drop for Opened {
     }
 }
 
-/// Where what a call is about is: in a cluster its slot, for an answer of one node says nothing of another one.
+/// The slot that a call is about, in a cluster. Silence is counted per slot, because an answer of one node says nothing about
+/// another node.
 pub(crate) type TargetSlot = Option<Slot>;
 
-/// The calls that were given up lately and after which nothing came from their place.
+/// The recent unanswered calls, of targets that have not answered since.
 #[derive(Default)]
 struct Silence {
     given_up: Mutex<Vec<(TargetSlot, Instant)>>,
-    /// How many there are, to be read without the lock.
+    /// The length of `given_up`, to be read without the lock.
     count: AtomicUsize,
 }
 
@@ -208,7 +214,7 @@ impl Silence {
     }
 }
 
-/// A call whose answer is not there yet. Dropped before that, it was given up.
+/// A call that waits for its answer. If it is dropped before [`answered`](Self::answered), the call was given up.
 struct Asking<'a> {
     silence: &'a Silence,
     target: TargetSlot,
@@ -249,7 +255,7 @@ impl Server {
         }))
     }
 
-    /// Opens the link of small calls, and says why where that fails.
+    /// Opens the link of small calls.
     pub(crate) async fn open(&self) -> RedisResult<Link> {
         let opened = self.current(Lane::Small);
         let link = opened.link.clone().await;
@@ -259,7 +265,7 @@ impl Server {
         link
     }
 
-    /// Makes a call about what is in `place` over the link of `lane`.
+    /// Makes a call about `target` over the link of `lane`.
     pub(crate) async fn call<T>(
         &self,
         lane: Lane<'_>,
@@ -268,7 +274,7 @@ impl Server {
     ) -> RedisResult<T> {
         let (opened, _turn) = match lane {
             Lane::Small => (self.current(lane), None),
-            // Boxed, so that a small call needs no room for what this needs.
+            // Boxed, so that the future of a small call does not have the size of this one.
             Lane::Large(_) => {
                 let (opened, turn) = self.turn(lane, target).boxed().await?;
                 (opened, Some(turn))
@@ -277,8 +283,8 @@ impl Server {
         opened.call(lane, target, call).await
     }
 
-    /// Waits until nothing is on the link of large values, and makes sure that the link is alive: it is used seldom, and a
-    /// firewall may have forgotten it.
+    /// Waits for the turn on the link of large values, and checks that the link answers. The link is seldom used, so a firewall
+    /// may have forgotten the connection.
     async fn turn(&self, lane: Lane<'_>, target: TargetSlot) -> RedisResult<(Arc<Opened>, SemaphorePermit<'_>)> {
         let turn = self.0.turns.acquire().await.map_err(|_closed| aborted())?;
         let opened = self.current(lane);
@@ -292,7 +298,8 @@ impl Server {
         Ok((self.current(lane), turn))
     }
 
-    /// Completes a claim: in a cluster by itself, and on one server together with those that come at the same time.
+    /// Completes a claim. In a cluster, the claim has a command of its own; on one server, it shares a command with the claims
+    /// that are completed at the same time.
     pub(crate) async fn complete(&self, target: TargetSlot, completing: Completing) -> RedisResult<Fenced> {
         let opened = self.current(Lane::Small);
         let call = async |link: &Link| {
@@ -305,12 +312,12 @@ impl Server {
         opened.call(Lane::Small, target, call).await
     }
 
-    /// Those who wait for messages, on a link of their own.
+    /// The subscriptions, which have a link of their own.
     pub(crate) fn subscriptions(&self) -> Subscriptions {
         let mut started = self.lock_subscriptions();
         match &*started {
             Some(subscriptions) if subscriptions.can_be_joined() => subscriptions.clone(),
-            // None yet, or none any more because the runtime that they ran on has ended.
+            // Not started yet, or ended together with their runtime.
             _ => {
                 let subscriptions = Subscriptions::start(self.0.client.clone());
                 *started = Some(subscriptions.clone());
@@ -319,7 +326,7 @@ impl Server {
         }
     }
 
-    /// Tells those who wait for messages to look again, and to subscribe anew.
+    /// Wakes the requests that wait for messages, so that they look again and subscribe over another link.
     pub(crate) fn lose_subscriptions(&self) {
         if let Some(subscriptions) = &*self.lock_subscriptions() {
             subscriptions.lose();
@@ -330,7 +337,7 @@ impl Server {
         self.0.subscriptions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The link to use now: another one if the last is of no use any more.
+    /// The link to use now. Replaces the last one if it is of no use any more.
     fn current(&self, lane: Lane<'_>) -> Arc<Opened> {
         let links = match lane {
             Lane::Small => &self.0.small,
@@ -347,7 +354,7 @@ impl Server {
         drop(links);
         if is_another && had_one && matches!(lane, Lane::Small) {
             tracing::debug!("the connection to Redis has failed, is silent or takes no writes; using another one");
-            // What is wrong with it may be wrong with the one that waiters rely on, and nobody may have noticed.
+            // The link of the waiters may have the same fault, not noticed yet.
             self.lose_subscriptions();
         }
         opened
@@ -355,9 +362,9 @@ impl Server {
 }
 
 impl Links {
-    /// The link to use now, and whether it has just taken the place of the last one.
+    /// The link to use now, and whether it has just replaced the last one.
     fn current(&mut self, lane: Lane<'_>, client: &RedisClient) -> (Arc<Opened>, bool) {
-        // Whoever held the lock before may have replaced it.
+        // Another call may have replaced it before this one got the lock.
         if let Some(opened) = self.serving.as_ref().filter(|opened| !opened.is_to_be_replaced(lane)) {
             return (opened.clone(), false);
         }
@@ -365,11 +372,11 @@ impl Links {
             self.coming = Some(Opened::open(client));
         }
         let serving = self.serving.clone().filter(|opened| opened.can_serve(lane));
-        // Polled, or nobody would learn that it is: calls wait only for the one that serves.
+        // Polled here, because calls poll only the link in `serving`.
         let is_open = |opened: &Arc<Opened>| opened.link.clone().now_or_never().is_some_and(|link| link.is_ok());
         match (serving, self.coming.take()) {
             (Some(serving), Some(coming)) if !is_open(&coming) => {
-                // One that could not be opened is let go, and another one is tried when it is time.
+                // A link that could not be opened is dropped, and the next one is opened when the pace allows.
                 self.coming = Some(coming).filter(|coming| coming.link.peek().is_none() && !coming.task.is_finished());
                 (serving, false)
             }
@@ -378,8 +385,8 @@ impl Links {
                 self.serving = Some(coming.clone());
                 (coming, true)
             }
-            // Of no use, and it is too early for another one. Where the last one was open, calls wait for the next one; where
-            // it could not be opened, they fail at once.
+            // The last link is of no use, and it is too early for another one. If the last link was open, calls wait for the
+            // next one. If it could not be opened, calls fail at once.
             (None, None) => match &self.serving {
                 Some(last) if !is_open(last) => (last.clone(), false),
                 _ => {

@@ -1,6 +1,7 @@
-//! Which node of a cluster has which slot.
+//! The slot map of a cluster: which node has which slot.
 //!
-//! Owns the reading of `CLUSTER SLOTS` and of redirections, and the nodes that are known. Asks nobody.
+//! Owns the parsing of `CLUSTER SLOTS` and of redirections, and the set of known nodes. Does not own when nodes are asked:
+//! [`cluster`](crate::cluster).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// The node at `address`, reached as `other` is.
+    /// The node at `address`, with the settings of the client `other`.
     fn new(address: Address, other: &Client) -> RedisResult<Arc<Self>> {
         let client = address.client_like(other)?;
         Ok(Arc::new(Self {
@@ -35,18 +36,18 @@ impl Node {
     }
 }
 
-/// What is known of a cluster.
+/// The known nodes of a cluster, and the owners of its slots.
 pub(crate) struct Topology {
-    /// The first of the clients by which it was found: what it connects with, so do all others.
+    /// The first client that the application gave. All nodes are reached with its settings.
     like: Client,
-    /// Of the clients by which it was found. They are asked too, though they may have no slot.
+    /// The nodes of the clients that the application gave. They are asked for the slot map too, although they may have no slot.
     seeds: Vec<Arc<Node>>,
     owners: HashMap<Slot, Arc<Node>>,
     nodes: HashMap<Address, Arc<Node>>,
 }
 
 impl Topology {
-    /// Nothing is known but some nodes.
+    /// A topology of which only some nodes are known, and no slot's owner.
     pub(crate) fn new(seeds: &[Client]) -> RedisResult<Self> {
         let like = seeds.first().ok_or_else(no_node)?.clone();
         let mut nodes = HashMap::new();
@@ -62,7 +63,7 @@ impl Topology {
         })
     }
 
-    /// Whether no node has said yet which has what.
+    /// Whether no slot's owner is known yet.
     pub(crate) fn is_unknown(&self) -> bool {
         self.owners.is_empty()
     }
@@ -71,7 +72,7 @@ impl Topology {
         self.owners.get(&slot).cloned()
     }
 
-    /// All that can be asked about the cluster. Those whose last call failed are the last.
+    /// All nodes that can be asked for the slot map. Nodes whose last call failed come last.
     pub(crate) fn nodes(&self) -> Vec<Arc<Node>> {
         let is_seed_only = |seed: &&Arc<Node>| !self.nodes.contains_key(&seed.address);
         let seeds = self.seeds.iter().filter(is_seed_only);
@@ -102,12 +103,12 @@ impl Topology {
         Ok(node)
     }
 
-    /// Notes that a slot has another owner.
+    /// Sets the owner of a slot.
     pub(crate) fn moved(&mut self, slot: Slot, owner: &Arc<Node>) {
         self.owners.insert(slot, owner.clone());
     }
 
-    /// Takes over what a node has said, and returns the nodes that have no slot any more.
+    /// Replaces the slot map, and returns the nodes that have no slot any more.
     pub(crate) fn replace(&mut self, ranges: Vec<Range>) -> RedisResult<Vec<Arc<Node>>> {
         let mut owners = HashMap::new();
         let mut nodes = HashMap::new();
@@ -130,7 +131,7 @@ fn no_node() -> RedisError {
     RedisError::from((ServerErrorKind::ClusterDown.into(), "no node of the cluster is known"))
 }
 
-/// Slots that follow each other, and whose they are.
+/// Consecutive slots and their owner.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Range {
     first: u16,
@@ -138,7 +139,7 @@ pub(crate) struct Range {
     owner: Address,
 }
 
-/// Reads the answer of the node at `asked` to `CLUSTER SLOTS`.
+/// Parses the answer of the node at `asked` to `CLUSTER SLOTS`.
 pub(crate) fn ranges(answer: Value, asked: &Address) -> RedisResult<Vec<Range>> {
     let mut ranges = Vec::new();
     for range in Vec::<Vec<Value>>::from_redis_value(answer)? {
@@ -147,7 +148,7 @@ pub(crate) fn ranges(answer: Value, asked: &Address) -> RedisResult<Vec<Range>> 
             let mut owner = owner.into_iter();
             let host = Option::<String>::from_redis_value(owner.next().unwrap_or(Value::Nil))?.unwrap_or_default();
             let port = u16::from_redis_value(owner.next().unwrap_or(Value::Nil))?;
-            // A node that does not know where another one is says so, and somebody else may.
+            // `?` means that the asked node does not know the address. Another node may know it.
             if host != "?" {
                 ranges.push(Range {
                     first: u16::from_redis_value(first)?,
@@ -163,7 +164,7 @@ pub(crate) fn ranges(answer: Value, asked: &Address) -> RedisResult<Vec<Range>> 
     Ok(ranges)
 }
 
-/// A node that names no host means the one by which it was asked.
+/// The address of a node in an answer. An empty host stands for the host that was asked.
 fn at(host: String, port: u16, asked: &Address) -> Address {
     let is_named = !matches!(host.as_str(), "" | "0.0.0.0" | "::");
     Address {
@@ -172,7 +173,7 @@ fn at(host: String, port: u16, asked: &Address) -> Address {
     }
 }
 
-/// Where an error of the node at `asked` leads to.
+/// The slot and the address to which an error of the node at `asked` redirects.
 pub(crate) fn redirection(error: &RedisError, asked: &Address) -> Option<(Slot, Address)> {
     let (address, slot) = error.redirect_node()?;
     let (host, port) = address.rsplit_once(':')?;
