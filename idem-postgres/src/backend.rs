@@ -1,4 +1,7 @@
-//! The backend itself: statements out, records in.
+//! The backend: each operation of the contract as a statement.
+//!
+//! Owns the choice of the statement, and the meaning of its rows for the contract. Does not own the text of the statements, nor
+//! the connections.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,20 +25,20 @@ use crate::table::{Name, Table};
 
 const CLAIMING: &str = "claiming";
 
-/// How often a look at a record that keeps changing is repeated before the call is given up as unavailable.
+/// How often a record that keeps changing is read again before the call fails as unavailable.
 const LOOKS: usize = 8;
 
-/// For how long a waiter that comes while a claim is being ended waits for that end, each time it asks.
+/// The pauses of a waiter that subscribes while the claim is being ended, before each further try.
 const ENDING: [Duration; 3] = [
     Duration::from_millis(5),
     Duration::from_millis(25),
     Duration::from_millis(125),
 ];
 
-/// Records in a table of Postgres, shared by every process that uses it.
+/// Records in a table of Postgres, shared by every process that uses the table.
 ///
-/// Clones share the connections, the one that waiters rely on, and the sweeper. Calls have no deadline of their own; the
-/// engine's ends them.
+/// Clones share the connections, the connection of the waiters, and the sweeper. Calls have no deadline of their own: the engine
+/// sets one.
 #[derive(Clone)]
 pub struct PostgresBackend {
     table: Table,
@@ -44,11 +47,11 @@ pub struct PostgresBackend {
 }
 
 impl PostgresBackend {
-    /// Records in the table `public.idem_records` of the database that `pool` leads to, which
-    /// [`migrate`](Self::migrate) makes.
+    /// A backend that stores records in the table `public.idem_records` of the database that `pool` connects to.
+    /// [`migrate`](Self::migrate) creates the table.
     ///
-    /// The pool is asked for its connect options, each time that a connection is opened, and lends the connections of
-    /// handlers' transactions. Records go over [connections of their own](crate#connections).
+    /// The backend takes two things from the pool: its connect options, each time that a connection is opened, and the
+    /// connections of handlers' transactions. Records use [separate connections](crate#connections).
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
         Self::on(Connections::of(pool, DEFAULT_MOST), Name::new())
@@ -62,8 +65,9 @@ impl PostgresBackend {
         }
     }
 
-    /// Sets how many connections of its own the backend opens at most, where there are more calls at a time than that;
-    /// 10 where nothing is set. Waiters need one more, and so does each handler's transaction, from the application's pool.
+    /// Sets the most connections that the backend opens for records. The default is 10; further concurrent calls wait.
+    ///
+    /// The waiters need one connection more. Each handler's transaction uses a connection of the application's pool.
     ///
     /// # Panics
     ///
@@ -75,24 +79,28 @@ impl PostgresBackend {
         self.remade(Connections::of(pool, most), |_| ())
     }
 
-    /// Puts the tables into another schema than `public`. Two services on one database need a schema or a table each, or
-    /// equal routes are one operation, and one service replays the other's answers.
+    /// Sets the schema of the tables. The default is `public`.
+    ///
+    /// If two services use one database, give each a schema or a table of its own. Otherwise equal routes of the two services
+    /// are one operation, and one service replays the other's answers.
     ///
     /// # Panics
     ///
-    /// When `schema` is not 1 to 31 ASCII letters, digits and `_`. Upper case counts, as in a quoted name.
+    /// When `schema` is not 1 to 31 ASCII letters, digits and `_`. The name is case-sensitive, as a quoted name is.
     #[must_use]
     pub fn with_schema(self, schema: impl AsRef<str>) -> Self {
         let connections = self.table.connections.clone();
         self.remade(connections, |name| name.set_schema(schema.as_ref()))
     }
 
-    /// Calls the table something else than `idem_records`. Two services on one database need a schema or a table each, or
-    /// equal routes are one operation, and one service replays the other's answers.
+    /// Sets the name of the table of records. The default is `idem_records`.
+    ///
+    /// If two services use one database, give each a schema or a table of its own. Otherwise equal routes of the two services
+    /// are one operation, and one service replays the other's answers.
     ///
     /// # Panics
     ///
-    /// When `table` is not 1 to 31 ASCII letters, digits and `_`. Upper case counts, as in a quoted name.
+    /// When `table` is not 1 to 31 ASCII letters, digits and `_`. The name is case-sensitive, as a quoted name is.
     #[must_use]
     pub fn with_table(self, table: impl AsRef<str>) -> Self {
         let connections = self.table.connections.clone();
@@ -109,8 +117,11 @@ impl PostgresBackend {
         }
     }
 
-    /// Deletes expired rows every `interval`, in batches, until the last clone of this backend is dropped. Several
-    /// processes may do so at once; none waits for another. A row is deleted within a lease after it has expired.
+    /// Starts a sweeper, which deletes expired rows every `interval`, in batches, until the last clone of this backend is
+    /// dropped.
+    ///
+    /// Several processes may sweep at the same time; none waits for another. A row becomes due for deletion within a lease after
+    /// it has expired.
     ///
     /// # Panics
     ///
@@ -122,11 +133,13 @@ impl PostgresBackend {
         self
     }
 
-    /// Deletes up to `limit` expired rows, and says how many. Fewer than `limit` means that another sweep is at the others,
-    /// or that those that are there expired less than their lease ago.
+    /// Deletes up to `limit` expired rows, and returns how many it has deleted.
     ///
-    /// For those who sweep at a time of their own; others use [`with_sweeper`](Self::with_sweeper). Whether and when it
-    /// is done changes nothing but the size of the table.
+    /// A result below `limit` means one of two things: another sweep is deleting the other rows, or the other rows expired less
+    /// than their lease ago.
+    ///
+    /// Use this method to sweep at times of your choice; otherwise use [`with_sweeper`](Self::with_sweeper). Sweeping affects
+    /// only the size of the table.
     ///
     /// # Errors
     ///
@@ -135,9 +148,10 @@ impl PostgresBackend {
         sweeper::sweep(&self.table, limit).await
     }
 
-    /// Makes the table, or brings it up to date; and the schema, where it is not there. Processes that start together
-    /// do so one after the other. Which migrations were run is noted in a table of that name with `_migrations` behind
-    /// it, apart from the application's own.
+    /// Creates the tables, or brings them up to date. Creates the schema if it does not exist.
+    ///
+    /// If several processes start together, they migrate one after the other. The migrations that were run are listed in a table
+    /// whose name ends in `_migrations`, separate from the application's own.
     ///
     /// # Errors
     ///
@@ -148,8 +162,8 @@ impl PostgresBackend {
 
     /// Begins a transaction on a connection of the application's pool, for [`complete_in`](Self::complete_in).
     ///
-    /// A connection that others have left in a transaction of theirs, or that cannot write, is closed, and another one is
-    /// taken.
+    /// If the pool lends a connection that is still in another transaction, or that cannot write, the connection is closed and
+    /// another one is taken.
     ///
     /// # Errors
     ///
@@ -158,17 +172,17 @@ impl PostgresBackend {
         JointTransaction::begin(self.table.connections.application()).await
     }
 
-    /// Completes `claim` through `transaction` and commits it, so that what was written in it and the completion are
-    /// there together, or neither is. Superseded, it is rolled back.
+    /// Completes `claim` in `transaction` and commits, so that the transaction's writes and the completion take effect together
+    /// or not at all. If the claim was superseded, the transaction is rolled back.
     ///
-    /// The transaction has to be one of the database that has the table. `asked` is called as the commit is about to be
-    /// sent: until then, dropping the future leaves nothing done.
+    /// The transaction must be in the database that has the table. `asked` is called just before the commit is sent; if the
+    /// future is dropped before that, nothing is committed.
     ///
     /// # Errors
     ///
-    /// As its [`kind`](EndError::kind) says. Where that is [`EndKind::Unknown`](crate::EndKind::Unknown),
-    /// [`release`](Backend::release) finds out, for it waits for the end of the transaction: it is [`Fenced::Applied`] if
-    /// the transaction was rolled back, and the claim is gone then.
+    /// [`EndError::kind`] tells what is known of the transaction. If it is [`EndKind::Unknown`](crate::EndKind::Unknown), call
+    /// [`release`](Backend::release) to find out, because it waits for the end of the transaction. The result is
+    /// [`Fenced::Applied`] if the transaction was rolled back; the claim is released then.
     pub async fn complete_in(
         &self,
         transaction: JointTransaction,
@@ -185,7 +199,7 @@ impl PostgresBackend {
         transaction.complete(completing, asked).await
     }
 
-    /// Executes a statement that is about `claim`, and says whether it did something, by its first row.
+    /// Executes a statement about `claim`. The first row of its result tells whether it had an effect.
     async fn write(
         connection: &mut Lent,
         what: &'static str,
@@ -214,7 +228,7 @@ impl PostgresBackend {
         connection.ask(call).await
     }
 
-    /// As `claim`, on a connection that is there: what is claimed over an expired row waits for one only once.
+    /// Claims on a connection that is lent already, so that a claim of two statements waits for a connection only once.
     async fn claim_on(
         &self,
         connection: &mut Lent,
@@ -231,7 +245,7 @@ impl PostgresBackend {
                 return Ok(Acquisition::Acquired);
             };
             if let Some(found) = record::decode(found)? {
-                // Written by an earlier try of this call, whose answer was lost.
+                // An earlier try of this call has written the claim; its answer was lost.
                 let is_ours = matches!(found.record, Record::Claimed { .. }) && found.token == claim.token;
                 return Ok(if is_ours {
                     Acquisition::Acquired
@@ -248,7 +262,7 @@ impl PostgresBackend {
         Err(busy())
     }
 
-    /// Executes a statement of the owner's.
+    /// Executes a statement of the claim's owner.
     async fn owned(
         &self,
         what: &'static str,
@@ -264,7 +278,7 @@ impl PostgresBackend {
         Ok(row.map_or(Fenced::Superseded, |_| Fenced::Applied))
     }
 
-    /// Those who wait, on a task of this runtime or of one that has not ended.
+    /// The subscriptions. If their task has ended with its runtime, starts a new one on the current runtime.
     fn subscriptions(&self) -> Subscriptions {
         let mut started = self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
         match &*started {
@@ -346,7 +360,7 @@ impl Backend for PostgresBackend {
             .await?
         {
             Fenced::Applied => Ok(Changed::new(subscription.told())),
-            // One may be there in a moment, so whoever asks has to look.
+            // No claim is stored, so no message would come. The waiter has to look again.
             Fenced::Superseded => Ok(Changed::new(std::future::ready(()))),
         }
     }
@@ -362,7 +376,7 @@ impl Backend for PostgresBackend {
         if connection.ask(call).await?.is_some() {
             return Ok(());
         }
-        // After a failover, another connection may lead to a server that does.
+        // After a failover, a new connection may lead to a server that takes writes.
         connection.give_up();
         let context = "the server takes no writes";
         Err(BackendError::new(BackendErrorKind::Unavailable, context))
@@ -371,7 +385,7 @@ impl Backend for PostgresBackend {
 
 impl fmt::Debug for PostgresBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The pool would show where it leads to, and as whom.
+        // The pool would show the address and the user.
         f.debug_struct("PostgresBackend")
             .field("table", &self.table.name.channel())
             .finish_non_exhaustive()

@@ -1,18 +1,21 @@
 //! A handler's transaction, from its beginning to its end.
 //!
-//! Owns the one connection that a handler works on, which is of the application's own pool, and what is known when its
-//! transaction ends. It believes nothing of a connection that others have used before: a transaction that is open already,
-//! or one that cannot write, is not joined, and such a connection is closed. It believes nothing of what the handler did
-//! either: the end looks whether the transaction is still the one that was begun.
+//! Owns the connection of the handler, which belongs to the application's pool, and the knowledge how its transaction ended.
+//! Two checks protect the transaction:
 //!
-//! | the server says | known | [`EndKind`] |
+//! - At the beginning: a connection that is in another transaction, or that cannot write, is closed and not used.
+//! - At the end: the transaction must be the one that was begun. A mark tells, in a setting that is local to the transaction.
+//!
+//! | the server's answer | what is known | [`EndKind`] |
 //! |---|---|---|
-//! | nothing failed | committed | – |
-//! | 25P02 | an earlier statement had failed, so nothing was done | `FailedBefore` |
-//! | class 40 but 40003, class 53, 55P03, 57014; before COMMIT also that the connection is lost | undone; may pass | `MayPass` |
-//! | another refusal before COMMIT; class 22, 23, 25, 42, 44, P0, 0A in answer to it | undone; will be refused again | `Refused` |
-//! | nothing in answer to COMMIT, or anything else | nothing | `Unknown` |
-//! | that the transaction is another one | that the handler ended its own | `EndedByHandler` |
+//! | success | committed | – |
+//! | 25P02 | rolled back, because an earlier statement had failed | `FailedBefore` |
+//! | class 40 except 40002 and 40003, class 53, 55P03, 57014; before COMMIT also a lost connection | rolled back; may succeed next time | `MayPass` |
+//! | another refusal before COMMIT; class 22, 23, 25, 42, 44, P0, 0A in answer to COMMIT | rolled back; will be refused again | `Refused` |
+//! | none, or any other, to COMMIT | nothing | `Unknown` |
+//! | the mark of the transaction is missing | the handler ended its own transaction | `EndedByHandler` |
+//!
+//! Does not own the claim's record: the statement that completes it is in [`statements`](crate::statements).
 
 use std::fmt;
 use std::time::Duration;
@@ -30,28 +33,28 @@ use crate::protocol::{Call, Value};
 use crate::record;
 use crate::table::Table;
 
-/// How long a rollback may take. A statement that the handler has given up may still run, and is waited for; a connection on
-/// which it does not end is closed, which rolls back as well.
+/// The limit of a rollback. It has to wait for a statement that the handler has given up and that is still running. After the
+/// limit, the connection is closed, which rolls back as well.
 const ROLLBACK_LIMIT: Duration = Duration::from_secs(1);
 
-/// A transaction that a handler works in. Dropped, it is rolled back.
+/// The transaction of a handler. If it is dropped, it is rolled back.
 ///
-/// Made by [`PostgresBackend::begin`](crate::PostgresBackend::begin), and ended by
+/// [`PostgresBackend::begin`](crate::PostgresBackend::begin) begins it.
 /// [`PostgresBackend::complete_in`](crate::PostgresBackend::complete_in), [`commit`](Self::commit) or
-/// [`roll_back`](Self::roll_back).
+/// [`roll_back`](Self::roll_back) end it.
 pub struct JointTransaction {
     connection: PoolConnection<Postgres>,
-    /// What tells it from any other transaction of its connection.
+    /// Identifies the transaction among all transactions of its connection.
     mark: String,
     state: State,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Whether the server has begun it is not known.
+    /// It is unknown whether the server has begun the transaction.
     Beginning,
     Begun,
-    /// What has become of it is not known.
+    /// It is unknown how the transaction ended.
     Ending,
     Ended,
 }
@@ -60,20 +63,20 @@ enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndKind {
-    /// An earlier statement had failed, and its error was not acted on. Nothing was done.
+    /// The transaction was rolled back, because an earlier statement had failed and the handler did not act on its error.
     FailedBefore,
-    /// Nothing was done, and the same may succeed the next time: it met another transaction, or the server was short of
-    /// something, or the connection was lost before the commit.
+    /// The transaction was rolled back, and may succeed the next time. It collided with another transaction, the server was
+    /// short of a resource, or the connection was lost before the commit.
     MayPass,
-    /// Nothing was done, and the same will be refused again, as by a constraint that is checked at the commit.
+    /// The transaction was rolled back and will be refused again, for example by a constraint that is checked at the commit.
     Refused,
-    /// Nobody knows whether it was committed: the connection was lost under the commit.
+    /// It is unknown whether the transaction was committed, because the connection was lost during the commit.
     Unknown,
-    /// The handler ended its transaction itself, by SQL text. What it had done until then may be committed.
+    /// The handler ended its transaction itself, by SQL text. Its statements until then may be committed.
     EndedByHandler,
 }
 
-/// How a transaction ended that was not committed, or that nobody knows of.
+/// The error of a transaction that was not committed, or whose end is unknown.
 #[derive(Debug)]
 pub struct EndError {
     kind: EndKind,
@@ -81,7 +84,7 @@ pub struct EndError {
 }
 
 impl EndError {
-    /// What is known.
+    /// What is known of the transaction.
     #[must_use]
     pub fn kind(&self) -> EndKind {
         self.kind
@@ -106,10 +109,10 @@ impl std::error::Error for EndError {
     }
 }
 
-/// Lets constraints and triggers that were deferred act now, so that what they refuse is known to be undone.
+/// Runs deferred constraints and triggers before the commit, where a refusal certainly means that nothing was committed.
 const DEFERRED: &str = "SET CONSTRAINTS ALL IMMEDIATE";
 
-/// Tells the transaction from any other one of its connection.
+/// Reads the mark of the transaction.
 const MARK: &str = "SELECT current_setting('idem.transaction', true)";
 
 const ENDED_BY_HANDLER: EndError = EndError {
@@ -126,9 +129,9 @@ pub(crate) struct Completing<'a> {
 }
 
 impl JointTransaction {
-    /// Begins one on a connection of `pool`: on another one where the first turns out to be of no use, which is closed.
+    /// Begins a transaction on a connection of `pool`. If a connection is of no use, closes it and tries another one.
     pub(crate) async fn begin(pool: &PgPool) -> sqlx::Result<Self> {
-        // Only a connection that was there before can be of no use and the next one be better.
+        // One try per existing connection and one on a new one: after that, further tries would not help.
         let mut tries = pool.size().saturating_add(1);
         loop {
             let mut begun = Self {
@@ -145,8 +148,8 @@ impl JointTransaction {
         }
     }
 
-    /// In a transaction that was open before and has seen a query, the modes are refused (25001), and so are they by a
-    /// standby. No query is sent: the handler may still choose an isolation level.
+    /// Begins the transaction with modes that the server refuses if the connection is in a transaction that has run a query
+    /// (25001), or if the server is a standby. Runs no query itself, so that the handler may still choose an isolation level.
     async fn try_begin(&mut self) -> sqlx::Result<()> {
         let begin = format!(
             "BEGIN READ WRITE NOT DEFERRABLE; SET LOCAL idem.transaction = '{}'",
@@ -163,23 +166,23 @@ impl JointTransaction {
         &mut self.connection
     }
 
-    /// Commits without a record. `asked` is called as the commit is about to be sent: before that, dropping the future
-    /// leaves nothing done.
+    /// Commits without a record. `asked` is called just before the commit is sent; if the future is dropped before that,
+    /// nothing is committed.
     ///
     /// # Errors
     ///
-    /// As its [`kind`](EndError::kind) says.
+    /// When the transaction was not committed, or its end is unknown: [`EndError::kind`] tells which.
     pub async fn commit(mut self, asked: impl FnOnce()) -> Result<(), EndError> {
         self.state = State::Ending;
         self.ask(format!("{DEFERRED}; {MARK}")).await?;
         self.send_commit(asked).await
     }
 
-    /// Rolls back, within a second; a connection on which that does not end is closed, and that rolls back as well.
+    /// Rolls back within a second. If that takes longer, the connection is closed, which rolls back as well.
     ///
     /// # Errors
     ///
-    /// [`EndKind::EndedByHandler`] where there is nothing to roll back any more: what the handler has done may be there.
+    /// [`EndKind::EndedByHandler`] if the handler has ended the transaction: its effects may be committed.
     pub async fn roll_back(mut self) -> Result<(), EndError> {
         self.state = State::Ending;
         let rolling_back = async {
@@ -200,13 +203,13 @@ impl JointTransaction {
         }
     }
 
-    /// How many transactions sqlx counts: ours, and the savepoints in it.
+    /// The depth that sqlx counts: this transaction, and the savepoints in it.
     fn depth(&self) -> usize {
         PgTransactionManager::get_transaction_depth(&self.connection)
     }
 
-    /// Sends statements that end in [`MARK`] or have it before their last one, and returns how many rows came, if the
-    /// transaction is still the one that was begun. After a refusal, it is rolled back.
+    /// Sends statements, of which [`MARK`] is the last or the last but one, and returns the number of rows. Fails if the mark is
+    /// not that of this transaction. After a refusal, rolls the transaction back.
     async fn ask(&mut self, text: String) -> Result<usize, EndError> {
         if self.depth() != 1 {
             return Err(ENDED_BY_HANDLER);
@@ -242,9 +245,9 @@ impl JointTransaction {
             statement: &it.table.statements.complete_in,
             values: &values,
         };
-        // What was deferred comes first, as the handler's role. What the handler has set for its own statements does not reach
-        // the record's: neither a role, nor a time limit. Only an index leads to one record without a look at others, which
-        // a serializable transaction would conflict with.
+        // Deferred triggers run first, with the handler's role. After that, the handler's role and time limits are reset for the
+        // record's statement. Only index scans are allowed, because a serializable transaction would conflict with the other
+        // records that a different plan reads.
         let text = format!(
             "{DEFERRED}; SET LOCAL SESSION AUTHORIZATION DEFAULT; SET LOCAL statement_timeout = 0; \
              SET LOCAL lock_timeout = 0; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; {MARK}; {}",
@@ -272,7 +275,7 @@ impl Drop for JointTransaction {
     fn drop(&mut self) {
         match self.state {
             State::Ended => {}
-            // Sent by whoever gets the connection next, as by sqlx's own transactions.
+            // The ROLLBACK is sent when the connection is used next, as for sqlx's own transactions.
             State::Begun if PgTransactionManager::get_transaction_depth(&self.connection) == 1 => {
                 PgTransactionManager::start_rollback(&mut self.connection);
             }
@@ -287,12 +290,12 @@ impl fmt::Debug for JointTransaction {
     }
 }
 
-/// Whether a transaction could not begin because the server is a standby, which is said by 0A000.
+/// Whether a transaction could not begin because the server is a standby (0A000).
 fn is_on_a_standby(error: &sqlx::Error) -> bool {
     code(error).as_deref() == Some("0A000")
 }
 
-/// What an error means that came before COMMIT was sent: nothing was done, whoever closed the connection.
+/// The end of a transaction after an error before COMMIT was sent: it was certainly rolled back.
 fn before_commit(error: sqlx::Error) -> EndError {
     let kind = match code(&error).as_deref() {
         Some("25P02") => EndKind::FailedBefore,
@@ -304,8 +307,8 @@ fn before_commit(error: sqlx::Error) -> EndError {
     EndError { kind, source }
 }
 
-/// What an error means that came in answer to COMMIT. Only what is known to be said of a transaction that was rolled back
-/// counts as that: a server that shuts down may have committed before, and a proxy does not know.
+/// The end of a transaction after an error in answer to COMMIT. Only codes that certainly mean a rollback count as one. Other
+/// errors say nothing: a server that shuts down may have committed before, and a proxy does not know.
 fn at_commit(error: sqlx::Error) -> EndError {
     const REFUSALS: [&str; 7] = ["22", "23", "25", "42", "44", "P0", "0A"];
     let kind = match code(&error).as_deref() {
@@ -318,13 +321,13 @@ fn at_commit(error: sqlx::Error) -> EndError {
     EndError { kind, source }
 }
 
-/// Whether it is the connection that ends, and not the transaction alone: lost, shut down, or idle or open for too long.
+/// Whether the error ends the connection: it was lost, the server shut down, or the transaction was idle or open too long.
 fn is_about_connection(code: &str) -> bool {
     ["08", "57", "58"].iter().any(|class| code.starts_with(class)) || ["25P03", "25P04"].contains(&code)
 }
 
-/// Whether the server refused for something that passes: another transaction that was in the way, a want of memory, disk or
-/// connections, or somebody who cancelled the statement.
+/// Whether the cause of the refusal may pass: another transaction, a lack of memory, disk or connections, or a cancelled
+/// statement.
 fn may_pass(code: &str) -> bool {
     let is_rolled_back = code.starts_with("40") && code != "40003" && code != "40002";
     is_rolled_back || code.starts_with("53") || code == "55P03" || code == "57014"

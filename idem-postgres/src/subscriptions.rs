@@ -1,9 +1,8 @@
-//! Who waits for the end of which claim.
+//! The requests that wait for the end of a claim.
 //!
-//! Owns the records that somebody waits for, and who is told when. A message says only that a record has changed; what it
-//! is now, waiters look up themselves. So a message that is lost costs them time and never the answer: when the
-//! connection that messages come over fails, all are told to look again. That connection is the
-//! [subscriber]'s.
+//! Owns the records that requests wait for, and the wakeup of the waiters. A message says only that a record has changed; the
+//! waiters read the record again. So a lost message costs time and never the answer. If the connection fails, all waiters are
+//! woken to read their records again. Does not own the connection: [`subscriber`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,15 +23,15 @@ pub(crate) struct Subscriptions(Arc<Shared>);
 struct Shared {
     waiting: Arc<Waiting>,
     orders: mpsc::UnboundedSender<Order>,
-    /// Ends with the runtime that it was started on.
+    /// The subscriber. It ends with the runtime that it was started on.
     task: JoinHandle<()>,
 }
 
-/// What the subscriber is asked to do.
+/// An order to the subscriber.
 pub(crate) enum Order {
-    /// Somebody waits for a record.
+    /// A request waits for a record.
     Join(Join),
-    /// Nobody waits for it any more.
+    /// No request waits for the record any more.
     Leave(Id),
 }
 
@@ -42,45 +41,45 @@ pub(crate) struct Join {
     answer: oneshot::Sender<JoinResult>,
 }
 
-/// The subscriber's answer to somebody who wants to be told.
+/// The subscriber's answer to a [`Join`].
 pub(crate) type JoinResult = Result<Joined, Arc<sqlx::Error>>;
 
-/// Whether the end of a claim will be told.
+/// Whether a message will announce the end of the claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Joined {
     Told,
-    /// The claim is being ended at this moment, or too many records are waited for already.
+    /// No message will come: the claim is being ended at this moment, or the process holds too many locks already.
     Untold,
 }
 
 impl Join {
     pub(crate) fn answer(self, answer: JoinResult) {
-        // Whoever asked may have gone.
+        // The waiter may have gone.
         let _ = self.answer.send(answer);
     }
 }
 
-/// The records that somebody waits for, by the message about them.
+/// The records that requests wait for, by the message about them.
 #[derive(Default)]
 pub(crate) struct Waiting(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     waiters: HashMap<String, Waiters>,
-    /// Whether messages come in. Whoever joins while they do not has to ask for them.
+    /// Whether messages arrive. If not, a new waiter has to send a [`Join`].
     is_listening: bool,
 }
 
 struct Waiters {
     count: usize,
     changed: Arc<Notify>,
-    /// Whether the lock is held by which whoever ends the claim knows that it has to tell.
+    /// Whether this process holds the advisory lock, which tells the statement that ends the claim to send a message.
     is_held: bool,
 }
 
 impl Subscriptions {
-    /// Starts the task that owns the connection. It connects when somebody waits for the first time, and ends when this
-    /// and all who wait are gone.
+    /// Starts the task that owns the connection. The task connects when the first request waits, and ends when `self` and all
+    /// waiters are dropped.
     pub(crate) fn start(application: PgPool, channel: String) -> Self {
         let waiting = Arc::<Waiting>::default();
         let (orders, receiver) = mpsc::unbounded_channel();
@@ -88,7 +87,7 @@ impl Subscriptions {
         Self(Arc::new(Shared { waiting, orders, task }))
     }
 
-    /// Whether somebody carries out orders. Those who wait on a task that has ended are told to look again.
+    /// Whether the subscriber is running. If it has ended, wakes its waiters to look again.
     pub(crate) fn is_running(&self) -> bool {
         let is_running = !self.0.task.is_finished();
         if !is_running {
@@ -97,8 +96,8 @@ impl Subscriptions {
         is_running
     }
 
-    /// Listens for the end of the claim on the record `id`, from a moment on that lies before this returns; `None` where
-    /// that end would not be told.
+    /// Listens for the end of the claim on the record `id`. An end after this call has resolved is not missed. `None` if no
+    /// message would announce the end.
     pub(crate) async fn listen(&self, id: Id) -> Result<Option<Subscription>, BackendError> {
         const WHAT: &str = "listening for the end of a claim";
         let (subscription, listening) = self.join(id);
@@ -112,8 +111,8 @@ impl Subscriptions {
         Ok((joined == Joined::Told).then_some(subscription))
     }
 
-    /// Becomes one of those who wait for the record; and where messages about it do not come in yet, what to wait for
-    /// until they do.
+    /// Adds a waiter for the record. If messages about the record do not arrive yet, also returns the receiver of the
+    /// subscriber's answer.
     fn join(&self, id: Id) -> (Subscription, Option<oneshot::Receiver<JoinResult>>) {
         let mut state = self.0.waiting.lock();
         let is_listening = state.is_listening;
@@ -126,7 +125,7 @@ impl Subscriptions {
         let changed = waiters.changed.clone();
         let listening = (!(is_listening && waiters.is_held)).then(|| {
             let (answer, listening) = oneshot::channel();
-            // Under the lock of the state, so that orders come in the order of what they are about.
+            // Under the lock of the state, so that the order of the orders is the order of the changes that caused them.
             let _ = self.0.orders.send(Order::Join(Join { id, answer }));
             listening
         });
@@ -144,7 +143,7 @@ impl Subscriptions {
 
 impl Waiting {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No change of the state can be seen half-done.
+        // No panic leaves the state half-changed, so a poisoned lock is sound.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -156,26 +155,26 @@ impl Waiting {
         self.lock().waiters.contains_key(&id.message())
     }
 
-    /// Messages come in from now on.
+    /// Sets that messages arrive from now on.
     pub(crate) fn begin(&self) {
         self.lock().is_listening = true;
     }
 
-    /// The end of this record's claim is told from now on.
+    /// Sets that the lock of this record is held, so that a message will announce the end of its claim.
     pub(crate) fn hold(&self, id: &Id) {
         if let Some(waiters) = self.lock().waiters.get_mut(&id.message()) {
             waiters.is_held = true;
         }
     }
 
-    /// Tells those who wait for `message` to look again.
+    /// Wakes the waiters of `message`.
     pub(crate) fn tell(&self, message: &str) {
         if let Some(waiters) = self.lock().waiters.get(message) {
             waiters.changed.notify_waiters();
         }
     }
 
-    /// Messages may have been missed: tells everybody to look again, and to ask anew.
+    /// Wakes all waiters to look again and to join again, because messages may have been missed.
     pub(crate) fn lose(&self) {
         let mut state = self.lock();
         state.is_listening = false;
@@ -201,7 +200,7 @@ impl Subscription {
     }
 }
 
-/// Counts one among those who wait for a record.
+/// Counts one waiter of a record.
 struct Membership {
     id: Id,
     changed: Arc<Notify>,
@@ -212,7 +211,7 @@ impl Drop for Membership {
     fn drop(&mut self) {
         let mut state = self.shared.waiting.lock();
         let message = self.id.message();
-        // After messages were lost there may be none by that name, or others.
+        // After `lose`, there may be no waiters of that message, or newer ones.
         let Some(waiters) = state
             .waiters
             .get_mut(&message)
