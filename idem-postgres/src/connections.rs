@@ -1,15 +1,17 @@
-//! Connections of idem's own, lent for the length of a call.
+//! The pool of connections for records.
 //!
-//! Owns a small pool beside the application's, so that nothing which others do to their connections, or hold them for,
-//! reaches a claim. It is not sqlx's: that one asks the server for a sign of life whenever it lends a connection and
-//! whenever it gets one back, two round trips beside the one of the statement. Here nobody else has used a connection, so
-//! its last answer tells how it is. A connection is closed and not lent again when it has failed, when it leads to a server
-//! that takes no writes, when it was refused a permission, and when its answer does not come. A statement that is given up is
-//! cancelled on the server, and its place in the pool is taken until then: a table that somebody has locked does not fill
-//! the server with statements that wait for it (IDEM-22).
+//! Owns a small pool beside the application's pool, so that the application's use of its connections does not affect a claim.
 //!
-//! Connections are opened when they are needed, a few at a time, with the options that the application's pool has at that moment: a
-//! rotated password reaches them. Does not own what is said over them.
+//! - It is not a pool of sqlx. That pool checks a connection whenever it lends it and whenever it gets it back, which costs two
+//!   round trips beside the one of the statement. Here only idem uses a connection, so its last answer tells its state.
+//! - A connection is closed and not lent again if it has failed, if its server takes no writes, if it was refused a permission,
+//!   or if it does not answer.
+//! - A statement that is given up is cancelled on the server. It occupies its place in the pool until it has ended, so that a
+//!   locked table does not fill the server with waiting statements (IDEM-22).
+//! - Connections are opened when they are needed, a few at a time, with the current options of the application's pool. So a
+//!   rotated password reaches them.
+//!
+//! Does not own the statements.
 
 mod lent;
 mod opening;
@@ -29,50 +31,50 @@ use tokio::time::timeout;
 use crate::error::backend_error;
 use crate::protocol::Route;
 
-/// How many connections there are at most where nothing else is set.
+/// The default of the most connections.
 pub(crate) const DEFAULT_MOST: u32 = 10;
 
-/// How many connections are opened at a time. A server that is asked for all at once opens none of them in time, and mostly
-/// one that is lent comes back before.
+/// How many connections are opened at a time. A server that is asked for all connections at once may open none in time, and
+/// usually a lent connection is returned sooner.
 const OPENED_AT_A_TIME: usize = 4;
 
-/// How long a connection has to answer before it is closed: one that is being opened, and one whose statement was given
-/// up.
+/// The limit of opening a connection, and of each step of ending a statement that was given up. After it, the connection is
+/// closed.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
-/// After how long without a call a connection is asked for a sign of life before it is lent. Firewalls forget connections
-/// after minutes, and say nothing.
+/// After this long without a call, a connection is pinged before it is lent. A firewall may forget a connection after minutes,
+/// without notice.
 const QUIET: Duration = Duration::from_secs(30);
 
-/// How long the sign of life may take.
+/// The limit of that ping.
 const SIGN_LIMIT: Duration = Duration::from_millis(250);
 
-/// After how long without a call a connection is closed.
+/// After this long without a call, a connection is closed.
 const IDLE_LIMIT: Duration = Duration::from_mins(10);
 
-/// The pool; clones share it.
+/// The pool. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Connections(Arc<Inner>);
 
 struct Inner {
-    /// Asked for its options, and for nothing else.
+    /// The pool whose connect options are used. Its connections are lent to handlers' transactions only.
     application: PgPool,
     turns: Arc<Semaphore>,
     openings: Arc<Semaphore>,
-    /// A connection is idle that was not before.
+    /// Wakes waiting calls when a connection becomes idle.
     returned: Notify,
     idle: Mutex<Vec<Idle>>,
-    /// What was found out last.
+    /// The route that was found last, with the options by which it was found.
     route: Mutex<Option<Opened>>,
-    /// Whose turn it is to cancel a statement, over a connection beside the pool's.
+    /// Admits one cancellation at a time, because it uses a connection beside the pool's.
     cancelling: tokio::sync::Mutex<()>,
 }
 
-/// A connection that nobody uses.
+/// A connection that no call uses.
 struct Idle {
     connection: PgConnection,
     since: Instant,
-    /// Whose reactor it is driven by. On another one it would never answer.
+    /// The runtime that drives the connection. On another runtime it may never answer.
     runtime: runtime::Id,
     opened: Opened,
 }
@@ -91,12 +93,12 @@ impl Connections {
         }))
     }
 
-    /// Where handlers' transactions begin.
+    /// The pool of handlers' transactions.
     pub(crate) fn application(&self) -> &PgPool {
         &self.0.application
     }
 
-    /// Lends a connection, which is there for the next call when it is dropped.
+    /// Lends a connection. Dropping it returns it to the pool.
     pub(crate) async fn lend(&self, what: &'static str) -> Result<Lent, BackendError> {
         let lent = self.try_lend().await;
         lent.map_err(|error| backend_error(what, error).not_written())
@@ -105,7 +107,7 @@ impl Connections {
     async fn try_lend(&self) -> sqlx::Result<Lent> {
         let turn = turn(&self.0.turns).await?;
         let may_open = loop {
-            // From here on it is told, also while it looks.
+            // Enabled before the check, so that a connection that is returned during the check is not missed.
             let mut returned = pin!(self.0.returned.notified());
             returned.as_mut().enable();
             if let Some(idle) = self.take_idle() {
@@ -115,7 +117,7 @@ impl Connections {
                 if is_sound {
                     return Ok(Lent::new(self, connection, idle.opened, true, turn));
                 }
-                // What has made this one silent has mostly met the others, too.
+                // The cause of this connection's silence has usually affected the others, too.
                 self.close_idle();
                 continue;
             }
@@ -142,12 +144,12 @@ impl Connections {
             runtime: Handle::current().id(),
             opened,
         });
-        // All who wait: a connection is of use to those of one runtime alone.
+        // Wakes all waiting calls, because a connection is of use only to the calls of one runtime.
         self.0.returned.notify_waiters();
     }
 
-    /// The connection that was used last, of those that this runtime drives. Those are closed that nobody has used for long,
-    /// or that were opened with other options than the application's pool has now.
+    /// The most recently used idle connection of the current runtime. Closes idle connections that were not used for long, or
+    /// whose options differ from the current options of the application's pool.
     fn take_idle(&self) -> Option<Idle> {
         let (runtime, options) = (Handle::current().id(), self.0.application.connect_options());
         let now = Instant::now();
@@ -160,12 +162,12 @@ impl Connections {
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
-        // No change of it can be seen half-done.
+        // No panic leaves the list half-changed, so a poisoned lock is sound.
         self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a connection, to its end also where the call that it is for is given up: on a server that has just come back
-    /// and is asked for all connections at once, that takes longer than a call may, and none would ever be open.
+    /// Opens a connection. Opening continues if the call that needs it is given up. On a server that has just come back, opening
+    /// may take longer than a call's deadline; without this, no connection would ever be open.
     fn opening(&self, turn: OwnedSemaphorePermit, may_open: OwnedSemaphorePermit) -> Opening {
         let connections = self.clone();
         Opening(Some(Box::pin(async move {
@@ -176,7 +178,7 @@ impl Connections {
         })))
     }
 
-    /// A connection to wherever the application's pool leads at this moment.
+    /// A new connection with the current options of the application's pool.
     async fn open(&self) -> sqlx::Result<(PgConnection, Opened)> {
         let options = self.0.application.connect_options();
         if let Some(known) = self.known().filter(|known| Arc::ptr_eq(&known.options, &options)) {
@@ -196,7 +198,7 @@ impl Connections {
         Ok((connection, opened))
     }
 
-    /// What stands between this process and the server; connects where that is not known yet.
+    /// The route to the server. Connects if the route is not known yet.
     pub(crate) async fn route(&self) -> Result<Route, BackendError> {
         match self.known() {
             Some(known) => Ok(known.route),
@@ -212,16 +214,18 @@ impl Connections {
         self.0.route.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Cancels what the connection that was `opened` so waits for, if that is a lock. What is being done is left to be done:
-    /// a lease that is renewed late is renewed, and a commit that waits for a standby must not stop waiting. One at a time:
-    /// the connection for it is not of the pool.
+    /// Cancels the statement of the connection `opened`, if the statement waits for a lock.
+    ///
+    /// A statement that makes progress is not cancelled: a late renewal still renews, and a commit must not stop waiting for a
+    /// standby. One cancellation is made at a time, because its connection does not count in the pool.
     async fn cancel(&self, opened: &Opened) -> sqlx::Result<()> {
         let Some(Process { id, started }) = &opened.process else {
             return Ok(());
         };
         let _turn = self.0.cancelling.lock().await;
         let mut connection = opened.options.connect().await?;
-        // Numbers, which have nothing in them to be escaped. The options may lead to another server by now.
+        // The values are numbers and need no escaping. The start time is compared because the options may lead to another server
+        // by now, where another process has the same id.
         let cancel = format!(
             "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE pid = {id} AND wait_event_type = 'Lock' \
              AND extract(epoch FROM backend_start)::text = '{started}'"
@@ -230,8 +234,8 @@ impl Connections {
         connection.close().await
     }
 
-    /// Closes the connections that nobody uses. What one of them has met, such as a server that was restarted or takes no
-    /// writes any more, the others are about to meet.
+    /// Closes the idle connections. If one connection finds that the server was restarted or takes no writes any more, the others
+    /// are about to find the same.
     fn close_idle(&self) {
         let closed = std::mem::take(&mut *self.idle());
         drop(closed);

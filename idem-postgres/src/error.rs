@@ -1,16 +1,18 @@
-//! From the client's errors to the backend's kinds.
+//! Converting the client's errors to backend errors.
+//!
+//! Owns the kind of each error, whether the call has certainly changed nothing, and whether the connection is of use afterwards.
 
 use idem_core::{BackendError, BackendErrorKind};
 
-/// Wraps what the client reported while doing `what`.
+/// Wraps an error of the client during `what`.
 pub(crate) fn backend_error(what: &'static str, error: sqlx::Error) -> BackendError {
     let is_undone = code(&error).is_some_and(|code| is_undone(&code));
     let error = repeated_error(what, error);
     if is_undone { error.not_written() } else { error }
 }
 
-/// The same about a statement that had been sent before, over a connection that broke: whatever is said of it now, it may
-/// have taken effect then.
+/// Wraps an error of a statement that was sent before, over a connection that broke. The statement may have taken effect then,
+/// whatever the error says about the repetition.
 pub(crate) fn repeated_error(what: &'static str, error: sqlx::Error) -> BackendError {
     let kind = kind(&error);
     let code = code(&error);
@@ -21,25 +23,25 @@ pub(crate) fn repeated_error(what: &'static str, error: sqlx::Error) -> BackendE
     described.with_source(error)
 }
 
-/// Whether a statement that the server answered so has certainly changed nothing. Poolers have codes of their own for servers
-/// that they have lost, so only those count that are about the statement itself.
+/// Whether a statement with this error code has certainly changed nothing. Only codes about the statement itself count, because
+/// a pooler has codes of its own for a server that it has lost.
 fn is_undone(code: &str) -> bool {
     matches!(code, "25006" | "55P03" | "57014" | "40001" | "40P01" | "53100")
         || code.starts_with("42")
         || code.starts_with("22")
 }
 
-/// Whether the same statement may succeed at once: it met another one, and one of the two had to give way.
+/// Whether the statement collided with another transaction, so that it may succeed at once if it is repeated.
 pub(crate) fn is_collision(error: &sqlx::Error) -> bool {
     matches!(code(error).as_deref(), Some("40001" | "40P01"))
 }
 
-/// Whether the connection that said so is of no use any more: it is broken or being closed, it leads to a server that takes
-/// no writes, or it has a role that may not do what it has to.
+/// Whether the connection is of no use any more after this error: it is broken or being closed, its server takes no writes, or its
+/// role lacks a permission.
 pub(crate) fn ends_connection(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(_) => code(error).is_some_and(|code| {
-            // 57014 is about the statement alone.
+            // 57014 (query canceled) is about the statement only.
             let is_about_connection = ["08", "25", "57"].iter().any(|class| code.starts_with(class));
             code == "42501" || is_about_connection && code != "57014"
         }),
@@ -68,13 +70,13 @@ fn kind(error: &sqlx::Error) -> BackendErrorKind {
     }
 }
 
-/// The kind of what the server answered, by its SQLSTATE.
+/// The kind of a server's error, by its SQLSTATE.
 fn kind_of_code(code: &str) -> BackendErrorKind {
     match code {
-        // A statement or a wait for a row took longer than the server is set up to allow.
+        // A statement, or its wait for a row, took longer than the server's settings allow.
         "57014" | "55P03" => BackendErrorKind::Timeout,
-        // It shuts down, starts up, cannot write since it is a replica, or two statements met. Or a password, a role or a
-        // permission is not there: it is being rotated, or an operator will be told.
+        // The server shuts down, starts up or is a replica, or two transactions collided. Or a password, a role or a permission is
+        // missing, which passes if an operator is rotating it.
         "57P01" | "57P02" | "57P03" | "57P05" | "25006" | "40001" | "40P01" | "28P01" | "28000" | "42501" => {
             BackendErrorKind::Unavailable
         }
@@ -85,7 +87,7 @@ fn kind_of_code(code: &str) -> BackendErrorKind {
     }
 }
 
-/// What to do about it.
+/// Advice to the operator about an error.
 fn advice(code: &str) -> Option<&'static str> {
     match code {
         "42P01" | "3F000" => Some("a table is not there: run `PostgresBackend::migrate`, or see `with_schema`"),

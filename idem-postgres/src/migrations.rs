@@ -1,8 +1,9 @@
-//! What the tables are made by.
+//! The migrations that create the tables.
 //!
-//! Owns the migrations and running them. They run in one transaction of text statements, under a lock that ends with it,
-//! so that they also run through a pooler that lends a connection for one transaction. Which have run is noted in a table
-//! beside the records', laid out as sqlx does it, so that the application's own migrations and these do not meet.
+//! Owns the migrations and running them. They run in one transaction of text statements, under a lock that ends with the
+//! transaction, so that they also run through a pooler in transaction mode. A table beside that of the records lists the
+//! migrations that have run. It has the columns of sqlx's own table and another name, so that these migrations do not collide
+//! with the application's. Does not own the meaning of the columns: [`record`](crate::record).
 
 use std::borrow::Cow;
 
@@ -17,9 +18,9 @@ use crate::table::Name;
 
 /// Every migration in order, as a name and its SQL, for the table `public.idem_records`.
 ///
-/// For those who run migrations of their own; everybody else calls
-/// [`PostgresBackend::migrate`](crate::PostgresBackend::migrate). Later versions add to the end and change nothing. For
-/// another schema or table, put its name in the place of these.
+/// Use them to create the tables by your own migrations. Otherwise call
+/// [`PostgresBackend::migrate`](crate::PostgresBackend::migrate). Later versions of this crate append migrations and change none.
+/// For another schema or table, replace these names.
 pub const MIGRATIONS: &[(&str, &str)] = &[
     ("records", include_str!("../migrations/0001_records.sql")),
     ("leases", include_str!("../migrations/0002_leases.sql")),
@@ -27,7 +28,7 @@ pub const MIGRATIONS: &[(&str, &str)] = &[
 
 const WHAT: &str = "migrating";
 
-/// Runs those that have not been run yet.
+/// Runs the migrations that have not been run yet.
 pub(crate) async fn run(connections: &Connections, name: &Name) -> Result<(), BackendError> {
     let mut lent = connections.lend(WHAT).await?;
     let failed = |error| backend_error(WHAT, error);
@@ -40,8 +41,8 @@ pub(crate) async fn run(connections: &Connections, name: &Name) -> Result<(), Ba
     Ok(())
 }
 
-/// Whether there is nothing to do, found out without waiting for anybody: whoever migrates holds a lock for as long as its
-/// transaction lasts, which of a process that was cut off can be hours, and nobody could start meanwhile.
+/// Whether all migrations have run. Checked without taking the lock: a migrating process holds the lock until its transaction
+/// ends, and if that process has lost its network, the transaction can last for hours. No other process could start meanwhile.
 async fn have_run(migrations: &[Migration], connection: &mut PgConnection, name: &Name) -> Result<bool, BackendError> {
     let notes = name.qualified_with("_migrations");
     let are_there = format!("SELECT true WHERE to_regclass('{notes}') IS NOT NULL");
@@ -63,7 +64,7 @@ async fn run_in_transaction(
     let notes = name.qualified_with("_migrations");
     let lock = format!("SELECT pg_advisory_xact_lock(hashtextextended('{notes}', 0))");
     fetch(&mut transaction, lock).await?;
-    // Only where it has to, for it takes a permission even where it does nothing.
+    // Only if the schema does not exist, because `CREATE SCHEMA IF NOT EXISTS` needs a permission even if it does nothing.
     let schema = format!("SELECT true FROM pg_namespace WHERE nspname = '{}'", name.schema());
     if fetch(&mut transaction, schema).await?.is_empty() {
         let create = format!("CREATE SCHEMA IF NOT EXISTS {}", name.quoted_schema());
@@ -97,7 +98,7 @@ async fn run_in_transaction(
     transaction.commit().await.map_err(failed)
 }
 
-/// The version and the checksum of each that has run, in order.
+/// The version and the checksum of each migration that has run, in order.
 async fn done(connection: &mut PgConnection, name: &Name) -> Result<Vec<(i64, Vec<u8>)>, BackendError> {
     let notes = name.qualified_with("_migrations");
     let done = format!("SELECT version, encode(checksum, 'hex') FROM {notes} WHERE success ORDER BY version");
@@ -121,7 +122,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Digits that are none become nothing, so that such a checksum equals no other.
+/// Decodes hexadecimal digits. Invalid digits are left out, so that such a checksum equals no valid one.
 fn unhex(hex: &str) -> Vec<u8> {
     let digit = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     hex.as_bytes().chunks(2).filter_map(digit).collect()

@@ -1,9 +1,13 @@
-//! How a statement reaches the server: prepared, or as text that has its values in it.
+//! How a statement is sent: prepared, or as text that contains its values.
 //!
-//! Owns both ways. A prepared statement is a name on one server connection, so it is of no use behind a pooler that lends
-//! a server connection for one transaction: the name may be unknown there, or belong to somebody else's statement. Text is
-//! one message, which such a pooler passes to one server connection. Values become hexadecimal digits and numbers, so none
-//! of them can end a literal.
+//! Owns both ways.
+//!
+//! - Prepared: the statement has a name on one server connection. Behind a pooler in transaction mode, the next server connection
+//!   may not know the name, or may know it as a statement of another client.
+//! - As text: one message, which a pooler passes to one server connection. Values become hexadecimal digits and numbers, so no
+//!   value can end a literal.
+//!
+//! Does not own the text of the statements: [`statements`](crate::statements).
 
 use std::fmt::Write as _;
 
@@ -11,12 +15,12 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, SqlStr};
 
-/// What stands between this process and the server.
+/// The route from this process to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// Nothing that matters: a connection is one session of the server.
+    /// A connection is one session of the server.
     Direct,
-    /// A pooler: consecutive statements may run in different sessions.
+    /// Through a pooler: consecutive statements may run in different sessions.
     Pooled,
 }
 
@@ -33,20 +37,20 @@ pub(crate) enum Value<'a> {
 /// A statement with its values.
 #[derive(Clone, Copy)]
 pub(crate) struct Call<'a> {
-    /// What it is for, to be named in errors.
+    /// The purpose of the call, for errors.
     pub(crate) what: &'static str,
-    /// Its text, with `$1` to `$9` for the values.
+    /// The text of the statement, with `$1` to `$9` for the values.
     pub(crate) statement: &'a SqlStr,
     pub(crate) values: &'a [Value<'a>],
 }
 
 impl Call<'_> {
-    /// Executes it and returns its first row.
+    /// Executes the statement and returns its first row.
     pub(crate) async fn fetch(&self, connection: &mut PgConnection, route: Route) -> sqlx::Result<Option<PgRow>> {
         match route {
             Route::Direct => self.prepared().fetch_optional(connection).await,
             Route::Pooled => {
-                // Bytes come back in a form that depends on a setting.
+                // In text answers, the form of bytes depends on this setting.
                 let text = format!("SET LOCAL bytea_output = 'hex'; {}", self.text());
                 let rows = sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(connection).await?;
                 Ok(rows.into_iter().next())
@@ -65,7 +69,7 @@ impl Call<'_> {
         })
     }
 
-    /// The statement with each value in the place of its number.
+    /// The text of the statement, with each `$n` replaced by its value.
     pub(crate) fn text(&self) -> String {
         let mut pieces = self.statement.as_str().split('$');
         let mut text = String::from(pieces.next().unwrap_or_default());
@@ -74,7 +78,7 @@ impl Call<'_> {
             let number = number.parse::<usize>().ok();
             match number.and_then(|number| self.values.get(number.checked_sub(1)?)) {
                 Some(value) => value.write(&mut text),
-                // No number of a value: it stays as it is, and the server says what is wrong with it.
+                // Not the number of a value: left as it is, so that the server reports the error.
                 None => text.extend(["$", piece.split_at(piece.len() - rest.len()).0]),
             }
             text.push_str(rest);
@@ -84,7 +88,7 @@ impl Call<'_> {
 }
 
 impl Value<'_> {
-    /// Appends it as a literal of its type.
+    /// Appends the value as a literal of its type.
     fn write(self, text: &mut String) {
         // Writing to a `String` does not fail.
         let _ = match self {

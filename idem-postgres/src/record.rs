@@ -1,7 +1,7 @@
-//! A record as a row.
+//! A record as a row of the table.
 //!
-//! Owns what the columns mean; `migrations/` has their names and types. Whatever is not a whole record of a known state is
-//! an error, never a miss (IDEM-15).
+//! Owns the meaning of the columns; `migrations/` has their names and types. A row that is not a whole record of a known state
+//! is an error, never absent (IDEM-15). Does not own the statements that read and write rows: [`statements`](crate::statements).
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const CLAIMED: i16 = 1;
 const STORED: i16 = 2;
 const NOT_STORED: i16 = 3;
 
-/// What the table finds a record by, whatever the length of its key.
+/// The primary key of a record: a hash of the record key, so that its length is fixed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Id([u8; 32]);
 
@@ -29,14 +29,14 @@ impl Id {
         &self.0
     }
 
-    /// What is sent to those who wait for the record. Where two records share it, some look again for nothing.
+    /// The message to the waiters of the record. If two records have the same message, some waiters look again for nothing.
     pub(crate) fn message(&self) -> String {
         let mut half = [0; 16];
         half.copy_from_slice(&self.0[..16]);
         format!("{:032x}", u128::from_be_bytes(half))
     }
 
-    /// The advisory lock that those hold who wait for the record. Where two records share it, some are told for nothing.
+    /// The advisory lock of the record's waiters. If two records have the same lock, some messages are sent for nothing.
     pub(crate) fn lock(&self) -> i64 {
         let mut first = [0; 8];
         first.copy_from_slice(&self.0[..8]);
@@ -44,7 +44,7 @@ impl Id {
     }
 }
 
-/// The end of a claim, as the statements that write it and tell those who wait take it.
+/// The values of a statement that ends a claim and notifies the waiters.
 pub(crate) struct End {
     id: Id,
     token: [u8; 16],
@@ -63,12 +63,12 @@ impl End {
         }
     }
 
-    /// Whose end it is.
+    /// The values that identify the claim.
     pub(crate) fn owner(&self) -> [Value<'_>; 2] {
         [Value::Bytes(self.id.as_bytes()), Value::Bytes(&self.token)]
     }
 
-    /// Who is told.
+    /// The values that identify the waiters.
     fn told(&self) -> [Value<'_>; 3] {
         [
             Value::Number(self.id.lock()),
@@ -88,8 +88,8 @@ impl End {
     }
 }
 
-/// The columns that are read, in their order: state, token, attempt, fingerprint, lease, ttl, payload, whether it has
-/// expired, and what is left of the lease.
+/// The columns that are read, in this order: state, token, attempt, fingerprint, lease, ttl, payload, whether the record has
+/// expired, and the rest of the lease.
 pub(crate) type Row = (i16, Vec<u8>, i64, Vec<u8>, i64, i64, Option<Vec<u8>>, bool, i64);
 
 /// A record that has not expired.
@@ -98,13 +98,13 @@ pub(crate) struct Found {
     pub(crate) token: Token,
 }
 
-/// Reads what a claim returned: the row that was there, or `None` if there was none and the claim is there now.
+/// Reads the row that a claim returned: the existing row, or `None` if the claim was written.
 pub(crate) fn read(row: &PgRow) -> sqlx::Result<Option<Row>> {
     let state: Option<i16> = row.try_get(0)?;
     state.map(|_| Row::from_row(row)).transpose()
 }
 
-/// A duration as the table counts it; the engine's policies keep it far below the limit.
+/// A duration in milliseconds. The limits of the engine's policies keep it far below the maximum.
 pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
@@ -117,7 +117,7 @@ fn completed(completion: &Completion) -> (i16, Option<&[u8]>) {
     }
 }
 
-/// Reads a row; `None` if it has expired, for then nothing is stored any more.
+/// Decodes a row; `None` if it has expired, because an expired record counts as absent.
 pub(crate) fn decode(row: Row) -> Result<Option<Found>, BackendError> {
     if row.7 {
         return Ok(None);
@@ -142,7 +142,7 @@ fn decode_parts(row: Row) -> Result<Found, &'static str> {
                 lease: duration(lease)?,
                 ttl: duration(ttl)?,
             };
-            // What is less than nothing has lapsed.
+            // A negative rest means that the lease has lapsed.
             let remaining = duration(remaining.max(0))?;
             let record = Record::Claimed { claim, remaining };
             return Ok(Found { record, token });

@@ -1,8 +1,8 @@
-//! The statements, for one table.
+//! The text of the statements, for one table.
 //!
-//! Owns their text. Each is atomic by itself: a row that changes while a statement waits for it is looked at again before
-//! it is written. A renewal and a takeover of one claim both write its row in the table of leases, so that one of the two
-//! finds what the other one did.
+//! Owns the atomicity of each statement. If a row changes while a statement waits for it, Postgres checks the row's conditions
+//! again before it is written. A renewal and a takeover of one claim write the same row in the table of leases, so that one of
+//! the two finds the effect of the other. Does not own how a statement is sent: [`protocol`](crate::protocol).
 
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 
@@ -10,48 +10,49 @@ use crate::table::Name;
 
 /// The text of each statement.
 pub(crate) struct Statements {
-    /// `$1` id, `$2` key, `$3` token, `$4` attempt, `$5` fingerprint, `$6` lease, `$7` ttl. The row that was there, or one
-    /// of `NULL`s if the claim was written; none if another claim came in between.
+    /// `$1` id, `$2` key, `$3` token, `$4` attempt, `$5` fingerprint, `$6` lease, `$7` ttl. Returns the existing row, or a row of
+    /// `NULL`s if the claim was written, or no row if another claim was written in between.
     pub(crate) claim: SqlStr,
-    /// As `claim`, over what has expired. A row if it was written.
+    /// Claims over an expired row. Values as for `claim`. Returns a row if the claim was written.
     pub(crate) claim_expired: SqlStr,
-    /// As `claim_expired`, and `$8` the lapsed token.
+    /// Takes a lapsed claim over. Values as for `claim`, and `$8` the lapsed token. Returns a row if the claim was written.
     pub(crate) take_over: SqlStr,
-    /// `$1` id, `$2` token. A row if it was renewed.
+    /// `$1` id, `$2` token. Returns a row if the lease was renewed.
     pub(crate) renew: SqlStr,
-    /// `$1` id, `$2` token, `$3` state, `$4` payload, `$5` lock of waiters, `$6` channel, `$7` message. A row if it was
-    /// completed.
+    /// `$1` id, `$2` token, `$3` state, `$4` payload, `$5` lock of waiters, `$6` channel, `$7` message. Returns a row if the claim
+    /// was completed.
     pub(crate) complete: SqlStr,
-    /// As `complete`, in a handler's transaction, `$8` whose mark it bears. Its snapshot may be older than the last
-    /// renewal, so it does not ask whether the claim has expired: the row is there for as long as nobody claimed over it.
+    /// Completes in a handler's transaction. Values as for `complete`, and `$8` the mark of the transaction. The transaction's
+    /// snapshot may be older than the last renewal, so the statement does not check whether the claim has expired. The row with
+    /// this token exists until another claim replaces it.
     pub(crate) complete_in: SqlStr,
-    /// `$1` id, `$2` token. A row if that claim has been completed.
+    /// `$1` id, `$2` token. Returns a row if that claim has been completed.
     pub(crate) is_completed: SqlStr,
-    /// `$1` id, `$2` token, `$3` lock of waiters, `$4` channel, `$5` message. A row if it was released.
+    /// `$1` id, `$2` token, `$3` lock of waiters, `$4` channel, `$5` message. Returns a row if the claim was released.
     pub(crate) release: SqlStr,
-    /// `$1` id. A row if a claim is there.
+    /// `$1` id. Returns a row if the record is a claim.
     pub(crate) is_claimed: SqlStr,
-    /// A row if the tables can be read and the server takes writes.
+    /// Returns a row if the tables can be read and the server takes writes.
     pub(crate) check: SqlStr,
-    /// `$1` the most rows to delete.
+    /// `$1` the most rows to delete. Returns their number.
     pub(crate) sweep: SqlStr,
-    /// Deletes leases that say nothing any more.
+    /// Deletes leases whose claim has ended.
     pub(crate) sweep_leases: SqlStr,
 }
 
-/// What a claim writes over an older row.
+/// The columns that a claim writes over an older row.
 const REPLACE: &str = "key = $2, state = 1, token = $3, attempt = $4, fingerprint = $5, lease_ms = $6, ttl_ms = $7, \
      lease_until = clock_timestamp() + $6 * interval '1 millisecond', \
      expires_at = clock_timestamp() + ($6 + $7) * interval '1 millisecond', \
      sweep_at = clock_timestamp() + ($6 + $7) * interval '1 millisecond', payload = NULL";
 
-/// What is read of a row, as [`crate::record::Row`] has it. `renewed` is the row of its lease, if it has one.
+/// The columns that are read of a row, in the order of [`crate::record::Row`]. `renewed` is the row of its lease, if there is one.
 const RECORD: &str = "record.state, record.token, record.attempt, record.fingerprint, record.lease_ms, record.ttl_ms, \
      record.payload, greatest(record.expires_at, renewed.expires_at) <= clock_timestamp() AS expired, \
      ceil(extract(epoch FROM greatest(record.lease_until, renewed.lease_until) - clock_timestamp()) * 1000)::bigint \
      AS remaining";
 
-/// How long a lease that is over is kept: longer than a statement takes that has seen its claim in place.
+/// How long an ended lease is kept: longer than a statement can take that has seen the lease's claim in place.
 const GRACE: &str = "interval '1 minute'";
 
 impl Statements {
@@ -59,7 +60,7 @@ impl Statements {
         let records = &name.qualified();
         let leases = &name.qualified_with("_leases");
         let text = |text: String| AssertSqlSafe(text).into_sql_str().clone();
-        // A claim in place, whose owner has the token `$2`.
+        // The claim with the token `$2`, if it has not expired.
         let own = format!(
             "id = $1 AND state = 1 AND token = $2 AND (expires_at > clock_timestamp() OR EXISTS (SELECT FROM {leases} \
              AS renewed WHERE renewed.id = $1 AND renewed.token = $2 AND renewed.expires_at > clock_timestamp()))"
@@ -74,8 +75,8 @@ impl Statements {
                  RETURNING token) "
             )
         };
-        // Whoever waits holds the lock. Where nobody does, it is held until the end of this transaction, so that whoever
-        // comes to wait meanwhile is sent to look again.
+        // Waiters hold the lock in shared mode. If there are none, this transaction takes the lock until its end. A waiter that
+        // comes meanwhile does not get the lock, and is told to look again.
         let tell = |lock: &str, channel: &str, message: &str| {
             format!(
                 "RETURNING CASE WHEN NOT pg_try_advisory_xact_lock({lock}) THEN pg_notify({channel}, {message})::text END"
@@ -84,7 +85,7 @@ impl Statements {
         let completed = "state = $3, payload = $4, expires_at = clock_timestamp() + ttl_ms * interval '1 millisecond', \
              sweep_at = greatest(sweep_at, clock_timestamp() + ttl_ms * interval '1 millisecond')";
         Self {
-            // What is there is looked for once, before anything is written: a replay writes nothing, and waits for nobody.
+            // Reads the existing row first, so that a replay writes nothing and waits for no lock.
             claim: text(format!(
                 "WITH found AS MATERIALIZED (SELECT {RECORD} FROM {records} AS record LEFT JOIN {leases} AS renewed \
                  ON record.state = 1 AND renewed.id = record.id AND renewed.token = record.token WHERE record.id = $1), \
@@ -114,7 +115,7 @@ impl Statements {
                  ON CONFLICT (id, token) DO UPDATE SET lease_until = excluded.lease_until, \
                  expires_at = excluded.expires_at WHERE NOT renewed.is_over RETURNING true"
             )),
-            // Within its lease it leaves `sweep_at` alone, and so the index.
+            // Within the lease, `sweep_at` does not change, so its index is not updated.
             complete: text(format!(
                 "UPDATE {records} SET {completed} WHERE {own} {}",
                 tell("$5", "$6", "$7")
@@ -135,8 +136,8 @@ impl Statements {
                  (SELECT count(*) FROM (SELECT FROM {leases} LIMIT 1) AS any_lease) AS leases \
                  HAVING current_setting('transaction_read_only') = 'off'"
             )),
-            // The time of the statement, unlike that of the clock, lets the index say where to stop. The rows are
-            // chosen once, in an array: a plan could otherwise choose anew for each row.
+            // `statement_timestamp()` is constant, unlike `clock_timestamp()`, so the index scan can use it as a bound. The rows
+            // are chosen once, in an array; a plan could otherwise run the subquery again for each row.
             sweep: text(format!(
                 "WITH swept AS (DELETE FROM {records} WHERE id = ANY (ARRAY(SELECT id FROM {records} AS record \
                  WHERE sweep_at <= statement_timestamp() AND expires_at <= statement_timestamp() AND NOT (state = 1 \

@@ -1,8 +1,9 @@
-//! The connection that messages come over.
+//! The task that owns the connection on which messages arrive.
 //!
-//! Owns one connection of its own, which listens to the channel of the table and holds an advisory lock for each record
-//! that somebody here waits for: the lock is how whoever ends the claim knows that it has to tell. A connection that fails,
-//! or falls silent while somebody waits, is dropped, its locks with it, and opened anew when somebody asks.
+//! Owns one connection. It listens to the channel of the table, and holds an advisory lock for each record that a request of
+//! this process waits for. The lock tells the statement that ends the claim to send a message. If the connection fails, or does
+//! not answer while requests wait, it is dropped together with its locks. The next order opens a new one. Does not own the
+//! waiters: [`subscriptions`](crate::subscriptions).
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -17,20 +18,20 @@ use tokio::time::timeout;
 use crate::record::Id;
 use crate::subscriptions::{Join, Joined, Order, Waiting};
 
-/// How long connecting may take, and an answer that shows that the connection is alive.
+/// The limit of connecting, and of an answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 
-/// After how long without a message a connection that somebody waits on is asked for a sign of life.
+/// After this long without a message, the connection is checked while requests wait.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// The most records that this process holds a lock for. The server has room for 6,400 locks of all its clients where it is
-/// set up as it comes.
+/// The most records that this process holds a lock for. A server with default settings has room for 6,400 locks of all its
+/// clients.
 const MOST_LOCKS: usize = 512;
 
-/// How many orders are carried out at once.
+/// The most orders that are carried out together.
 const BATCH: usize = 512;
 
-/// Passes messages on until nobody can ask for any more. `application` is asked for its options, each time anew.
+/// Passes messages on until every sender of orders is dropped. Each new connection uses the current options of `application`.
 pub(crate) async fn run(
     application: PgPool,
     channel: String,
@@ -40,7 +41,7 @@ pub(crate) async fn run(
     let mut batch = Vec::new();
     while orders.recv_many(&mut batch, BATCH).await > 0 {
         if !batch.iter().any(|order| matches!(order, Order::Join(_))) {
-            // Without a connection there are no locks to give back.
+            // Without a connection there are no locks to release.
             batch.clear();
             continue;
         }
@@ -69,13 +70,13 @@ pub(crate) async fn run(
     }
 }
 
-/// Connects and listens. The pool is there for the one connection, since the listener takes it from nothing else.
+/// Connects and listens. The pool has one connection; it exists because the listener takes a connection only from a pool.
 async fn open(application: &PgPool, channel: &str) -> sqlx::Result<PgListener> {
     let options = application.connect_options();
     let alone = PgPoolOptions::new().max_connections(1).max_lifetime(None);
     let pool = alone.idle_timeout(None).connect_lazy_with(options.as_ref().clone());
     let mut listener = PgListener::connect_with(&pool).await?;
-    // One that connects again by itself would not say what it has missed in time.
+    // A listener that reconnects by itself would report too late that messages may have been missed.
     listener.eager_reconnect(false);
     listener.listen(channel).await?;
     Ok(listener)
@@ -88,8 +89,8 @@ struct Listening {
 }
 
 impl Listening {
-    /// Passes messages on until the connection fails; `Ok` once nobody can ask for any more. Begins with the orders that
-    /// are in `batch` already.
+    /// Carries out the orders in `batch`, then passes messages on until the connection fails. `Ok` when every sender of orders is
+    /// dropped.
     async fn pass_on(
         &mut self,
         batch: &mut Vec<Order>,
@@ -116,8 +117,8 @@ impl Listening {
         }
     }
 
-    /// Takes and gives back the locks that the orders ask for: one statement each. Whether a record is waited for is looked
-    /// up, and not concluded from the orders: who asked may have gone, and others may have come.
+    /// Takes locks and releases locks as the orders require, by one statement each. Whether a record has waiters is looked up in
+    /// `waiting` and not derived from the orders, because waiters may have come and gone since.
     async fn carry_out(&mut self, batch: &mut Vec<Order>, waiting: &Waiting) -> sqlx::Result<()> {
         let (mut joins, mut touched) = (Vec::new(), HashSet::new());
         for order in batch.drain(..) {
@@ -146,7 +147,7 @@ impl Listening {
         Ok(())
     }
 
-    /// Locks the records, but for those whose claim is being ended at this moment.
+    /// Locks the records, except those whose claim is being ended at this moment.
     async fn lock(&mut self, wanted: Vec<Id>) -> sqlx::Result<()> {
         let room = MOST_LOCKS.saturating_sub(self.held.len());
         let wanted: Vec<_> = wanted.into_iter().take(room).collect();
@@ -178,7 +179,7 @@ impl Listening {
     }
 }
 
-/// Fails these orders and all behind them: each would wait as long as the one before.
+/// Fails these orders and all queued ones: each would wait as long as these have.
 fn refuse(batch: &mut Vec<Order>, orders: &mut mpsc::UnboundedReceiver<Order>, error: sqlx::Error) {
     let error = Arc::new(error);
     while let Ok(order) = orders.try_recv() {

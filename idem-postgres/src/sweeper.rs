@@ -1,6 +1,7 @@
-//! Deleting what has expired.
+//! Deleting expired rows.
 //!
-//! Nothing depends on it but the size of the table: expired rows are absent to every other statement.
+//! Owns when and how many rows are deleted. Affects only the size of the table, because every other statement treats expired rows
+//! as absent. Does not own when a row expires.
 
 use std::error::Error;
 use std::time::Duration;
@@ -16,20 +17,20 @@ use crate::table::Table;
 
 const SWEEPING: &str = "sweeping";
 
-/// How many rows one statement of a [`Sweeper`] deletes at most.
+/// The most rows that one statement of a [`Sweeper`] deletes.
 const BATCH: u32 = 1000;
 
-/// How much longer it rests than it works.
+/// The rest after a batch, in multiples of the batch's duration.
 const REST: u32 = 9;
 
-/// But no longer than this, however long it had to wait for a connection, or it would fall behind where it is needed most.
+/// The longest rest. A batch that had to wait for a connection takes long; without this limit, the sweeper would fall behind on a
+/// busy server, where sweeping is needed most.
 const LONGEST_REST: Duration = Duration::from_millis(250);
 
-/// How long one batch may take. It holds a connection, which claims may be waiting for, and a statement whose answer is lost
-/// must not end sweeping.
+/// The limit of one batch. A batch holds a connection that claims may be waiting for. A lost answer must not stop the sweeper.
 const BATCH_LIMIT: Duration = Duration::from_secs(10);
 
-/// Sweeps at an interval, until it is dropped.
+/// Sweeps at an interval until it is dropped.
 pub(crate) struct Sweeper {
     pub(crate) interval: Duration,
     task: AbortHandle,
@@ -48,7 +49,7 @@ impl Drop for Sweeper {
     }
 }
 
-/// Deletes up to `limit` rows that have expired and that no other sweep is at, and says how many.
+/// Deletes up to `limit` expired rows that no other sweep is deleting, and returns how many.
 pub(crate) async fn sweep(table: &Table, limit: u32) -> Result<u64, BackendError> {
     let call = |statement, values| Call {
         what: SWEEPING,
@@ -81,7 +82,7 @@ async fn run(table: Table, interval: Duration) {
     }
 }
 
-/// Deletes everything that has expired, and rests between two batches so that requests get on.
+/// Deletes all expired rows. Rests between two batches, so that requests are not delayed.
 async fn sweep_all(table: &Table) -> Result<(), BackendError> {
     loop {
         let started = Instant::now();

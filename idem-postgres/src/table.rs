@@ -1,4 +1,6 @@
-//! The table of records and the one of leases beside it: their names, their statements and the connections to them.
+//! The tables of one backend: their names, their statements and the connections to them.
+//!
+//! Owns which names are allowed. Does not own the text of the statements, nor the pool.
 
 use std::sync::Arc;
 
@@ -9,10 +11,10 @@ use crate::connections::Connections;
 use crate::protocol::Call;
 use crate::statements::Statements;
 
-/// The longest a name may be: as a channel, both and a dot have to fit into the 63 bytes of an identifier.
+/// The longest name. The channel consists of schema, dot and table, and an identifier has at most 63 bytes.
 const MAX_NAME_LEN: usize = 31;
 
-/// Where the table is.
+/// The schema and the name of the table of records.
 #[derive(Clone, Debug)]
 pub(crate) struct Name {
     schema: String,
@@ -20,7 +22,7 @@ pub(crate) struct Name {
 }
 
 impl Name {
-    /// The default.
+    /// The default name.
     pub(crate) fn new() -> Self {
         Self {
             schema: "public".to_owned(),
@@ -58,7 +60,7 @@ impl Name {
         format!(r#""{}{suffix}""#, self.table)
     }
 
-    /// The channel on which waiters are told.
+    /// The channel of the messages to waiters.
     pub(crate) fn channel(&self) -> String {
         format!("{}.{}", self.schema, self.table)
     }
@@ -66,7 +68,7 @@ impl Name {
 
 /// # Panics
 ///
-/// When `name` has anything in it that would have to be escaped, or is too long.
+/// When `name` contains a character that would need escaping, or is too long.
 fn assert_plain(name: &str) {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     assert!(
@@ -75,7 +77,7 @@ fn assert_plain(name: &str) {
     );
 }
 
-/// The table of records in one database.
+/// The tables in one database.
 #[derive(Clone)]
 pub(crate) struct Table {
     pub(crate) connections: Connections,
@@ -93,7 +95,7 @@ impl Table {
         }
     }
 
-    /// Executes a statement by itself.
+    /// Executes one statement on a connection of the pool.
     pub(crate) async fn ask(&self, call: Call<'_>) -> Result<Option<PgRow>, BackendError> {
         self.connections.lend(call.what).await?.ask(call).await
     }

@@ -1,7 +1,8 @@
 //! A connection that is lent for one call.
 //!
-//! Owns what a statement on it is repeated for, and what becomes of the connection when the call is over or is given up. Does not
-//! own which connection is lent, nor how one is opened: that is the pool's.
+//! Owns the repetition of a statement, and the decision whether the connection is kept or closed when the call has ended or was
+//! given up. Does not own which connection is lent: that is the pool's choice. Does not own how it is opened:
+//! [`opening`](super::opening).
 
 use std::time::Duration;
 
@@ -17,31 +18,31 @@ use super::{ANSWER_LIMIT, Connections};
 use crate::error::{backend_error, ends_connection, is_collision, repeated_error};
 use crate::protocol::{Call, Route};
 
-/// How often a statement that had to give way is tried.
+/// The most tries of a statement that collides with other transactions.
 const TRIES: usize = 8;
 
-/// How long a connection whose statement was given up may take by itself, before the statement is cancelled.
+/// How long a statement that was given up may take to end by itself, before it is cancelled.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// A connection, for one call.
+/// A connection that is lent for one call.
 pub(crate) struct Lent {
     connection: Option<PgConnection>,
     state: State,
     opened: Opened,
-    /// Whether it lay idle before, so that it may have broken unnoticed.
+    /// Whether the connection was idle before, so that it may have broken unnoticed.
     was_idle: bool,
     pool: Connections,
-    /// After the connection, so that whoever is next finds it.
+    /// Dropped after the connection has been returned, so that the next call finds it.
     turn: Option<OwnedSemaphorePermit>,
 }
 
-/// What the connection said last.
+/// The state of the connection, by its last answer.
 enum State {
-    /// It has answered.
+    /// The last statement was answered.
     Sound,
-    /// A statement has been sent, and not been answered.
+    /// A statement was sent and has not been answered.
     Asked,
-    /// It is of no use any more.
+    /// The connection is of no use any more.
     Useless,
 }
 
@@ -63,16 +64,16 @@ impl Lent {
         }
     }
 
-    /// What stands between this process and the server, by this connection.
+    /// The route of this connection.
     pub(super) fn route(&self) -> Route {
         self.opened.route
     }
 
-    /// Executes a statement and returns its first row. It has taken effect, and as lasting as the server is set up to
-    /// make it, once this resolves.
+    /// Executes a statement and returns its first row. When this resolves, the statement is committed, and as durable as the
+    /// server is configured to make it.
     ///
-    /// Each statement is one that may be repeated: it is sent again where it had to give way, and once over a fresh
-    /// connection where one that lay idle turns out to be of no use.
+    /// Every statement may be repeated. It is sent again if it collided with another transaction. If the connection was idle and
+    /// turns out to be of no use, the statement is sent once more over a new connection.
     pub(crate) async fn ask(&mut self, call: Call<'_>) -> Result<Option<PgRow>, BackendError> {
         let mut tries = 1;
         let mut is_repeated = false;
@@ -103,7 +104,7 @@ impl Lent {
         answered
     }
 
-    /// Puts a fresh connection in the place of this one.
+    /// Replaces the connection by a new one.
     async fn reopen(&mut self, what: &'static str) -> Result<(), BackendError> {
         self.connection = None;
         let turn = self.turn.take();
@@ -120,21 +121,20 @@ impl Lent {
         Ok(())
     }
 
-    /// Lets the connection be closed in place of being lent again, and the idle ones with it: it leads to a server that is
-    /// of no use.
+    /// Marks the connection to be closed, and closes the idle ones, because their server is of no use.
     pub(crate) fn give_up(&mut self) {
         self.state = State::Useless;
         self.pool.close_idle();
     }
 
-    /// The connection itself, for what is more than a statement. It is closed afterwards unless [`put_back`](Self::put_back)
-    /// says that it is as it was.
+    /// The connection itself, for more than one statement. It is closed afterwards, unless [`put_back`](Self::put_back) says that
+    /// its session is unchanged.
     pub(crate) fn take_out(&mut self) -> sqlx::Result<&mut PgConnection> {
         self.state = State::Useless;
         self.connection.as_mut().ok_or(sqlx::Error::WorkerCrashed)
     }
 
-    /// See [`take_out`](Self::take_out).
+    /// Keeps the connection after [`take_out`](Self::take_out).
     pub(crate) fn put_back(&mut self) {
         self.state = State::Sound;
     }
@@ -142,7 +142,7 @@ impl Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        // Elsewhere than on a runtime, a connection can only be closed.
+        // Outside a runtime, the connection can only be closed.
         let (Some(connection), Ok(runtime)) = (self.connection.take(), Handle::try_current()) else {
             return;
         };
@@ -162,7 +162,7 @@ impl Drop for Lent {
     }
 }
 
-/// A connection whose statement was given up. No other one is opened in its place before the statement has ended.
+/// A connection whose statement was given up. It keeps its place in the pool until the statement has ended.
 struct GivenUp {
     connection: PgConnection,
     opened: Opened,
@@ -171,7 +171,7 @@ struct GivenUp {
 }
 
 impl GivenUp {
-    /// Ends the statement, and keeps the connection if it answers then.
+    /// Ends the statement. Keeps the connection if it answers afterwards.
     async fn end(mut self) {
         let mut is_sound = timeout(GRACE, answers(&mut self.connection)).await == Ok(true);
         if !is_sound {
@@ -193,7 +193,7 @@ impl GivenUp {
     }
 }
 
-/// Whether a connection answers, whatever has become of the statement before.
+/// Whether a connection answers. The first ping may get the error of the cancelled statement; then a second one decides.
 async fn answers(connection: &mut PgConnection) -> bool {
     match connection.ping().await {
         Err(error) if error.as_database_error().is_some() && !ends_connection(&error) => {

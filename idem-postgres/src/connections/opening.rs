@@ -1,7 +1,7 @@
-//! How a connection is opened, and what is found out by it.
+//! Opening a connection.
 //!
-//! Owns which route leads to the server and which process of the server answers. Does not own when a connection is opened,
-//! nor how many are: that is the pool's.
+//! Owns the detection of a pooler and of the server's process. Does not own when a connection is opened, nor how many are:
+//! that is the pool's choice.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,26 +18,26 @@ use crate::protocol::Route;
 /// How a connection was opened.
 #[derive(Clone)]
 pub(super) struct Opened {
-    /// With these options of the application's pool. It is not lent any more once the pool has others.
+    /// The options of the application's pool at that time. If the pool has other options by now, the connection is not lent any
+    /// more.
     pub(super) options: Arc<PgConnectOptions>,
     pub(super) route: Route,
-    /// The server's process, where no pooler stands in between.
+    /// The server's process; `None` behind a pooler.
     pub(super) process: Option<Process>,
 }
 
-/// One process among all that ever were on any server.
+/// A server process, identified by its id and its start time, because ids are reused.
 #[derive(Clone)]
 pub(super) struct Process {
     pub(super) id: i32,
-    /// In seconds, with a fraction.
+    /// The start time in seconds, with a fraction.
     pub(super) started: String,
 }
 
-/// Opens the first connection, and finds out by it whether a pooler stands in between: a pooler does not take a setting
-/// that a session begins with, or leaves it out.
+/// Opens the first connection and detects a pooler. The session starts with a setting that a pooler refuses or does not pass on.
 pub(super) async fn find_route(options: &PgConnectOptions) -> sqlx::Result<(PgConnection, Route)> {
     const SETTING: &str = "idem.direct";
-    /// How servers and poolers say that they do not take the setting. Any other refusal is not about it.
+    /// The codes by which servers and poolers refuse the setting. Any other refusal has another cause.
     const NOT_TAKEN: [&str; 5] = ["08P01", "0A000", "22023", "42704", "42601"];
     let mut connection = match options.clone().options([(SETTING, "on")]).connect().await {
         Err(error) if code(&error).is_some_and(|code| NOT_TAKEN.contains(&&*code)) => {
@@ -50,7 +50,7 @@ pub(super) async fn find_route(options: &PgConnectOptions) -> sqlx::Result<(PgCo
     Ok((connection, if is_direct { Route::Direct } else { Route::Pooled }))
 }
 
-/// The server's process that serves a connection.
+/// The server process of a connection.
 pub(super) async fn process(connection: &mut PgConnection, route: Route) -> sqlx::Result<Option<Process>> {
     if route == Route::Pooled {
         return Ok(None);
@@ -67,7 +67,7 @@ pub(super) async fn process(connection: &mut PgConnection, route: Route) -> sqlx
     row.map(read).transpose()
 }
 
-/// A connection that is being opened. Dropped, it goes on in the background.
+/// A connection that is being opened. If it is dropped, opening continues in the background.
 pub(super) struct Opening(pub(super) Option<Pin<Box<dyn Future<Output = sqlx::Result<Lent>> + Send>>>);
 
 impl Drop for Opening {
