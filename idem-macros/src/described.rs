@@ -1,8 +1,12 @@
-//! What `#[utoipa::path]` below ours is told of the options, and its author where it stands above. Feature `utoipa`.
+//! Passing the options to `#[utoipa::path]`, for the feature `utoipa`.
 //!
-//! Owns how it is told: by one more of the extensions that its description has. What that means for a client is
-//! `idem-axum`'s, which reads it there. One that stands above has been expanded before ours and can be told nothing: all
-//! that is left of it is the name of the type that it made.
+//! Owns two cases:
+//!
+//! - `#[utoipa::path]` below `#[idempotent]` gets the options as one more extension. `idem-axum` reads the extension.
+//! - `#[utoipa::path]` above `#[idempotent]` has been expanded already and cannot get the options, so the author gets a warning.
+//!   It is recognized by the name of the type that it made.
+//!
+//! Does not own what the options mean for a client: `idem-axum`.
 
 use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 use quote::{format_ident, quote};
@@ -13,7 +17,7 @@ use crate::handler::words;
 use crate::root::Root;
 use crate::table::Options;
 
-/// As `idem-axum` has it.
+/// The same name as in `idem-axum`.
 const EXTENSION: &str = "x-idempotency";
 
 /// The handler's attributes, of which one may describe it, with `operation` in that description.
@@ -41,7 +45,7 @@ pub(crate) fn described(
     attributes
 }
 
-/// Whether an argument is a `Transaction`, by the name that its type is written with: its meaning is not ours to know.
+/// Whether an argument is a `Transaction`, by the written name of its type. The macro cannot resolve types.
 fn is_transaction(argument: &PatType) -> bool {
     let Type::Path(ty) = &*argument.ty else { return false };
     ty.path.segments.last().is_some_and(|last| last.ident == "Transaction")
@@ -52,16 +56,18 @@ fn is_description(path: &Path) -> bool {
     names.take(2).eq(["path", "utoipa"])
 }
 
-/// Whether the attribute may be `#[utoipa::path]` under another name: that one always has a `path`.
+/// Whether the attribute may be `#[utoipa::path]` under another name: it has a `path` argument.
 fn may_describe(attribute: &Attribute) -> bool {
     matches!(&attribute.meta, Meta::List(list) if words(list.tokens.clone()).contains("path"))
 }
 
 /// Whether an attribute above may have parsed the function and printed it anew, as `#[utoipa::path]` does.
 ///
-/// The two braces that an author writes have a place each. A macro that prints them has only one place to give, which is that
-/// of the whole block. In a block that a macro has filled, as `#[tracing::instrument]` does, the first token is not at a
-/// place where it was written.
+/// Three kinds of block are distinguished by their spans:
+///
+/// - The two braces that an author writes have different spans.
+/// - The two braces that a macro prints have the same span: that of the whole block.
+/// - In a block that a macro has filled, as `#[tracing::instrument]` does, the first token does not have the span of written code.
 fn is_printed_anew(body: &Group) -> bool {
     let [open, close] = [body.span_open(), body.span_close()].map(|brace| brace.source_text());
     let is_written = |token: &TokenTree| {
@@ -75,13 +81,13 @@ fn is_printed_anew(body: &Group) -> bool {
     open == close && body.stream().into_iter().take(1).all(|first| is_written(&first))
 }
 
-/// Statements that are a warning where the handler is described though none of its attributes does it.
+/// Statements that cause a warning if the handler is described by an attribute that is already expanded.
 ///
-/// The type that `#[utoipa::path]` makes is beside the handler. If it is not there, the one of the same name that is made
-/// here is meant, whose constant is no trait's.
+/// `#[utoipa::path]` makes a type beside the handler. The statements name that type. If it does not exist, the name resolves to a
+/// type that the statements define themselves, whose constant does not come from a trait.
 ///
-/// That name may also come from a glob import, of a handler of another module that has the same name. So they are made
-/// only where the type may belong to this handler.
+/// The name may also come from a glob import, of a handler with the same name in another module. So the statements are generated
+/// only if the type may belong to this handler.
 pub(crate) fn described_above(
     attributes: &[Attribute],
     handler: &Ident,
@@ -151,7 +157,7 @@ mod tests {
             ("extensions(), post", "extensions((ours)), post"),
             ("extensions((a)), post", "extensions((a), (ours)), post"),
             ("post, extensions((a),),", "post, extensions((a), (ours)),"),
-            // Another option's.
+            // The argument of another option.
             (
                 "request_body(extensions((a)))",
                 "request_body(extensions((a))), extensions((ours))",

@@ -1,7 +1,7 @@
-//! The annotated function: its signature taken apart, its body left alone.
+//! The annotated function: its parsed signature and its unparsed body.
 //!
-//! Owns what a handler may look like and which names its arguments bind. The body is never parsed, so that one that
-//! is half typed passes through as it is.
+//! Owns which functions are accepted, and the names that their arguments bind. The body is never parsed, so that a half-typed
+//! body passes through unchanged. Does not own the expansion: `expand`.
 
 use std::collections::BTreeSet;
 
@@ -72,7 +72,7 @@ impl Parse for Handler {
     }
 }
 
-/// The arguments of `signature`; what a handler's arguments must not be is added to `errors`.
+/// The arguments of `signature`. Errors about arguments that a handler must not have are added to `errors`.
 fn arguments(signature: &Signature, errors: &mut Vec<Error>) -> Vec<PatType> {
     let mut arguments = Vec::new();
     for input in &signature.inputs {
@@ -96,7 +96,7 @@ fn arguments(signature: &Signature, errors: &mut Vec<Error>) -> Vec<PatType> {
 }
 
 impl Handler {
-    /// Checks that `global` cannot be an argument, for then it would not be what it seems.
+    /// Checks that no argument is called `global`, because `scope = global` does not mean that argument.
     pub(crate) fn check_global(&self, global: &Ident) -> Result<()> {
         if !self.bound().contains("global") {
             return Ok(());
@@ -112,10 +112,12 @@ impl Handler {
             .collect()
     }
 
-    /// Checks that `expr`, the value of `option`, is over the arguments.
+    /// Checks that `expr`, the value of `option`, uses at least one argument. Otherwise:
     ///
-    /// A scope of no argument would put all callers into one key space, a key of none all requests into one record, and a
-    /// fingerprint of none would compare nothing, without saying so; an engine of none is a misspelt one.
+    /// - a scope would put all callers into one key space;
+    /// - a key would put all requests into one record;
+    /// - a fingerprint would compare nothing;
+    /// - an engine is probably misspelt.
     pub(crate) fn check_names(&self, option: &str, expr: &Expr) -> Result<()> {
         let used = mentioned(expr);
         let bound = self.bound();
@@ -150,7 +152,7 @@ impl Handler {
     }
 }
 
-/// The parts of a tuple that are in quotes. Around a whole expression they would have no meaning.
+/// The parts of a tuple that are in quotes. Quotes around a whole expression have no meaning.
 fn quoted_parts(expr: &Expr) -> Vec<&LitStr> {
     let parts = match expr {
         Expr::Tuple(tuple) => tuple.elems.iter(),
@@ -181,8 +183,8 @@ pub(crate) fn only_name(pattern: &Pat) -> Option<Ident> {
     }
 }
 
-/// Whether this name of a pattern may be that of a unit struct, which the pattern then matches: it binds nothing, and an
-/// argument of that name would be such a pattern too.
+/// Whether this name in a pattern may be the name of a unit struct. Such a pattern binds nothing, and an argument of that name
+/// would be a pattern of the same kind.
 pub(crate) fn may_be_a_unit(name: &Ident, ty: &Type) -> bool {
     let is_type = matches!(ty, Type::Path(path) if path.path.segments.last().is_some_and(|last| last.ident == *name));
     is_type || name.unraw().to_string().starts_with(char::is_uppercase)
@@ -202,7 +204,7 @@ pub(crate) fn names(pattern: &Pat) -> Vec<Ident> {
     names.0
 }
 
-/// Every name in `expr` that may be a local one: paths of a single segment, and whatever is inside a macro.
+/// Every name in `expr` that may be a local variable: paths of a single segment, and identifiers inside macros.
 pub(crate) fn mentioned(expr: &Expr) -> BTreeSet<String> {
     struct Words(BTreeSet<String>);
     impl VisitMut for Words {
@@ -270,15 +272,15 @@ fn without_invisible(group: Group) -> Group {
     }
 }
 
-/// The body with `first` before its first statement, and the rest of it as it is, on the author's tokens; before it its
-/// inner attributes as outer ones, for an async block has none.
+/// The body with `first` before its first statement. The other tokens are unchanged. Inner attributes are returned as outer
+/// attributes, because an async block cannot have inner ones.
 pub(crate) fn begin(body: &Group, first: TokenStream) -> (TokenStream, Group) {
     let mut rest = body.stream().into_iter().peekable();
     let mut attributes = TokenStream::new();
     while let Some(TokenTree::Punct(hash)) = rest.next_if(|token| is_punct(token, '#')) {
         match rest.next_if(|token| is_punct(token, '!')) {
             Some(_) => attributes.extend([TokenTree::Punct(hash)].into_iter().chain(rest.next())),
-            // The first statement has an attribute of its own.
+            // This attribute belongs to the first statement.
             None => {
                 return (
                     attributes,
@@ -292,12 +294,12 @@ pub(crate) fn begin(body: &Group, first: TokenStream) -> (TokenStream, Group) {
 
 fn begun(body: &Group, first: TokenStream, rest: impl Iterator<Item = TokenTree>) -> Group {
     let mut begun = Group::new(body.delimiter(), first.into_iter().chain(rest).collect());
-    // The braces are the macro's, so that no lint takes the first statement for the author's.
+    // The braces have the macro's span, so that lints do not take the first statement for the author's.
     begun.set_span(Span::mixed_site().located_at(body.span()));
     begun
 }
 
-/// Whether an attribute says nothing of the function that depends on its being async.
+/// Whether an attribute works the same on an async and on a plain function.
 pub(crate) fn is_inert(attribute: &Attribute) -> bool {
     const INERT: [&str; 11] = [
         "doc",
@@ -319,7 +321,7 @@ fn is_punct(token: &TokenTree, mark: char) -> bool {
     matches!(token, TokenTree::Punct(punct) if punct.as_char() == mark)
 }
 
-/// The pattern, binding references when it is matched against one: without `mut`, `ref` and `&`.
+/// The pattern without `mut`, `ref` and `&`, so that it binds references when it is matched against a reference.
 pub(crate) fn by_reference(pattern: &Pat) -> Pat {
     struct Plain;
     impl VisitMut for Plain {

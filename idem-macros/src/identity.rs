@@ -1,4 +1,6 @@
-//! The options that are expressions, over the handler's arguments.
+//! The options whose values are expressions over the handler's arguments: scope, key, fingerprint, engine.
+//!
+//! Owns the expansion of these expressions. Does not own whether an expression is valid: `handler`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +22,7 @@ pub(crate) fn compared(options: &Options) -> Option<&Expr> {
     }
 }
 
-/// The attribute's expressions that tell one request from another.
+/// The attribute's expressions that identify a request.
 fn expressions(options: &Options) -> impl Iterator<Item = &Expr> {
     let scope = match &options.scope {
         Scope::Global(_) => None,
@@ -35,7 +37,7 @@ pub(crate) fn mentioned(options: &Options) -> BTreeSet<String> {
     expressions.flat_map(handler::mentioned).collect()
 }
 
-/// Scope, natural key and what is compared.
+/// The scope, the natural key and the fingerprint.
 pub(crate) fn identity(options: &Options, values: &Values) -> TokenStream {
     let private = |name| values.root.private(Span::call_site(), name);
     let scope = match &options.scope {
@@ -70,7 +72,7 @@ pub(crate) struct Values<'a> {
 }
 
 impl Values<'_> {
-    /// `value`, which is made of `exprs`, evaluated over references to the arguments that those mention.
+    /// Evaluates `value`, which consists of `exprs`, over references to the arguments that the expressions mention.
     pub(crate) fn over(&self, exprs: &[&Expr], value: &TokenStream) -> TokenStream {
         let mentioned: BTreeSet<_> = exprs.iter().flat_map(|expr| handler::mentioned(expr)).collect();
         let by_path: BTreeSet<_> = exprs.iter().flat_map(|expr| handler::paths(expr)).collect();
@@ -82,13 +84,13 @@ impl Values<'_> {
         if patterns.is_empty() {
             return value.clone();
         }
-        // Of several names, and of the words inside a macro, some may be of no use.
+        // If there are several names, or words inside a macro, some may be unused.
         let bound = patterns.iter().flat_map(handler::names);
         let used = mark_used(bound, |name| !by_path.contains(name));
         quote!({ #(let #patterns = &#names;)* #used #value })
     }
 
-    /// One value, or a tuple of them, each on its own tokens.
+    /// One value, or a tuple of values, each with its own span.
     fn parts(&self, expr: &Expr, module: &str) -> TokenStream {
         let module_path = self.root.private(expr.span(), module);
         match expr {
@@ -106,9 +108,9 @@ impl Values<'_> {
     }
 }
 
-/// A use of those of `names` that `may_be_unused`.
+/// Uses those of `names` that `may_be_unused`.
 ///
-/// An `#[allow(unused_variables)]` would be an error in a crate that forbids the lint.
+/// Not by `#[allow(unused_variables)]`, which is an error in a crate that forbids the lint.
 pub(crate) fn mark_used(
     names: impl Iterator<Item = Ident>,
     may_be_unused: impl Fn(&str) -> bool,
@@ -123,7 +125,7 @@ pub(crate) fn mark_used(
     }
 }
 
-/// A reference to the value of `expr`, in parentheses only where it needs them, so that errors are on all of it.
+/// A reference to the value of `expr`. Parentheses are added only if they are needed, so that an error spans the whole expression.
 pub(crate) fn by_reference(expr: &Expr) -> Expr {
     let and_token = Token![&](expr.span());
     Expr::Reference(ExprReference {

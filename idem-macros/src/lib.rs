@@ -1,7 +1,12 @@
 //! The `#[idempotent]` attribute. Use it through `idem-axum`, which its expansion names.
 //!
-//! Three steps: what was written becomes neutral settings (`options`, by the `table`) and a signature (`handler`), these are validated,
-//! and what is valid becomes tokens (`expand`). The macro parses and names; it decides nothing at run time.
+//! Three steps:
+//!
+//! 1. The attribute is parsed to neutral settings (`options`, by the `table`), and the function to a signature (`handler`).
+//! 2. Both are validated. All errors are collected.
+//! 3. Tokens are generated (`expand`).
+//!
+//! The macro parses and names; it decides nothing at run time.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

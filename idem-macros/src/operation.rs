@@ -1,4 +1,6 @@
-//! The options that are constants, as one.
+//! The options that are constants, as one constant of the expansion.
+//!
+//! Owns the order of its fields. Does not own the values: `options`.
 
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use syn::Ident;
 use crate::root::Root;
 use crate::table::{Fingerprint, Options, Variant};
 
-/// What the attribute says, as a constant.
+/// The constant that holds the attribute's settings.
 pub(crate) fn operation(options: &Options, root: Root) -> TokenStream {
     let operation = root.private(Span::call_site(), "Operation");
     let ttl = millis(options.ttl);
@@ -18,7 +20,7 @@ pub(crate) fn operation(options: &Options, root: Root) -> TokenStream {
     quote!(#operation::new(#ttl) #name #policy)
 }
 
-/// What the attribute does not leave open, if there is anything.
+/// The settings that the attribute names; `None` if it names none.
 fn policy(options: &Options, root: Root) -> Option<TokenStream> {
     let ours = |path: TokenStream| root.path(Span::call_site(), &path);
     let duration = |duration: Duration| {

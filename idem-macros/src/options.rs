@@ -1,8 +1,7 @@
 //! Reads the attribute's tokens against the table of options.
 //!
-//! Parsing is neutral: `name = expression`, any name, any expression. Validating looks each name up in the table and
-//! collects every error on the token at fault. Does not know the handler; whether an expression names its arguments
-//! is `handler`'s.
+//! Owns both steps. Parsing is neutral: `name = expression`, any name, any expression. Validation looks each name up in the table
+//! and collects every error on the token at fault. Does not own whether an expression uses the handler's arguments: `handler`.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::ext::IdentExt as _;
@@ -12,13 +11,13 @@ use syn::{Error, Expr, Ident, Result, Token};
 use crate::suggest;
 use crate::table::{CONFLICTS, OPTIONS, Options, WAIT};
 
-/// `name = value`, before anything is known about it.
+/// `name = value`, before validation.
 struct Setting {
     name: Ident,
     value: Expr,
 }
 
-/// Reads and validates the attribute's tokens; the error combines all that were found.
+/// Parses and validates the attribute's tokens. The error combines all errors.
 pub(crate) fn parse(all: &TokenStream) -> Result<Options> {
     let mut errors = Errors::default();
     let settings = (|input: ParseStream| Ok(settings(input, &mut errors))).parse2(all.clone())?;
@@ -64,8 +63,8 @@ pub(crate) fn parse(all: &TokenStream) -> Result<Options> {
     errors.finish(options)
 }
 
-/// Every error of the attribute, and every option that was named or meant: none of those is called missing as well,
-/// whatever is wrong with it.
+/// Every error of the attribute, and every option that was named or meant. A required option that was named wrongly is not
+/// reported as missing as well.
 #[derive(Default)]
 struct Errors {
     all: Option<Error>,
@@ -100,7 +99,7 @@ impl Errors {
     }
 }
 
-/// The settings that could be read; after one that could not, reading goes on behind the next comma.
+/// The settings that could be parsed. After an error, parsing continues behind the next comma.
 fn settings(input: ParseStream, errors: &mut Errors) -> Vec<Setting> {
     let mut settings = Vec::new();
     while !input.is_empty() {
@@ -128,7 +127,7 @@ fn settings(input: ParseStream, errors: &mut Errors) -> Vec<Setting> {
     settings
 }
 
-/// Why there is no setting.
+/// The error in the place of a setting.
 enum Broken {
     Unknown(Ident),
     Error(Error),

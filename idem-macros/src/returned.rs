@@ -1,4 +1,6 @@
-//! The handler's return type, as the expansion needs it.
+//! The handler's return type, in the forms that the expansion needs.
+//!
+//! Owns the treatment of `impl Trait`. Does not own where the type is used: `expand`.
 
 use std::collections::BTreeSet;
 
@@ -13,17 +15,17 @@ use crate::handler;
 
 /// The user's return type.
 pub(crate) struct Returned {
-    /// As the type of a binding, where `impl Trait` can only be inferred.
+    /// The type of a binding: `_` in the place of each `impl Trait`.
     pub(crate) ty: Type,
     pub(crate) constraint: Option<Constraint>,
 }
 
-/// A return type with `impl Trait` in it, as it was written, for an argument of that type: the user's imports of the
-/// traits are still used.
+/// A return type with `impl Trait`, as it was written, for an argument of that type. It checks the traits, and the user's
+/// imports of them count as used.
 pub(crate) enum Constraint {
-    /// What it demands of the answer still takes part in inference.
+    /// The type is used in the handler's body, so its traits take part in inference.
     Here(Box<Type>),
-    /// It names the function's own parameters, so a function with the same parameters has to name it: this one.
+    /// The type names the handler's generic parameters, so it stands in this function, which has the same parameters.
     Generic(TokenStream),
 }
 
@@ -56,7 +58,7 @@ fn constraint(signature: &Signature, written: &Type) -> Option<Constraint> {
         GenericParam::Const(param) => param.ident.to_string(),
     });
     let local: BTreeSet<_> = parameter.collect();
-    // There is no `Self` in an item of its own.
+    // `Self` is not available in a nested item.
     if words.contains("Self") {
         return None;
     }
@@ -68,7 +70,7 @@ fn constraint(signature: &Signature, written: &Type) -> Option<Constraint> {
     }
     let written = behind_a_reference(written);
     let (parameters, _, conditions) = generics.split_for_impl();
-    // A function that nobody calls is a warning, except where its name begins with an underscore.
+    // An unused function causes a warning, unless its name begins with an underscore.
     Some(Constraint::Generic(
         quote!(fn _returned #parameters (_: &#written) #conditions {}),
     ))

@@ -1,18 +1,20 @@
-//! Where expansions find our crate.
+//! Paths from the expansion into `idem-axum`.
+//!
+//! Owns the path of the crate, and the spans of the tokens of a path. Does not own which items are named.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens as _, quote_spanned};
 use syn::{Ident, Path};
 
-/// The module of what only expansions name.
+/// The module of the items that only expansions use.
 pub(crate) const PRIVATE: &str = "__private";
 
-/// The path of our crate, where the author gave one.
+/// The path of `idem-axum` that the author gave by `crate = …`, if any.
 #[derive(Clone, Copy)]
 pub(crate) struct Root<'a>(pub(crate) Option<&'a Path>);
 
 impl Root<'_> {
-    /// A path into the crate; the author's own part of it, if there is one, stays on the author's token.
+    /// A path into the crate. If the author gave the first part of it, that part keeps the author's span.
     pub(crate) fn path(self, span: Span, path: &TokenStream) -> TokenStream {
         match self.0 {
             None => quote_spanned!(span=> ::idem_axum::#path),
@@ -24,16 +26,16 @@ impl Root<'_> {
         }
     }
 
-    /// What only expansions name.
+    /// The path of an item that only expansions use.
     pub(crate) fn private(self, span: Span, name: &str) -> TokenStream {
         let [module, name] = [PRIVATE, name].map(|name| Ident::new(name, span));
         self.path(span, &quote_spanned!(span=> #module::#name))
     }
 }
 
-/// The author's token, as one of the expansion: lints of what authors write are not about it.
+/// The author's token with a span of the expansion, so that lints about written code do not apply to it.
 fn ours(mut token: TokenTree) -> TokenTree {
-    // The span of this one says which crate it is.
+    // The span of `$crate` determines which crate it means.
     if token.to_string() != "$crate" {
         token.set_span(Span::call_site().located_at(token.span()));
     }

@@ -1,4 +1,6 @@
-//! What is known of a handler while its arguments are extracted, as a type.
+//! The facts about a handler that are needed while its arguments are extracted, as a type.
+//!
+//! Owns the choice of that type. Does not own what the extractor does with it: `idem-axum`.
 
 use proc_macro2::{Span, TokenStream};
 use quote::quote;
@@ -8,8 +10,8 @@ use crate::handler;
 use crate::root::Root;
 use crate::table::{Fingerprint, Options, Scope};
 
-/// Where the engine comes from, what is compared, and whether the scope is made of the last argument; nothing where all of
-/// that is as usual.
+/// The type that says where the engine comes from, what is compared, and whether the scope uses the last argument. `None` if all
+/// three have their defaults.
 pub(crate) fn source(options: &Options, arguments: &[PatType], root: Root) -> Option<TokenStream> {
     let private = |name: &str| root.private(Span::call_site(), name);
     let engine = match (&options.engine, &options.header) {
@@ -31,7 +33,7 @@ pub(crate) fn source(options: &Options, arguments: &[PatType], root: Root) -> Op
     })
 }
 
-/// Whether the scope names something of the last argument, which may be the request's body.
+/// Whether the scope uses a name of the last argument, which may be the request's body.
 fn is_scoped_by_last(options: &Options, arguments: &[PatType]) -> bool {
     match (&options.scope, arguments.last()) {
         (Scope::Of(expr), Some(last)) => !handler::mentioned(expr).is_disjoint(&handler::bound(&last.pat)),

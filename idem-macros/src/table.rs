@@ -1,4 +1,6 @@
-//! The attribute's options: one table from names to what they take, mean and set.
+//! The attribute's options: one table with the name, the values, the meaning and the setter of each.
+//!
+//! Owns names, conflicts and help texts. Does not own the syntax of values: `values`.
 
 use std::time::Duration;
 
@@ -6,7 +8,7 @@ use syn::{Expr, Ident, Path};
 
 use crate::values::{boolean, duration, expression, header, non_empty, one_of, path, size, word};
 
-/// What an author chose, validated; what is `None` is open.
+/// The author's validated settings. `None` means that the author left the option out.
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) ttl: Duration,
@@ -27,21 +29,21 @@ pub(crate) struct Options {
     pub(crate) root: Option<Path>,
 }
 
-/// What a word is called in the enum of its option.
+/// The variant that a word stands for, in the enum of its option.
 pub(crate) type Variant = &'static str;
 
 /// The variant of `in_flight` under which duplicates wait.
 pub(crate) const WAIT: Variant = "Wait";
 
-/// What of a request is compared.
+/// The part of a request that is compared.
 pub(crate) enum Fingerprint {
     Word(Variant),
     Of(Expr),
 }
 
-/// Who owns the key space.
+/// The owner of the key space.
 pub(crate) enum Scope {
-    /// With the word that says so, where there is one.
+    /// With the token `global`, if it was written.
     Global(Option<Ident>),
     Of(Expr),
 }
@@ -58,7 +60,7 @@ pub(crate) struct Spec {
     /// Completes "`name` takes …".
     pub(crate) takes: &'static str,
     pub(crate) read: fn(&mut Options, &Expr) -> Result<(), String>,
-    /// For an option that must be there: what it says, and what to write.
+    /// For a required option: the error if it is missing, and what to write.
     pub(crate) missing: Option<(&'static str, &'static str)>,
 }
 
@@ -191,13 +193,13 @@ pub(crate) const OPTIONS: [Spec; 16] = [
     },
 ];
 
-/// Pairs of options of which only one has a meaning, and why.
+/// Pairs of options that conflict, and why.
 pub(crate) const CONFLICTS: [(&str, &str, &str); 2] = [
     ("key", "header", "a natural key is not read from a header"),
     ("key", "required", "a natural key is always there"),
 ];
 
-/// As `idem_core::ClaimPolicy` has them; it checks again where the expansion is compiled.
+/// The same limits as in `idem_core::ClaimPolicy`, which checks them again when the expansion is compiled.
 const MAX_TTL: Duration = Duration::from_hours(24 * 3650);
 const MAX_LEASE: Duration = Duration::from_hours(24);
 /// Longer than any client waits for an answer.

@@ -1,6 +1,6 @@
-//! From the expressions behind an option's `=` to values.
+//! Converting the expression behind an option's `=` to a value.
 //!
-//! Owns what a value may look like and what is said where it does not. Which option takes which is `options`'.
+//! Owns the syntax of values, and the error for each that is wrong. Does not own which option takes which kind of value: `table`.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use syn::{Error, Expr, ExprLit, ExprPath, Lit, LitStr, Path};
 
 use crate::{durations, sizes, suggest};
 
-/// As `idem_core::ClaimPolicy` has it; backends count in milliseconds.
+/// The same as in `idem_core::ClaimPolicy`. Backends count in milliseconds.
 const MIN: Duration = Duration::from_millis(100);
 
-/// As `idem_axum`'s policy has it; an answer is held in memory while it is copied, and in the backend until `ttl`.
+/// The same as in `idem_axum`'s policy. An answer is held in memory while it is copied, and in the backend until `ttl`.
 const MAX_SIZE: usize = 64 * 1024 * 1024;
 
 fn string(value: &Expr) -> Option<&LitStr> {
@@ -23,7 +23,7 @@ fn string(value: &Expr) -> Option<&LitStr> {
     }
 }
 
-/// What is in the quotes, if there are any.
+/// The text in quotes; `None` if the expression is not a string literal.
 pub(crate) fn word(value: &Expr) -> Option<String> {
     string(value).map(LitStr::value)
 }
