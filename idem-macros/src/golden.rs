@@ -48,7 +48,8 @@ fn expansion(handler: &str) -> String {
     prettyplease::unparse(&expansion)
 }
 
-/// What the feature `utoipa` begins every handler with that is not described below; `tests/ui` shows what it does.
+/// Removes the statements that the feature `utoipa` adds to every handler without a description below it. `tests/ui` shows their
+/// effect.
 fn take_out_the_warning(expansion: &mut File) {
     for item in &mut expansion.items {
         if cfg!(feature = "utoipa")

@@ -9,7 +9,7 @@
 //! - Each claim is completed, superseded or failed by itself. If the command fails, it fails for all its claims.
 //! - A command that was sent is awaited until it is answered or its link is given up, also if its callers have gone.
 //!
-//! Does not own the script: [`scripts`](crate::scripts).
+//! Does not own the script: [`scripts`].
 
 use futures_util::StreamExt as _;
 use futures_util::future::{Either, join_all, select};

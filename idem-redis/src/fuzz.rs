@@ -1,4 +1,6 @@
-//! What fuzz targets reach of the inside: what reads values that somebody else may have written.
+//! The functions that fuzz targets call: those that decode values which another program may have written.
+//!
+//! Owns the round trip of a stored value. Does not own the targets: `fuzz/`.
 
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use redis::ToRedisArgs as _;
 
 use crate::record::{Completed, Stored, decode, encode_claim};
 
-/// A stored value as it is written after it was read. Of a completed one, reading leaves out whose it was.
+/// Decodes a stored value and encodes it again. Decoding a completed record does not keep its token.
 #[must_use]
 pub fn read_and_write(value: &[u8]) -> Option<Vec<u8>> {
     Some(match decode(&Bytes::copy_from_slice(value)).ok()? {

@@ -1,8 +1,8 @@
-//! A seeded model test: processes that stall and die over one store, and an oracle that knows the promise.
+//! A seeded model test: processes that stall and die over one store, and an oracle that checks the rules.
 //!
-//! Owns the random life of a few keys: requests, handlers that end or panic, clients that leave, bad weather, deaths and
-//! time. Does not own what may go wrong on the way to the store (`door`), nor what must hold whatever happens
-//! (`oracle`). Nor does it know HTTP, a real store, or more than one thread.
+//! Owns the random events of a few keys: requests, handlers that end or panic, clients that hang up, faults, deaths of processes,
+//! and time. Does not own the faults on the way to the store (`door`), nor the rules (`oracle`). It uses no HTTP, no real store
+//! and only one thread.
 //!
 //! The same seed makes the same run, on the paused clock. Replay one with
 //! `IDEM_SEED=7 cargo test -p idem-core --lib model`; `IDEM_STEPS` sets how long it is, and `IDEM_SECONDS` for how long
@@ -10,9 +10,9 @@
 
 mod door;
 mod handler;
+mod history;
 mod oracle;
 mod random;
-mod seen;
 
 use std::hash::Hasher as _;
 use std::ops::Range;
@@ -26,9 +26,9 @@ use tokio::time::{Instant, advance, sleep, timeout};
 
 use self::door::{Door, Shared, Weather, World};
 use self::handler::{Gates, Got, Granted};
+use self::history::{Counts, End};
 use self::oracle::Oracle;
 use self::random::Random;
-use self::seen::{Counts, End};
 use super::{ClaimResult, Engine, RecordOutcome};
 use crate::{
     AfterCrash, BackendErrorKind, ClaimPolicy, Completion, Fingerprint, IdempotencyKey, MemoryBackend, RecordKey, Scope,
@@ -42,10 +42,10 @@ const LEASE: Duration = Duration::from_secs(3);
 const TTL: Duration = Duration::from_secs(8);
 const KEYS: usize = 3;
 const PROCESSES: usize = 3;
-/// Of each key, what a crash means.
+/// For each key, whether a crash refuses further attempts.
 const REFUSING: [bool; KEYS] = [false, false, true];
 const FINGERPRINTS: [Fingerprint; 2] = [Fingerprint::new(1, [1; 32]), Fingerprint::new(1, [2; 32])];
-/// Off, only what requests and handlers see is judged, and a broken store has to show there.
+/// If `false`, the store's own answers are not checked. A broken store must then show in what requests and handlers observe.
 const CHECKS_THE_STORE: bool = true;
 
 static RECORD_KEYS: LazyLock<[RecordKey; KEYS]> = LazyLock::new(|| {
@@ -136,7 +136,7 @@ impl Model {
             80..98 => self.random(2_000) + 1,
             _ => self.random(14_000) + 1,
         };
-        // Whoever sleeps is woken at their own time on the way there, and comes to rest before time goes on.
+        // Each sleeping task is woken at its own time, and runs until it waits again, before time goes on.
         sleep(Duration::from_millis(time)).await;
         self.collect();
     }
@@ -227,7 +227,7 @@ impl Model {
     }
 
     fn change_weather(&mut self) {
-        // Rather where handlers run.
+        // Preferably a process whose handlers are running.
         let running = self
             .gates
             .lock()
@@ -252,7 +252,7 @@ impl Model {
         self.shared.lock().weather[process] = weather;
     }
 
-    /// A process dies in the middle of everything, and another one starts in its place.
+    /// A process dies, and another one starts in its place.
     fn die(&mut self) {
         let at = self.index(PROCESSES);
         let dead = self.processes[at].number;
@@ -271,7 +271,7 @@ impl Model {
         self.processes[at] = self.process();
     }
 
-    /// All of the machine stands still while time goes on.
+    /// The whole machine stalls while time goes on.
     async fn jump(&mut self) {
         sleep(Duration::from_millis(1)).await;
         let time = Duration::from_millis(self.random(5_000));
@@ -283,7 +283,7 @@ impl Model {
         advance(time).await;
     }
 
-    /// Lets go of requests that are over; none of them may have panicked.
+    /// Drops the requests that have ended. None of them may have panicked.
     fn collect(&mut self) {
         let shared = self.shared.clone();
         self.requests.retain_mut(|request| {
@@ -298,7 +298,7 @@ impl Model {
         });
     }
 
-    /// The weather clears and handlers end; then every request is answered, every outcome recorded, every key usable.
+    /// Ends all faults and all handlers. After that, every request must be answered, every outcome recorded, and every key usable.
     async fn come_to_rest(&mut self) {
         self.note("the weather clears for good");
         self.shared.lock().weather.fill(Weather::Clear);
@@ -382,7 +382,7 @@ fn whatever_happens_the_promise_holds() {
         }
     }
     println!("model: {seeds} seeds of {steps} steps, no rule broken; {total:?}");
-    // A run in which nothing went wrong would prove nothing. A few seeds may have been lucky.
+    // A run without faults would prove nothing. With only a few seeds, some kinds of event may be missing by chance.
     assert!(
         seeds < SEEDS.end || total.is_telling(),
         "too little happened: {total:?}"

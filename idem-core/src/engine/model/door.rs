@@ -1,7 +1,7 @@
-//! One process's way to the shared store, where everything goes wrong that a network can do.
+//! The connection of one process to the shared store, with all the faults of a network.
 //!
-//! Owns which call gets through, when, and whether its answer does. Does not judge; it tells the oracle what took
-//! effect.
+//! Owns whether and when a call arrives, and whether its answer arrives. Does not check rules: it reports every call that took
+//! effect to the oracle.
 
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,22 +16,22 @@ use crate::{
     Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, MemoryBackend, RecordKey,
 };
 
-/// What one process's calls meet.
+/// The network of one process.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Weather {
     Clear,
     Flaky,
-    /// Every call hangs until then.
+    /// Until this time, every call hangs.
     Stalled(Instant),
 }
 
-/// What the test and all processes share. Locked for a moment, never while anybody waits.
+/// The state that the test and all processes share. The lock is never held across an await.
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) random: Random,
     pub(super) oracle: Oracle,
     pub(super) weather: Vec<Weather>,
-    /// How many calls of a process went wrong so far.
+    /// The number of failed calls, by process.
     pub(super) faults: Vec<u64>,
 }
 
@@ -44,7 +44,7 @@ impl Shared {
     }
 }
 
-/// A call, owned, so that it can arrive after its caller has given up.
+/// A call with its arguments, so that it can arrive after its caller has given up.
 #[derive(Clone, Debug)]
 pub(super) enum Call {
     Claim(Claim),
@@ -99,7 +99,7 @@ enum Fault {
     ErrorAfter,
     HangBefore,
     HangAfter,
-    /// Takes effect when its caller may have given up long ago.
+    /// Lets the call take effect later, when its caller may have given up.
     Late(Duration),
     Stall(Instant),
 }
@@ -112,7 +112,7 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// Ends the calling task silently if its process is dead: the dead make no calls.
+    /// Ends the calling task, without a panic message, if the process is dead: a dead process makes no calls.
     fn lives(&self) {
         let is_dead = self.shared.lock().oracle.is_dead(self.process);
         if is_dead {
@@ -125,7 +125,7 @@ impl Door {
         let world = &mut *self.shared.lock();
         let fault = match world.weather[self.process] {
             Weather::Stalled(until) if until > Instant::now() => Fault::Stall(until),
-            // What it takes over may have come back to life meanwhile.
+            // The lapsed claim may have been renewed meanwhile.
             _ if matches!(call, Some(Call::TakeOver(..))) && world.random.below(3) == 0 => {
                 match world.random.below(2) {
                     0 => Fault::Late(Duration::from_millis(world.random.below(4_000))),
@@ -149,7 +149,7 @@ impl Door {
         fault
     }
 
-    /// Nothing waits between the effect and the oracle's learning of it.
+    /// There is no await between the effect and the report to the oracle.
     async fn take_effect(&self, key: &RecordKey, call: &Call) -> Result<Reply, BackendError> {
         let Self { process, store, shared } = self;
         let reply = match call {
@@ -206,7 +206,7 @@ impl Door {
     fn note(&self, key: &RecordKey, call: &Call, fault: Fault) {
         let world = &mut *self.shared.lock();
         let fault = match fault {
-            // An instant is not the same in two runs.
+            // Instants differ between two runs with the same seed, so they are not part of the trace.
             Fault::Stall(_) => "Stall".to_owned(),
             fault => format!("{fault:?}"),
         };

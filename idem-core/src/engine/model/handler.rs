@@ -1,6 +1,7 @@
-//! Handlers that end when, and how, the test says.
+//! Handlers whose time and kind of end the test decides.
 //!
-//! Owns a handler's life from its grant on: it must start, and must not be dropped before its end (IDEM-5).
+//! Owns the check that a handler which was granted the right to run starts, and is not dropped before its end (IDEM-5). Does not
+//! own when a handler ends: the test.
 
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex};
@@ -9,11 +10,11 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::door::Shared;
-use super::seen::End;
+use super::history::End;
 use crate::engine::{Duplicate, HandlerResult, RecordOutcome, RunAnswer};
 use crate::{BackendErrorKind, Completion, Token};
 
-/// What a request got.
+/// The answer of a request.
 #[derive(Debug)]
 pub(super) enum Got {
     Executed(RunAnswer<u64>),
@@ -62,7 +63,7 @@ impl Granted {
                 answer: number,
                 outcome,
             },
-            // Not `panic!`, which would fill the output with what is on purpose.
+            // Not `panic!`, which would fill the output with intended panics.
             End::Panicked | End::Killed => resume_unwind(Box::new("in the handler, on purpose")),
         }
     }

@@ -1,7 +1,9 @@
-//! What may be observed, judged rule by rule.
+//! The oracle: it checks every observation against the numbered rules.
 //!
-//! Owns a record of its own of every claim, start, end and answer, kept from what took effect at the store and at what
-//! time. Does not ask the engine or the store what they believe.
+//! Owns a history of every claim, start, end and answer, built from the calls that took effect at the store and from their times.
+//! It does not read the state of the engine or of the store. Does not own the shape of the history: [`history`](super::history).
+
+mod answers;
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash as _};
@@ -9,11 +11,10 @@ use std::hash::{DefaultHasher, Hash as _};
 use tokio::time::Instant;
 
 use super::door::{Call, Reply};
-use super::handler::Got;
-use super::seen::{Counts, End, Held, Seen, Slot, beside};
+use super::history::{ClaimHistory, Counts, End, Slot, StoredRecord, beside};
 use super::{KEYS, LEASE, REFUSING, TTL};
-use crate::engine::{Duplicate, RecordOutcome, RunAnswer};
-use crate::{Completion, Fingerprint, Token};
+use crate::Token;
+use crate::engine::RecordOutcome;
 
 const REMEMBERED: usize = 30;
 
@@ -58,7 +59,7 @@ impl Oracle {
         self.events.push_back(event);
     }
 
-    /// Keeps the first violation, with what led to it.
+    /// Keeps the first violation, with the events that led to it.
     pub(super) fn violated(&mut self, rule: &str, what: &str) {
         if self.violation.is_none() {
             let events = self.events.make_contiguous().join("\n");
@@ -213,7 +214,7 @@ impl Oracle {
             self.replaced(key, held.token);
         }
         self.slots[key].changed = now;
-        self.slots[key].held = Some(Held {
+        self.slots[key].held = Some(StoredRecord {
             token: claim.token,
             attempt: claim.attempt,
             fingerprint: claim.fingerprint,
@@ -225,7 +226,7 @@ impl Oracle {
             return;
         }
         self.numbers += 1;
-        self.slots[key].seen.push(Seen {
+        self.slots[key].seen.push(ClaimHistory {
             number: self.numbers,
             claim: claim.clone(),
             process,
@@ -276,7 +277,7 @@ impl Oracle {
         seen.started = true;
         let verdicts = slot.seen.iter().filter(|other| other.number != number && other.started);
         let verdicts: Vec<_> = verdicts.map(|other| beside(other, key, fingerprint, now)).collect();
-        let overlaps = |other: &&Seen| other.number != number && other.started && other.end.is_none();
+        let overlaps = |other: &&ClaimHistory| other.number != number && other.started && other.end.is_none();
         let overlapping = slot.seen.iter().filter(overlaps).count();
         self.counts.starts += 1;
         self.counts.overlaps += u64::from(overlapping > 0);
@@ -297,97 +298,10 @@ impl Oracle {
         }
     }
 
-    /// A request has its answer; `token` where it ran, `was_hit` where a fault hit its process meanwhile.
-    pub(super) fn answered(&mut self, key: usize, mine: Fingerprint, token: Option<Token>, got: &Got, was_hit: bool) {
-        let now = Instant::now();
-        self.note(&format!("k{key} a request is answered: {got:?}"));
-        self.slots[key].expire(now);
-        match got {
-            Got::Executed(executed) => self.executed(key, token, executed),
-            // Who waited and could not look in the end knows only what was in flight before.
-            Got::Duplicate(Duplicate::InFlight(_)) if was_hit => {}
-            Got::Duplicate(duplicate) => self.duplicate(key, mine, duplicate, now),
-            Got::Failed(_) => self.counts.failed += 1,
-        }
-    }
-
-    fn executed(&mut self, key: usize, token: Option<Token>, executed: &RunAnswer<u64>) {
-        let seen = token.and_then(|token| self.slots[key].find(token));
-        let Some(seen) = seen else {
-            return self.violated("IDEM-1", "an answer without a claim");
-        };
-        let is_its_own = match (&seen.end, executed) {
-            (Some(End::Panicked), RunAnswer::Panicked) => true,
-            (Some(End::With(outcome)), RunAnswer::Answer { answer, recorded }) => {
-                let is_kept = matches!(outcome, RecordOutcome::Complete(_));
-                let may_say_so = if is_kept {
-                    seen.settled.is_some() || !recorded
-                } else {
-                    *recorded
-                };
-                *answer == seen.number && may_say_so
-            }
-            _ => false,
-        };
-        self.check(
-            is_its_own,
-            "IDEM-5",
-            "the client's answer is not its handler's, or wrongly said to be recorded",
-        );
-    }
-
-    fn duplicate(&mut self, key: usize, mine: Fingerprint, duplicate: &Duplicate, now: Instant) {
-        let slot = &self.slots[key];
-        // What is in the way may end in the same instant, before the answer is seen; a completion cannot.
-        let just_changed = slot.changed == now;
-        let held = slot.held.as_ref();
-        let equal = held.filter(|held| held.fingerprint == mine);
-        let (holds, rule) = match duplicate {
-            Duplicate::Replay(payload) => {
-                let expected = Some(Completion::Stored(payload.clone()));
-                (
-                    equal.is_some_and(|held| held.completion == expected),
-                    self.wrong_replay(key, mine, payload),
-                )
-            }
-            Duplicate::NotStored => {
-                let expected = Some(Completion::NotStored);
-                (equal.is_some_and(|held| held.completion == expected), "IDEM-12")
-            }
-            Duplicate::Mismatch => (just_changed || held.is_some() && equal.is_none(), "IDEM-3"),
-            Duplicate::InFlight(_) => {
-                let in_flight = equal.is_some_and(|held| held.completion.is_none() && !held.has_lapsed(now));
-                (just_changed || in_flight, "IDEM-4")
-            }
-            Duplicate::OutcomeUnknown => (
-                REFUSING[key] && (just_changed || equal.is_some_and(|held| held.has_lapsed(now))),
-                "IDEM-7",
-            ),
-        };
-        match duplicate {
-            Duplicate::Replay(_) => self.counts.replays += 1,
-            Duplicate::Mismatch => self.counts.mismatches += 1,
-            Duplicate::OutcomeUnknown => self.counts.unknown += 1,
-            _ => {}
-        }
-        self.check(holds, rule, "a duplicate got what it must not get");
-    }
-
-    /// Which rule a replay of `payload` would break if it is not what has to be stored.
-    fn wrong_replay(&self, key: usize, mine: Fingerprint, payload: &[u8]) -> &'static str {
-        let of = |seen: &&Seen| seen.number.to_be_bytes() == payload;
-        match self.slots[key].seen.iter().find(of) {
-            Some(seen) if seen.claim.fingerprint != mine => "IDEM-3",
-            Some(seen) if seen.settled.is_some() => "IDEM-14",
-            Some(_) => "IDEM-8",
-            None => "IDEM-2",
-        }
-    }
-
     /// The runs whose outcome is kept and that have time left to record it, but have not.
     pub(super) fn unrecorded(&self, since: Instant) -> Vec<u64> {
         let now = Instant::now();
-        let is_open = |slot: &&Slot, seen: &Seen| {
+        let is_open = |slot: &&Slot, seen: &ClaimHistory| {
             matches!(seen.end, Some(End::With(RecordOutcome::Complete(_))))
                 && seen.ended >= since
                 && !self.is_dead(seen.process)
@@ -403,7 +317,7 @@ impl Oracle {
         self.slots.iter().flat_map(of).collect()
     }
 
-    /// Whether the outcome of this run was recorded, or somebody has taken its claim over.
+    /// Whether the outcome of this run was recorded, or its claim was taken over.
     pub(super) fn is_over(&self, number: u64) -> bool {
         let mut seen = self.slots.iter().flat_map(|slot| &slot.seen);
         seen.find(|seen| seen.number == number)

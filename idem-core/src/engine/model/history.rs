@@ -1,6 +1,7 @@
-//! What was seen of the claims of a key.
+//! The observed history of the claims of a key.
 //!
-//! Owns what the oracle remembers: each claim and its run, what has to be stored by now, and how often things happened.
+//! Owns the oracle's memory: each claim and its run, the record that must be stored by now, and counts of events. Does not own the
+//! rules, except those about two runs of one key.
 
 use tokio::time::Instant;
 
@@ -13,19 +14,19 @@ use crate::{Claim, Completion, Fingerprint, Token};
 pub(super) enum End {
     With(RecordOutcome),
     Panicked,
-    /// Its process died.
+    /// The process of the handler died.
     Killed,
 }
 
-/// One claim that took effect, and its run.
+/// A claim that took effect, and its run.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct ClaimHistory {
     pub(super) number: u64,
     pub(super) claim: Claim,
     pub(super) process: usize,
-    /// When its lease last began.
+    /// When the lease last began.
     pub(super) leased: Instant,
-    /// Whether anything has been in the way of its calls since.
+    /// Whether a fault has affected the claim's calls since.
     pub(super) disturbed: bool,
     pub(super) replaced: bool,
     pub(super) started: bool,
@@ -34,9 +35,9 @@ pub(super) struct Seen {
     pub(super) settled: Option<(Instant, RecordOutcome)>,
 }
 
-/// What has to be stored under a key.
+/// The record that must be stored under a key.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct StoredRecord {
     pub(super) token: Token,
     pub(super) attempt: u32,
     pub(super) fingerprint: Fingerprint,
@@ -44,7 +45,7 @@ pub(super) struct Held {
     pub(super) expires: Instant,
 }
 
-impl Held {
+impl StoredRecord {
     pub(super) fn is_claim_of(&self, token: Token) -> bool {
         self.completion.is_none() && self.token == token
     }
@@ -56,13 +57,13 @@ impl Held {
 
 #[derive(Debug)]
 pub(super) struct Slot {
-    pub(super) held: Option<Held>,
+    pub(super) held: Option<StoredRecord>,
     pub(super) changed: Instant,
-    pub(super) seen: Vec<Seen>,
+    pub(super) seen: Vec<ClaimHistory>,
 }
 
 impl Slot {
-    pub(super) fn find(&mut self, token: Token) -> Option<&mut Seen> {
+    pub(super) fn find(&mut self, token: Token) -> Option<&mut ClaimHistory> {
         self.seen.iter_mut().find(|seen| seen.claim.token == token)
     }
 
@@ -77,7 +78,7 @@ impl Slot {
     }
 }
 
-/// How often what the rules are about has happened.
+/// How often each kind of event has happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) starts: u64,
@@ -110,15 +111,15 @@ impl Counts {
         }
     }
 
-    /// Whether everything happened that the rules are about, and more than by chance.
+    /// Whether every kind of event that the rules are about has happened, more often than by chance.
     pub(super) fn is_telling(mut self) -> bool {
         self.all().into_iter().all(|count| *count >= 100)
     }
 }
 
-/// What is wrong with a start beside, or after, an `other` run of the key.
+/// The rule that a start breaks because of an `other` run of the key, if any.
 pub(super) fn beside(
-    other: &Seen,
+    other: &ClaimHistory,
     key: usize,
     mine: Fingerprint,
     now: Instant,

@@ -1,0 +1,109 @@
+//! The rules about the answers that requests get.
+//!
+//! Owns the checks of a handler's own answer and of what a duplicate gets. Does not own the checks of claims and runs: the
+//! [`Oracle`] itself.
+
+use tokio::time::Instant;
+
+use super::Oracle;
+use crate::engine::model::REFUSING;
+use crate::engine::model::handler::Got;
+use crate::engine::model::history::{ClaimHistory, End};
+use crate::engine::{Duplicate, RecordOutcome, RunAnswer};
+use crate::{Completion, Fingerprint, Token};
+
+impl Oracle {
+    /// A request has its answer; `token` where it ran, `was_hit` where a fault hit its process meanwhile.
+    pub(in crate::engine::model) fn answered(
+        &mut self,
+        key: usize,
+        mine: Fingerprint,
+        token: Option<Token>,
+        got: &Got,
+        was_hit: bool,
+    ) {
+        let now = Instant::now();
+        self.note(&format!("k{key} a request is answered: {got:?}"));
+        self.slots[key].expire(now);
+        match got {
+            Got::Executed(executed) => self.executed(key, token, executed),
+            // A waiter whose last look failed knows only that a claim was in flight before.
+            Got::Duplicate(Duplicate::InFlight(_)) if was_hit => {}
+            Got::Duplicate(duplicate) => self.duplicate(key, mine, duplicate, now),
+            Got::Failed(_) => self.counts.failed += 1,
+        }
+    }
+
+    fn executed(&mut self, key: usize, token: Option<Token>, executed: &RunAnswer<u64>) {
+        let seen = token.and_then(|token| self.slots[key].find(token));
+        let Some(seen) = seen else {
+            return self.violated("IDEM-1", "an answer without a claim");
+        };
+        let is_its_own = match (&seen.end, executed) {
+            (Some(End::Panicked), RunAnswer::Panicked) => true,
+            (Some(End::With(outcome)), RunAnswer::Answer { answer, recorded }) => {
+                let is_kept = matches!(outcome, RecordOutcome::Complete(_));
+                let may_say_so = if is_kept {
+                    seen.settled.is_some() || !recorded
+                } else {
+                    *recorded
+                };
+                *answer == seen.number && may_say_so
+            }
+            _ => false,
+        };
+        self.check(
+            is_its_own,
+            "IDEM-5",
+            "the client's answer is not its handler's, or wrongly said to be recorded",
+        );
+    }
+
+    fn duplicate(&mut self, key: usize, mine: Fingerprint, duplicate: &Duplicate, now: Instant) {
+        let slot = &self.slots[key];
+        // A claim may end in the same instant, before the answer is observed. A completion cannot.
+        let just_changed = slot.changed == now;
+        let held = slot.held.as_ref();
+        let equal = held.filter(|held| held.fingerprint == mine);
+        let (holds, rule) = match duplicate {
+            Duplicate::Replay(payload) => {
+                let expected = Some(Completion::Stored(payload.clone()));
+                (
+                    equal.is_some_and(|held| held.completion == expected),
+                    self.wrong_replay(key, mine, payload),
+                )
+            }
+            Duplicate::NotStored => {
+                let expected = Some(Completion::NotStored);
+                (equal.is_some_and(|held| held.completion == expected), "IDEM-12")
+            }
+            Duplicate::Mismatch => (just_changed || held.is_some() && equal.is_none(), "IDEM-3"),
+            Duplicate::InFlight(_) => {
+                let in_flight = equal.is_some_and(|held| held.completion.is_none() && !held.has_lapsed(now));
+                (just_changed || in_flight, "IDEM-4")
+            }
+            Duplicate::OutcomeUnknown => (
+                REFUSING[key] && (just_changed || equal.is_some_and(|held| held.has_lapsed(now))),
+                "IDEM-7",
+            ),
+        };
+        match duplicate {
+            Duplicate::Replay(_) => self.counts.replays += 1,
+            Duplicate::Mismatch => self.counts.mismatches += 1,
+            Duplicate::OutcomeUnknown => self.counts.unknown += 1,
+            _ => {}
+        }
+        self.check(holds, rule, "a duplicate got what it must not get");
+    }
+
+    /// Which rule a replay of `payload` would break if it is not what has to be stored.
+    fn wrong_replay(&self, key: usize, mine: Fingerprint, payload: &[u8]) -> &'static str {
+        let of = |seen: &&ClaimHistory| seen.number.to_be_bytes() == payload;
+        match self.slots[key].seen.iter().find(of) {
+            Some(seen) if seen.claim.fingerprint != mine => "IDEM-3",
+            Some(seen) if seen.settled.is_some() => "IDEM-14",
+            Some(_) => "IDEM-8",
+            None => "IDEM-2",
+        }
+    }
+}
