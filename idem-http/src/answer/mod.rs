@@ -10,7 +10,7 @@
 //! | its body is announced as too large, or with two lengths | not stored | it as it is |
 //! | its body is there at once, with the length that was announced | stored | it |
 //! | its body is there at once, with another length | not stored | it as it is |
-//! | its body comes later | as the copy ends ([`relay`]) | each piece when it is there |
+//! | its body comes later | as the copy ends | each piece when it is there |
 //! | its body fails, has trailers or grows too large | not stored | it as it is |
 
 mod relay;
