@@ -107,7 +107,8 @@ pub struct ResponseBody<B>(Source<B>);
 enum Source<B> {
     Made(Body),
     Own(B),
-    Relayed(Relay<B>),
+    /// Behind a pointer, because it is three times as large as the others, and an answer is moved many times.
+    Relayed(Box<Relay<B>>),
 }
 
 impl<B> ResponseBody<B> {
@@ -116,8 +117,8 @@ impl<B> ResponseBody<B> {
         Self(Source::Own(body))
     }
 
-    pub(crate) const fn relayed(relay: Relay<B>) -> Self {
-        Self(Source::Relayed(relay))
+    pub(crate) fn relayed(relay: Relay<B>) -> Self {
+        Self(Source::Relayed(Box::new(relay)))
     }
 
     /// The handler's own body, if that is what is passed on.
@@ -161,7 +162,7 @@ impl<B: HandlerBody> HttpBody for ResponseBody<B> {
             Source::Own(body) => Pin::new(body)
                 .poll_frame(context)
                 .map(|piece| piece.map(|piece| piece.map_err(Into::into))),
-            Source::Relayed(relay) => Pin::new(relay).poll_frame(context),
+            Source::Relayed(relay) => Pin::new(&mut **relay).poll_frame(context),
         }
     }
 
