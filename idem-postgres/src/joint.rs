@@ -33,6 +33,9 @@ use crate::protocol::{Call, Value};
 use crate::record;
 use crate::table::Table;
 
+/// For how long the server waits for a commit once the record is written, in milliseconds. The commit follows at once.
+const COMMIT_WITHIN: u32 = 5_000;
+
 /// The limit of a rollback. It has to wait for a statement that the handler has given up and that is still running. After the
 /// limit, the connection is closed, which rolls back as well.
 const ROLLBACK_LIMIT: Duration = Duration::from_secs(1);
@@ -245,12 +248,15 @@ impl JointTransaction {
             statement: &it.table.statements.complete_in,
             values: &values,
         };
+        // From the record's statement to the commit, the record is locked. If the commit never comes, because the process stalls or
+        // its line is silent, the server ends the session: it must not wait until TCP notices.
         // Deferred triggers run first, with the handler's role. After that, the handler's role and time limits are reset for the
         // record's statement. Only index scans are allowed, because a serializable transaction would conflict with the other
         // records that a different plan reads.
         let text = format!(
             "{DEFERRED}; SET LOCAL SESSION AUTHORIZATION DEFAULT; SET LOCAL statement_timeout = 0; \
-             SET LOCAL lock_timeout = 0; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; {MARK}; {}",
+             SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = {COMMIT_WITHIN}; \
+             SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; {MARK}; {}",
             call.text()
         );
         if self.ask(text).await? < 2 {

@@ -8,7 +8,8 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use idem_axum::sqlx::postgres::PgPoolOptions;
 use idem_axum::sqlx::{self, PgPool};
-use idem_axum::{Idempotency, PostgresBackend, Transaction, idempotent};
+use idem_axum::{Backend as _, Idempotency, PostgresBackend, Transaction, idempotent};
+use idem_core::{Acquisition, Claim, ClaimPolicy, Completion, Fenced, Fingerprint, IdempotencyKey, RecordKey, Scope};
 use idem_tests::{Answer, PostgresServer, Proxy, Service, in_time, until};
 use reqwest::Method;
 use tokio::time::timeout;
@@ -122,6 +123,40 @@ async fn a_connection_that_is_cut_under_a_commit_leaves_it_open_and_a_retry_find
         let retry = send(&service, "/synchronous", Some("k")).await;
         assert!(retry.is_replay() && retry.status == StatusCode::CREATED, "{retry:?}");
         assert_eq!(rows(&server).await, 2, "one of each");
+    })
+    .await;
+}
+
+/// IDEM-22: a process that stalls between its record and its commit, or whose line is silent, does not hold the record for long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_commit_that_never_comes_locks_its_record_for_seconds_and_not_until_the_server_notices() {
+    in_time(async {
+        let server = PostgresServer::start().await;
+        let backend = PostgresBackend::new(server.pool().await);
+        backend.migrate().await.expect("a table");
+        let key = RecordKey::new("o", &Scope::global(), &IdempotencyKey::of("k")).expect("a key");
+        let claim = Claim::first(Fingerprint::NONE, &ClaimPolicy::new(Duration::from_mins(1)));
+        let acquired = backend.claim(&key, &claim).await.expect("the server answers");
+        assert_eq!(acquired, Acquisition::Acquired);
+        let (tell, told) = std::sync::mpsc::channel();
+        let completing = tokio::spawn({
+            let (backend, key, claim) = (backend.clone(), key.clone(), claim.clone());
+            async move {
+                let transaction = backend.begin().await.expect("the server answers");
+                let stalled = || told.recv().expect("the test tells");
+                let completion = Completion::NotStored;
+                backend
+                    .complete_in(transaction, (&key, &claim), &completion, stalled)
+                    .await
+            }
+        });
+        let locked = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'";
+        until("the record is locked", async || server.query::<i64>(locked).await == 1).await;
+        // It waits for the lock, and finds the claim as it was.
+        let released = backend.release(&key, &claim).await;
+        assert_eq!(released.expect("the server answers"), Fenced::Applied);
+        tell.send(()).expect("it is stalled");
+        assert!(completing.await.expect("no panic").is_err(), "nothing was committed");
     })
     .await;
 }
