@@ -143,7 +143,7 @@ async fn a_commit_that_never_comes_locks_its_record_for_seconds_and_not_until_th
             let (backend, key, claim) = (backend.clone(), key.clone(), claim.clone());
             async move {
                 let transaction = backend.begin().await.expect("the server answers");
-                let stalled = move || told.recv().expect("the test tells");
+                let stalled = move || tokio::task::block_in_place(|| told.recv().expect("the test tells"));
                 let completion = Completion::NotStored;
                 backend
                     .complete_in(transaction, (&key, &claim), &completion, stalled)

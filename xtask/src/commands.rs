@@ -65,11 +65,12 @@ fn features() -> Result<(), String> {
 
 /// What of the integration tests is about a server: deployments, faults, waiting and the contract. The rest needs one and
 /// does not depend on which.
-const ON_SERVERS: [&str; 8] = [
+const ON_SERVERS: [&str; 9] = [
     "cluster::",
     "conformance::redis",
     "crashes::",
-    "lab::",
+    "lab::no_rule_is_broken_where_a_cluster",
+    "lab::no_rule_is_broken_where_redis",
     "outages::",
     "redis::",
     "sentinels::",
