@@ -1,9 +1,8 @@
-//! What is captured of a request before its last argument is extracted.
+//! A request as it is captured before its last argument is extracted.
 //!
 //! Owns what the guard needs to know of a request that extractors consume: its head, its key lines, and its body on the way
 //! through the argument.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use axum::RequestExt as _;
@@ -12,9 +11,10 @@ use axum::extract::{MatchedPath, OriginalUri, RawPathParams, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use http_body::Body as _;
 use idem_http::fingerprint::RequestHash;
+use idem_http::interned;
 
 use crate::Execution;
-use crate::layer::LayerRecords;
+use crate::layer::LayerRun;
 use crate::request_body::{self, Passing, RequestBody};
 
 /// A request, but for what its extractors made of it.
@@ -27,8 +27,8 @@ pub(crate) struct CapturedRequest {
     pub(crate) path_parameters: Option<RawPathParams>,
     pub(crate) key_lines: KeyLines,
     pub(crate) body: RequestBody,
-    /// Those of layers around the handler, if there are any.
-    pub(crate) layer_records: Option<LayerRecords>,
+    /// The run of a layer around the handler, if there is one.
+    pub(crate) layer: Option<LayerRun>,
     /// Whether the scope is made of the argument.
     pub(crate) is_scoped_by_argument: bool,
     /// To be filled in for an argument that asks for it.
@@ -39,7 +39,7 @@ pub(crate) struct CapturedRequest {
 
 /// The header lines that carry the key. A copy of all headers costs more than anything else that is kept of a request.
 pub(crate) enum KeyLines {
-    /// The first two, for there must not be more than one.
+    /// The first two lines. A request that has two is refused.
     Known([Option<HeaderValue>; 2]),
     /// They are among these, where the name of the header comes with the operation.
     Among(HeaderMap),
@@ -52,6 +52,14 @@ impl KeyLines {
         };
         let mut lines = headers.get_all(name).iter().cloned();
         Self::Known([lines.next(), lines.next()])
+    }
+
+    /// The first line, where it is known which header carries the key.
+    fn known(&self) -> Option<&HeaderValue> {
+        match self {
+            Self::Known([first, _]) => first.as_ref(),
+            Self::Among(_) => None,
+        }
     }
 
     /// Those of the header called `name`.
@@ -72,7 +80,7 @@ pub(crate) async fn path_parameters(request: &mut Request) -> Option<RawPathPara
     request.extract_parts().await.ok()
 }
 
-/// What is known of a handler while its arguments are extracted.
+/// The facts about a handler that the extraction of its last argument needs.
 pub(crate) struct HandlerFacts {
     /// The header that carries the key, where that is known already.
     pub(crate) header: Option<&'static str>,
@@ -83,21 +91,10 @@ pub(crate) struct HandlerFacts {
     pub(crate) is_scoped_by_argument: bool,
 }
 
-/// A hash of what is known of a request before its body. Of requests that are alike, a large body is looked for once.
-fn alike(method: &Method, uri: &Uri, key_lines: &KeyLines) -> u64 {
-    let mut hash = DefaultHasher::new();
-    method.hash(&mut hash);
-    uri.hash(&mut hash);
-    if let KeyLines::Known(lines) = key_lines {
-        lines.hash(&mut hash);
-    }
-    hash.finish()
-}
-
-/// What does not depend on the argument, compiled once: captures what the guard needs of a request, and puts itself between
-/// the request's body and the argument.
+/// Captures the facts of a request that the guard needs, and puts itself between the request's body and the argument. It does
+/// not depend on the type of the argument, so it is compiled once.
 pub(crate) fn capture(request: &mut Request, facts: HandlerFacts) -> Arc<CapturedRequest> {
-    // The one that an argument has, or the last one will find.
+    // The execution that an earlier argument has, or that the last one will find.
     let execution = Execution::of(request.extensions_mut());
     #[cfg(feature = "postgres")]
     let transaction = crate::transaction::Slot::of(request.extensions_mut());
@@ -111,12 +108,14 @@ pub(crate) fn capture(request: &mut Request, facts: HandlerFacts) -> Arc<Capture
     let body = if is_passed {
         let limit = hash.as_ref().and_then(|_| request_body::limit(request));
         let source = std::mem::take(request.body_mut());
-        RequestBody::new(source, hash, limit, || alike(request.method(), &uri, &key_lines))
+        RequestBody::new(source, hash, limit, || {
+            interned::alike(request.method(), &uri, key_lines.known())
+        })
     } else {
         RequestBody::empty(hash)
     };
-    let layer_records = request.extensions().get::<LayerRecords>().cloned();
-    if let Some(layer) = &layer_records {
+    let layer = request.extensions().get::<LayerRun>().cloned();
+    if let Some(layer) = &layer {
         layer.warn_of_handler(request.method(), uri.path());
     }
     let captured = Arc::new(CapturedRequest {
@@ -125,7 +124,7 @@ pub(crate) fn capture(request: &mut Request, facts: HandlerFacts) -> Arc<Capture
         matched_path: request.extensions().get::<MatchedPath>().cloned(),
         path_parameters: facts.path_parameters,
         key_lines,
-        layer_records,
+        layer,
         body,
         is_scoped_by_argument: facts.is_scoped_by_argument,
         execution,

@@ -13,6 +13,8 @@ use axum::http::request::Parts;
 use idem_core::{Claim, RecordKey, Token};
 use sha2::{Digest as _, Sha256};
 
+use crate::layer::LayerRun;
+
 /// An extractor that tells a handler under `#[idempotent]` which run it is.
 ///
 /// ```
@@ -35,10 +37,6 @@ struct Shared {
     /// That of a layer around a handler that has none of its own.
     layer: Option<Execution>,
 }
-
-/// In the extensions of a request that an [`IdempotencyLayer`](crate::IdempotencyLayer) runs.
-#[derive(Clone, Debug)]
-pub(crate) struct LayerExecution(pub(crate) Execution);
 
 #[derive(Debug)]
 struct Filled {
@@ -72,7 +70,7 @@ impl Execution {
     ///
     /// It is the same for every attempt of this request, and different for each label and each record. A call that the
     /// other side has already carried out for an earlier attempt is then not carried out again. Where the handler runs
-    /// unprotected it is new each time, for there is nothing to tell a retry by.
+    /// unprotected it is new each time, because nothing tells a retry from a first request.
     #[must_use]
     pub fn downstream_key(&self, label: &str) -> String {
         let mut hash = Sha256::new();
@@ -88,13 +86,13 @@ impl Execution {
         uuid(digest)
     }
 
-    /// The one of a request, for all its arguments and its guard. One that has begun belongs to a handler that hands its
+    /// The one of a request, for all its arguments and its guard. One that is filled in belongs to a handler that hands its
     /// request on, and not to the next one.
     pub(crate) fn of(extensions: &mut Extensions) -> Self {
         match extensions.get::<Self>() {
             Some(execution) if execution.0.own.get().is_none() => execution.clone(),
             _ => {
-                let layer = extensions.get::<LayerExecution>().map(|layer| layer.0.clone());
+                let layer = extensions.get::<LayerRun>().map(|layer| layer.execution.clone());
                 let own = OnceLock::new();
                 let execution = Self(Arc::new(Shared { own, layer }));
                 extensions.insert(execution.clone());
@@ -103,8 +101,8 @@ impl Execution {
         }
     }
 
-    /// The handler runs under a claim.
-    pub(crate) fn begin(&self, record: &RecordKey, claim: &Claim) {
+    /// Fills it in for a handler that runs under a claim.
+    pub(crate) fn fill(&self, record: &RecordKey, claim: &Claim) {
         let Claim { attempt, token, .. } = *claim;
         let record = record.clone();
         // An execution belongs to one handler, which runs at most once.
@@ -112,14 +110,14 @@ impl Execution {
     }
 
     /// The one of a layer's claim.
-    pub(crate) fn begun(record: &RecordKey, claim: &Claim) -> Self {
+    pub(crate) fn of_claim(record: &RecordKey, claim: &Claim) -> Self {
         let execution = Self(Arc::default());
-        execution.begin(record, claim);
+        execution.fill(record, claim);
         execution
     }
 
-    /// The handler runs without one.
-    pub(crate) fn begin_unprotected(&self) {
+    /// Fills it in for a handler that runs without a claim.
+    pub(crate) fn fill_unprotected(&self) {
         let _ = self.0.own.set(None);
     }
 
@@ -172,7 +170,7 @@ mod tests {
         let record = RecordKey::new("o", &Scope::global(), &IdempotencyKey::of(key)).expect("a valid key");
         let claim = Claim::first(Fingerprint::NONE, &ClaimPolicy::new(Duration::from_mins(1)));
         let execution = Execution(Arc::default());
-        execution.begin(&record, &claim);
+        execution.fill(&record, &claim);
         execution
     }
 

@@ -62,9 +62,9 @@ impl Idempotency {
     ///
     /// With the feature `metrics`, install the recorder before: the figures are described to it here.
     ///
-    /// From the first handler on that it runs, it has a thread of its own, `idem-leases`, which wakes runtimes whose timers
-    /// nobody fires because handlers block their threads, so that leases are renewed all the same. It sleeps while none
-    /// is due, and ends when the last clone is dropped and the last outcome is recorded.
+    /// The first handler that runs starts a thread, `idem-leases`. If handlers block all threads of a runtime, its timers do not
+    /// fire; the thread then wakes that runtime, so that leases are renewed all the same. The thread sleeps while no renewal is
+    /// due. It ends when the last clone is dropped and the last outcome is recorded.
     pub fn new(backend: impl Backend) -> Self {
         idem_http::observe::describe();
         Self(Arc::new(Parts {

@@ -2,7 +2,7 @@
 //!
 //! Owns who reads what. The argument reads the body as it would without the attribute, and what it reads is hashed on the
 //! way, so that nothing is buffered beside it. What it leaves is read before the claim, where the body is compared: within
-//! axum's body limit, and kept only if the argument still holds the body. Where the body is not compared, nobody but the
+//! axum's body limit, and kept only if the argument still holds the body. Where the body is not compared, only the
 //! argument reads it.
 
 mod ahead;
@@ -114,7 +114,7 @@ impl RequestBody {
             hash: hash.map_or(Hash::Off, Hash::On),
             read: 0,
             limit,
-            gathered: gathered.and_then(|len| Gathering::begin(alike, len)),
+            gathered: gathered.and_then(|len| Gathering::start(alike, len)),
             ahead: None,
             argument: Argument::default(),
             waiting: [None, None],
@@ -144,7 +144,7 @@ impl RequestBody {
         self.lock().argument.has_read
     }
 
-    /// The body is not compared after all: nobody but the argument reads it.
+    /// The body is not compared after all: only the argument reads it.
     pub(crate) fn leave_to_argument(&self) {
         let mut state = self.lock();
         state.hash = Hash::Off;
@@ -173,7 +173,7 @@ impl RequestBody {
 }
 
 impl State {
-    /// Drops what nobody reads any more.
+    /// Drops what neither the argument nor the guard reads any more.
     fn let_go(&mut self) {
         if self.argument.is_gone {
             self.ahead = None;
@@ -284,7 +284,7 @@ impl State {
                 }
                 Some(Err(error)) => {
                     self.progress = Progress::Failed;
-                    // As it was before axum wrapped it, for it is about to be wrapped again.
+                    // As it was before axum wrapped it, because axum is about to wrap it again.
                     Some(Err(error.into_inner()))
                 }
                 Some(Ok(frame)) => {
@@ -343,7 +343,7 @@ impl Unread {
     /// axum's own answer to it.
     pub(crate) async fn into_response(self) -> Response {
         let body = match self {
-            // axum tells by the type of the error, which nobody else can make.
+            // axum tells by the type of the error, and only `Limited` makes that type.
             Self::TooLarge => Body::new(Limited::new(Body::from("x"), 0)),
             Self::Failed(error) => Body::new(passing::Failing(Some(error))),
         };

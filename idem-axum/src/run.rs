@@ -94,7 +94,7 @@ impl Handler<Body> for AxumHandler {
         claim: &Claim,
         rules: AnswerRules,
     ) -> impl Future<Output = HandlerResult<Response<ResponseBody<Body>>>> + Send + 'static + use<> {
-        self.request.execution.begin(record, claim);
+        self.request.execution.fill(record, claim);
         #[cfg(feature = "postgres")]
         let running = {
             let transaction = self.request.transaction.clone();
@@ -116,7 +116,7 @@ impl Handler<Body> for AxumHandler {
         policy: &Policy,
         deadline: Duration,
     ) -> impl Future<Output = Response<ResponseBody<Body>>> + Send + 'static + use<> {
-        self.request.execution.begin_unprotected();
+        self.request.execution.fill_unprotected();
         let handler = self.handler.map(idem_http::markers::taken_off);
         #[cfg(feature = "postgres")]
         let running = {
@@ -216,7 +216,7 @@ fn identify(
         key_lines: request.key_lines.named(policy.header()),
     };
     let record = match record_key(settings, name, &policy, &caller) {
-        Ok(Some(record)) if is_claimed_outside(request, &record) => {
+        Ok(Some(record)) if request.layer.as_ref().is_some_and(|layer| layer.has_claimed(&record)) => {
             tracing::error!(
                 key = %record.shown(),
                 "an #[idempotent] handler has the same name and scope as the IdempotencyLayer around it, so its request waits for \
@@ -234,14 +234,6 @@ fn identify(
         Ok(None) => Identified::BodyUnread(record),
         Err(refused) => refuse(refused),
     }
-}
-
-/// Whether a layer around the handler has claimed its record.
-fn is_claimed_outside(request: &CapturedRequest, record: &RecordKey) -> bool {
-    request
-        .layer_records
-        .as_ref()
-        .is_some_and(|outer| outer.contain(record))
 }
 
 /// What tells this request from another one under its key; `None` where some of its body is still to be read.

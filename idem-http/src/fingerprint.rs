@@ -62,7 +62,7 @@ pub fn of_value(method: &Method, uri: &Uri, path: ComparedPath<'_>, mut value: V
             part(&mut hash, uri.path().as_bytes());
         }
     }
-    // Maps are sorted already, unless somebody turned on serde_json's `preserve_order`.
+    // Maps are sorted already, unless the application turned on serde_json's `preserve_order`.
     value.sort_all_objects();
     hash.update(value.to_string());
     Fingerprint::new(VALUE, hash.finalize().into())

@@ -1,4 +1,4 @@
-//! What fuzz targets and micro benchmarks reach of the inside: what reads bytes that somebody else wrote.
+//! The functions that fuzz targets and micro benchmarks call: those that read bytes from outside.
 
 use std::borrow::Cow;
 

@@ -5,9 +5,11 @@
 //! be another one goes on by itself. Nothing is kept here: a body goes with the last request that holds it.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
+use http::{HeaderValue, Method, Uri};
 
 /// Smaller bodies are not worth the look.
 const SMALLEST: u64 = 256 * 1024;
@@ -84,9 +86,17 @@ impl Shared {
     }
 }
 
+/// A hash of the parts of a request that are known before its body. Requests that are alike may have the same large body.
+#[must_use]
+pub fn alike(method: &Method, uri: &Uri, key: Option<&HeaderValue>) -> u64 {
+    let mut hash = DefaultHasher::new();
+    (method, uri, key).hash(&mut hash);
+    hash.finish()
+}
+
 impl Gathering {
     /// Begins to put a body of `len` bytes together, if that is worth it. Requests that are `alike` may have the same one.
-    pub fn begin(alike: impl FnOnce() -> u64, len: u64) -> Option<Self> {
+    pub fn start(alike: impl FnOnce() -> u64, len: u64) -> Option<Self> {
         if !(SMALLEST..=LARGEST).contains(&len) {
             return None;
         }
@@ -140,30 +150,30 @@ mod tests {
 
     const LEN: usize = 256 * 1024;
 
-    fn begin(alike: u64) -> Gathering {
-        Gathering::begin(|| alike, LEN as u64).expect("it is large enough")
+    fn start(alike: u64) -> Gathering {
+        Gathering::start(|| alike, LEN as u64).expect("it is large enough")
     }
 
     #[test]
     fn equal_bodies_share_their_bytes_from_the_first_on_for_as_long_as_one_is_held() {
-        let (mut first, mut second) = (begin(1), begin(1));
+        let (mut first, mut second) = (start(1), start(1));
         first.push(&[1; 1000]);
         second.push(&[1; 500]);
         second.push(&vec![1; LEN - 500]);
         first.push(&vec![1; LEN - 1000]);
-        let mut third = begin(1);
+        let mut third = start(1);
         third.push(&vec![1; LEN]);
         let [first, second, third] = [first, second, third].map(Gathering::finish);
         assert_eq!(first, vec![1; LEN]);
         assert_eq!((first.as_ptr(), first.as_ptr()), (second.as_ptr(), third.as_ptr()));
         drop((first, second, third));
-        let _other = begin(2);
+        let _other = start(2);
         assert!(!lock(&BODIES).contains_key(&1), "it went with the last request");
     }
 
     #[test]
     fn bodies_that_differ_are_each_their_own() {
-        let mut gathered = [begin(3), begin(3), begin(3)];
+        let mut gathered = [start(3), start(3), start(3)];
         let mut expected = [vec![0; LEN], vec![0; LEN], vec![0; LEN]];
         expected[1][LEN / 2] = 1;
         expected[2][LEN - 1] = 2;
@@ -177,9 +187,9 @@ mod tests {
 
     #[test]
     fn a_body_that_is_not_as_long_as_announced_is_as_it_came() {
-        let mut short = begin(4);
+        let mut short = start(4);
         short.push(&[1; 10]);
-        let mut long = begin(4);
+        let mut long = start(4);
         long.push(&vec![1; LEN]);
         long.push(&[2; 10]);
         assert_eq!(short.finish(), vec![1; 10]);
@@ -188,7 +198,7 @@ mod tests {
 
     #[test]
     fn small_and_huge_bodies_are_not_put_together() {
-        assert!(Gathering::begin(|| 5, SMALLEST - 1).is_none());
-        assert!(Gathering::begin(|| 5, LARGEST + 1).is_none());
+        assert!(Gathering::start(|| 5, SMALLEST - 1).is_none());
+        assert!(Gathering::start(|| 5, LARGEST + 1).is_none());
     }
 }

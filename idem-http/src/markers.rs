@@ -1,4 +1,4 @@
-//! The headers that say what idem did, and that nobody else may send (IDEM-19).
+//! The headers that say what idem did, and that only idem may send (IDEM-19).
 //!
 //! Owns their names, and takes them off what a handler, or a service behind it, has answered.
 

@@ -1,7 +1,7 @@
 //! What an operator sees of each guarded request: a span, a line in the log, a count.
 //!
-//! Owns the outcomes a request can have, and the span and figure that tell them. A request's observation ends once,
-//! whoever is still there: it travels with the run. Does not own the engine's own figures and warnings.
+//! Owns the outcomes a request can have, and the span and figure that tell them. A request's observation
+//! travels with its run, so it ends once, also if the client has left. Does not own the engine's own figures and warnings.
 
 use std::fmt::Display;
 
@@ -190,7 +190,7 @@ impl Observation {
             attempt = field::Empty,
             outcome = field::Empty,
         );
-        // Not above: with tracing's feature `log`, which others may turn on, it would be made for spans that nobody sees.
+        // Not above: with tracing's feature `log`, which others may turn on, it would be made for spans that are not shown.
         if !span.is_disabled() {
             span.record("operation", operation.to_string());
         }

@@ -296,44 +296,35 @@ pub fn accepted(retry_after: Duration) -> Response<Body> {
 /// The 400 to a request whose body broke off before it could be compared.
 #[must_use]
 pub fn body_failed() -> Response<Body> {
-    let status = StatusCode::BAD_REQUEST;
-    let body = serde_json::json!({
-        "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or_default(),
-        "status": status.as_u16(),
-        "detail": "The body of the request broke off.",
-    });
-    let mut response = json(status, &body);
-    response.headers_mut().insert(markers::CODE, markers::BODY_FAILED);
-    response
+    let detail = "The body of the request broke off.";
+    without_code(StatusCode::BAD_REQUEST, markers::BODY_FAILED, Some(detail))
 }
 
 /// The 503 to a request whose handler did not run, because the service that runs it was not ready in time.
 #[must_use]
 pub fn not_ready() -> Response<Body> {
-    let status = StatusCode::SERVICE_UNAVAILABLE;
-    let body = serde_json::json!({
-        "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or_default(),
-        "status": status.as_u16(),
-        "detail": "The service is busy, and the request did not run; try again later.",
-    });
-    let mut response = json(status, &body);
-    response.headers_mut().insert(markers::CODE, markers::NOT_READY);
-    response
-        .headers_mut()
-        .insert(RETRY_AFTER, seconds(Duration::from_secs(1)));
+    let detail = "The service is busy, and the request did not run; try again later.";
+    let mut response = without_code(StatusCode::SERVICE_UNAVAILABLE, markers::NOT_READY, Some(detail));
+    let soon = seconds(Duration::from_secs(1));
+    response.headers_mut().insert(RETRY_AFTER, soon);
     response
 }
 
-/// The 500 that stands for a panic of the handler; not a problem of idempotency, so without a code in its body.
+/// The 500 that stands for a panic of the handler.
 #[must_use]
 pub fn panicked() -> Response<Body> {
-    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    without_code(StatusCode::INTERNAL_SERVER_ERROR, markers::PANICKED, None)
+}
+
+/// An answer that is no problem of idempotency, so that its body has no `code`.
+fn without_code(status: StatusCode, marker: HeaderValue, detail: Option<&str>) -> Response<Body> {
     let title = status.canonical_reason().unwrap_or_default();
-    let body = serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16() });
+    let mut body = serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16() });
+    if let Some(detail) = detail {
+        body["detail"] = detail.into();
+    }
     let mut response = json(status, &body);
-    response.headers_mut().insert(markers::CODE, markers::PANICKED);
+    response.headers_mut().insert(markers::CODE, marker);
     response
 }
 

@@ -75,7 +75,7 @@ where
         return Err(BodyError::TooLarge);
     }
     let mut body = pin!(body);
-    let mut shared = hint.exact().and_then(|len| Gathering::begin(alike, len));
+    let mut shared = hint.exact().and_then(|len| Gathering::start(alike, len));
     let (mut pieces, mut read, mut trailers) = (Pieces::default(), 0, None);
     while let Some(frame) = body.frame().await {
         match frame.map_err(|error| body_error(error.into()))?.into_data() {

@@ -76,7 +76,7 @@ fn debug_handler(handler: &mut Handler) -> Option<Attribute> {
 
 /// The handler as it was, with our attribute below `debug`: it then speaks of the author's arguments and not of ours.
 fn below(debug: &Attribute, attribute: &TokenStream, options: &Options, handler: &Handler) -> TokenStream {
-    let ours = Root(options.root.as_ref()).path(Span::call_site(), &quote!(idempotent));
+    let idempotent = Root(options.root.as_ref()).path(Span::call_site(), &quote!(idempotent));
     let Handler {
         attributes,
         visibility,
@@ -88,7 +88,7 @@ fn below(debug: &Attribute, attribute: &TokenStream, options: &Options, handler:
         // It calls the function with as many arguments as it sees, and ours will have one.
         signature.inputs.push(argument(&quote!(()), parse_quote!(())));
     }
-    quote!(#debug #[#ours(#attribute)] #(#attributes)* #visibility #signature #body)
+    quote!(#debug #[#idempotent(#attribute)] #(#attributes)* #visibility #signature #body)
 }
 
 fn both<A, B>(left: Result<A>, right: Result<B>) -> Result<(A, B)> {
@@ -167,7 +167,7 @@ fn handler_future(signature: &Signature, body: &Group, bindings: &TokenStream, r
     // body, and not the expression in it that has another type.
     let never = root.private(ty.span(), "never");
     let typed = quote_spanned!(ty.span()=> if false { return #never::<#ty>(); });
-    let (inner, body) = handler::begin(body, typed);
+    let (inner, body) = handler::with_first_statement(body, typed);
     let constrain = constraint.map(|constraint| match constraint {
         Constraint::Here(ty) => quote!({ fn returned(_: &#ty) {} returned(&#answer); }),
         Constraint::Generic(function) => quote!({ #function }),
@@ -221,12 +221,12 @@ fn bindings(options: &Options, arguments: &[PatType], names: &[Ident]) -> TokenS
 /// that show it. It is another name all the same, which the body cannot see.
 fn argument_names(arguments: &[PatType]) -> Vec<Ident> {
     let names = arguments.iter().enumerate().map(|(index, argument)| {
-        let ours = || format_ident!("argument_{}", index + 1, span = Span::mixed_site());
-        let mut name = handler::only_name(&argument.pat).unwrap_or_else(ours);
+        let numbered = || format_ident!("argument_{}", index + 1, span = Span::mixed_site());
+        let mut name = handler::only_name(&argument.pat).unwrap_or_else(numbered);
         let text = name.to_string();
-        let is_ours = [GUARD, ANSWER].contains(&text.as_str()) || text.starts_with("argument_");
-        if is_ours || handler::may_be_a_unit(&name, &argument.ty) {
-            return ours();
+        let is_reserved = [GUARD, ANSWER].contains(&text.as_str()) || text.starts_with("argument_");
+        if is_reserved || handler::may_be_a_unit(&name, &argument.ty) {
+            return numbered();
         }
         name.set_span(Span::mixed_site().located_at(name.span()));
         name

@@ -274,7 +274,7 @@ fn without_invisible(group: Group) -> Group {
 
 /// The body with `first` before its first statement. The other tokens are unchanged. Inner attributes are returned as outer
 /// attributes, because an async block cannot have inner ones.
-pub(crate) fn begin(body: &Group, first: TokenStream) -> (TokenStream, Group) {
+pub(crate) fn with_first_statement(body: &Group, first: TokenStream) -> (TokenStream, Group) {
     let mut rest = body.stream().into_iter().peekable();
     let mut attributes = TokenStream::new();
     while let Some(TokenTree::Punct(hash)) = rest.next_if(|token| is_punct(token, '#')) {
@@ -284,19 +284,19 @@ pub(crate) fn begin(body: &Group, first: TokenStream) -> (TokenStream, Group) {
             None => {
                 return (
                     attributes,
-                    begun(body, first, [TokenTree::Punct(hash)].into_iter().chain(rest)),
+                    rebuilt(body, first, [TokenTree::Punct(hash)].into_iter().chain(rest)),
                 );
             }
         }
     }
-    (attributes, begun(body, first, rest))
+    (attributes, rebuilt(body, first, rest))
 }
 
-fn begun(body: &Group, first: TokenStream, rest: impl Iterator<Item = TokenTree>) -> Group {
-    let mut begun = Group::new(body.delimiter(), first.into_iter().chain(rest).collect());
+fn rebuilt(body: &Group, first: TokenStream, rest: impl Iterator<Item = TokenTree>) -> Group {
+    let mut rebuilt = Group::new(body.delimiter(), first.into_iter().chain(rest).collect());
     // The braces have the macro's span, so that lints do not take the first statement for the author's.
-    begun.set_span(Span::mixed_site().located_at(body.span()));
-    begun
+    rebuilt.set_span(Span::mixed_site().located_at(body.span()));
+    rebuilt
 }
 
 /// Whether an attribute works the same on an async and on a plain function.

@@ -22,14 +22,14 @@ pub(crate) fn operation(options: &Options, root: Root) -> TokenStream {
 
 /// The settings that the attribute names; `None` if it names none.
 fn policy(options: &Options, root: Root) -> Option<TokenStream> {
-    let ours = |path: TokenStream| root.path(Span::call_site(), &path);
+    let in_crate = |path: TokenStream| root.path(Span::call_site(), &path);
     let duration = |duration: Duration| {
         let millis = millis(duration);
         quote!(::core::time::Duration::from_millis(#millis))
     };
     let word = |name: &str, variant: Variant| {
         let [name, variant] = [name, variant].map(|name| Ident::new(name, Span::call_site()));
-        ours(quote!(#name::#variant))
+        in_crate(quote!(#name::#variant))
     };
     let compared = match options.fingerprint {
         Some(Fingerprint::Word(variant)) => Some(variant),
@@ -68,7 +68,7 @@ fn policy(options: &Options, root: Root) -> Option<TokenStream> {
         value.map(|value| quote!(.#setter(#value)))
     })
     .collect();
-    let policy = ours(quote!(Policy::new()));
+    let policy = in_crate(quote!(Policy::new()));
     (!setters.is_empty()).then(|| quote!(#policy #(#setters)*))
 }
 

@@ -19,7 +19,7 @@ impl Root<'_> {
         match self.0 {
             None => quote_spanned!(span=> ::idem_axum::#path),
             Some(root) => {
-                let root = root.to_token_stream().into_iter().map(ours);
+                let root = root.to_token_stream().into_iter().map(at_call_site);
                 let root: TokenStream = root.collect();
                 quote_spanned!(span=> #root::#path)
             }
@@ -34,7 +34,7 @@ impl Root<'_> {
 }
 
 /// The author's token with a span of the expansion, so that lints about written code do not apply to it.
-fn ours(mut token: TokenTree) -> TokenTree {
+fn at_call_site(mut token: TokenTree) -> TokenTree {
     // The span of `$crate` determines which crate it means.
     if token.to_string() != "$crate" {
         token.set_span(Span::call_site().located_at(token.span()));

@@ -11,14 +11,13 @@
 
 use std::fmt::Display;
 use std::future::{Future, poll_fn};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::Uri;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Method, Uri};
 use bytes::Bytes;
 use idem_core::{Claim, HandlerResult, RecordKey, RecordOutcome};
 use idem_http::answer::{self, AnswerRules};
@@ -26,14 +25,14 @@ use idem_http::body::made;
 use idem_http::fingerprint::{ComparedPath, RequestHash, of_request};
 use idem_http::request_body::{BodyError, buffer};
 use idem_http::{
-    BoxError, Compared, Handler, IdempotencyProblem, Policy, RequestIdentity, ResponseBody, fingerprint, markers,
-    problem,
+    BoxError, Compared, Handler, IdempotencyProblem, Policy, RequestIdentity, ResponseBody, fingerprint, interned,
+    markers, problem,
 };
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::service::{LayerRecords, Shared};
-use crate::execution::{Execution, LayerExecution};
+use super::service::{LayerRun, Shared};
+use crate::Execution;
 
 /// For how long the inner service may be busy before a request that has its claim is refused.
 const READY_WITHIN: Duration = Duration::from_secs(5);
@@ -74,7 +73,7 @@ impl<S, E> LayerHandler<S, E> {
             )));
         }
         let mut hash = RequestHash::new(method, uri, headers);
-        let alike = alike(method, uri, headers.get(policy.header()));
+        let alike = interned::alike(method, uri, headers.get(policy.header()));
         let (body, limit) = (std::mem::take(&mut self.body), self.shared.body_limit);
         match buffer(body, &mut hash, limit, || alike).await {
             Ok(body) => self.body = Body::new(body),
@@ -89,13 +88,6 @@ impl<S, E> LayerHandler<S, E> {
         }
         Ok(identity(of_request(hash.finish())))
     }
-}
-
-/// A hash of what is known of a request before its body.
-fn alike(method: &Method, uri: &Uri, key: Option<&HeaderValue>) -> u64 {
-    let mut hash = DefaultHasher::new();
-    (method, uri, key).hash(&mut hash);
-    hash.finish()
 }
 
 /// How the call of an inner service ended.
@@ -141,11 +133,10 @@ where
         rules: AnswerRules,
     ) -> impl Future<Output = HandlerResult<Answer>> + Send + 'static + use<S, R> {
         let extensions = &mut self.head.extensions;
-        let outer = extensions.remove::<LayerRecords>();
-        extensions.insert(LayerRecords::with(outer, record, &self.shared));
-        // One that a layer outside of this one has asked for is not that of this claim.
+        let outer = extensions.remove::<LayerRun>();
+        extensions.insert(LayerRun::new(outer, record, claim, &self.shared));
+        // An execution that a layer outside of this one has asked for is not that of this claim.
         extensions.remove::<Execution>();
-        extensions.insert(LayerExecution(Execution::begun(record, claim)));
         let key = record.clone();
         async move {
             let (called, failure) = self.call().await;
@@ -154,12 +145,12 @@ where
                 Called::NotReady => released(made(problem::not_ready())),
                 Called::NeverReady(error) => {
                     tracing::warn!(key = %key.shown(), %error, "the service inside of an IdempotencyLayer is not ready; it did not run");
-                    keep(&failure, error);
+                    hand_to_caller(&failure, error);
                     released(placeholder())
                 }
                 Called::Failed(error) => {
                     tracing::warn!(key = %key.shown(), %error, "the service inside of an IdempotencyLayer failed without an answer");
-                    keep(&failure, error);
+                    hand_to_caller(&failure, error);
                     if rules.refuses_reruns {
                         return HandlerResult::Unknown { answer: placeholder() };
                     }
@@ -176,7 +167,7 @@ where
                 Called::Answered(response) => markers::taken_off(response.map(Body::new)).map(ResponseBody::own),
                 Called::NotReady => made(problem::not_ready()),
                 Called::NeverReady(error) | Called::Failed(error) => {
-                    keep(&failure, error);
+                    hand_to_caller(&failure, error);
                     placeholder()
                 }
             }
@@ -184,7 +175,8 @@ where
     }
 }
 
-fn keep<E>(failure: &Mutex<Option<E>>, error: E) {
+/// Hands the error of the inner service to the caller of the layer, once the run has ended.
+fn hand_to_caller<E>(failure: &Mutex<Option<E>>, error: E) {
     *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
 }
 

@@ -19,7 +19,7 @@ use tower_layer::Layer;
 
 pub use self::scope::{NoScope, RequestScope, Scoped};
 pub use self::service::IdempotencyService;
-pub(crate) use self::service::LayerRecords;
+pub(crate) use self::service::LayerRun;
 use self::service::Shared;
 use crate::Idempotency;
 

@@ -19,7 +19,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use idem_core::RecordKey;
+use idem_core::{Claim, RecordKey};
 use idem_http::body::made;
 use idem_http::identity::{Caller, record_key};
 use idem_http::{
@@ -32,6 +32,7 @@ use tracing::Instrument as _;
 use super::handler::LayerHandler;
 use super::{Scoped, When};
 use crate::Idempotency;
+use crate::execution::Execution;
 use crate::run::with_axum_body;
 
 /// A service that is guarded by an [`IdempotencyLayer`](super::IdempotencyLayer).
@@ -52,26 +53,31 @@ pub(super) struct Shared {
     pub(super) has_warned: Arc<AtomicBool>,
 }
 
-/// In the extensions of a request that layers run: its records there. Whoever claims one of them again would wait for itself.
+/// In the extensions of a request that a layer runs.
 #[derive(Clone, Debug)]
-pub(crate) struct LayerRecords {
+pub(crate) struct LayerRun {
+    /// For handlers inside that have no claim of their own.
+    pub(crate) execution: Execution,
+    /// The records of this layer and of those around it. A handler or a layer inside that claims one of them again would wait for
+    /// itself.
     records: Vec<RecordKey>,
     has_warned: Arc<AtomicBool>,
 }
 
-impl LayerRecords {
-    /// Those of the layers outside, and the record of this one.
-    pub(super) fn with(outer: Option<Self>, record: &RecordKey, layer: &Shared) -> Self {
+impl LayerRun {
+    /// The run of a layer, inside of another one if there is an `outer` one.
+    pub(super) fn new(outer: Option<Self>, record: &RecordKey, claim: &Claim, layer: &Shared) -> Self {
         let mut records = outer.map_or_else(Vec::new, |outer| outer.records);
         records.push(record.clone());
         Self {
+            execution: Execution::of_claim(record, claim),
             records,
             has_warned: layer.has_warned.clone(),
         }
     }
 
-    /// Whether a layer around this request has claimed `record` for it.
-    pub(crate) fn contain(&self, record: &RecordKey) -> bool {
+    /// Whether this layer, or one around it, has claimed `record` for the request.
+    pub(crate) fn has_claimed(&self, record: &RecordKey) -> bool {
         self.records.contains(record)
     }
 
@@ -122,15 +128,15 @@ where
     fn call(&mut self, request: axum::http::Request<B>) -> Self::Future {
         let (mut head, body) = request.map(Body::new).into_parts();
         let (inner, shared) = (self.inner.clone(), self.shared.clone());
-        // Inside of a nested router, the address lacks what led there.
-        let stripped = head.uri.clone();
-        if let Some(original) = head.extensions.get::<OriginalUri>() {
-            head.uri = original.0.clone();
+        // Inside of a nested router, the address lacks the part that led there. The layer goes by the whole of it.
+        let original = head.extensions.get::<OriginalUri>().map(|original| original.0.clone());
+        let stripped = original.map(|original| std::mem::replace(&mut head.uri, original));
+        let identified = shared.guards(&head).then(|| (shared.identify(&head), head.uri.clone()));
+        if let Some(stripped) = stripped {
+            head.uri = stripped;
         }
-        let guarded = shared.guards(&head).then(|| shared.identify(&head));
-        let uri = std::mem::replace(&mut head.uri, stripped);
-        match guarded {
-            Some(identified) => shared.answer(inner, identified, (head, uri), body),
+        match identified {
+            Some((identified, uri)) => shared.answer(inner, identified, (head, uri), body),
             None => Box::pin(async move { Ok(oneshot(inner, head, body).await?.map(Body::new)) }),
         }
     }
@@ -143,8 +149,9 @@ async fn oneshot<S: Service<Request>>(mut service: S, head: Parts, body: Body) -
 
 /// A request that the layer is for, and its record, if it has a key or needs one.
 struct Identified {
-    observation: Observation,
+    guarded: GuardedRequest<Idempotency, Arc<Operation>>,
     policy: Policy,
+    observation: Observation,
     record: Result<Option<RecordKey>, ProblemDetails>,
 }
 
@@ -160,24 +167,22 @@ impl Shared {
         !switches_protocols && (self.when)(head)
     }
 
-    fn guarded(&self, head: &Parts) -> GuardedRequest<Idempotency, Arc<Operation>> {
-        GuardedRequest {
-            setup: self.idempotency.clone(),
-            operation: self.operation.clone(),
-            is_head: head.method == Method::HEAD,
-        }
-    }
-
     /// Tells which record a request belongs to.
     fn identify(&self, head: &Parts) -> Identified {
         let route = head.extensions.get::<MatchedPath>().map(MatchedPath::as_str);
         let name = OperationName::of(&self.operation, &head.method, route, head.uri.path()).of_layer();
         let observation = Observation::start(&name, || name.label());
-        let policy = self.guarded(head).policy();
+        let guarded = GuardedRequest {
+            setup: self.idempotency.clone(),
+            operation: self.operation.clone(),
+            is_head: head.method == Method::HEAD,
+        };
+        let policy = guarded.policy();
         let record = observation.span().in_scope(|| self.record(&name, &policy, head));
         Identified {
-            observation,
+            guarded,
             policy,
+            observation,
             record,
         }
     }
@@ -211,10 +216,10 @@ impl Shared {
             key_lines,
         };
         let record = record_key(settings, name, policy, &caller)?;
-        let outer = head.extensions.get::<LayerRecords>();
+        let outer = head.extensions.get::<LayerRun>();
         if let Some(record) = record
             .as_ref()
-            .filter(|record| outer.is_some_and(|outer| outer.contain(record)))
+            .filter(|record| outer.is_some_and(|outer| outer.has_claimed(record)))
         {
             tracing::error!(
                 key = %record.shown(),
@@ -240,8 +245,9 @@ impl Shared {
         R: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let Identified {
-            mut observation,
+            guarded,
             policy,
+            mut observation,
             record,
         } = identified;
         let record = match record {
@@ -252,7 +258,7 @@ impl Shared {
                 return Box::pin(async { Ok(refusal) });
             }
         };
-        let (span, guarded) = (observation.span(), self.guarded(&head));
+        let span = observation.span();
         let failure = Arc::new(Mutex::new(None));
         let mut handler = LayerHandler {
             inner,

@@ -56,7 +56,7 @@
 //! | each answer that is kept | `Idempotent-Replayed` | `store` |
 //! | 202 | accepted, with `Retry-After` | `in_flight = "accept"` |
 //! | 400, 409, 422, 503 | the problems, as `docs/http.md` has them, with an example of each | `required`, `in_flight`, `after_crash` |
-//! | 500, 503 | that the effects were rolled back, or that nobody knows | an argument whose type is written `Transaction` |
+//! | 500, 503 | that the effects were rolled back, or that their outcome is not known | an argument whose type is written `Transaction` |
 //!
 //! An answer that the handler describes itself keeps what it says; ours is added as another content type. Of problems in
 //! a format of the application's own

@@ -97,7 +97,7 @@ impl Script {
     }
 
     /// Counts a call, lets it wait where it has to, and says what happens to it.
-    pub(super) async fn begin(&self, call: BackendCall) -> Option<Fault> {
+    pub(super) async fn next_fault(&self, call: BackendCall) -> Option<Fault> {
         let gate = {
             let mut lanes = self.lanes();
             let lane = lanes.entry(call).or_default();

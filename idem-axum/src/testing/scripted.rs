@@ -119,7 +119,7 @@ impl<B: Backend> ScriptedBackend<B> {
         effect: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, BackendError> {
         let scripted = |kind| BackendError::new(kind, "a test wants it so");
-        let fault = self.0.script.begin(call).await;
+        let fault = self.0.script.next_fault(call).await;
         match (fault, key) {
             (Some(Fault::Error(kind)), _) => return Err(scripted(kind)),
             (Some(Fault::LostClaim), Some(key)) => {

@@ -5,7 +5,7 @@
 //! 1. [`Transaction`] is extracted before the claim, as every argument is, and costs nothing then: a replay opens no
 //!    transaction. The handler begins it, by [`Transaction::begin`], on a connection of the application's pool.
 //! 2. When the handler's future has ended, and its arguments with it, the transaction lies in the request's [`Slot`],
-//!    where the run finds it. It is rolled back there if nobody takes it: the handler panicked, say.
+//!    where the run finds it. If the handler panicked, the run does not take it, and it is rolled back there.
 //! 3. A 2xx or 3xx that is kept is written into the record through the same transaction, fenced by the claim's token, and
 //!    the one commit makes both last. That is the engine's [`Joint`](idem_core::HandlerResult::Joint); the engine knows neither sqlx nor what
 //!    is in the transaction. Any other answer rolls back, as an early return does everywhere: one that is kept (a 404, say)
@@ -92,7 +92,7 @@ impl Transaction {
     /// # Errors
     ///
     /// When the pool has no connection or the database cannot be reached: answer with a 503, and the retry runs again.
-    /// [`sqlx::Error::Configuration`] where the handler lacks `#[idempotent]`, for nobody would commit.
+    /// [`sqlx::Error::Configuration`] where the handler lacks `#[idempotent]`, because nothing would commit it.
     pub async fn begin(&mut self) -> sqlx::Result<&mut PgConnection> {
         let begun = match self.begun.take() {
             Some(begun) => begun,

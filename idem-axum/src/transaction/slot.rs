@@ -25,7 +25,7 @@ pub(super) enum Left {
     InUse,
 }
 
-/// Where the transaction of a request is while nobody works in it.
+/// The place of a request's transaction while neither its handler nor its commit has it.
 #[derive(Clone)]
 pub(crate) struct Slot(Arc<Shared>);
 
@@ -74,7 +74,7 @@ impl Slot {
         slot
     }
 
-    /// Names who will commit, before the handler runs; or answers in its place where nobody can.
+    /// Names who will commit, before the handler runs; or answers in its place where the backend cannot commit it.
     pub(crate) fn guard(&self, idempotency: &Idempotency) -> Option<Response> {
         let postgres = idempotency.postgres().cloned();
         if postgres.is_none() && self.0.is_wanted.load(Ordering::Relaxed) {
@@ -93,7 +93,7 @@ impl Slot {
 
     pub(super) async fn begin(&self) -> sqlx::Result<JointTransaction> {
         let Some(postgres) = self.postgres() else {
-            let advice = "nobody would commit: the handler of a Transaction needs #[idempotent]";
+            let advice = "nothing would commit it: the handler of a Transaction needs #[idempotent]";
             return Err(sqlx::Error::Configuration(advice.into()));
         };
         let begun = postgres.begin().await?;
