@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use http_body_util::BodyExt as _;
 use idem_axum::sqlx::{self, AssertSqlSafe};
 use idem_axum::{Idempotency, IdempotencyLayer, IdempotencyProblem, RedisBackend, Transaction, idempotent};
 use idem_tests::{Answer, App, Order, PostgresServer, RedisServer, Service, in_time};
@@ -163,6 +164,14 @@ async fn broken_off(address: SocketAddr) -> Example {
     }
 }
 
+/// The answer of a layer whose service stays busy. It is waited for in `layered::errors`, on a paused clock.
+async fn not_ready() -> Example {
+    let (head, body) = idem_http::problem::not_ready().into_parts();
+    let body = body.collect().await.expect("no failure").to_bytes();
+    let (status, headers) = (head.status, head.headers);
+    Example::sent(&Answer { status, headers, body })
+}
+
 /// Every case, made to happen.
 async fn sent() -> BTreeMap<String, Example> {
     let mut service = service().await;
@@ -212,6 +221,7 @@ async fn every_example_is_what_a_service_sends() {
     in_time(async {
         let (mut sent, documented) = (sent().await, documented());
         add_transactions(&mut sent).await;
+        sent.insert("Not ready".to_owned(), not_ready().await);
         for (heading, example) in &documented {
             assert_eq!(sent.remove(heading).as_ref(), Some(example), "{heading}");
         }
@@ -242,7 +252,7 @@ fn every_problem_has_its_example() {
     }
     assert_eq!(
         documented.len(),
-        problems.len() + 4,
-        "with the three that are no problems, and the other case of `rolled-back`"
+        problems.len() + 5,
+        "with the four that are no problems, and the other case of `rolled-back`"
     );
 }

@@ -3,7 +3,8 @@
 //! Owns the rules. A crate that uses what it must not fails `cargo xtask lint`.
 
 use std::collections::BTreeSet;
-use std::process::Command;
+
+use crate::commands::output_of_cargo;
 
 /// What one crate may use.
 struct Rule {
@@ -11,11 +12,11 @@ struct Rule {
     /// The crates of this workspace that it may name in its manifest.
     ours: &'static [&'static str],
     /// What must not be among its dependencies, nor among theirs.
-    never: &'static [&'static str],
+    never: &'static [&'static [&'static str]],
 }
 
 /// Servers, frameworks and clients of servers.
-const SERVERS: [&str; 9] = [
+const SERVERS: &[&str] = &[
     "axum",
     "axum-core",
     "hyper",
@@ -27,46 +28,34 @@ const SERVERS: [&str; 9] = [
     "tower-http",
 ];
 
-const HTTP: [&str; 12] = [
-    "axum",
-    "axum-core",
-    "http",
-    "http-body",
-    "hyper",
-    "redis",
-    "reqwest",
-    "sqlx",
-    "sqlx-core",
-    "tower",
-    "tower-http",
-    "tower-service",
-];
+/// The types of HTTP, and of services that speak it.
+const HTTP: &[&str] = &["http", "http-body", "tower-service"];
 
 const RULES: [Rule; 10] = [
     Rule {
         name: "idem-macros",
         ours: &[],
-        never: &HTTP,
+        never: &[SERVERS, HTTP],
     },
     Rule {
         name: "idem-core",
         ours: &[],
-        never: &HTTP,
+        never: &[SERVERS, HTTP],
     },
     Rule {
         name: "idem-http",
         ours: &["idem-core"],
-        never: &SERVERS,
+        never: &[SERVERS],
     },
     Rule {
         name: "idem-redis",
         ours: &["idem-core"],
-        never: &["axum", "axum-core", "sqlx-core"],
+        never: &[&["axum", "axum-core", "sqlx-core"]],
     },
     Rule {
         name: "idem-postgres",
         ours: &["idem-core"],
-        never: &["axum", "axum-core", "redis"],
+        never: &[&["axum", "axum-core", "redis"]],
     },
     Rule {
         name: "idem-axum",
@@ -91,7 +80,7 @@ const RULES: [Rule; 10] = [
     Rule {
         name: "custom-backend",
         ours: &["idem-core"],
-        never: &HTTP,
+        never: &[SERVERS, HTTP],
     },
 ];
 
@@ -115,7 +104,9 @@ impl Rule {
             |used: &&String| used.starts_with("idem-") && *used != name && !self.ours.contains(&used.as_str());
         let ours = direct.iter().filter(is_foreign);
         let ours = ours.map(|used| format!("{name} uses {used}: it may use {:?} of this workspace", self.ours));
-        let never = all.iter().filter(|used| self.never.contains(&used.as_str()));
+        let never = all
+            .iter()
+            .filter(|used| self.never.iter().any(|never| never.contains(&used.as_str())));
         let never =
             never.map(|used| format!("{name} uses {used}, by itself or by another crate; see `cargo tree -i {used}`"));
         ours.chain(never).collect()
@@ -124,8 +115,7 @@ impl Rule {
 
 /// The names of the crates that a package is made of, with all features, as its users build it.
 fn tree(package: &str, depth: &[&str]) -> Result<BTreeSet<String>, String> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args([
+    let tree = [
         "tree",
         "--package",
         package,
@@ -134,13 +124,8 @@ fn tree(package: &str, depth: &[&str]) -> Result<BTreeSet<String>, String> {
         "normal",
         "--prefix",
         "none",
-    ]);
-    let output = command.args(depth).output();
-    let output = output.map_err(|error| format!("`cargo tree` could not be started: {error}"))?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-    }
-    Ok(names(&String::from_utf8_lossy(&output.stdout)))
+    ];
+    Ok(names(&output_of_cargo(&[&tree, depth].concat())?))
 }
 
 fn names(tree: &str) -> BTreeSet<String> {
@@ -155,7 +140,7 @@ mod tests {
     const RULE: Rule = Rule {
         name: "idem-http",
         ours: &["idem-core"],
-        never: &["axum"],
+        never: &[&["axum"]],
     };
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod case;
 mod expiry;
+mod forms;
 mod in_flight;
 mod keys;
 mod malformed_keys;
@@ -29,8 +30,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use self::case::Case;
+use self::forms::Form;
 use self::player::Player;
-use self::stage::{Form, Stage};
+use self::stage::Stage;
 use self::wire::Wire;
 
 /// How many cases are played at the same time.

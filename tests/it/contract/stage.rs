@@ -7,28 +7,24 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt::{self, Display};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Request};
+use axum::extract::{DefaultBodyLimit, FromRequestParts};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::map_response;
-use axum::middleware::{Next, from_fn};
 use axum::response::{AppendHeaders, IntoResponse, Response};
-use axum::routing::MethodRouter;
 use axum::routing::{any, get, post};
 use axum::{Extension, Json, Router};
 use futures_util::{StreamExt as _, stream};
 use http_body_util::BodyExt as _;
-use idem_axum::{
-    AfterCrash, Backend, Compared, Idempotency, IdempotencyLayer, IdempotencyProblem, InFlight, OnOutage, Policy,
-    ProblemDetails, RedisBackend, StoredAnswers, idempotent,
-};
+use idem_axum::{Backend, Idempotency, IdempotencyProblem, ProblemDetails, RedisBackend, idempotent};
 use idem_tests::{App, PATIENCE, RedisServer, Service};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+
+use super::forms::{Form, bare, layered};
 
 /// What a handler answers.
 #[derive(Clone, Debug)]
@@ -138,7 +134,7 @@ impl Scene {
         self.gate.send_replace(true);
     }
 
-    async fn answer(&self) -> Response {
+    pub(super) async fn answer(&self) -> Response {
         let mut run = 0;
         self.runs.send_modify(|runs| {
             *runs += 1;
@@ -176,10 +172,10 @@ impl Stage {
 
 /// Who calls: the case, a tenant of it, and what else scopes are made of.
 #[derive(Clone)]
-struct Caller {
-    scene: Arc<Scene>,
-    token: String,
-    a: String,
+pub(super) struct Caller {
+    pub(super) scene: Arc<Scene>,
+    pub(super) token: String,
+    pub(super) a: String,
     b: String,
 }
 
@@ -263,77 +259,6 @@ fn is_uuid(key: &str) -> Result<(), &'static str> {
 #[allow(clippy::needless_pass_by_value, reason = "as the setting wants it")]
 fn shape(details: ProblemDetails) -> Response {
     Json(json!({ "errors": [{ "code": details.problem.code() }] })).into_response()
-}
-
-/// How the handlers of a service are guarded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    /// By `#[idempotent]` on each handler.
-    Attribute,
-    /// By an `IdempotencyLayer` around each route, with the same options.
-    Layer,
-}
-
-/// The handler without an attribute.
-async fn bare(caller: Caller, body: Bytes) -> Response {
-    drop(body);
-    caller.scene.answer().await
-}
-
-/// Finds out who calls, outside of a layer.
-async fn authenticate(request: Request, next: Next) -> Result<Response, StatusCode> {
-    let (mut parts, body) = request.into_parts();
-    let caller = Caller::from_request_parts(&mut parts, &()).await?;
-    parts.extensions.insert(caller);
-    Ok(next.run(Request::from_parts(parts, body)).await)
-}
-
-/// The layer with the options of the annotated handler of that name.
-fn layered(route: MethodRouter<App>, idempotency: &Idempotency, name: &str) -> MethodRouter<App> {
-    let minute = Duration::from_mins(1);
-    let half_a_second = Duration::from_millis(500);
-    // As the attribute's default is; the layer's is another one.
-    let policy = Policy::new().with_store(StoredAnswers::Final);
-    let waiting = policy.with_in_flight(InFlight::Wait).with_wait(Duration::from_secs(30));
-    let refusing = waiting
-        .with_after_crash(AfterCrash::Refuse)
-        .with_lease(Duration::from_secs(3));
-    let (ttl, policy) = match name {
-        "other_header" => (minute, policy.with_header("x-request-key")),
-        "optional" => (minute, policy.with_required(false)),
-        "accepting" => (minute, policy.with_in_flight(InFlight::Accept)),
-        "waiting" => (minute, waiting),
-        "impatient" => (minute, waiting.with_wait(Duration::from_millis(100))),
-        "refusing" => (minute, refusing),
-        "refusing_all" => (
-            minute,
-            policy
-                .with_after_crash(AfterCrash::Refuse)
-                .with_store(StoredAnswers::All),
-        ),
-        "successes" => (minute, policy.with_store(StoredAnswers::Success)),
-        "everything" => (minute, policy.with_store(StoredAnswers::All)),
-        "sixteen" => (minute, policy.with_max_response(16)),
-        "uncompared" => (minute, policy.with_fingerprint(Compared::Nothing)),
-        "brief" => (half_a_second, policy),
-        "brief_unknown" => (half_a_second, refusing),
-        "unprotected" => (minute, policy.with_on_outage(OnOutage::Run)),
-        _ => (minute, policy),
-    };
-    let layer = IdempotencyLayer::new(idempotency.clone(), ttl)
-        .with_policy(policy)
-        .when(|_| true);
-    let layer = match name {
-        "uncompared" => layer.with_name("uncompared"),
-        "shared" => layer.with_name("shared"),
-        _ => layer,
-    };
-    let layer = match name {
-        "global" => layer.scope_global(),
-        "by_a" => layer.scope_extension(|caller: &Caller| caller.a.clone()),
-        _ => layer.scope_extension(|caller: &Caller| caller.token.clone()),
-    };
-    route.layer(layer).layer(from_fn(authenticate))
 }
 
 /// A route whose handler is guarded in either form.

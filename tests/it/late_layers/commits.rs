@@ -16,10 +16,10 @@ use tokio::sync::Mutex;
 
 use super::{Gate, hang_up};
 
-type Shared = Arc<Mutex<Option<sqlx::Transaction<'static, Postgres>>>>;
+pub(crate) type Shared = Arc<Mutex<Option<sqlx::Transaction<'static, Postgres>>>>;
 
 /// Commits whatever the handler answers, and answers in its place where that fails.
-async fn commit_on_response(State(pool): State<PgPool>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn commit_on_response(State(pool): State<PgPool>, mut request: Request, next: Next) -> Response {
     let begun = pool.begin().await.expect("the server answers");
     let shared: Shared = Arc::new(Mutex::new(Some(begun)));
     request.extensions_mut().insert(shared.clone());
@@ -31,8 +31,12 @@ async fn commit_on_response(State(pool): State<PgPool>, mut request: Request, ne
     }
 }
 
+/// A ledger that takes rows of the account `good` alone, and checks that at the commit.
+pub(crate) const TABLES: &str = "CREATE TABLE accounts (id text PRIMARY KEY); INSERT INTO accounts VALUES ('good'); \
+                                 CREATE TABLE ledger (account text REFERENCES accounts DEFERRABLE INITIALLY DEFERRED)";
+
 /// The table checks at the commit that the account exists.
-async fn write(connection: &mut PgConnection, account: String) -> Result<(), StatusCode> {
+pub(crate) async fn write(connection: &mut PgConnection, account: String) -> Result<(), StatusCode> {
     let row = sqlx::query("INSERT INTO ledger VALUES ($1)").bind(account);
     let written = row.execute(connection).await;
     written.map(drop).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
@@ -89,9 +93,7 @@ struct Bank {
 impl Bank {
     async fn open(gate: &Gate, routes: impl FnOnce(Router<App>) -> Router<App>) -> Self {
         let server = PostgresServer::start().await;
-        let tables = "CREATE TABLE accounts (id text PRIMARY KEY); INSERT INTO accounts VALUES ('good'); \
-                      CREATE TABLE ledger (account text REFERENCES accounts DEFERRABLE INITIALLY DEFERRED)";
-        server.execute(tables).await;
+        server.execute(TABLES).await;
         let (backend, _schema) = server.backend().await;
         let pool = server.pool().await;
         let routes = routes(Router::new())

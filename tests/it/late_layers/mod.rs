@@ -3,7 +3,7 @@
 //! Each part shows what the page says happens, on the first answer, on a replay and after a disconnect, and that the
 //! remedy on the page is right in all three. Layers that are safe are in `outer_layers`.
 
-mod commits;
+pub(crate) mod commits;
 mod cookies;
 mod error_bodies;
 mod limits;

@@ -10,15 +10,14 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
-use idem_axum::sqlx::{self, PgPool, Postgres};
 use idem_axum::{Idempotency, IdempotencyProblem};
 use idem_tests::{PostgresServer, Service};
 use reqwest::Method;
-use tokio::sync::Mutex;
 use tower_cookies::{Cookie, CookieManagerLayer, Cookies};
 use tower_sessions::{MemoryStore, Session, SessionManagerLayer};
 
 use super::{idempotency, layer, serve};
+use crate::late_layers::commits::{Shared, TABLES, commit_on_response, write};
 use crate::late_layers::{Gate, hang_up};
 
 async fn choose_theme(cookies: Cookies, Extension(gate): Extension<Gate>, theme: String) -> StatusCode {
@@ -88,29 +87,11 @@ async fn a_session_of_an_inner_layer_is_saved_and_its_cookie_replayed_although_t
     assert_eq!(name_in(&service, &retry).await, "ada");
 }
 
-type Shared = Arc<Mutex<Option<sqlx::Transaction<'static, Postgres>>>>;
-
-/// A unit of work: commits whatever the handler answers, and answers in its place where that fails.
-async fn commit_on_response(State(pool): State<PgPool>, mut request: Request, next: Next) -> Response {
-    let begun = pool.begin().await.expect("the server answers");
-    let shared: Shared = Arc::new(Mutex::new(Some(begun)));
-    request.extensions_mut().insert(shared.clone());
-    let response = next.run(request).await;
-    let transaction = shared.lock().await.take().expect("only this layer takes it");
-    match transaction.commit().await {
-        Ok(()) => response,
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
-}
-
 async fn charge(Extension(gate): Extension<Gate>, Extension(shared): Extension<Shared>, account: String) -> StatusCode {
     {
         let mut shared = shared.lock().await;
         let transaction = shared.as_mut().expect("the layer has begun it");
-        let row = sqlx::query("INSERT INTO ledger VALUES ($1)").bind(account);
-        row.execute(&mut **transaction)
-            .await
-            .expect("it is checked at the commit");
+        write(transaction, account).await.expect("it is checked at the commit");
     }
     gate.pass().await;
     StatusCode::CREATED
@@ -120,9 +101,7 @@ async fn charge(Extension(gate): Extension<Gate>, Extension(shared): Extension<S
 async fn a_unit_of_work_inside_is_committed_once_or_refused_and_is_never_a_replayed_success_without_its_rows() {
     let gate = Gate::default();
     let server = PostgresServer::start().await;
-    let tables = "CREATE TABLE accounts (id text PRIMARY KEY); INSERT INTO accounts VALUES ('good'); \
-                  CREATE TABLE ledger (account text REFERENCES accounts DEFERRABLE INITIALLY DEFERRED)";
-    server.execute(tables).await;
+    server.execute(TABLES).await;
     let (backend, _schema) = server.backend().await;
     let idempotency = Idempotency::new(backend);
     let commits = from_fn_with_state(server.pool().await, commit_on_response);
