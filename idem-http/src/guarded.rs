@@ -128,22 +128,23 @@ where
         is_incomplete: bool,
         handler: H,
     ) -> impl Future<Output = Response<ResponseBody<B>>> + Send + use<B, S, O, H> {
-        let policy = self.policy();
         let answer = match claimed {
             Ok(ClaimResult::Run(run)) => {
-                let rules = self.rules(&policy, is_incomplete);
+                let rules = self.rules(is_incomplete);
                 let running = run_under(run, observation, record, rules, handler);
                 return running
                     .map(move |answer| answer_of_run(self.setup.settings(), answer))
                     .left_future();
             }
             Ok(ClaimResult::Duplicate { duplicate, waited }) => {
-                let (outcome, answer) = self.answer_duplicate(record, &policy, duplicate, waited);
+                let (outcome, answer) = self.answer_duplicate(record, duplicate, waited);
                 observation.end(outcome);
                 answer
             }
             // A record that cannot be read is there all the same (IDEM-15).
-            Err(error) if policy.on_outage() == OnOutage::Run && error.kind() != BackendErrorKind::Unreadable => {
+            Err(error)
+                if self.policy().on_outage() == OnOutage::Run && error.kind() != BackendErrorKind::Unreadable =>
+            {
                 tracing::error!(
                     key = %record.shown(),
                     error = &error as &dyn Error,
@@ -163,7 +164,8 @@ where
         ready(answer).right_future().right_future()
     }
 
-    fn rules(&self, policy: &Policy, is_incomplete: bool) -> AnswerRules {
+    fn rules(&self, is_incomplete: bool) -> AnswerRules {
+        let policy = self.policy();
         AnswerRules {
             // An answer to half a request is not the answer to it, unless the handler says that it is done.
             stored: if is_incomplete {
@@ -182,7 +184,6 @@ where
     fn answer_duplicate<B>(
         &self,
         record: &RecordKey,
-        policy: &Policy,
         duplicate: Duplicate,
         waited: bool,
     ) -> (RequestOutcome, Response<ResponseBody<B>>) {
@@ -203,7 +204,7 @@ where
                 };
                 return (outcome, made(stored));
             }
-            Duplicate::InFlight(retry_after) if policy.in_flight() == InFlight::Accept => {
+            Duplicate::InFlight(retry_after) if self.policy().in_flight() == InFlight::Accept => {
                 return (RequestOutcome::Accepted, made(problem::accepted(retry_after)));
             }
             Duplicate::InFlight(retry_after) => {

@@ -93,8 +93,9 @@ pub fn decode(mut payload: Bytes) -> Option<Response<Body>> {
     // Its number of lines is not believed before they are there: a map of as many may be more than there can be.
     let mut headers = HeaderMap::new();
     for _ in 0..lines {
-        let name_len = payload.try_get_u8().ok()?;
-        let name = HeaderName::from_bytes(&take(&mut payload, name_len.into())?).ok()?;
+        let name_len = payload.try_get_u8().ok()?.into();
+        let name = HeaderName::from_bytes(payload.get(..name_len)?).ok()?;
+        payload.advance(name_len);
         let value_len = payload.try_get_u32().ok()?;
         let value = take(&mut payload, usize::try_from(value_len).ok()?)?;
         let value = HeaderValue::from_maybe_shared(value).ok()?;
