@@ -86,7 +86,7 @@ mod parts {
             let claim = Claim::first(Fingerprint::NONE, &POLICY);
             let _acquired = backend.claim(&key, &claim).now_or_never().expect("no I/O");
             backend
-                .complete(&key, &claim, &completion)
+                .complete(&key, &claim, &completion, claim.ttl)
                 .now_or_never()
                 .expect("no I/O")
         });
@@ -100,7 +100,7 @@ mod parts {
         let claim = Claim::first(Fingerprint::NONE, &POLICY);
         let _acquired = backend.claim(&key, &claim).now_or_never();
         let completion = Completion::Stored(Bytes::from_static(HEAD));
-        let _completed = backend.complete(&key, &claim, &completion).now_or_never();
+        let _completed = backend.complete(&key, &claim, &completion, claim.ttl).now_or_never();
         bencher.bench(|| {
             let duplicate = Claim::first(Fingerprint::NONE, &POLICY);
             backend.claim(&key, &duplicate).now_or_never().expect("no I/O")

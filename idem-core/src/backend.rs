@@ -10,10 +10,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::{Acquisition, Claim, Completion, Fenced, RecordKey};
+use crate::{Acquisition, Claim, Completion, Fenced, Record, RecordKey};
 
 /// A store of records that makes each operation below atomic.
 ///
@@ -36,13 +37,13 @@ use crate::{Acquisition, Claim, Completion, Fenced, RecordKey};
 ///    lapsed; of any number of concurrent calls, at most one is acquired. Where nothing is stored any more it claims
 ///    as `claim` does; otherwise it changes nothing and returns what is there.
 /// 6. [`renew`](Backend::renew) starts the lease anew while the claim is in place, lapsed or not.
-/// 7. [`complete`](Backend::complete) replaces the claim, lapsed or not, by its completion, which stays for the claim's
-///    `ttl` from then on. Reads do not prolong it. Repeating it is [`Fenced::Applied`] and does not prolong it either.
+/// 7. [`complete`](Backend::complete) replaces the claim, lapsed or not, by its completion, which stays for `ttl` from then on.
+///    Reads do not prolong it. Repeating it is [`Fenced::Applied`] and does not prolong it either.
 /// 8. [`release`](Backend::release) removes the claim, lapsed or not, as if it had never been made. Repeating it is
 ///    [`Fenced::Superseded`], because the store no longer knows whose claim it was.
 /// 9. `renew`, `complete` and `release` by a token that is not the one in place change nothing and return
 ///    [`Fenced::Superseded`].
-/// 10. Completions come back byte for byte, whatever their bytes, and so do fingerprints, attempts and tokens.
+/// 10. Completions come back byte for byte, whatever their bytes, and so do all parts of a claim.
 /// 11. A record that is stored but cannot be read is [`BackendErrorKind::Unreadable`], never absent (IDEM-15).
 /// 12. Keys do not touch each other.
 /// 13. [`changed`](Backend::changed) resolves once the subscription is in place. Every later completion or release of the
@@ -50,6 +51,7 @@ use crate::{Acquisition, Claim, Completion, Fenced, RecordKey};
 ///     be late where a message was lost; dropping it leaves nothing behind.
 /// 14. [`check`](Backend::check) is `Ok` if the store would accept a claim now, as far as one call can tell, and changes
 ///     no record.
+/// 15. [`read`](Backend::read) returns what is stored under the key, as `claim` would, and changes nothing.
 ///
 /// # Dropped calls and deadlines
 ///
@@ -91,7 +93,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// When the store cannot be reached or refuses; whether the lease was renewed is then unknown.
     fn renew(&self, key: &RecordKey, claim: &Claim) -> impl Future<Output = Result<Fenced, BackendError>> + Send;
 
-    /// Replaces `claim` by its outcome (clauses 7, 9 and 10).
+    /// Replaces `claim` by its outcome, which is kept for `ttl`, in whole milliseconds (clauses 7, 9 and 10).
     ///
     /// # Errors
     ///
@@ -101,6 +103,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         key: &RecordKey,
         claim: &Claim,
         completion: &Completion,
+        ttl: Duration,
     ) -> impl Future<Output = Result<Fenced, BackendError>> + Send;
 
     /// Removes `claim` (clauses 8 and 9).
@@ -109,6 +112,13 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     ///
     /// When the store cannot be reached or refuses; the call may be repeated.
     fn release(&self, key: &RecordKey, claim: &Claim) -> impl Future<Output = Result<Fenced, BackendError>> + Send;
+
+    /// Reads the record under `key`, if there is one (clause 15).
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached or refuses.
+    fn read(&self, key: &RecordKey) -> impl Future<Output = Result<Option<Record>, BackendError>> + Send;
 
     /// Listens for the end of the claim on `key` (clause 13).
     ///
@@ -175,9 +185,12 @@ pub(crate) trait DynBackend: fmt::Debug + Send + Sync + 'static {
         key: &'a RecordKey,
         claim: &'a Claim,
         completion: &'a Completion,
+        ttl: Duration,
     ) -> BoxFuture<'a, Result<Fenced, BackendError>>;
 
     fn release<'a>(&'a self, key: &'a RecordKey, claim: &'a Claim) -> BoxFuture<'a, Result<Fenced, BackendError>>;
+
+    fn read<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, Result<Option<Record>, BackendError>>;
 
     fn changed<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, Result<Changed, BackendError>>;
 
@@ -209,12 +222,17 @@ impl<B: Backend> DynBackend for B {
         key: &'a RecordKey,
         claim: &'a Claim,
         completion: &'a Completion,
+        ttl: Duration,
     ) -> BoxFuture<'a, Result<Fenced, BackendError>> {
-        Box::pin(Backend::complete(self, key, claim, completion))
+        Box::pin(Backend::complete(self, key, claim, completion, ttl))
     }
 
     fn release<'a>(&'a self, key: &'a RecordKey, claim: &'a Claim) -> BoxFuture<'a, Result<Fenced, BackendError>> {
         Box::pin(Backend::release(self, key, claim))
+    }
+
+    fn read<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, Result<Option<Record>, BackendError>> {
+        Box::pin(Backend::read(self, key))
     }
 
     fn changed<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, Result<Changed, BackendError>> {

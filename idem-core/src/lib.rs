@@ -32,7 +32,7 @@ mod observe;
 pub mod policy;
 
 pub use backend::{Backend, BackendError, BackendErrorKind, Changed};
-pub use claim::{Acquisition, Claim, Completion, Decision, Fenced, Record, Token, decide};
+pub use claim::{Acquisition, Claim, Completion, Decision, Fenced, Owner, Record, Token, decide};
 pub use engine::{
     ClaimResult, Commit, CommitOutcome, CommitSent, Duplicate, Engine, HandlerResult, LARGE_PAYLOAD, RecordOutcome,
     Run, RunAnswer, RunOutcome, StreamedOutcome, allow_time_for, untimed,

@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, hash_map};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -277,7 +278,13 @@ impl Backend for MemoryBackend {
         }))
     }
 
-    async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        completion: &Completion,
+        ttl: Duration,
+    ) -> Result<Fenced, BackendError> {
         Ok(self.at(key, |shard, now| {
             let Some(Entry { state, expires, .. }) = shard.owned(key, claim.token, now) else {
                 return Fenced::Superseded;
@@ -288,7 +295,7 @@ impl Backend for MemoryBackend {
                     fingerprint: claim.fingerprint,
                     completion: completion.clone(),
                 };
-                *expires = now + claim.ttl;
+                *expires = now + ttl;
                 shard.wake(key);
             }
             Fenced::Applied
@@ -306,6 +313,12 @@ impl Backend for MemoryBackend {
                 Fenced::Applied
             }
             _ => Fenced::Superseded,
+        }))
+    }
+
+    async fn read(&self, key: &RecordKey) -> Result<Option<Record>, BackendError> {
+        Ok(self.at(key, |shard, now| {
+            shard.live(key, now).map(|entry| entry.state.record(now))
         }))
     }
 

@@ -12,12 +12,16 @@ pub(crate) enum Call {
     Complete,
     Commit,
     Release,
+    Read,
     Listen,
     Check,
 }
 
 #[cfg(feature = "metrics")]
 mod figures {
+    use std::collections::BTreeSet;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
     use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
     use tokio::time::Instant;
 
@@ -33,6 +37,7 @@ mod figures {
                 Self::Complete => "complete",
                 Self::Commit => "commit",
                 Self::Release => "release",
+                Self::Read => "read",
                 Self::Listen => "listen",
                 Self::Check => "check",
             }
@@ -64,6 +69,11 @@ mod figures {
             "idem_handlers_in_flight",
             Unit::Count,
             "Handlers that run, or whose outcome is being recorded, their clients gone or not."
+        );
+        describe_gauge!(
+            "idem_longest_run_seconds",
+            Unit::Seconds,
+            "How long the longest of the running handlers has run. 0 while none has run for a third of its lease."
         );
         describe_gauge!(
             "idem_waiters",
@@ -109,6 +119,7 @@ mod figures {
     /// would then be missed.
     fn begin() {
         gauge!("idem_handlers_in_flight").increment(0.0);
+        gauge!("idem_longest_run_seconds").increment(0.0);
         gauge!("idem_waiters").increment(0.0);
         gauge!("idem_releases_pending").increment(0.0);
         counter!("idem_takeovers_total").increment(0);
@@ -153,6 +164,45 @@ mod figures {
     impl Drop for InFlight {
         fn drop(&mut self) {
             gauge!("idem_handlers_in_flight").decrement(1.0);
+        }
+    }
+
+    /// The runs of all engines that are long enough for a renewal, by their beginnings and a number.
+    static LONG_RUNS: Mutex<(BTreeSet<(Instant, u64)>, u64)> = Mutex::new((BTreeSet::new(), 0));
+
+    fn long_runs() -> MutexGuard<'static, (BTreeSet<(Instant, u64)>, u64)> {
+        LONG_RUNS.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_longest(runs: &BTreeSet<(Instant, u64)>) {
+        let longest = runs.first().map(|(since, _)| since.elapsed()).unwrap_or_default();
+        gauge!("idem_longest_run_seconds").set(longest);
+    }
+
+    /// A run that is long enough for a renewal, until dropped.
+    pub(crate) struct LongRun((Instant, u64));
+
+    impl LongRun {
+        pub(crate) fn start(since: Instant) -> Self {
+            let (runs, next) = &mut *long_runs();
+            let run = (since, *next);
+            *next += 1;
+            runs.insert(run);
+            Self(run)
+        }
+
+        /// Sets the metric to the longest of all runs.
+        #[expect(clippy::unused_self, reason = "only a run can be the longest one")]
+        pub(crate) fn note(&self) {
+            set_longest(&long_runs().0);
+        }
+    }
+
+    impl Drop for LongRun {
+        fn drop(&mut self) {
+            let runs = &mut long_runs().0;
+            runs.remove(&self.0);
+            set_longest(runs);
         }
     }
 
@@ -237,6 +287,17 @@ mod figures {
         }
     }
 
+    pub(crate) struct LongRun;
+
+    impl LongRun {
+        pub(crate) fn start(_: tokio::time::Instant) -> Self {
+            Self
+        }
+
+        #[expect(clippy::unused_self, reason = "the twin of what counts")]
+        pub(crate) fn note(&self) {}
+    }
+
     #[derive(Debug)]
     pub(crate) struct Waiting;
 
@@ -264,4 +325,6 @@ mod figures {
     pub(crate) fn record(_: usize) {}
 }
 
-pub(crate) use figures::{InFlight, Releasing, Timing, Waiting, describe, record, release_left_out, renewal, takeover};
+pub(crate) use figures::{
+    InFlight, LongRun, Releasing, Timing, Waiting, describe, record, release_left_out, renewal, takeover,
+};

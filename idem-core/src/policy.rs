@@ -12,6 +12,9 @@ pub struct ClaimPolicy {
     lease: Duration,
     wait: Option<Duration>,
     after_crash: AfterCrash,
+    rerun_within: Option<Duration>,
+    max_attempts: Option<u32>,
+    max_run: Option<Duration>,
 }
 
 /// What happens to a request whose process died, or stalled longer than its lease (IDEM-7).
@@ -55,6 +58,9 @@ impl ClaimPolicy {
             lease: Self::DEFAULT_LEASE,
             wait: None,
             after_crash: AfterCrash::Rerun,
+            rerun_within: None,
+            max_attempts: None,
+            max_run: None,
         }
     }
 
@@ -90,6 +96,76 @@ impl ClaimPolicy {
     pub const fn with_after_crash(mut self, after_crash: AfterCrash) -> Self {
         self.after_crash = after_crash;
         self
+    }
+
+    /// Limits the time in which a request is run again: once its first attempt began more than `within` ago, the outcome is
+    /// unknown. By default, there is no limit.
+    ///
+    /// Choose a time shorter than the one for which the services that the handler calls remember their own idempotency keys.
+    /// The times are those of the processes' clocks.
+    ///
+    /// # Panics
+    ///
+    /// When `within` is below [`ClaimPolicy::MIN`] or above [`ClaimPolicy::MAX_TTL`]; at compile time in a `const`.
+    #[must_use]
+    pub const fn with_rerun_within(mut self, within: Duration) -> Self {
+        assert!(
+            within.as_millis() >= Self::MIN.as_millis(),
+            "`rerun_within` is shorter than 100 milliseconds"
+        );
+        assert!(
+            within.as_millis() <= Self::MAX_TTL.as_millis(),
+            "`rerun_within` is longer than ten years"
+        );
+        self.rerun_within = Some(within);
+        self
+    }
+
+    /// Limits the attempts of a request: after `most` attempts whose process died, the outcome is unknown. By default, there is
+    /// no limit.
+    ///
+    /// # Panics
+    ///
+    /// When `most` is zero; at compile time in a `const`.
+    #[must_use]
+    pub const fn with_max_attempts(mut self, most: u32) -> Self {
+        assert!(most > 0, "`max_attempts` is zero");
+        self.max_attempts = Some(most);
+        self
+    }
+
+    /// Limits how long a handler's claim is renewed. A handler that runs for longer loses its claim within a lease, and
+    /// [`Engine::drain`](crate::Engine::drain) does not wait for it any longer. By default, there is no limit.
+    ///
+    /// # Panics
+    ///
+    /// When `longest` is below [`ClaimPolicy::MIN`]; at compile time in a `const`.
+    #[must_use]
+    pub const fn with_max_run(mut self, longest: Duration) -> Self {
+        assert!(
+            longest.as_millis() >= Self::MIN.as_millis(),
+            "`max_run` is shorter than 100 milliseconds"
+        );
+        self.max_run = Some(longest);
+        self
+    }
+
+    /// How long after the beginning of its first attempt a request may be run again; `None` if there is no limit.
+    #[must_use]
+    pub const fn rerun_within(&self) -> Option<Duration> {
+        self.rerun_within
+    }
+
+    /// How many attempts a request may have; `None` if there is no limit.
+    #[must_use]
+    pub const fn max_attempts(&self) -> Option<u32> {
+        self.max_attempts
+    }
+
+    /// How long a handler's claim is renewed; `None` if there is no limit.
+    #[must_use]
+    pub const fn max_run(&self) -> Option<Duration> {
+        self.max_run
     }
 
     /// How long a duplicate waits; `None` if it does not wait.

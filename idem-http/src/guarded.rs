@@ -6,6 +6,7 @@
 //! | the claim | the handler | the client gets |
 //! |---|---|---|
 //! | is acquired | runs | its answer, by the engine's [`RunAnswer`] |
+//! | is refused, as too many handlers run | does not run | 503 `too-busy` |
 //! | is a duplicate's | does not run | a replay, or the problem of its [`Duplicate`] |
 //! | fails, `on_outage = "refuse"` | does not run | 503 `backend-unavailable` |
 //! | fails, `on_outage = "run"` | runs without a claim | its answer, marked as not stored |
@@ -140,6 +141,10 @@ where
                 let (outcome, answer) = self.answer_duplicate(record, duplicate, waited);
                 observation.end(outcome);
                 answer
+            }
+            Ok(ClaimResult::TooBusy) => {
+                observation.end(RequestOutcome::TooBusy);
+                made(self.setup.settings().problem(IdempotencyProblem::TooBusy))
             }
             // A record that cannot be read is there all the same (IDEM-15).
             Err(error)

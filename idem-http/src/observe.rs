@@ -50,6 +50,8 @@ pub enum RequestOutcome {
     ResponseNotStored,
     /// 503: the backend failed before the claim was decided.
     BackendUnavailable,
+    /// 503: as many handlers run as the service allows.
+    TooBusy,
     /// 400: the request has no key.
     KeyMissing,
     /// 400: the key is malformed.
@@ -85,6 +87,7 @@ impl RequestOutcome {
         Self::OutcomeUnknown,
         Self::ResponseNotStored,
         Self::BackendUnavailable,
+        Self::TooBusy,
         Self::KeyMissing,
         Self::KeyInvalid,
         Self::NotConfigured,
@@ -122,6 +125,7 @@ impl RequestOutcome {
             IdempotencyProblem::OutcomeUnknown => Self::OutcomeUnknown,
             IdempotencyProblem::ResponseNotStored => Self::ResponseNotStored,
             IdempotencyProblem::BackendUnavailable => Self::BackendUnavailable,
+            IdempotencyProblem::TooBusy => Self::TooBusy,
             IdempotencyProblem::RolledBack { .. } => Self::RolledBack,
             IdempotencyProblem::NotCommitted => Self::NotCommitted,
             IdempotencyProblem::NotConfigured => Self::NotConfigured,
@@ -150,6 +154,7 @@ impl RequestOutcome {
             Self::OutcomeUnknown => "outcome_unknown",
             Self::ResponseNotStored => "response_not_stored",
             Self::BackendUnavailable => "backend_unavailable",
+            Self::TooBusy => "too_busy",
             Self::KeyMissing => "key_missing",
             Self::KeyInvalid => "key_invalid",
             Self::NotConfigured => "not_configured",

@@ -34,6 +34,9 @@ pub struct Policy {
     in_flight: Option<InFlight>,
     wait: Option<Duration>,
     after_crash: Option<AfterCrash>,
+    rerun_within: Option<Duration>,
+    max_attempts: Option<u32>,
+    max_run: Option<Duration>,
     store: Option<StoredAnswers>,
     fingerprint: Option<Compared>,
     on_outage: Option<OnOutage>,
@@ -145,6 +148,9 @@ impl Policy {
             in_flight: None,
             wait: None,
             after_crash: None,
+            rerun_within: None,
+            max_attempts: None,
+            max_run: None,
             store: None,
             fingerprint: None,
             on_outage: None,
@@ -218,6 +224,43 @@ impl Policy {
         self
     }
 
+    /// Sets for how long after the beginning of its first attempt a request may be run again; there is no limit where nothing is
+    /// set.
+    ///
+    /// # Panics
+    ///
+    /// When `within` is below 100 milliseconds or above ten years; at compile time in a `const`.
+    #[must_use]
+    pub const fn with_rerun_within(mut self, within: Duration) -> Self {
+        let _checked = idem_core::ClaimPolicy::new(idem_core::ClaimPolicy::MIN).with_rerun_within(within);
+        self.rerun_within = Some(within);
+        self
+    }
+
+    /// Sets how many attempts a request may have whose process dies each time; there is no limit where nothing is set.
+    ///
+    /// # Panics
+    ///
+    /// When `most` is zero; at compile time in a `const`.
+    #[must_use]
+    pub const fn with_max_attempts(mut self, most: u32) -> Self {
+        let _checked = idem_core::ClaimPolicy::new(idem_core::ClaimPolicy::MIN).with_max_attempts(most);
+        self.max_attempts = Some(most);
+        self
+    }
+
+    /// Sets for how long a handler's claim is renewed; there is no limit where nothing is set.
+    ///
+    /// # Panics
+    ///
+    /// When `longest` is below 100 milliseconds; at compile time in a `const`.
+    #[must_use]
+    pub const fn with_max_run(mut self, longest: Duration) -> Self {
+        let _checked = idem_core::ClaimPolicy::new(idem_core::ClaimPolicy::MIN).with_max_run(longest);
+        self.max_run = Some(longest);
+        self
+    }
+
     /// Sets which answers are stored; all but 408, 425, 429 and 5xx where nothing is set.
     #[must_use]
     pub const fn with_store(mut self, store: StoredAnswers) -> Self {
@@ -278,6 +321,9 @@ impl Policy {
             in_flight: self.in_flight.or(defaults.in_flight),
             wait: self.wait.or(defaults.wait),
             after_crash: self.after_crash.or(defaults.after_crash),
+            rerun_within: self.rerun_within.or(defaults.rerun_within),
+            max_attempts: self.max_attempts.or(defaults.max_attempts),
+            max_run: self.max_run.or(defaults.max_run),
             store: self.store.or(defaults.store),
             fingerprint: self.fingerprint.or(defaults.fingerprint),
             on_outage: self.on_outage.or(defaults.on_outage),
@@ -291,6 +337,15 @@ impl Policy {
         let mut durations = idem_core::ClaimPolicy::new(ttl).with_after_crash(self.after_crash.unwrap_or_default());
         if let Some(lease) = self.lease {
             durations = durations.with_lease(lease);
+        }
+        if let Some(within) = self.rerun_within {
+            durations = durations.with_rerun_within(within);
+        }
+        if let Some(most) = self.max_attempts {
+            durations = durations.with_max_attempts(most);
+        }
+        if let Some(longest) = self.max_run {
+            durations = durations.with_max_run(longest);
         }
         if self.in_flight() == InFlight::Wait {
             durations = durations.with_wait(self.wait.unwrap_or(Self::DEFAULT_WAIT));
@@ -320,6 +375,24 @@ impl Policy {
     #[must_use]
     pub fn after_crash(&self) -> AfterCrash {
         self.after_crash.unwrap_or_default()
+    }
+
+    /// For how long after the beginning of its first attempt a request may be run again; `None` where there is no limit.
+    #[must_use]
+    pub fn rerun_within(&self) -> Option<Duration> {
+        self.rerun_within
+    }
+
+    /// How many attempts a request may have; `None` where there is no limit.
+    #[must_use]
+    pub fn max_attempts(&self) -> Option<u32> {
+        self.max_attempts
+    }
+
+    /// For how long a handler's claim is renewed; `None` where there is no limit.
+    #[must_use]
+    pub fn max_run(&self) -> Option<Duration> {
+        self.max_run
     }
 
     /// Which answers are stored.

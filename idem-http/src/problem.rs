@@ -46,6 +46,8 @@ pub enum IdempotencyProblem {
     ResponseNotStored,
     /// 503: the backend cannot be asked; the handler did not run. Try again later.
     BackendUnavailable,
+    /// 503: as many handlers run as the service allows; this request did not run. Try again later.
+    TooBusy,
     /// 500 or 503: the handler ran, and everything that it did in its `Transaction` was rolled back. Try again later where it
     /// may pass; it is refused again otherwise.
     RolledBack {
@@ -70,6 +72,7 @@ impl IdempotencyProblem {
         Self::OutcomeUnknown,
         Self::ResponseNotStored,
         Self::BackendUnavailable,
+        Self::TooBusy,
         Self::RolledBack { may_pass: false },
         Self::RolledBack { may_pass: true },
         Self::NotCommitted,
@@ -92,6 +95,7 @@ impl IdempotencyProblem {
             Self::OutcomeUnknown => "outcome-unknown",
             Self::ResponseNotStored => "response-not-stored",
             Self::BackendUnavailable => "backend-unavailable",
+            Self::TooBusy => "too-busy",
             Self::RolledBack { .. } => "rolled-back",
             Self::NotCommitted => "not-committed",
             Self::NotConfigured => "not-configured",
@@ -110,7 +114,7 @@ impl IdempotencyProblem {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::InFlight | Self::OutcomeUnknown | Self::ResponseNotStored => StatusCode::CONFLICT,
-            Self::BackendUnavailable | Self::RolledBack { may_pass: true } | Self::NotCommitted => {
+            Self::BackendUnavailable | Self::TooBusy | Self::RolledBack { may_pass: true } | Self::NotCommitted => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::RolledBack { may_pass: false } | Self::NotConfigured => StatusCode::INTERNAL_SERVER_ERROR,
@@ -127,6 +131,7 @@ impl IdempotencyProblem {
             Self::OutcomeUnknown => "Outcome unknown",
             Self::ResponseNotStored => "Response not stored",
             Self::BackendUnavailable => "Idempotency backend unavailable",
+            Self::TooBusy => "Too busy",
             Self::RolledBack { .. } => "Rolled back",
             Self::NotCommitted => "Commit unknown",
             Self::NotConfigured => "Idempotency not configured",
@@ -149,6 +154,7 @@ impl IdempotencyProblem {
             Self::BackendUnavailable => {
                 "The request did not run because its key could not be checked; try again later."
             }
+            Self::TooBusy => "The request did not run because the service is busy; try again later.",
             Self::RolledBack { may_pass: true } => {
                 "The request ran, and everything it did in the database was undone; try again later."
             }
@@ -168,9 +174,11 @@ impl IdempotencyProblem {
     #[must_use]
     pub const fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::InFlight | Self::BackendUnavailable | Self::RolledBack { may_pass: true } | Self::NotCommitted => {
-                Some(Duration::from_secs(1))
-            }
+            Self::InFlight
+            | Self::BackendUnavailable
+            | Self::TooBusy
+            | Self::RolledBack { may_pass: true }
+            | Self::NotCommitted => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

@@ -67,6 +67,9 @@ use proc_macro::TokenStream;
 /// | `in_flight` | `"reject"`, `"wait"` or `"accept"`; `"reject"` | what a duplicate gets while the first one runs: 409, the first one's answer, or 202 with `Retry-After` |
 /// | `wait` | a duration, `"10s"` | the longest a duplicate waits where `in_flight` is `"wait"`, then 409 |
 /// | `after_crash` | `"rerun"` or `"refuse"`, `"rerun"` | whether a request whose process died is run again |
+/// | `rerun_within` | a duration, no limit | for how long after its first attempt began a request whose process died is run again |
+/// | `max_attempts` | a whole number, no limit | how many attempts a request may have whose process dies each time |
+/// | `max_run` | a duration, no limit | for how long the claim of a running handler is renewed |
 /// | `store` | `"final"`, `"success"` or `"all"`; `"final"` | which answers are stored: all but 408, 425, 429, 5xx and a 4xx with `Retry-After`; 2xx and 3xx; every one |
 /// | `fingerprint` | `"request"`, `"none"` or an expression over the arguments; `"request"` | what tells an equal request from another one under its key: the request with its body; nothing; or method, path parameters, query and the expression's value |
 /// | `on_outage` | `"refuse"` or `"run"`, `"refuse"` | whether the handler runs unprotected while the backend is away |

@@ -48,6 +48,12 @@ fn policy(options: &Options, root: Root) -> Option<TokenStream> {
             "with_after_crash",
             options.after_crash.map(|variant| word("AfterCrash", variant)),
         ),
+        ("with_rerun_within", options.rerun_within.map(duration)),
+        (
+            "with_max_attempts",
+            options.max_attempts.map(ToTokens::into_token_stream),
+        ),
+        ("with_max_run", options.max_run.map(duration)),
         (
             "with_store",
             options.store.map(|variant| word("StoredAnswers", variant)),

@@ -9,7 +9,7 @@ use syn::parse::{ParseStream, Parser as _};
 use syn::{Error, Expr, Ident, Result, Token};
 
 use crate::suggest;
-use crate::table::{CONFLICTS, OPTIONS, Options, WAIT};
+use crate::table::{CONFLICTS, OPTIONS, Options, REFUSE, WAIT};
 
 /// `name = value`, before validation.
 struct Setting {
@@ -47,6 +47,20 @@ pub(crate) fn parse(all: &TokenStream) -> Result<Options> {
     {
         let message = "duplicates do not wait here; write `in_flight = \"wait\"`, or remove `wait`";
         errors.push(Error::new(wait.name.span(), message));
+    }
+    if options.after_crash == Some(REFUSE) {
+        let bounds = settings.iter().filter(|setting| {
+            ["rerun_within", "max_attempts"]
+                .iter()
+                .any(|bound| setting.name.unraw() == bound)
+        });
+        for bound in bounds {
+            let message = format!(
+                "`{}` bounds what runs again, and with `after_crash = \"refuse\"` nothing does; remove one of the two",
+                bound.name.unraw()
+            );
+            errors.push(Error::new(bound.name.span(), message));
+        }
     }
     for spec in &OPTIONS {
         if let Some((says, write)) = spec.missing

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use syn::{Expr, Ident, Path};
 
-use crate::values::{boolean, duration, expression, header, non_empty, one_of, path, size, word};
+use crate::values::{boolean, count, duration, expression, header, non_empty, one_of, path, size, word};
 
 /// The author's validated settings. `None` means that the author left the option out.
 #[derive(Default)]
@@ -21,6 +21,9 @@ pub(crate) struct Options {
     pub(crate) in_flight: Option<Variant>,
     pub(crate) wait: Option<Duration>,
     pub(crate) after_crash: Option<Variant>,
+    pub(crate) rerun_within: Option<Duration>,
+    pub(crate) max_attempts: Option<u32>,
+    pub(crate) max_run: Option<Duration>,
     pub(crate) store: Option<Variant>,
     pub(crate) fingerprint: Option<Fingerprint>,
     pub(crate) on_outage: Option<Variant>,
@@ -34,6 +37,9 @@ pub(crate) type Variant = &'static str;
 
 /// The variant of `in_flight` under which duplicates wait.
 pub(crate) const WAIT: Variant = "Wait";
+
+/// The variant of `after_crash` under which nothing runs again.
+pub(crate) const REFUSE: Variant = "Refuse";
 
 /// The part of a request that is compared.
 pub(crate) enum Fingerprint {
@@ -64,7 +70,7 @@ pub(crate) struct Spec {
     pub(crate) missing: Option<(&'static str, &'static str)>,
 }
 
-pub(crate) const OPTIONS: [Spec; 16] = [
+pub(crate) const OPTIONS: [Spec; 19] = [
     Spec {
         name: "ttl",
         takes: "a duration, such as \"24h\" or \"1h 30m\"",
@@ -136,9 +142,27 @@ pub(crate) const OPTIONS: [Spec; 16] = [
         name: "after_crash",
         takes: "\"rerun\" or \"refuse\"",
         read: |options, value| {
-            let words = [("rerun", "Rerun"), ("refuse", "Refuse")];
+            let words = [("rerun", "Rerun"), ("refuse", REFUSE)];
             set(&mut options.after_crash, one_of(value, &words).map(Some))
         },
+        missing: None,
+    },
+    Spec {
+        name: "rerun_within",
+        takes: "a duration, such as \"20h\"",
+        read: |options, value| set(&mut options.rerun_within, duration(value, MAX_TTL).map(Some)),
+        missing: None,
+    },
+    Spec {
+        name: "max_attempts",
+        takes: "a whole number, such as `5`",
+        read: |options, value| set(&mut options.max_attempts, count(value).map(Some)),
+        missing: None,
+    },
+    Spec {
+        name: "max_run",
+        takes: "a duration, such as \"10m\"",
+        read: |options, value| set(&mut options.max_run, duration(value, MAX_TTL).map(Some)),
         missing: None,
     },
     Spec {

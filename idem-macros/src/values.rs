@@ -72,6 +72,21 @@ pub(crate) fn size(value: &Expr) -> Result<usize, String> {
     }
 }
 
+/// A whole number above zero.
+pub(crate) fn count(value: &Expr) -> Result<u32, String> {
+    let Expr::Lit(ExprLit {
+        lit: Lit::Int(digits), ..
+    }) = value
+    else {
+        return Err("write it in digits, without quotes".into());
+    };
+    match digits.base10_parse() {
+        Ok(0) => Err("with zero attempts nothing would run; the smallest is `1`".into()),
+        Ok(count) => Ok(count),
+        Err(_) => Err(format!("the largest is `{}`", u32::MAX)),
+    }
+}
+
 /// A header name, in lower case.
 pub(crate) fn header(value: &Expr) -> Result<String, String> {
     let name = non_empty(value)?.to_ascii_lowercase();

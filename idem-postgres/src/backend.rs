@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use idem_core::claim::millis_of_time;
 use idem_core::{
     Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, Record, RecordKey,
 };
@@ -172,8 +173,8 @@ impl PostgresBackend {
         JointTransaction::begin(self.table.connections.application()).await
     }
 
-    /// Completes `claim` in `transaction` and commits, so that the transaction's writes and the completion take effect together
-    /// or not at all. If the claim was superseded, the transaction is rolled back.
+    /// Completes `claim` in `transaction` for `ttl` and commits, so that the transaction's writes and the completion take effect
+    /// together or not at all. If the claim was superseded, the transaction is rolled back.
     ///
     /// The transaction must be in the database that has the table. `asked` is called just before the commit is sent; if the
     /// future is dropped before that, nothing is committed.
@@ -187,7 +188,7 @@ impl PostgresBackend {
         &self,
         transaction: JointTransaction,
         (key, claim): (&RecordKey, &Claim),
-        completion: &Completion,
+        (completion, ttl): (&Completion, Duration),
         asked: impl FnOnce(),
     ) -> Result<Fenced, EndError> {
         let completing = joint::Completing {
@@ -195,6 +196,7 @@ impl PostgresBackend {
             key,
             claim,
             completion,
+            ttl,
         };
         transaction.complete(completing, asked).await
     }
@@ -217,9 +219,11 @@ impl PostgresBackend {
             Value::Bytes(&fingerprint),
             Value::Number(millis(claim.lease)),
             Value::Number(millis(claim.ttl)),
+            Value::Number(i64::try_from(millis_of_time(claim.began_at)).unwrap_or(i64::MAX)),
+            Value::Text(claim.owner.as_str()),
             lapsed.as_ref().map_or(Value::NoBytes, |lapsed| Value::Bytes(lapsed)),
         ];
-        let values = if lapsed.is_some() { &values[..] } else { &values[..7] };
+        let values = if lapsed.is_some() { &values[..] } else { &values[..9] };
         let call = Call {
             what,
             statement,
@@ -322,10 +326,16 @@ impl Backend for PostgresBackend {
         self.owned("renewing a lease", renew, &values).await
     }
 
-    async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        completion: &Completion,
+        ttl: Duration,
+    ) -> Result<Fenced, BackendError> {
         let end = record::End::new(key, claim, self.table.name.channel());
         let statements = &self.table.statements;
-        let values = end.complete(completion);
+        let values = end.complete(completion, ttl);
         if self.owned("completing", &statements.complete, &values).await? == Fenced::Applied {
             return Ok(Fenced::Applied);
         }
@@ -337,6 +347,21 @@ impl Backend for PostgresBackend {
         let end = record::End::new(key, claim, self.table.name.channel());
         let release = &self.table.statements.release;
         self.owned("releasing a claim", release, &end.release()).await
+    }
+
+    async fn read(&self, key: &RecordKey) -> Result<Option<Record>, BackendError> {
+        const WHAT: &str = "reading a record";
+        let id = Id::of(key);
+        let call = Call {
+            what: WHAT,
+            statement: &self.table.statements.read,
+            values: &[Value::Bytes(id.as_bytes())],
+        };
+        let Some(row) = self.table.ask(call).await? else {
+            return Ok(None);
+        };
+        let row = record::Row::of(&row).map_err(|error| backend_error(WHAT, error))?;
+        Ok(record::decode(row)?.map(|found| found.record))
     }
 
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {

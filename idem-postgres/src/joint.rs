@@ -129,6 +129,7 @@ pub(crate) struct Completing<'a> {
     pub(crate) key: &'a RecordKey,
     pub(crate) claim: &'a Claim,
     pub(crate) completion: &'a Completion,
+    pub(crate) ttl: Duration,
 }
 
 impl JointTransaction {
@@ -241,7 +242,7 @@ impl JointTransaction {
     pub(crate) async fn complete(mut self, it: Completing<'_>, asked: impl FnOnce()) -> Result<Fenced, EndError> {
         self.state = State::Ending;
         let end = record::End::new(it.key, it.claim, it.table.name.channel());
-        let mut values = end.complete(it.completion);
+        let mut values = end.complete(it.completion, it.ttl);
         values.push(Value::Text(&self.mark));
         let call = Call {
             what: "completing in a transaction",

@@ -24,6 +24,7 @@ use crate::table::Name;
 pub const MIGRATIONS: &[(&str, &str)] = &[
     ("records", include_str!("../migrations/0001_records.sql")),
     ("leases", include_str!("../migrations/0002_leases.sql")),
+    ("origin", include_str!("../migrations/0003_origin.sql")),
 ];
 
 const WHAT: &str = "migrating";

@@ -5,16 +5,19 @@
 
 use std::time::Duration;
 
-use idem_core::{BackendError, BackendErrorKind, Claim, Completion, Fingerprint, Record, RecordKey, Token};
+use idem_core::claim::time_from_millis;
+use idem_core::{BackendError, BackendErrorKind, Claim, Completion, Fingerprint, Owner, Record, RecordKey, Token};
 use sha2::{Digest as _, Sha256};
+use sqlx::Row as _;
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow as _, Row as _};
 
 use crate::protocol::Value;
 
 const CLAIMED: i16 = 1;
 const STORED: i16 = 2;
 const NOT_STORED: i16 = 3;
+// 4 and 5 are the numbers of states in Redis that this table does not have.
+const UNKNOWN: i16 = 6;
 
 /// The primary key of a record: a hash of the record key, so that its length is fixed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,16 +84,48 @@ impl End {
         [&self.owner()[..], &self.told()].concat()
     }
 
-    pub(crate) fn complete<'a>(&'a self, completion: &'a Completion) -> Vec<Value<'a>> {
+    pub(crate) fn complete<'a>(&'a self, completion: &'a Completion, ttl: Duration) -> Vec<Value<'a>> {
         let (state, payload) = completed(completion);
-        let outcome = [Value::State(state), payload.map_or(Value::NoBytes, Value::Bytes)];
+        let payload = payload.map_or(Value::NoBytes, Value::Bytes);
+        let outcome = [Value::State(state), payload, Value::Number(millis(ttl))];
         [&self.owner()[..], &outcome, &self.told()].concat()
     }
 }
 
-/// The columns that are read, in this order: state, token, attempt, fingerprint, lease, ttl, payload, whether the record has
-/// expired, and the rest of the lease.
-pub(crate) type Row = (i16, Vec<u8>, i64, Vec<u8>, i64, i64, Option<Vec<u8>>, bool, i64);
+/// The columns that are read, in this order.
+#[derive(Clone)]
+pub(crate) struct Row {
+    state: i16,
+    token: Vec<u8>,
+    attempt: i64,
+    fingerprint: Vec<u8>,
+    lease_ms: i64,
+    ttl_ms: i64,
+    began_ms: i64,
+    owner: String,
+    payload: Option<Vec<u8>>,
+    expired: bool,
+    /// The rest of the lease in milliseconds; not positive if it has lapsed.
+    remaining: i64,
+}
+
+impl Row {
+    pub(crate) fn of(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            state: row.try_get(0)?,
+            token: row.try_get(1)?,
+            attempt: row.try_get(2)?,
+            fingerprint: row.try_get(3)?,
+            lease_ms: row.try_get(4)?,
+            ttl_ms: row.try_get(5)?,
+            began_ms: row.try_get(6)?,
+            owner: row.try_get(7)?,
+            payload: row.try_get(8)?,
+            expired: row.try_get(9)?,
+            remaining: row.try_get(10)?,
+        })
+    }
+}
 
 /// A record that has not expired.
 pub(crate) struct Found {
@@ -101,7 +136,7 @@ pub(crate) struct Found {
 /// Reads the row that a claim returned: the existing row, or `None` if the claim was written.
 pub(crate) fn read(row: &PgRow) -> sqlx::Result<Option<Row>> {
     let state: Option<i16> = row.try_get(0)?;
-    state.map(|_| Row::from_row(row)).transpose()
+    state.map(|_| Row::of(row)).transpose()
 }
 
 /// A duration in milliseconds. The limits of the engine's policies keep it far below the maximum.
@@ -114,12 +149,13 @@ fn completed(completion: &Completion) -> (i16, Option<&[u8]>) {
     match completion {
         Completion::Stored(payload) => (STORED, Some(payload)),
         Completion::NotStored => (NOT_STORED, None),
+        Completion::Unknown => (UNKNOWN, None),
     }
 }
 
 /// Decodes a row; `None` if it has expired, because an expired record counts as absent.
 pub(crate) fn decode(row: Row) -> Result<Option<Found>, BackendError> {
-    if row.7 {
+    if row.expired {
         return Ok(None);
     }
     decode_parts(row)
@@ -128,28 +164,30 @@ pub(crate) fn decode(row: Row) -> Result<Option<Found>, BackendError> {
 }
 
 fn decode_parts(row: Row) -> Result<Found, &'static str> {
-    let (state, token, attempt, fingerprint, lease, ttl, payload, _, remaining) = row;
-    let token = token.try_into().map_err(|_| "its token is of another length")?;
+    let token = row.token.try_into().map_err(|_| "its token is of another length")?;
     let token = Token::from_bytes(token);
-    let fingerprint = fingerprint.try_into();
+    let fingerprint = row.fingerprint.try_into();
     let fingerprint = Fingerprint::from_bytes(fingerprint.map_err(|_| "its fingerprint is of another length")?);
-    let completion = match (state, payload) {
+    let completion = match (row.state, row.payload) {
         (CLAIMED, None) => {
             let claim = Claim {
                 token,
-                attempt: attempt.try_into().map_err(|_| "its attempt is out of range")?,
+                attempt: row.attempt.try_into().map_err(|_| "its attempt is out of range")?,
                 fingerprint,
-                lease: duration(lease)?,
-                ttl: duration(ttl)?,
+                lease: duration(row.lease_ms)?,
+                ttl: duration(row.ttl_ms)?,
+                began_at: time_from_millis(row.began_ms.try_into().map_err(|_| "it began before 1970")?),
+                owner: Owner::from_bytes(row.owner.as_bytes()).ok_or("its owner is too long")?,
             };
             // A negative rest means that the lease has lapsed.
-            let remaining = duration(remaining.max(0))?;
+            let remaining = duration(row.remaining.max(0))?;
             let record = Record::Claimed { claim, remaining };
             return Ok(Found { record, token });
         }
         (STORED, Some(payload)) => Completion::Stored(payload.into()),
         (NOT_STORED, None) => Completion::NotStored,
-        (CLAIMED..=NOT_STORED, _) => return Err("its state and its payload do not go together"),
+        (UNKNOWN, None) => Completion::Unknown,
+        (CLAIMED | STORED | NOT_STORED | UNKNOWN, _) => return Err("its state and its payload do not go together"),
         _ => return Err("its state is of another version"),
     };
     let record = Record::Completed {
@@ -174,7 +212,19 @@ mod tests {
     fn row() -> Row {
         let token = b"0123456789abcdef".to_vec();
         let fingerprint = Fingerprint::new(1, [0xEE; 32]).to_bytes().to_vec();
-        (CLAIMED, token, 2, fingerprint, 30_000, 86_400_000, None, false, 7)
+        Row {
+            state: CLAIMED,
+            token,
+            attempt: 2,
+            fingerprint,
+            lease_ms: 30_000,
+            ttl_ms: 86_400_000,
+            began_ms: 1_764_000_000_123,
+            owner: "web:1".to_owned(),
+            payload: None,
+            expired: false,
+            remaining: 7,
+        }
     }
 
     fn read(row: Row) -> Result<Option<Record>, BackendErrorKind> {
@@ -196,21 +246,24 @@ mod tests {
             fingerprint: Fingerprint::new(1, [0xEE; 32]),
             lease: Duration::from_secs(30),
             ttl: Duration::from_hours(24),
+            began_at: time_from_millis(1_764_000_000_123),
+            owner: Owner::new("web:1"),
         };
         for (left, remaining) in [(7, Duration::from_millis(7)), (0, Duration::ZERO), (-1, Duration::ZERO)] {
             let claim = claim.clone();
             let mut row = row();
-            row.8 = left;
+            row.remaining = left;
             assert_eq!(read(row), Ok(Some(Record::Claimed { claim, remaining })));
         }
         for completion in [
             Completion::Stored(Bytes::new()),
             Completion::Stored(Bytes::from_static(b"\0\xFFpayload")),
             Completion::NotStored,
+            Completion::Unknown,
         ] {
             let mut row = row();
             let (state, payload) = completed(&completion);
-            (row.0, row.6) = (state, payload.map(<[u8]>::to_vec));
+            (row.state, row.payload) = (state, payload.map(<[u8]>::to_vec));
             let fingerprint = claim.fingerprint;
             assert_eq!(
                 read(row),
@@ -224,24 +277,29 @@ mod tests {
 
     #[test]
     fn whatever_is_not_a_record_is_unreadable_until_it_expires() {
-        let spoilt: [fn(&mut Row); 11] = [
-            |row| row.0 = 0,
-            |row| row.0 = 4,
-            |row| row.0 = STORED,
-            |row| (row.0, row.6) = (NOT_STORED, Some(Vec::new())),
-            |row| row.6 = Some(Vec::new()),
-            |row| row.1.truncate(15),
-            |row| row.3.push(0),
-            |row| row.2 = -1,
-            |row| row.2 = i64::from(u32::MAX) + 1,
-            |row| row.4 = -1,
-            |row| row.5 = -1,
+        let spoilt: [fn(&mut Row); 16] = [
+            |row| row.state = 0,
+            |row| row.state = 4,
+            |row| row.state = 5,
+            |row| row.state = 7,
+            |row| row.state = STORED,
+            |row| (row.state, row.payload) = (NOT_STORED, Some(Vec::new())),
+            |row| (row.state, row.payload) = (UNKNOWN, Some(Vec::new())),
+            |row| row.payload = Some(Vec::new()),
+            |row| row.token.truncate(15),
+            |row| row.fingerprint.push(0),
+            |row| row.attempt = -1,
+            |row| row.attempt = i64::from(u32::MAX) + 1,
+            |row| row.lease_ms = -1,
+            |row| row.ttl_ms = -1,
+            |row| row.began_ms = -1,
+            |row| row.owner = "x".repeat(33),
         ];
         for (index, spoil) in spoilt.into_iter().enumerate() {
             let mut row = row();
             spoil(&mut row);
             assert_eq!(read(row.clone()), Err(BackendErrorKind::Unreadable), "{index}");
-            row.7 = true;
+            row.expired = true;
             assert_eq!(read(row), Ok(None), "{index}");
         }
     }

@@ -10,19 +10,19 @@ use crate::table::Name;
 
 /// The text of each statement.
 pub(crate) struct Statements {
-    /// `$1` id, `$2` key, `$3` token, `$4` attempt, `$5` fingerprint, `$6` lease, `$7` ttl. Returns the existing row, or a row of
-    /// `NULL`s if the claim was written, or no row if another claim was written in between.
+    /// `$1` id, `$2` key, `$3` token, `$4` attempt, `$5` fingerprint, `$6` lease, `$7` ttl, `$8` when attempt 1 began, `$9` owner.
+    /// Returns the existing row, or a row of `NULL`s if the claim was written, or no row if another claim was written in between.
     pub(crate) claim: SqlStr,
     /// Claims over an expired row. Values as for `claim`. Returns a row if the claim was written.
     pub(crate) claim_expired: SqlStr,
-    /// Takes a lapsed claim over. Values as for `claim`, and `$8` the lapsed token. Returns a row if the claim was written.
+    /// Takes a lapsed claim over. Values as for `claim`, and `$10` the lapsed token. Returns a row if the claim was written.
     pub(crate) take_over: SqlStr,
     /// `$1` id, `$2` token. Returns a row if the lease was renewed.
     pub(crate) renew: SqlStr,
-    /// `$1` id, `$2` token, `$3` state, `$4` payload, `$5` lock of waiters, `$6` channel, `$7` message. Returns a row if the claim
-    /// was completed.
+    /// `$1` id, `$2` token, `$3` state, `$4` payload, `$5` ttl, `$6` lock of waiters, `$7` channel, `$8` message. Returns a row if
+    /// the claim was completed.
     pub(crate) complete: SqlStr,
-    /// Completes in a handler's transaction. Values as for `complete`, and `$8` the mark of the transaction. The transaction's
+    /// Completes in a handler's transaction. Values as for `complete`, and `$9` the mark of the transaction. The transaction's
     /// snapshot may be older than the last renewal, so the statement does not check whether the claim has expired. The row with
     /// this token exists until another claim replaces it.
     pub(crate) complete_in: SqlStr,
@@ -30,6 +30,8 @@ pub(crate) struct Statements {
     pub(crate) is_completed: SqlStr,
     /// `$1` id, `$2` token, `$3` lock of waiters, `$4` channel, `$5` message. Returns a row if the claim was released.
     pub(crate) release: SqlStr,
+    /// `$1` id. Returns the row.
+    pub(crate) read: SqlStr,
     /// `$1` id. Returns a row if the record is a claim.
     pub(crate) is_claimed: SqlStr,
     /// Returns a row if the tables can be read and the server takes writes.
@@ -42,13 +44,14 @@ pub(crate) struct Statements {
 
 /// The columns that a claim writes over an older row.
 const REPLACE: &str = "key = $2, state = 1, token = $3, attempt = $4, fingerprint = $5, lease_ms = $6, ttl_ms = $7, \
+     began_ms = $8, owner = $9, \
      lease_until = clock_timestamp() + $6 * interval '1 millisecond', \
      expires_at = clock_timestamp() + ($6 + $7) * interval '1 millisecond', \
      sweep_at = clock_timestamp() + ($6 + $7) * interval '1 millisecond', payload = NULL";
 
 /// The columns that are read of a row, in the order of [`crate::record::Row`]. `renewed` is the row of its lease, if there is one.
 const RECORD: &str = "record.state, record.token, record.attempt, record.fingerprint, record.lease_ms, record.ttl_ms, \
-     record.payload, greatest(record.expires_at, renewed.expires_at) <= clock_timestamp() AS expired, \
+     record.began_ms, record.owner, record.payload, greatest(record.expires_at, renewed.expires_at) <= clock_timestamp() AS expired, \
      ceil(extract(epoch FROM greatest(record.lease_until, renewed.lease_until) - clock_timestamp()) * 1000)::bigint \
      AS remaining";
 
@@ -82,21 +85,21 @@ impl Statements {
                 "RETURNING CASE WHEN NOT pg_try_advisory_xact_lock({lock}) THEN pg_notify({channel}, {message})::text END"
             )
         };
-        let completed = "state = $3, payload = $4, expires_at = clock_timestamp() + ttl_ms * interval '1 millisecond', \
-             sweep_at = greatest(sweep_at, clock_timestamp() + ttl_ms * interval '1 millisecond')";
+        let completed = "state = $3, payload = $4, expires_at = clock_timestamp() + $5 * interval '1 millisecond', \
+             sweep_at = greatest(sweep_at, clock_timestamp() + $5 * interval '1 millisecond')";
         Self {
             // Reads the existing row first, so that a replay writes nothing and waits for no lock.
             claim: text(format!(
                 "WITH found AS MATERIALIZED (SELECT {RECORD} FROM {records} AS record LEFT JOIN {leases} AS renewed \
                  ON record.state = 1 AND renewed.id = record.id AND renewed.token = record.token WHERE record.id = $1), \
                  claimed AS (INSERT INTO {records} \
-                 (id, key, state, token, attempt, fingerprint, lease_ms, ttl_ms, lease_until, expires_at, sweep_at) \
-                 SELECT $1, $2, 1, $3, $4, $5, $6, $7, clock_timestamp() + $6 * interval '1 millisecond', \
+                 (id, key, state, token, attempt, fingerprint, lease_ms, ttl_ms, began_ms, owner, lease_until, expires_at, sweep_at) \
+                 SELECT $1, $2, 1, $3, $4, $5, $6, $7, $8, $9, clock_timestamp() + $6 * interval '1 millisecond', \
                  clock_timestamp() + ($6 + $7) * interval '1 millisecond', \
                  clock_timestamp() + ($6 + $7) * interval '1 millisecond' WHERE NOT EXISTS (SELECT FROM found) \
                  ON CONFLICT (id) DO NOTHING RETURNING true) \
                  SELECT * FROM found \
-                 UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM claimed"
+                 UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM claimed"
             )),
             claim_expired: text(format!(
                 "{} UPDATE {records} SET {REPLACE} WHERE id = $1 AND expires_at <= clock_timestamp() \
@@ -105,8 +108,8 @@ impl Statements {
             )),
             take_over: text(format!(
                 "{} UPDATE {records} SET {REPLACE} \
-                 WHERE id = $1 AND state = 1 AND token = $8 AND EXISTS (SELECT FROM seized) RETURNING true",
-                seize("token = $8 AND lease_until <= clock_timestamp()", "lease_until")
+                 WHERE id = $1 AND state = 1 AND token = $10 AND EXISTS (SELECT FROM seized) RETURNING true",
+                seize("token = $10 AND lease_until <= clock_timestamp()", "lease_until")
             )),
             renew: text(format!(
                 "INSERT INTO {leases} AS renewed (id, token, lease_until, expires_at) \
@@ -118,21 +121,25 @@ impl Statements {
             // Within the lease, `sweep_at` does not change, so its index is not updated.
             complete: text(format!(
                 "UPDATE {records} SET {completed} WHERE {own} {}",
-                tell("$5", "$6", "$7")
+                tell("$6", "$7", "$8")
             )),
             complete_in: text(format!(
                 "UPDATE {records} SET {completed} WHERE id = $1 AND state = 1 AND token = $2 \
-                 AND current_setting('idem.transaction', true) = $8 {}",
-                tell("$5", "$6", "$7")
+                 AND current_setting('idem.transaction', true) = $9 {}",
+                tell("$6", "$7", "$8")
             )),
             is_completed: text(format!(
                 "SELECT true FROM {records} \
-                 WHERE id = $1 AND token = $2 AND state IN (2, 3) AND expires_at > clock_timestamp()"
+                 WHERE id = $1 AND token = $2 AND state IN (2, 3, 6) AND expires_at > clock_timestamp()"
             )),
             release: text(format!("DELETE FROM {records} WHERE {own} {}", tell("$3", "$4", "$5"))),
+            read: text(format!(
+                "SELECT {RECORD} FROM {records} AS record LEFT JOIN {leases} AS renewed \
+                 ON record.state = 1 AND renewed.id = record.id AND renewed.token = record.token WHERE record.id = $1"
+            )),
             is_claimed: text(format!("SELECT true FROM {records} WHERE id = $1 AND state = 1")),
             check: text(format!(
-                "SELECT count(*) FROM (SELECT FROM {records} LIMIT 1) AS any_record, \
+                "SELECT count(*) FROM (SELECT owner FROM {records} LIMIT 1) AS any_record, \
                  (SELECT count(*) FROM (SELECT FROM {leases} LIMIT 1) AS any_lease) AS leases \
                  HAVING current_setting('transaction_read_only') = 'off'"
             )),

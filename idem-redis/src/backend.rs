@@ -1,13 +1,11 @@
 //! The backend: each operation of the contract as Redis commands.
 //!
-//! Owns the names of keys and channels, and the decision whether a stored claim is live. Does not own the connections, nor the
-//! binary form of a record.
+//! Owns the names of keys and channels. Does not own the connections, nor how a stored value is read: [`reading`](crate::reading).
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use idem_core::{
     Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, LARGE_PAYLOAD, Record,
@@ -19,11 +17,11 @@ use crate::client::RedisClient;
 use crate::completions::Completing;
 use crate::connection::Connection;
 use crate::large::{self, Reads};
-use crate::record::{self, Stored, millis};
+use crate::record::{self, millis};
 use crate::scripts::{self, NUMBER_LEN, Script};
 
 /// How often a record that keeps changing is read again before the call fails as unavailable.
-const LOOKS: usize = 8;
+pub(crate) const LOOKS: usize = 8;
 
 /// Records in Redis or Valkey, shared by every process that connects to it.
 ///
@@ -32,8 +30,8 @@ const LOOKS: usize = 8;
 /// the deadline of a call.
 #[derive(Clone)]
 pub struct RedisBackend {
-    connection: Connection,
-    reads: Arc<Reads>,
+    pub(crate) connection: Connection,
+    pub(crate) reads: Arc<Reads>,
     prefix: Arc<str>,
 }
 
@@ -165,102 +163,6 @@ impl RedisBackend {
         self.key(key) + ":c"
     }
 
-    /// Decodes the stored `bytes` of a record; `None` if the record has gone since they were read.
-    ///
-    /// A lease is live while the Redis key's time to live is at least the claim's `ttl`. A shorter time may also mean that the
-    /// record was completed in between. So a claim counts as lapsed only if it is still stored after the time to live was read.
-    async fn examine(&self, name: &str, bytes: Vec<u8>) -> Result<Option<Record>, BackendError> {
-        let mut bytes = Bytes::from(bytes);
-        // The token of a completed record whose payload was missing.
-        let mut gone = None;
-        for _ in 0..LOOKS {
-            let found = match record::decode(&bytes)? {
-                Stored::Claimed(claim) => self.remaining(name, &claim).await?,
-                Stored::Completed {
-                    fingerprint,
-                    completion,
-                } => {
-                    return Ok(Some(Record::Completed {
-                        fingerprint,
-                        completion,
-                    }));
-                }
-                Stored::CompletedBeside {
-                    fingerprint,
-                    token,
-                    len,
-                } => {
-                    let completion = match self.reads.read(&self.connection, name, token, len).await? {
-                        Some(payload) => Completion::Stored(payload),
-                        None if gone == Some(token) => {
-                            self.reads.warn_of_gone(name, token);
-                            Completion::NotStored
-                        }
-                        // The record and its payload may both have expired since the record was read.
-                        None => {
-                            gone = Some(token);
-                            match self.read_again(name).await? {
-                                Some(now) => bytes = now.into(),
-                                None => return Ok(None),
-                            }
-                            continue;
-                        }
-                    };
-                    return Ok(Some(Record::Completed {
-                        fingerprint,
-                        completion,
-                    }));
-                }
-            };
-            let lapsed = match found {
-                Found::Gone => return Ok(None),
-                Found::Live(record) => return Ok(Some(record)),
-                Found::Doubtful(lapsed) => lapsed,
-            };
-            match self.read_again(name).await? {
-                None => return Ok(None),
-                Some(same) if same == bytes => return Ok(Some(lapsed)),
-                Some(changed) => bytes = changed.into(),
-            }
-        }
-        Err(busy())
-    }
-
-    async fn read_again(&self, name: &str) -> Result<Option<Vec<u8>>, BackendError> {
-        let mut get = redis::cmd("GET");
-        get.arg(name);
-        self.connection.query("reading a record again", name, &get).await
-    }
-
-    /// Reads the rest of the lease of a claim that was just read.
-    async fn remaining(&self, name: &str, claim: &Claim) -> Result<Found, BackendError> {
-        let command = redis::cmd("PTTL").arg(name).to_owned();
-        let left: i64 = self
-            .connection
-            .query("asking how long a lease has left", name, &command)
-            .await?;
-        let left = match left {
-            -2 => return Ok(Found::Gone),
-            ..0 => {
-                let context = "a claim has lost its expiry; delete it if nobody runs under it";
-                return Err(BackendError::new(BackendErrorKind::Unreadable, context));
-            }
-            left => left.unsigned_abs(),
-        };
-        let claim = claim.clone();
-        Ok(match left.checked_sub(millis(claim.ttl)) {
-            // In its last millisecond the lease is still live; zero would mean lapsed.
-            Some(remaining) => Found::Live(Record::Claimed {
-                claim,
-                remaining: Duration::from_millis(remaining.max(1)),
-            }),
-            None => Found::Doubtful(Record::Claimed {
-                claim,
-                remaining: Duration::ZERO,
-            }),
-        })
-    }
-
     /// Runs a script that reports whether the claim was still in place.
     async fn fenced(
         &self,
@@ -274,16 +176,7 @@ impl RedisBackend {
     }
 }
 
-/// The state of a stored value.
-enum Found {
-    /// The value has gone since it was read.
-    Gone,
-    Live(Record),
-    /// A lapsed claim, provided that the value has not changed since it was read.
-    Doubtful(Record),
-}
-
-fn busy() -> BackendError {
+pub(crate) fn busy() -> BackendError {
     BackendError::new(BackendErrorKind::Unavailable, "the record changed at every look")
 }
 
@@ -313,7 +206,7 @@ impl Backend for RedisBackend {
             {
                 None => return Ok(Acquisition::Acquired),
                 // An earlier try of this call has written the claim; its answer was lost.
-                Some(held) if held == value => return Ok(Acquisition::Acquired),
+                Some(held) if held[..] == value[..] => return Ok(Acquisition::Acquired),
                 Some(held) => {
                     if let Some(record) = self.examine(&name, held).boxed().await? {
                         return Ok(Acquisition::Existing(record));
@@ -327,7 +220,7 @@ impl Backend for RedisBackend {
     async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
         let name = self.key(key);
         for _ in 0..LOOKS {
-            let mut command = scripts::TAKE_OVER.on(&name, 4, 2 * (record::CLAIM_LEN + NUMBER_LEN));
+            let mut command = scripts::TAKE_OVER.on(&name, 4, 2 * (record::MAX_CLAIM_LEN + NUMBER_LEN));
             command
                 .arg(&record::encode_claim(lapsed)[..])
                 .arg(&record::encode_claim(claim)[..])
@@ -342,7 +235,7 @@ impl Backend for RedisBackend {
                 return Ok(Acquisition::Acquired);
             }
             // Read by a command of its own: a script would copy the value.
-            if let Some(held) = self.read_again(&name).await?
+            if let Some(held) = self.get(&name).await?
                 && let Some(record) = self.examine(&name, held).boxed().await?
             {
                 return Ok(Acquisition::Existing(record));
@@ -353,27 +246,47 @@ impl Backend for RedisBackend {
 
     async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
         let name = self.key(key);
-        let mut command = scripts::RENEW.on(&name, 2, record::CLAIM_LEN + NUMBER_LEN);
+        let mut command = scripts::RENEW.on(&name, 2, record::MAX_CLAIM_LEN + NUMBER_LEN);
         command.arg(&record::encode_claim(claim)[..]).arg(lifetime(claim));
         self.fenced("renewing a lease", &name, &scripts::RENEW, &command).await
     }
 
-    async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        completion: &Completion,
+        ttl: Duration,
+    ) -> Result<Fenced, BackendError> {
         let name = self.key(key);
         match completion {
             Completion::Stored(payload) if payload.len() > LARGE_PAYLOAD => {
-                large::complete(&self.connection, &name, claim, payload).boxed().await
+                large::complete(&self.connection, &name, claim, payload, ttl)
+                    .boxed()
+                    .await
             }
-            _ => self.connection.complete(Completing::new(name, claim, completion)).await,
+            _ => {
+                self.connection
+                    .complete(Completing::new(name, claim, completion, ttl))
+                    .await
+            }
         }
     }
 
     async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
         let name = self.key(key);
         let script = scripts::RELEASE.on_cluster(self.connection.is_cluster());
-        let mut command = script.on(&name, 1, record::CLAIM_LEN);
+        let mut command = script.on(&name, 1, record::MAX_CLAIM_LEN);
         command.arg(&record::encode_claim(claim)[..]);
         self.fenced("releasing a claim", &name, script, &command).await
+    }
+
+    async fn read(&self, key: &RecordKey) -> Result<Option<Record>, BackendError> {
+        let name = self.key(key);
+        match self.get(&name).await? {
+            Some(held) => self.examine(&name, held).boxed().await,
+            None => Ok(None),
+        }
     }
 
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {

@@ -11,6 +11,8 @@
 //!
 //! Does not own the script: [`scripts`].
 
+use std::time::Duration;
+
 use futures_util::StreamExt as _;
 use futures_util::future::{Either, join_all, select};
 use futures_util::stream::FuturesUnordered;
@@ -19,7 +21,7 @@ use redis::{Cmd, ErrorKind, FromRedisValue as _, RedisError, RedisResult, Server
 use tokio::sync::{mpsc, oneshot};
 
 use crate::link::Link;
-use crate::record::{self, Completed, millis};
+use crate::record::{self, Completed, Encoded, millis};
 use crate::scripts::{self, NUMBER_LEN, Script};
 
 /// The most completions of one command. The server does nothing else while it runs the command.
@@ -31,20 +33,20 @@ const MOST_BYTES: usize = 256 * 1024;
 /// A claim that is to be completed.
 pub(crate) struct Completing {
     key: String,
-    claim: [u8; record::CLAIM_LEN],
+    claim: Encoded,
     completed: Completed,
     /// In milliseconds.
     ttl: u64,
 }
 
 impl Completing {
-    /// The completion of `claim` in the record under `key`.
-    pub(crate) fn new(key: String, claim: &Claim, completion: &Completion) -> Self {
+    /// The completion of `claim` in the record under `key`, which is kept for `ttl`.
+    pub(crate) fn new(key: String, claim: &Claim, completion: &Completion, ttl: Duration) -> Self {
         Self {
             key,
             claim: record::encode_claim(claim),
             completed: Completed::new(claim, completion),
-            ttl: millis(claim.ttl),
+            ttl: millis(ttl),
         }
     }
 

@@ -2,16 +2,16 @@
 //!
 //! Owns the round trip of a stored value. Does not own the targets: `fuzz/`.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use idem_core::{Claim, Token};
+use idem_core::{Claim, Owner, Token};
 
 use redis::ToRedisArgs as _;
 
 use crate::record::{Completed, Stored, decode, encode_claim};
 
-/// Decodes a stored value and encodes it again. Decoding a completed record does not keep its token.
+/// Decodes a stored value and encodes it again. Decoding a completed record keeps nothing of its claim but the fingerprint.
 #[must_use]
 pub fn read_and_write(value: &[u8]) -> Option<Vec<u8>> {
     Some(match decode(&Bytes::copy_from_slice(value)).ok()? {
@@ -26,6 +26,8 @@ pub fn read_and_write(value: &[u8]) -> Option<Vec<u8>> {
                 fingerprint,
                 lease: Duration::ZERO,
                 ttl: Duration::ZERO,
+                began_at: SystemTime::UNIX_EPOCH,
+                owner: Owner::NONE,
             };
             Completed::new(&claim, &completion).to_redis_args().concat()
         }
@@ -40,6 +42,8 @@ pub fn read_and_write(value: &[u8]) -> Option<Vec<u8>> {
                 fingerprint,
                 lease: Duration::ZERO,
                 ttl: Duration::ZERO,
+                began_at: SystemTime::UNIX_EPOCH,
+                owner: Owner::NONE,
             };
             Completed::beside(&claim, len).to_redis_args().concat()
         }

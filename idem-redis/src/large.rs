@@ -49,23 +49,24 @@ fn payload_key(name: &str, token: Token) -> String {
     key
 }
 
-/// Writes the payload, and then completes the claim of the record under `name` with it.
+/// Writes the payload, and then completes the claim of the record under `name` with it, for `ttl`.
 pub(crate) async fn complete(
     connection: &Connection,
     name: &str,
     claim: &Claim,
     payload: &Bytes,
+    ttl: Duration,
 ) -> Result<Fenced, BackendError> {
     let key = payload_key(name, claim.token);
     write(connection, &key, payload).await?;
     let script = scripts::COMPLETE_LARGE.on_cluster(connection.is_cluster());
     let completed = Completed::beside(claim, payload.len());
-    let bytes = record::CLAIM_LEN + completed.len() + 2 * NUMBER_LEN;
+    let bytes = record::MAX_CLAIM_LEN + completed.len() + 2 * NUMBER_LEN;
     let mut command = script.on_all([name, &key], 4, bytes);
     command
         .arg(&record::encode_claim(claim)[..])
         .arg(&completed)
-        .arg(millis(claim.ttl))
+        .arg(millis(ttl))
         .arg(ALONE);
     match untimed(complete_small(connection, name, script, &command)).await? {
         scripts::PAYLOAD_IS_GONE => {

@@ -64,6 +64,7 @@ mod fuzz;
 mod large;
 mod link;
 mod pace;
+mod reading;
 mod record;
 mod scripts;
 mod server;

@@ -1,36 +1,73 @@
-//! The binary form of a record, version 1.
+//! The binary form of a record.
 //!
-//! Owns the layout; golden bytes below freeze it. All integers are big-endian.
+//! Owns the layout; golden bytes below freeze it, and `docs/formats.md` has it for users. All integers are big-endian.
 //!
 //! | bytes | claimed | completed | completed, with a large payload |
 //! |---|---|---|---|
-//! | 0 | version, 1 | version, 1 | version, 1 |
-//! | 1 | state: 1 | state: 2 with a payload, 3 without | state: 5 |
+//! | 0 | layout, 2 | layout, 2 | layout, 2 |
+//! | 1 | state: 1 | state: 2 with a payload, 3 not stored, 6 unknown | state: 5 |
 //! | 2..18 | token | token | token, which the payload's key ends with |
 //! | 18..22 | attempt | attempt | attempt |
 //! | 22..55 | fingerprint | fingerprint | fingerprint |
-//! | 55.. | ttl, then lease, each in milliseconds as u64 | payload | length of the payload as u64 |
+//! | 55..63 | when attempt 1 began, in milliseconds since 1970 | the same | the same |
+//! | 63 | length n of the owner, 32 at most | the same | the same |
+//! | 64..64+n | owner, UTF-8 | owner | owner |
+//! | rest | ttl, then lease, each in milliseconds as u64 | payload | length of the payload as u64 |
+//!
+//! Layout 1 was never released. A record in it is refused as unreadable.
 
 use std::io::Write as _;
+use std::ops::Deref;
 use std::time::Duration;
 
 use bytes::Bytes;
-use idem_core::{BackendError, BackendErrorKind, Claim, Completion, Fingerprint, Token};
+use idem_core::claim::{millis_of_time, time_from_millis};
+use idem_core::{BackendError, BackendErrorKind, Claim, Completion, Fingerprint, Owner, Token};
 use redis::{RedisWrite, ToRedisArgs, ToSingleRedisArg};
 
-const VERSION: u8 = 1;
+const LAYOUT: u8 = 2;
 const CLAIMED: u8 = 1;
 const STORED: u8 = 2;
 const NOT_STORED: u8 = 3;
 const STORED_BESIDE: u8 = 5;
+const UNKNOWN: u8 = 6;
 
-const HEADER_LEN: usize = 2 + Token::LEN + 4 + Fingerprint::LEN;
+/// The most bytes of what all states begin with.
+const MAX_HEADER_LEN: usize = 2 + Token::LEN + 4 + Fingerprint::LEN + 8 + 1 + Owner::MAX_LEN;
 
-/// Length of [`encode_claim`].
-pub(crate) const CLAIM_LEN: usize = HEADER_LEN + 16;
+/// The most bytes of [`encode_claim`].
+pub(crate) const MAX_CLAIM_LEN: usize = MAX_HEADER_LEN + 16;
 
-// The scripts read 72 bytes: one more than a claim has.
-const _: () = assert!(CLAIM_LEN == 71);
+/// The beginning of a record, or a whole claim.
+pub(crate) struct Encoded {
+    bytes: [u8; MAX_CLAIM_LEN],
+    len: usize,
+}
+
+impl Encoded {
+    fn new() -> Self {
+        Self {
+            bytes: [0; MAX_CLAIM_LEN],
+            len: 0,
+        }
+    }
+
+    /// Adds `part`. All parts of a claim fit.
+    fn push(&mut self, part: &[u8]) {
+        if let Some(place) = self.bytes.get_mut(self.len..self.len + part.len()) {
+            place.copy_from_slice(part);
+            self.len += part.len();
+        }
+    }
+}
+
+impl Deref for Encoded {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
 
 /// A record as it is stored. Whether its lease has lapsed is not known yet: the server's clock tells.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,16 +91,16 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-pub(crate) fn encode_claim(claim: &Claim) -> [u8; CLAIM_LEN] {
-    let mut bytes = [0; CLAIM_LEN];
-    let durations = [millis(claim.ttl), millis(claim.lease)].map(u64::to_be_bytes);
-    put(&mut bytes, &[&header(CLAIMED, claim), durations.as_flattened()]);
-    bytes
+pub(crate) fn encode_claim(claim: &Claim) -> Encoded {
+    let mut encoded = header(CLAIMED, claim);
+    encoded.push(&millis(claim.ttl).to_be_bytes());
+    encoded.push(&millis(claim.lease).to_be_bytes());
+    encoded
 }
 
 /// A completed record as an argument of a command. The payload is not copied before the command is written.
 pub(crate) struct Completed {
-    header: [u8; HEADER_LEN],
+    header: Encoded,
     payload: Bytes,
 }
 
@@ -72,6 +109,7 @@ impl Completed {
         let (state, payload) = match completion {
             Completion::Stored(payload) => (STORED, payload.clone()),
             Completion::NotStored => (NOT_STORED, Bytes::new()),
+            Completion::Unknown => (UNKNOWN, Bytes::new()),
         };
         let header = header(state, claim);
         Self { header, payload }
@@ -102,43 +140,40 @@ impl ToRedisArgs for Completed {
 
 impl ToSingleRedisArg for Completed {}
 
-fn header(state: u8, claim: &Claim) -> [u8; HEADER_LEN] {
-    let mut bytes = [0; HEADER_LEN];
-    put(
-        &mut bytes,
-        &[
-            &[VERSION, state],
-            &claim.token.to_bytes(),
-            &claim.attempt.to_be_bytes(),
-            &claim.fingerprint.to_bytes(),
-        ],
-    );
-    bytes
+fn header(state: u8, claim: &Claim) -> Encoded {
+    let owner = claim.owner.as_str().as_bytes();
+    let mut encoded = Encoded::new();
+    encoded.push(&[LAYOUT, state]);
+    encoded.push(&claim.token.to_bytes());
+    encoded.push(&claim.attempt.to_be_bytes());
+    encoded.push(&claim.fingerprint.to_bytes());
+    encoded.push(&millis_of_time(claim.began_at).to_be_bytes());
+    // An owner has at most 32 bytes.
+    encoded.push(&[u8::try_from(owner.len()).unwrap_or_default()]);
+    encoded.push(owner);
+    encoded
 }
 
-/// Fills `bytes` with `parts`, which have the same length in total.
-fn put(mut bytes: &mut [u8], parts: &[&[u8]]) {
-    for part in parts {
-        // Writing to a slice that is long enough cannot fail.
-        let _ = bytes.write_all(part);
-    }
-}
-
-/// Decodes a stored value. A value that is not a whole record of this version is an error, never absent (IDEM-15).
+/// Decodes a stored value. A value that is not a whole record of this layout is an error, never absent (IDEM-15).
 pub(crate) fn decode(bytes: &Bytes) -> Result<Stored, BackendError> {
     decode_parts(bytes).map_err(|what| BackendError::new(BackendErrorKind::Unreadable, what))
 }
 
 fn decode_parts(bytes: &Bytes) -> Result<Stored, &'static str> {
     let mut rest = bytes.as_ref();
-    let [version] = take(&mut rest)?;
-    if version != VERSION {
+    let [layout] = take(&mut rest)?;
+    if layout != LAYOUT {
         return Err("it is of another version, or not a record of idem");
     }
     let [state] = take(&mut rest)?;
     let token = Token::from_bytes(take(&mut rest)?);
     let attempt = u32::from_be_bytes(take(&mut rest)?);
     let fingerprint = Fingerprint::from_bytes(take(&mut rest)?);
+    let began_at = time_from_millis(u64::from_be_bytes(take(&mut rest)?));
+    let [owner_len] = take(&mut rest)?;
+    let (owner, rest) = rest.split_at_checked(owner_len.into()).ok_or("it is cut short")?;
+    let owner = Owner::from_bytes(owner).ok_or("its owner is too long, or not text")?;
+    let mut rest = rest;
     let completion = match (state, rest.len()) {
         (CLAIMED, 16) => {
             let ttl = Duration::from_millis(u64::from_be_bytes(take(&mut rest)?));
@@ -149,6 +184,8 @@ fn decode_parts(bytes: &Bytes) -> Result<Stored, &'static str> {
                 fingerprint,
                 lease,
                 ttl,
+                began_at,
+                owner,
             }));
         }
         (STORED_BESIDE, 8) => {
@@ -161,6 +198,7 @@ fn decode_parts(bytes: &Bytes) -> Result<Stored, &'static str> {
         }
         (STORED, _) => Completion::Stored(bytes.slice_ref(rest)),
         (NOT_STORED, 0) => Completion::NotStored,
+        (UNKNOWN, 0) => Completion::Unknown,
         _ => return Err("its state and its length do not go together"),
     };
     Ok(Stored::Completed {
@@ -189,6 +227,8 @@ mod tests {
             fingerprint: Fingerprint::new(1, [0xEE; 32]),
             lease: Duration::from_secs(30),
             ttl: Duration::from_hours(24),
+            began_at: time_from_millis(1_764_000_000_123),
+            owner: Owner::new("web:1"),
         }
     }
 
@@ -204,17 +244,34 @@ mod tests {
     }
 
     fn golden(state: u8, rest: &[u8]) -> Vec<u8> {
-        let head: &[&[u8]] = &[&[1, state], b"0123456789abcdef", &[0, 0, 0, 2, 1], &[0xEE; 32], rest];
+        let began_at = [0, 0, 1, 0x9A, 0xB6, 0x97, 0xE8, 0x7B];
+        let head: &[&[u8]] = &[
+            &[2, state],
+            b"0123456789abcdef",
+            &[0, 0, 0, 2, 1],
+            &[0xEE; 32],
+            &began_at,
+            b"\x05web:1",
+            rest,
+        ];
         head.concat()
     }
 
+    /// A claim that says another length of its owner than it has.
+    fn with_owner_len(len: u8) -> Vec<u8> {
+        let mut value = encode_claim(&claim());
+        value[63] = len;
+        value
+    }
+
     #[test]
-    fn values_of_version_1_are_frozen() {
+    fn stored_values_are_frozen() {
         let day_and_half_a_minute = [0, 0, 0, 0, 5, 38, 92, 0, 0, 0, 0, 0, 0, 0, 117, 48];
         assert_eq!(encode_claim(&claim()), golden(1, &day_and_half_a_minute));
         let stored = Completion::Stored(Bytes::from_static(b"\0\xFFpayload"));
         assert_eq!(encode_completion(&claim(), &stored), golden(2, b"\0\xFFpayload"));
         assert_eq!(encode_completion(&claim(), &Completion::NotStored), golden(3, b""));
+        assert_eq!(encode_completion(&claim(), &Completion::Unknown), golden(6, b""));
         let beside = Completed::beside(&claim(), 65_537).to_redis_args().concat();
         assert_eq!(beside, golden(5, &[0, 0, 0, 0, 0, 1, 0, 1]));
     }
@@ -229,6 +286,7 @@ mod tests {
             Completion::Stored(Bytes::new()),
             Completion::Stored(Bytes::from_static(b"x")),
             Completion::NotStored,
+            Completion::Unknown,
         ] {
             let expected = Stored::Completed {
                 fingerprint: claim().fingerprint,
@@ -259,10 +317,19 @@ mod tests {
             golden(4, b""),
             golden(5, b""),
             golden(5, &[0; 9]),
+            golden(6, b"x"),
+            golden(7, b""),
+            with_owner_len(6),
+            with_owner_len(33),
+            with_owner_len(255),
         ];
         wrong.extend((0..whole.len()).map(|len| whole[..len].to_vec()));
         wrong.push([whole.as_slice(), b"x"].concat());
-        wrong.push([&[2], &whole[1..]].concat());
+        // Of a layout that was never released, and of a later one.
+        wrong.extend([0, 1, 3].map(|layout| [&[layout], &whole[1..]].concat()));
+        let mut not_text = whole.clone();
+        not_text[64] = 0xFF;
+        wrong.push(not_text);
         for bytes in wrong {
             let error = decode(&bytes.clone().into()).expect_err("not a record");
             assert_eq!(error.kind(), BackendErrorKind::Unreadable, "{bytes:?}");
@@ -277,6 +344,8 @@ mod tests {
             scheme: u8,
             ttl: u64,
             lease: u64,
+            began_at: u64,
+            owner in "[a-zé:0-9]{0,16}",
         ) -> Claim {
             Claim {
                 token: Token::from_bytes(token),
@@ -284,13 +353,15 @@ mod tests {
                 fingerprint: Fingerprint::new(scheme, fingerprint),
                 lease: Duration::from_millis(lease),
                 ttl: Duration::from_millis(ttl),
+                began_at: time_from_millis(began_at),
+                owner: Owner::new(&owner),
             }
         }
     }
 
     fn any_completion() -> impl Strategy<Value = Completion> {
         let stored = vec(any::<u8>(), 0..200).prop_map(|payload| Completion::Stored(payload.into()));
-        prop_oneof![stored, Just(Completion::NotStored)]
+        prop_oneof![stored, Just(Completion::NotStored), Just(Completion::Unknown)]
     }
 
     proptest! {

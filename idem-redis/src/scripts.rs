@@ -1,6 +1,6 @@
 //! The scripts: operations that compare the record before they write.
 //!
-//! Owns the text of the scripts. Each compares the first 72 bytes of the stored value, one byte more than a claim has. That is
+//! Owns the text of the scripts. Each compares the beginning of the stored value, one byte more than the claim has. That is
 //! enough: a claim is identified by its token, and a completed record begins with another state and the token. So a script
 //! costs the same whatever the size of an answer (IDEM-21).
 //!
@@ -134,7 +134,7 @@ impl Telling {
 pub(crate) static TAKE_OVER: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"#!lua
-local held = redis.call('GETRANGE', KEYS[1], 0, 71)
+local held = redis.call('GETRANGE', KEYS[1], 0, math.max(#ARGV[1], #ARGV[2]))
 if held ~= '' and held ~= ARGV[2] then
   if held ~= ARGV[1] or redis.call('PTTL', KEYS[1]) >= tonumber(ARGV[3]) then
     return 0
@@ -150,7 +150,7 @@ return 1
 pub(crate) static RENEW: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"#!lua flags=allow-oom
-if redis.call('GETRANGE', KEYS[1], 0, 71) ~= ARGV[1] then
+if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1]) ~= ARGV[1] then
   return 0
 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
@@ -167,15 +167,15 @@ pub(crate) static COMPLETE: LazyLock<Telling> = LazyLock::new(|| {
         r"#!lua flags=allow-oom
 local answers = {}
 for at, key in ipairs(KEYS) do
-  local completed = ARGV[3 * at - 1]
-  local answer = redis.pcall('GETRANGE', key, 0, 71)
-  if answer == ARGV[3 * at - 2] then
+  local claim, completed = ARGV[3 * at - 2], ARGV[3 * at - 1]
+  local answer = redis.pcall('GETRANGE', key, 0, #claim)
+  if answer == claim then
     answer = redis.pcall('SET', key, completed, 'PX', ARGV[3 * at])
     if answer.ok then
       redis.pcall('PUBLISH', key .. ':c', '')
       answer = 1
     end
-  elseif answer == string.sub(completed, 1, 72) then
+  elseif answer == string.sub(completed, 1, #claim + 1) then
     answer = 1
   elseif type(answer) ~= 'table' then
     answer = 0
@@ -205,7 +205,7 @@ pub(crate) static COMPLETE_LARGE: LazyLock<Telling> = LazyLock::new(|| {
     Telling::new(
         r"#!lua flags=allow-oom
 local key = KEYS[1]
-local held = redis.call('GETRANGE', key, 0, 71)
+local held = redis.call('GETRANGE', key, 0, #ARGV[1])
 local left = ARGV[3]
 if held == ARGV[2] then
   left = redis.call('PTTL', key)
@@ -229,7 +229,7 @@ pub(crate) static RELEASE: LazyLock<Telling> = LazyLock::new(|| {
     Telling::new(
         r"#!lua flags=allow-oom
 local key = KEYS[1]
-if redis.call('GETRANGE', key, 0, 71) ~= ARGV[1] then
+if redis.call('GETRANGE', key, 0, #ARGV[1]) ~= ARGV[1] then
   return 0
 end
 redis.call('DEL', key)

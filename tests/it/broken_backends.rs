@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use idem_core::conformance as kit;
 use idem_core::{
-    Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, IdempotencyKey,
-    MemoryBackend, Record, RecordKey, Scope,
+    Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, ClaimPolicy, Completion, Fenced, Fingerprint,
+    IdempotencyKey, MemoryBackend, Record, RecordKey, Scope,
 };
 use tokio::time::Instant;
 
@@ -24,6 +24,7 @@ enum Defect {
     TakingOverNothingWritesNothing,
     RenewingDoesNothing,
     CompletionsExpireEarly,
+    CompletionsStayAsLongAsTheirClaimSays,
     ARepeatedCompletionProlongs,
     ALapsedOwnerIsSuperseded,
     ReleasingDoesNothing,
@@ -38,6 +39,8 @@ enum Defect {
     TheUnreadableIsAbsent,
     AHealthyStoreFailsItsCheck,
     CheckingForgetsEverything,
+    ReadingClaims,
+    ReadingFindsNothing,
 }
 
 /// How a claim ends.
@@ -208,7 +211,13 @@ impl Backend for Broken {
         self.inner.renew(key, &claim).await
     }
 
-    async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        completion: &Completion,
+        ttl: Duration,
+    ) -> Result<Fenced, BackendError> {
         if self.spoiled(key).is_some() {
             return Ok(Fenced::Superseded);
         }
@@ -220,24 +229,25 @@ impl Backend for Broken {
         if self.has(Defect::CompletingIgnoresTokens) {
             claim = self.owner(key, &claim).await?;
         }
-        if self.has(Defect::CompletionsExpireEarly) {
-            claim.ttl /= 4;
-        }
+        let ttl = match self.defect {
+            Some(Defect::CompletionsExpireEarly) => ttl / 4,
+            Some(Defect::CompletionsStayAsLongAsTheirClaimSays) => claim.ttl,
+            _ => ttl,
+        };
         let mut completion = completion.clone();
         if let (Completion::Stored(payload), true) = (&mut completion, self.has(Defect::PayloadsEndAtNul)) {
             let end = payload.iter().position(|byte| *byte == 0);
             payload.truncate(end.unwrap_or(payload.len()));
         }
         self.ends(key, Event::Completion);
-        let settled = self.inner.complete(key, &claim, &completion).await?;
+        let settled = self.inner.complete(key, &claim, &completion, ttl).await?;
         if self.has(Defect::ARepeatedCompletionProlongs) && settled == Fenced::Applied {
             let fingerprint = claim.fingerprint;
             let record = Record::Completed {
                 fingerprint,
                 completion,
             };
-            self.prolonged()
-                .insert(key.clone(), (record, Instant::now() + claim.ttl));
+            self.prolonged().insert(key.clone(), (record, Instant::now() + ttl));
         }
         Ok(settled)
     }
@@ -260,6 +270,19 @@ impl Backend for Broken {
             return Ok(Fenced::Applied);
         }
         Ok(released)
+    }
+
+    async fn read(&self, key: &RecordKey) -> Result<Option<Record>, BackendError> {
+        if let Some(read) = self.spoiled(key) {
+            return read.map(|_| None);
+        }
+        let key = &self.key(key);
+        let found = self.inner.read(key).await?;
+        if found.is_none() && self.has(Defect::ReadingClaims) {
+            let policy = ClaimPolicy::new(Duration::from_mins(1));
+            let _ = self.inner.claim(key, &Claim::first(Fingerprint::NONE, &policy)).await?;
+        }
+        Ok(found.filter(|_| !self.has(Defect::ReadingFindsNothing)))
     }
 
     async fn check(&self) -> Result<(), BackendError> {
@@ -320,6 +343,7 @@ clauses_fail! {
     clause_12_keys_do_not_touch_each_other on ScopesAreIgnored
     clause_13_whoever_listens_is_told_of_a_completion_and_of_a_release on NobodyIsToldOfACompletion
     clause_14_a_store_that_takes_claims_passes_its_check_and_is_not_changed_by_it on AHealthyStoreFailsItsCheck
+    clause_15_reading_returns_what_is_there_and_changes_nothing on ReadingClaims
 }
 
 mod also {
@@ -332,6 +356,8 @@ mod also {
         clause_09_a_superseded_owner_changes_nothing on RenewingIgnoresTokens
         clause_13_whoever_listens_is_told_of_a_completion_and_of_a_release on NobodyIsToldOfARelease
         clause_14_a_store_that_takes_claims_passes_its_check_and_is_not_changed_by_it on CheckingForgetsEverything
+        clause_15_reading_returns_what_is_there_and_changes_nothing on ReadingFindsNothing
+        clause_07_a_completion_may_stay_for_another_time_than_its_claim_says on CompletionsStayAsLongAsTheirClaimSays
     }
 }
 

@@ -50,7 +50,7 @@ async fn complete(
     claim: &Claim,
     bytes: usize,
 ) -> Result<Fenced, BackendError> {
-    backend.complete(key, claim, &answer(bytes)).await
+    backend.complete(key, claim, &answer(bytes), claim.ttl).await
 }
 
 /// Completes `count` claims at once with answers of `bytes`, and says how many commands that took.

@@ -47,7 +47,7 @@ async fn use_keys(engine: &Engine, first: usize, waiting: &impl AsyncFn() -> usi
             let handler = async move {
                 begun.fetch_add(1, Ordering::SeqCst);
                 gate.wait_for(|open| *open).await.expect("the sender lives");
-                let outcome = RecordOutcome::Complete(Completion::Stored(Bytes::from_static(b"the answer")));
+                let outcome = RecordOutcome::complete(Completion::Stored(Bytes::from_static(b"the answer")));
                 HandlerResult::Whole { answer: (), outcome }
             };
             run.run(handler, |_| {}).await

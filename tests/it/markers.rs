@@ -234,7 +234,10 @@ async fn markers_in_a_head_that_was_stored_earlier_are_dropped_from_its_replay()
     }
     payload.extend_from_slice(b"done");
     let completion = Completion::Stored(payload.into());
-    let _applied = backend.complete(&key, &claim, &completion).await.expect("memory");
+    let _applied = backend
+        .complete(&key, &claim, &completion, claim.ttl)
+        .await
+        .expect("memory");
     let service = Service::start(backend, routes(), None).await;
     let replay = service.client.call(Method::POST, "/whole").key("k").send().await;
     assert_eq!(replay.body, "done");

@@ -8,7 +8,9 @@ use axum::http::StatusCode;
 use idem_axum::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use idem_axum::sqlx::{self, AssertSqlSafe, PgPool};
 use idem_axum::{BackendErrorKind, PostgresBackend};
-use idem_core::{Acquisition, Backend as _, Claim, Completion, Fenced, Fingerprint, IdempotencyKey, RecordKey, Scope};
+use idem_core::{
+    Acquisition, Backend as _, Claim, ClaimPolicy, Completion, Fenced, Fingerprint, IdempotencyKey, RecordKey, Scope,
+};
 use idem_tests::{Order, PostgresServer, Service, in_time};
 use tokio::task::JoinSet;
 
@@ -19,13 +21,7 @@ fn record_key(key: &str) -> RecordKey {
 }
 
 fn claim() -> Claim {
-    Claim {
-        token: idem_core::Token::random(),
-        attempt: 1,
-        fingerprint: Fingerprint::NONE,
-        lease: LONG,
-        ttl: LONG,
-    }
+    Claim::first(Fingerprint::NONE, &ClaimPolicy::new(LONG).with_lease(LONG))
 }
 
 /// How many of 16 concurrent claims on `key` are acquired.
@@ -108,7 +104,7 @@ async fn an_expired_row_is_absent_at_once_and_won_by_exactly_one_of_many() {
         );
         if round % 2 == 0 {
             let completed = backends[0]
-                .complete(&record_key(&key), &old, &Completion::NotStored)
+                .complete(&record_key(&key), &old, &Completion::NotStored, old.ttl)
                 .await;
             assert_eq!(completed.expect("completes"), Fenced::Applied);
         }
@@ -120,7 +116,7 @@ async fn an_expired_row_is_absent_at_once_and_won_by_exactly_one_of_many() {
         for ended in [
             backends[0].renew(&record_key(&key), &old).await,
             backends[0]
-                .complete(&record_key(&key), &old, &Completion::NotStored)
+                .complete(&record_key(&key), &old, &Completion::NotStored, old.ttl)
                 .await,
             backends[0].release(&record_key(&key), &old).await,
         ] {
@@ -263,7 +259,7 @@ async fn the_documented_permissions_are_enough_and_without_them_it_is_an_outage(
     assert_eq!(backend.release(&key, &mine).await.expect("releases"), Fenced::Applied);
     in_time(changed).await;
     assert_eq!(backend.claim(&key, &mine).await.expect("claims"), Acquisition::Acquired);
-    let completed = backend.complete(&key, &mine, &Completion::NotStored).await;
+    let completed = backend.complete(&key, &mine, &Completion::NotStored, mine.ttl).await;
     assert_eq!(completed.expect("completes"), Fenced::Applied);
     assert_eq!(backend.sweep(10).await.expect("sweeps"), 0);
 }

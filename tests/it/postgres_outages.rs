@@ -194,11 +194,11 @@ async fn a_statement_that_the_server_gives_up_is_a_timeout_and_can_be_repeated()
             .execute(&mut holder)
             .await
             .expect("the row is there");
-        let error = backend.complete(&key, &claim, &Completion::NotStored).await;
+        let error = backend.complete(&key, &claim, &Completion::NotStored, claim.ttl).await;
         let error = error.expect_err("somebody holds the row");
         assert_eq!(error.kind(), BackendErrorKind::Timeout, "{error:?}");
         sqlx::raw_sql("COMMIT").execute(&mut holder).await.expect("COMMIT");
-        let completed = backend.complete(&key, &claim, &Completion::NotStored).await;
+        let completed = backend.complete(&key, &claim, &Completion::NotStored, claim.ttl).await;
         assert_eq!(completed.expect("nobody holds it"), Fenced::Applied);
     })
     .await;

@@ -320,7 +320,7 @@ async fn rotated_credentials_reach_claims_and_waiters() {
                 break changed;
             }
         };
-        let completed = backend.complete(&key, &mine, &Completion::NotStored).await;
+        let completed = backend.complete(&key, &mine, &Completion::NotStored, mine.ttl).await;
         assert_eq!(completed.expect("completes"), Fenced::Applied);
         changed.await;
     })

@@ -21,7 +21,7 @@ async fn claimed(backend: &PostgresBackend, key: &str) -> (RecordKey, Claim) {
 }
 
 async fn complete(backend: &PostgresBackend, (key, claim): (RecordKey, Claim)) {
-    let completed = backend.complete(&key, &claim, &Completion::NotStored).await;
+    let completed = backend.complete(&key, &claim, &Completion::NotStored, claim.ttl).await;
     assert_eq!(completed.expect("a healthy server"), Fenced::Applied);
 }
 

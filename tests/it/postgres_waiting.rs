@@ -6,7 +6,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use idem_axum::sqlx::postgres::PgListener;
 use idem_axum::{PostgresBackend, sqlx};
-use idem_core::{Acquisition, Backend as _, Claim, Fenced, Fingerprint, IdempotencyKey, RecordKey, Scope, Token};
+use idem_core::{Acquisition, Backend as _, Claim, ClaimPolicy, Fenced, Fingerprint, IdempotencyKey, RecordKey, Scope};
 use idem_tests::{Order, PostgresServer, Process, Proxy, Service, in_time, until};
 use reqwest::Method;
 use tokio::task::JoinSet;
@@ -17,13 +17,8 @@ fn record_key(key: &str) -> RecordKey {
 
 /// Never lapses within a test, so nobody looks again by himself.
 fn claim() -> Claim {
-    Claim {
-        token: Token::random(),
-        attempt: 1,
-        fingerprint: Fingerprint::NONE,
-        lease: Duration::from_mins(10),
-        ttl: Duration::from_mins(10),
-    }
+    let long = Duration::from_mins(10);
+    Claim::first(Fingerprint::NONE, &ClaimPolicy::new(long).with_lease(long))
 }
 
 async fn claimed(backend: &PostgresBackend, key: &str) -> (RecordKey, Claim) {

@@ -175,7 +175,7 @@ async fn the_documented_permissions_are_enough() {
     server.wait_for_calls("unsubscribe", 1).await;
     assert_eq!(backend.claim(&key, &dead).await.expect("SET"), Acquisition::Acquired);
     let completed = backend
-        .complete(&key, &dead, &Completion::NotStored)
+        .complete(&key, &dead, &Completion::NotStored, dead.ttl)
         .await
         .expect("SET, PUBLISH");
     assert_eq!(completed, Fenced::Applied);

@@ -221,7 +221,10 @@ async fn a_full_server_still_records_a_large_answer() {
     let (key, claim) = claimed(&backend).await;
     server.set("maxmemory-policy", "noeviction").await;
     server.set("maxmemory", "1").await;
-    let completed = backend.complete(&key, &claim, &answer()).await.expect("completed");
+    let completed = backend
+        .complete(&key, &claim, &answer(), claim.ttl)
+        .await
+        .expect("completed");
     assert_eq!(completed, Fenced::Applied);
     server.set("maxmemory", "0").await;
     assert_eq!(read(&backend, &key).await, answer());
@@ -234,11 +237,17 @@ async fn the_bytes_of_a_large_answer_live_as_long_as_its_record_and_no_longer() 
     let backend = RedisBackend::connect(&server.url()).await.expect("it answers");
     let (key, claim) = claimed(&backend).await;
     for _ in 0..2 {
-        let completed = backend.complete(&key, &claim, &answer()).await.expect("completed");
+        let completed = backend
+            .complete(&key, &claim, &answer(), claim.ttl)
+            .await
+            .expect("completed");
         assert_eq!(completed, Fenced::Applied);
     }
     let (_, superseded) = claim_of("k");
-    let fenced = backend.complete(&key, &superseded, &answer()).await.expect("an answer");
+    let fenced = backend
+        .complete(&key, &superseded, &answer(), superseded.ttl)
+        .await
+        .expect("an answer");
     assert_eq!(fenced, Fenced::Superseded);
     assert_eq!(read(&backend, &key).await, answer(), "the other owner's is untouched");
     let mut connection = server.connection().await;

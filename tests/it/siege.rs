@@ -34,7 +34,7 @@ async fn acquire(backend: &impl Backend, key: &str) -> Claim {
 
 async fn complete(backend: &impl Backend, key: &str, claim: &Claim, payload: Bytes) {
     let completed = backend
-        .complete(&record_key(key), claim, &Completion::Stored(payload))
+        .complete(&record_key(key), claim, &Completion::Stored(payload), claim.ttl)
         .await;
     assert_eq!(completed.expect("a healthy server"), Fenced::Applied);
 }

@@ -146,7 +146,7 @@ async fn a_commit_that_never_comes_locks_its_record_for_seconds_and_not_until_th
                 let stalled = move || tokio::task::block_in_place(|| told.recv().expect("the test tells"));
                 let completion = Completion::NotStored;
                 backend
-                    .complete_in(transaction, (&key, &claim), &completion, stalled)
+                    .complete_in(transaction, (&key, &claim), (&completion, claim.ttl), stalled)
                     .await
             }
         });

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use idem_core::{Acquisition, Backend, BackendError, Changed, Claim, Completion, Fenced, Record, RecordKey};
 use tokio::sync::Notify;
@@ -106,10 +107,16 @@ impl Backend for TableBackend {
         })
     }
 
-    async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        completion: &Completion,
+        ttl: Duration,
+    ) -> Result<Fenced, BackendError> {
         match self.rows(key).get_mut(key) {
             Some(row) if row.is_claimed_by(claim) => {
-                row.until = Instant::now() + claim.ttl;
+                row.until = Instant::now() + ttl;
                 row.completion = Some(completion.clone());
             }
             // Repeated: its answer may have been lost.
@@ -128,6 +135,10 @@ impl Backend for TableBackend {
         rows.remove(key);
         self.ended.notify_waiters();
         Ok(Fenced::Applied)
+    }
+
+    async fn read(&self, key: &RecordKey) -> Result<Option<Record>, BackendError> {
+        Ok(self.rows(key).get(key).map(Row::record))
     }
 
     async fn changed(&self, _key: &RecordKey) -> Result<Changed, BackendError> {

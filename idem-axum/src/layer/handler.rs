@@ -19,7 +19,7 @@ use axum::extract::Request;
 use axum::http::Uri;
 use axum::http::request::Parts;
 use bytes::Bytes;
-use idem_core::{Claim, HandlerResult, RecordKey, RecordOutcome};
+use idem_core::{Claim, Completion, HandlerResult, RecordKey, RecordOutcome};
 use idem_http::answer::{self, AnswerRules};
 use idem_http::body::made;
 use idem_http::fingerprint::{ComparedPath, RequestHash, of_request};
@@ -152,7 +152,10 @@ where
                     tracing::warn!(key = %key.shown(), %error, "the service inside of an IdempotencyLayer failed without an answer");
                     hand_to_caller(&failure, error);
                     if rules.refuses_reruns {
-                        return HandlerResult::Unknown { answer: placeholder() };
+                        return HandlerResult::Whole {
+                            answer: placeholder(),
+                            outcome: RecordOutcome::complete(Completion::Unknown),
+                        };
                     }
                     released(placeholder())
                 }

@@ -23,6 +23,8 @@ pub enum BackendCall {
     Complete,
     /// Gives the record up, where the outcome is not kept.
     Release,
+    /// Reads a record, where a request may not claim it because too many handlers run.
+    Read,
     /// Listens for the end of a claim, where duplicates wait.
     Changed,
     /// Asks whether claims would be accepted; it is about no record, so that only errors and stalls mean something to it.

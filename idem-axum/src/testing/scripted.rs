@@ -5,9 +5,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use idem_core::{
-    Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, RecordKey, Token,
+    Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, Record, RecordKey, Token,
 };
 
 use super::script::{BackendCall, Fault, Script, Stall};
@@ -201,9 +202,15 @@ impl<B: Backend> Backend for ScriptedBackend<B> {
             .await
     }
 
-    async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        completion: &Completion,
+        ttl: Duration,
+    ) -> Result<Fenced, BackendError> {
         let effect = async {
-            let fenced = self.0.inner.complete(key, claim, completion).await?;
+            let fenced = self.0.inner.complete(key, claim, completion, ttl).await?;
             self.ended(key, fenced);
             Ok(fenced)
         };
@@ -217,6 +224,10 @@ impl<B: Backend> Backend for ScriptedBackend<B> {
             Ok(fenced)
         };
         self.play(BackendCall::Release, Some(key), effect).await
+    }
+
+    async fn read(&self, key: &RecordKey) -> Result<Option<Record>, BackendError> {
+        self.play(BackendCall::Read, Some(key), self.0.inner.read(key)).await
     }
 
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {

@@ -41,9 +41,10 @@ impl Slot {
         match result {
             HandlerResult::Whole {
                 answer,
-                outcome: RecordOutcome::Complete(completion),
+                outcome: RecordOutcome::Complete { completion, keep_for },
             } if is_success(&answer) => {
-                let commit = commit_with_record(postgres, transaction, record, claim, completion);
+                let ttl = keep_for.unwrap_or(claim.ttl);
+                let commit = commit_with_record(postgres, transaction, (record, claim), (completion, ttl));
                 HandlerResult::Joint { answer, commit }
             }
             HandlerResult::Streaming { .. } => {
@@ -110,18 +111,17 @@ impl Slot {
 fn commit_with_record(
     postgres: PostgresBackend,
     transaction: JointTransaction,
-    record: RecordKey,
-    claim: Claim,
-    completion: Completion,
+    (record, claim): (RecordKey, Claim),
+    (completion, ttl): (Completion, Duration),
 ) -> Commit {
     let len = match &completion {
         Completion::Stored(payload) => payload.len(),
-        Completion::NotStored => 0,
+        Completion::NotStored | Completion::Unknown => 0,
     };
     Commit::new(len, move |sent| async move {
         let on_sent = || sent.mark();
         let committed = postgres
-            .complete_in(transaction, (&record, &claim), &completion, on_sent)
+            .complete_in(transaction, (&record, &claim), (&completion, ttl), on_sent)
             .await;
         match committed {
             Ok(Fenced::Applied) => CommitOutcome::Committed,
@@ -142,8 +142,8 @@ async fn roll_back(
         (Err(error), HandlerResult::Whole { answer, outcome }) => {
             sort_refusal(&error, Some(record));
             let outcome = match outcome {
-                RecordOutcome::Release => RecordOutcome::Complete(Completion::NotStored),
-                kept @ RecordOutcome::Complete(_) => kept,
+                RecordOutcome::Release => RecordOutcome::complete(Completion::NotStored),
+                kept @ RecordOutcome::Complete { .. } => kept,
             };
             HandlerResult::Whole { answer, outcome }
         }

@@ -1,11 +1,11 @@
 //! The decision over an existing record, as a pure function.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
 use super::{Claim, Completion, Record};
-use crate::{AfterCrash, Fingerprint};
+use crate::{AfterCrash, ClaimPolicy, Fingerprint};
 
 /// What a request gets if its key already has a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,15 +20,16 @@ pub enum Decision {
     InFlight(Duration),
     /// The lease of this claim lapsed: run again in its place (IDEM-7).
     TakeOver(Claim),
-    /// The lease of the claim lapsed, and the policy forbids another attempt (IDEM-7).
+    /// It is unknown whether the handler took effect, and it must not run again: its lease lapsed and the policy forbids another
+    /// attempt (IDEM-7), or its outcome was recorded as unknown.
     OutcomeUnknown,
 }
 
-/// Decides what a request with `fingerprint` gets if `record` is under its key.
+/// Decides what a request with `fingerprint` gets if `record` is under its key. `now` is the time of day.
 ///
 /// A mismatch is checked first, because that answer must not depend on how far the other request has come.
 #[must_use]
-pub fn decide(record: Record, fingerprint: &Fingerprint, after_crash: AfterCrash) -> Decision {
+pub fn decide(record: Record, fingerprint: &Fingerprint, policy: &ClaimPolicy, now: SystemTime) -> Decision {
     let stored = match &record {
         Record::Claimed { claim, .. } => &claim.fingerprint,
         Record::Completed { fingerprint, .. } => fingerprint,
@@ -40,13 +41,21 @@ pub fn decide(record: Record, fingerprint: &Fingerprint, after_crash: AfterCrash
         Record::Completed { completion, .. } => match completion {
             Completion::Stored(payload) => Decision::Replay(payload),
             Completion::NotStored => Decision::NotStored,
+            Completion::Unknown => Decision::OutcomeUnknown,
         },
-        Record::Claimed { claim, remaining } if remaining.is_zero() => match after_crash {
-            AfterCrash::Rerun => Decision::TakeOver(claim),
-            AfterCrash::Refuse => Decision::OutcomeUnknown,
-        },
-        Record::Claimed { remaining, .. } => Decision::InFlight(remaining),
+        Record::Claimed { remaining, .. } if !remaining.is_zero() => Decision::InFlight(remaining),
+        Record::Claimed { claim, .. } if may_run_again(&claim, policy, now) => Decision::TakeOver(claim),
+        Record::Claimed { .. } => Decision::OutcomeUnknown,
     }
+}
+
+/// Whether the policy allows another attempt after the owner of a claim has let its lease lapse.
+fn may_run_again(lapsed: &Claim, policy: &ClaimPolicy, now: SystemTime) -> bool {
+    // A first attempt that began in the future is one of a process whose clock is ahead.
+    let age = now.duration_since(lapsed.began_at).unwrap_or_default();
+    policy.after_crash() == AfterCrash::Rerun
+        && policy.max_attempts().is_none_or(|most| lapsed.attempt < most)
+        && policy.rerun_within().is_none_or(|within| age <= within)
 }
 
 #[cfg(test)]
@@ -54,6 +63,9 @@ mod tests {
     use super::*;
     use crate::{ClaimPolicy, Token};
 
+    const POLICY: ClaimPolicy = ClaimPolicy::new(Duration::from_mins(1));
+    const REFUSING: ClaimPolicy = POLICY.with_after_crash(AfterCrash::Refuse);
+    const BEGAN: SystemTime = SystemTime::UNIX_EPOCH;
     const MINE: Fingerprint = Fingerprint::new(1, [7; 32]);
     const OTHER: Fingerprint = Fingerprint::new(1, [8; 32]);
     const OTHER_SCHEME: Fingerprint = Fingerprint::new(2, [8; 32]);
@@ -61,7 +73,9 @@ mod tests {
     fn claim(fingerprint: Fingerprint) -> Claim {
         Claim {
             token: Token::from_bytes([9; 16]),
-            ..Claim::first(fingerprint, &ClaimPolicy::new(Duration::from_mins(1)))
+            attempt: 3,
+            began_at: BEGAN,
+            ..Claim::first(fingerprint, &POLICY)
         }
     }
 
@@ -109,23 +123,61 @@ mod tests {
             (done(OTHER, Completion::NotStored), Decision::Mismatch),
             (done(Fingerprint::NONE, Completion::NotStored), Decision::NotStored),
             (done(OTHER_SCHEME, Completion::NotStored), Decision::NotStored),
+            (done(MINE, Completion::Unknown), Decision::OutcomeUnknown),
+            (done(OTHER, Completion::Unknown), Decision::Mismatch),
         ];
         for (record, expected) in table {
-            assert_eq!(decide(record.clone(), &MINE, AfterCrash::Rerun), expected, "{record:?}");
+            assert_eq!(decide(record.clone(), &MINE, &POLICY, BEGAN), expected, "{record:?}");
             let refused = match expected {
                 Decision::TakeOver(_) => Decision::OutcomeUnknown,
                 expected => expected,
             };
-            assert_eq!(decide(record.clone(), &MINE, AfterCrash::Refuse), refused, "{record:?}");
+            assert_eq!(decide(record.clone(), &MINE, &REFUSING, BEGAN), refused, "{record:?}");
         }
     }
 
     #[test]
     fn a_request_that_is_not_compared_never_mismatches() {
         for record in [held(OTHER), lapsed(OTHER), done(OTHER, Completion::NotStored)] {
-            assert_ne!(
-                decide(record, &Fingerprint::NONE, AfterCrash::Rerun),
-                Decision::Mismatch
+            assert_ne!(decide(record, &Fingerprint::NONE, &POLICY, BEGAN), Decision::Mismatch);
+        }
+    }
+
+    #[test]
+    fn a_lapsed_claim_is_taken_over_within_the_bounds_of_its_policy() {
+        let second = Duration::from_secs(1);
+        let after = |age: Duration| BEGAN + age;
+        let table = [
+            (POLICY, after(second * 1_000), true),
+            (POLICY.with_max_attempts(4), BEGAN, true),
+            (POLICY.with_max_attempts(3), BEGAN, false),
+            (POLICY.with_max_attempts(1), BEGAN, false),
+            (POLICY.with_rerun_within(second), after(second), true),
+            (
+                POLICY.with_rerun_within(second),
+                after(second + Duration::from_millis(1)),
+                false,
+            ),
+            (
+                POLICY.with_rerun_within(second),
+                BEGAN.checked_sub(second * 9).expect("before 1970"),
+                true,
+            ),
+            (POLICY.with_rerun_within(second).with_max_attempts(3), BEGAN, false),
+        ];
+        for (policy, now, expected) in table {
+            let decision = decide(lapsed(MINE), &MINE, &policy, now);
+            assert_eq!(
+                matches!(decision, Decision::TakeOver(_)),
+                expected,
+                "{policy:?} {now:?}"
+            );
+            if !expected {
+                assert_eq!(decision, Decision::OutcomeUnknown);
+            }
+            assert_eq!(
+                decide(held(MINE), &MINE, &policy, now),
+                Decision::InFlight(Duration::from_millis(1))
             );
         }
     }

@@ -4,6 +4,7 @@
 //! Owns neither time nor I/O: a backend says whether a lease has lapsed, by its own clock.
 
 mod decide;
+mod owner;
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,6 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 pub use decide::{Decision, decide};
+pub use owner::Owner;
+use tokio::time::Instant;
 
 use crate::{ClaimPolicy, Fingerprint};
 
@@ -28,7 +31,11 @@ impl Token {
     /// A new token, which no other claim has.
     #[must_use]
     pub fn random() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self::drawn_at(SystemTime::now())
+    }
+
+    fn drawn_at(now: SystemTime) -> Self {
+        let now = now.duration_since(UNIX_EPOCH);
         Self::drawn(rand::random(), now.map_or(0, |now| now.as_nanos()))
     }
 
@@ -68,22 +75,57 @@ pub struct Claim {
     pub fingerprint: Fingerprint,
     /// How long the claim holds without being renewed, in whole milliseconds.
     pub lease: Duration,
-    /// How long the outcome is kept after its completion, in whole milliseconds. A lapsed claim is kept as long.
+    /// How long the outcome is kept after its completion, unless the completion says otherwise, in whole milliseconds. A lapsed
+    /// claim is kept as long.
     pub ttl: Duration,
+    /// When attempt 1 began, by the clock of the process that ran it, in whole milliseconds. A claim that takes another one over
+    /// keeps this time.
+    pub began_at: SystemTime,
+    /// The process that holds the claim, for logs and operators.
+    pub owner: Owner,
 }
 
 impl Claim {
-    /// The claim of a first attempt, under a fresh token.
+    /// The claim of a first attempt that begins now, under a fresh token, owned by this process.
     #[must_use]
     pub fn first(fingerprint: Fingerprint, policy: &ClaimPolicy) -> Self {
+        let now = wall_clock();
         Self {
-            token: Token::random(),
+            token: Token::drawn_at(now),
             attempt: 1,
             fingerprint,
             lease: policy.lease(),
             ttl: policy.ttl(),
+            began_at: time_from_millis(millis_of_time(now)),
+            owner: Owner::this_process(),
         }
     }
+}
+
+/// The time of day. While tokio's clock is paused, it stands still too.
+pub(crate) fn wall_clock() -> SystemTime {
+    let real = std::time::Instant::now();
+    let tokio = Instant::now().into_std();
+    let now = SystemTime::now();
+    // Tokio's clock is the real one, unless a test has paused it.
+    match tokio.checked_duration_since(real) {
+        Some(ahead) => now + ahead,
+        None => now.checked_sub(real - tokio).unwrap_or(now),
+    }
+}
+
+/// The stored form of [`Claim::began_at`]: milliseconds since 1970.
+#[must_use]
+pub fn millis_of_time(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Reads [`millis_of_time`] back.
+#[must_use]
+pub fn time_from_millis(millis: u64) -> SystemTime {
+    let since = Duration::from_millis(millis);
+    UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
 }
 
 /// The outcome of a completed claim.
@@ -93,6 +135,8 @@ pub enum Completion {
     Stored(Bytes),
     /// The handler ran, but its answer is not kept (IDEM-12).
     NotStored,
+    /// The handler ran, and it is unknown whether it took effect. Nothing may run again under this record.
+    Unknown,
 }
 
 /// What is stored under a key.

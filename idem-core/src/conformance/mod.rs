@@ -30,9 +30,10 @@ pub use outcomes::*;
 pub use store::*;
 use tokio::time::{Instant, sleep};
 
+use crate::claim::time_from_millis;
 use crate::{
-    Acquisition, Backend, Changed, Claim, Completion, Fenced, Fingerprint, IdempotencyKey, Record, RecordKey, Scope,
-    Token,
+    Acquisition, Backend, Changed, Claim, Completion, Fenced, Fingerprint, IdempotencyKey, Owner, Record, RecordKey,
+    Scope, Token,
 };
 
 /// The subject of the tests: a backend, or a type that holds a backend and keeps its server alive.
@@ -75,6 +76,7 @@ macro_rules! conformance {
             clause_06_renewing_starts_the_lease_anew
             clause_07_a_completion_stays_for_its_ttl
             clause_07_and_08_a_lapsed_owner_that_was_not_superseded_completes_and_releases
+            clause_07_a_completion_may_stay_for_another_time_than_its_claim_says
             clause_07_neither_reading_nor_repeating_prolongs_a_completion
             clause_08_a_release_makes_the_key_absent
             clause_09_a_superseded_owner_changes_nothing
@@ -83,6 +85,7 @@ macro_rules! conformance {
             clause_12_keys_do_not_touch_each_other
             clause_13_whoever_listens_is_told_of_a_completion_and_of_a_release
             clause_14_a_store_that_takes_claims_passes_its_check_and_is_not_changed_by_it
+            clause_15_reading_returns_what_is_there_and_changes_nothing
         );
     };
     (@each $subject:expr; $($clause:ident)*) => {
@@ -121,6 +124,8 @@ fn claim(lease: Duration, ttl: Duration) -> Claim {
         fingerprint: REQUEST,
         lease,
         ttl,
+        began_at: time_from_millis(1_764_000_000_123),
+        owner: Owner::new("kit:1"),
     }
 }
 
@@ -156,7 +161,11 @@ impl<S: Subject> Kit<S> {
     }
 
     async fn complete_with(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Fenced {
-        healthy(self.0.backend().complete(key, claim, completion).await)
+        self.complete_for(key, claim, completion, claim.ttl).await
+    }
+
+    async fn complete_for(&self, key: &RecordKey, claim: &Claim, completion: &Completion, ttl: Duration) -> Fenced {
+        healthy(self.0.backend().complete(key, claim, completion, ttl).await)
     }
 
     async fn release(&self, key: &RecordKey, claim: &Claim) -> Fenced {

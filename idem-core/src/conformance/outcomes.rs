@@ -42,6 +42,27 @@ pub async fn clause_07_a_completion_stays_for_its_ttl<S: Subject>(subject: S) {
 }
 
 /// Clause 7.
+pub async fn clause_07_a_completion_may_stay_for_another_time_than_its_claim_says<S: Subject>(subject: S) {
+    const TTL: Duration = Duration::from_millis(300);
+    let kit = Kit::new(subject);
+    let (shorter, longer) = (fresh_key(), fresh_key());
+    let (long, short) = (claim(LONG, LONG), claim(LONG, SHORT));
+    assert_eq!(kit.claim(&shorter, &long).await, Acquisition::Acquired);
+    assert_eq!(kit.claim(&longer, &short).await, Acquisition::Acquired);
+    let done = Completion::Stored(b"done".as_slice().into());
+    assert_eq!(kit.complete_for(&longer, &short, &done, LONG).await, Fenced::Applied);
+    let before = Instant::now();
+    assert_eq!(kit.complete_for(&shorter, &long, &done, TTL).await, Fenced::Applied);
+    kit.wait_until_absent(&shorter).await;
+    assert!(
+        before.elapsed() >= at_least(TTL),
+        "expired early, after {:?}",
+        before.elapsed()
+    );
+    assert!(matches!(kit.read(&longer).await, Record::Completed { .. }));
+}
+
+/// Clause 7.
 pub async fn clause_07_neither_reading_nor_repeating_prolongs_a_completion<S: Subject>(subject: S) {
     let kit = Kit::new(subject);
     let mut ttl = Duration::from_millis(500);

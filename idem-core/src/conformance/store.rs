@@ -1,11 +1,12 @@
-//! Clauses 10 to 14 of the contract: what the store keeps, and what it tells about it.
+//! Clauses 10 to 15 of the contract: what the store keeps, and what it tells about it.
 //!
 //! Owns one function a clause, named as the macro lists them. Does not own the calls that change a record:
 //! [`claims`](super::claims) and [`outcomes`](super::outcomes).
 
-use super::{Kit, LONG, REQUEST, Subject, claim, fresh_key};
+use super::{Kit, LONG, REQUEST, SHORT, Subject, claim, fresh_key, healthy};
+use crate::claim::time_from_millis;
 use crate::{
-    Acquisition, Backend, BackendError, BackendErrorKind, Claim, Completion, Fenced, Fingerprint, Record, Token,
+    Acquisition, Backend, BackendError, BackendErrorKind, Claim, Completion, Fenced, Fingerprint, Owner, Record, Token,
 };
 
 /// Clause 10.
@@ -22,6 +23,8 @@ pub async fn clause_10_payloads_come_back_byte_for_byte<S: Subject>(subject: S) 
             token: Token::from_bytes([u8::try_from(index).unwrap_or_default(); 16]),
             fingerprint,
             attempt: u32::MAX,
+            began_at: time_from_millis([0, 1, 1_764_000_000_999, 253_402_300_799_999][index % 4]),
+            owner: Owner::new(["", "web:1", "é", "payments-7d9c5b9f6d-x2x4z:4194304"][index % 4]),
             ..claim(LONG, LONG)
         };
         let completion = Completion::Stored(payload.to_vec().into());
@@ -34,18 +37,17 @@ pub async fn clause_10_payloads_come_back_byte_for_byte<S: Subject>(subject: S) 
         };
         assert_eq!(kit.read(&key).await, expected);
     }
-    let key = fresh_key();
-    let mine = claim(LONG, LONG);
-    assert_eq!(kit.claim(&key, &mine).await, Acquisition::Acquired);
-    assert_eq!(
-        kit.complete_with(&key, &mine, &Completion::NotStored).await,
-        Fenced::Applied
-    );
-    let expected = Record::Completed {
-        fingerprint: REQUEST,
-        completion: Completion::NotStored,
-    };
-    assert_eq!(kit.read(&key).await, expected);
+    for completion in [Completion::NotStored, Completion::Unknown] {
+        let key = fresh_key();
+        let mine = claim(LONG, LONG);
+        assert_eq!(kit.claim(&key, &mine).await, Acquisition::Acquired);
+        assert_eq!(kit.complete_with(&key, &mine, &completion).await, Fenced::Applied);
+        let expected = Record::Completed {
+            fingerprint: REQUEST,
+            completion,
+        };
+        assert_eq!(kit.read(&key).await, expected);
+    }
 }
 
 /// Clause 11.
@@ -68,9 +70,11 @@ pub async fn clause_11_what_cannot_be_read_is_an_error_and_not_absent<S: Subject
             let kind = found.as_ref().map_err(BackendError::kind);
             assert_eq!(kind, Err(BackendErrorKind::Unreadable), "{found:?}");
         }
+        let read = backend.read(&key).await.map_err(|error| error.kind());
+        assert_eq!(read, Err(BackendErrorKind::Unreadable));
         for settled in [
             backend.renew(&key, &mine).await,
-            backend.complete(&key, &mine, &Completion::NotStored).await,
+            backend.complete(&key, &mine, &Completion::NotStored, mine.ttl).await,
             backend.release(&key, &mine).await,
         ] {
             assert!(!matches!(settled, Ok(Fenced::Applied)), "{settled:?}");
@@ -138,4 +142,39 @@ pub async fn clause_14_a_store_that_takes_claims_passes_its_check_and_is_not_cha
     assert_eq!(kit.renew(&claimed, &mine).await, Fenced::Applied);
     assert!(matches!(kit.read(&completed).await, Record::Completed { .. }));
     assert_eq!(kit.claim(&absent, &mine).await, Acquisition::Acquired);
+}
+
+/// Clause 15.
+pub async fn clause_15_reading_returns_what_is_there_and_changes_nothing<S: Subject>(subject: S) {
+    let kit = Kit::new(subject);
+    let (key, lapsing) = (fresh_key(), fresh_key());
+    let read = async |key| healthy(kit.0.backend().read(key).await);
+    assert_eq!(read(&key).await, None);
+    let mine = claim(LONG, LONG);
+    assert_eq!(
+        kit.claim(&key, &mine).await,
+        Acquisition::Acquired,
+        "reading has claimed"
+    );
+    for _ in 0..3 {
+        let found = read(&key).await;
+        let is_mine =
+            |record| matches!(record, Record::Claimed { claim, remaining } if claim == mine && !remaining.is_zero());
+        assert!(found.is_some_and(is_mine));
+    }
+    assert_eq!(kit.complete(&key, &mine, b"done").await, Fenced::Applied);
+    let completed = Record::Completed {
+        fingerprint: REQUEST,
+        completion: Completion::Stored(b"done".as_slice().into()),
+    };
+    for _ in 0..3 {
+        assert_eq!(read(&key).await, Some(completed.clone()));
+    }
+    let short = claim(SHORT, LONG);
+    assert_eq!(kit.claim(&lapsing, &short).await, Acquisition::Acquired);
+    kit.wait_until_lapsed(&lapsing).await;
+    let found = read(&lapsing).await;
+    assert!(matches!(found, Some(Record::Claimed { remaining, .. }) if remaining.is_zero()));
+    assert_eq!(kit.release(&lapsing, &short).await, Fenced::Applied);
+    assert_eq!(read(&lapsing).await, None);
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::pending::{InFlightClaim, Look, Pending};
 use super::{ClaimResult, Duplicate, Engine, Run};
 use crate::observe::Call;
-use crate::{Acquisition, BackendError, BackendErrorKind, Changed, Claim, ClaimPolicy, Fingerprint, RecordKey};
+use crate::{Acquisition, BackendError, BackendErrorKind, Changed, ClaimPolicy, Fingerprint, RecordKey};
 
 /// Replaces a wait that is too long to be added to the current time: thirty years.
 const FOREVER: Duration = Duration::from_hours(24 * 365 * 30);
@@ -34,7 +34,7 @@ impl Engine {
         fingerprint: Fingerprint,
         policy: &'a ClaimPolicy,
     ) -> impl Future<Output = Result<ClaimResult, BackendError>> + Send + use<'a> {
-        let mut pending = Pending::new(self, key, Claim::first(fingerprint, policy));
+        let mut pending = Pending::new(self, key, fingerprint, policy);
         async move {
             let now = Instant::now();
             let give_up = policy.wait().map(|wait| now.checked_add(wait).unwrap_or(now + FOREVER));
@@ -47,9 +47,12 @@ impl Engine {
             Ok(match look {
                 Look::Claimed(asked) => ClaimResult::Run(Run {
                     after_crash: policy.after_crash(),
+                    max_run: policy.max_run(),
+                    permit: pending.take_permit(),
                     pending,
                     asked,
                 }),
+                Look::TooBusy => ClaimResult::TooBusy,
                 Look::Duplicate(duplicate) => ClaimResult::Duplicate { duplicate, waited },
                 Look::InFlight(held) => in_flight(held, waited),
                 Look::Failed => in_flight(InFlightClaim::UNKNOWN, waited),

@@ -2,7 +2,7 @@
 //!
 //! Owns the choice: while the client is connected, the request's own task polls the run, so that a request costs no extra
 //! task. When the client hangs up, a task of the engine's takes over, and nothing can drop that task (IDEM-5). Does not own
-//! the content of a run.
+//! the content of a run, nor how `drain` learns of its end: [`Work`](super::run::Work).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,8 +10,6 @@ use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
-use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// The work of a run that is left when its client has the answer.
 pub(super) type RemainingWork = BoxFuture<'static, ()>;
@@ -21,9 +19,6 @@ pub(super) struct Attended<A: Send + 'static> {
     /// `None` after the run has answered.
     answering: Option<BoxFuture<'static, (A, Option<RemainingWork>)>>,
     runtime: Handle,
-    running: TaskTracker,
-    /// Lets `drain` wait for the run while it has no task of its own.
-    _counted: TaskTrackerToken,
 }
 
 impl<A: Send + 'static> Attended<A> {
@@ -31,13 +26,10 @@ impl<A: Send + 'static> Attended<A> {
     pub(super) fn new(
         answering: impl Future<Output = (A, Option<RemainingWork>)> + Send + 'static,
         runtime: Handle,
-        running: TaskTracker,
     ) -> Self {
         Self {
             answering: Some(Box::pin(answering)),
             runtime,
-            _counted: running.token(),
-            running,
         }
     }
 }
@@ -55,7 +47,7 @@ impl<A: Send + 'static> Future for Attended<A> {
             return Poll::Pending;
         };
         if let Some(rest) = rest {
-            self.running.spawn_on(rest, &self.runtime);
+            self.runtime.spawn(rest);
         }
         Poll::Ready(answer)
     }
@@ -72,7 +64,7 @@ impl<A: Send + 'static> Drop for Attended<A> {
                     rest.await;
                 }
             };
-            self.running.spawn_on(unattended, &self.runtime);
+            self.runtime.spawn(unattended);
         }
     }
 }

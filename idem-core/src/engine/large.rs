@@ -39,7 +39,18 @@ fn out_of_time(waited: Duration) -> BackendError {
 
 /// Whether the outcome is too large for the usual deadline.
 pub(super) fn is_large(outcome: &RecordOutcome) -> bool {
-    matches!(outcome, RecordOutcome::Complete(Completion::Stored(payload)) if payload.len() > LARGE_PAYLOAD)
+    payload_len(outcome) > LARGE_PAYLOAD
+}
+
+/// The length of the answer that is stored; zero if none is.
+fn payload_len(outcome: &RecordOutcome) -> usize {
+    match outcome {
+        RecordOutcome::Complete {
+            completion: Completion::Stored(payload),
+            ..
+        } => payload.len(),
+        _ => 0,
+    }
 }
 
 impl Work {
@@ -80,15 +91,12 @@ impl Work {
         outcome: RecordOutcome,
         renewals: Renewals,
     ) -> (RunOutcome, Option<RemainingWork>) {
-        let len = match &outcome {
-            RecordOutcome::Complete(Completion::Stored(payload)) => payload.len(),
-            _ => 0,
-        };
+        let (len, ttl) = (payload_len(&outcome), outcome.ttl(&self.claim));
         let asked = Instant::now();
         let time = self.engine.deadline_of(self.claim.lease) + time_for(len);
         let mut pause = Duration::from_millis(50);
         let error = loop {
-            let left = self.claim.ttl.saturating_sub(asked.elapsed());
+            let left = ttl.saturating_sub(asked.elapsed());
             match timeout(left, self.transfer(time, &outcome)).await {
                 Ok(Ok(Ok(Fenced::Applied))) => {
                     observe::record(len);
@@ -99,20 +107,23 @@ impl Work {
                     return (RunOutcome::Superseded, None);
                 }
                 Ok(Ok(Err(error))) => {
-                    if !error.is_transient() || asked.elapsed() >= self.claim.ttl {
+                    if !error.is_transient() || asked.elapsed() >= ttl {
                         break error;
                     }
                 }
                 Ok(Err(OutOfTime(error))) => break error,
-                Err(_elapsed) => break out_of_time(self.claim.ttl),
+                Err(_elapsed) => break out_of_time(ttl),
             }
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(1));
         };
         self.log_given_up(len, &error);
         drop::<RecordOutcome>(outcome);
-        self.record_small(RecordOutcome::Complete(Completion::NotStored), renewals)
-            .await
+        let without_answer = RecordOutcome::Complete {
+            completion: Completion::NotStored,
+            keep_for: Some(ttl),
+        };
+        self.record_small(without_answer, renewals).await
     }
 
     /// Makes one try. It has `time`, and ends earlier if the backend stops answering.

@@ -17,13 +17,14 @@ mod large;
 mod looks;
 mod outcome;
 mod pending;
+mod permits;
 mod recording;
 mod releases;
 mod renewals;
 mod run;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,12 +42,13 @@ pub use self::outcome::{
     Commit, CommitOutcome, CommitSent, HandlerResult, RecordOutcome, RunAnswer, RunOutcome, StreamedOutcome,
 };
 use self::pending::Pending;
+use self::permits::{Permit, Permits};
 use self::releases::Releases;
 use self::renewals::Renewer;
-use self::run::Work;
+use self::run::{Held, Work};
 use crate::backend::DynBackend;
 use crate::observe::{self, Call, InFlight, Timing};
-use crate::{AfterCrash, Backend, BackendError, BackendErrorKind, Claim, ClaimPolicy};
+use crate::{AfterCrash, Backend, BackendError, BackendErrorKind, Claim, ClaimPolicy, Fingerprint, Owner};
 
 /// Runs each request once. Clones share the backend and the running handlers.
 #[derive(Clone, Debug)]
@@ -61,6 +63,9 @@ struct Parts {
     looks: Arc<Looks>,
     releases: Arc<Releases>,
     deadline: Duration,
+    owner: Owner,
+    /// `None` if any number of handlers may run at once.
+    permits: Option<Permits>,
 }
 
 /// The result of [`Engine::claim`].
@@ -75,6 +80,8 @@ pub enum ClaimResult {
         /// Whether the request waited for that answer.
         waited: bool,
     },
+    /// As many handlers run as [`Engine::with_max_in_flight`] allows. Nothing was claimed.
+    TooBusy,
 }
 
 /// The answer to a request whose handler does not run.
@@ -89,7 +96,7 @@ pub enum Duplicate {
     /// An equal request is still in flight, also after the policy's wait (IDEM-4). Retry after this long. The time is short
     /// while the owner renews its claim; if the owner has stopped renewing, it lasts until the lease lapses.
     InFlight(Duration),
-    /// An equal request was run and its process died. The policy forbids another attempt (IDEM-7).
+    /// An equal request was run, it is unknown whether it took effect, and it must not run again (IDEM-7).
     OutcomeUnknown,
 }
 
@@ -99,6 +106,8 @@ pub enum Duplicate {
 pub struct Run {
     pending: Pending,
     after_crash: AfterCrash,
+    max_run: Option<Duration>,
+    permit: Option<Permit>,
     /// When the claiming call was made. The lease starts later than that.
     asked: Instant,
 }
@@ -119,7 +128,38 @@ impl Engine {
             looks: Arc::default(),
             releases: Arc::default(),
             deadline: Self::DEFAULT_DEADLINE,
+            owner: Owner::this_process(),
+            permits: None,
         }))
+    }
+
+    /// Sets the name of this process in its claims, for logs and operators. By default it is the host's name and the process's
+    /// number.
+    #[must_use]
+    pub fn with_owner(mut self, owner: Owner) -> Self {
+        Arc::make_mut(&mut self.0).owner = owner;
+        self
+    }
+
+    /// Sets how many handlers may run at once. By default, there is no limit.
+    ///
+    /// A handler counts until it ends, whether or not its client is still connected. A first request that finds as many running
+    /// is [`ClaimResult::TooBusy`] and claims nothing. A duplicate of a completed request is never refused.
+    ///
+    /// # Panics
+    ///
+    /// When `most` is zero.
+    #[must_use]
+    pub fn with_max_in_flight(mut self, most: usize) -> Self {
+        assert!(most > 0, "`max_in_flight` is zero, so that no handler could run");
+        Arc::make_mut(&mut self.0).permits = Some(Permits::new(most));
+        self
+    }
+
+    /// Whether the backend keeps its records in this process, so that they end with it.
+    #[must_use]
+    pub fn is_in_process(&self) -> bool {
+        self.0.backend.is_in_process()
     }
 
     /// Sets how long a single backend call may take.
@@ -139,6 +179,9 @@ impl Engine {
     }
 
     /// Waits until every started handler has ended, and its outcome is recorded or given up.
+    ///
+    /// A handler that runs for longer than its policy's [`max_run`](ClaimPolicy::with_max_run) is not waited for once its lease
+    /// has lapsed.
     ///
     /// Call it after the server has stopped accepting requests. Handlers whose client has hung up may still be running then
     /// (IDEM-5); without `drain`, they are aborted when the runtime shuts down. While the backend is unavailable, `drain`
@@ -160,6 +203,14 @@ impl Engine {
     pub async fn check(&self) -> Result<(), BackendError> {
         self.within_deadline(Call::Check, ClaimPolicy::MAX_LEASE, self.0.backend.check())
             .await
+    }
+
+    /// The claim of a first attempt that begins now.
+    fn first_claim(&self, fingerprint: Fingerprint, policy: &ClaimPolicy) -> Claim {
+        Claim {
+            owner: self.0.owner,
+            ..Claim::first(fingerprint, policy)
+        }
     }
 
     /// The deadline of a call about a claim with this `lease`: at most a third of the lease, because a later answer would be
@@ -242,20 +293,27 @@ impl Run {
         E: FnOnce(RunOutcome) + Send + 'static,
     {
         let runtime = Handle::current();
+        let mut permit = self.permit.take();
+        if let Some(permit) = &mut permit {
+            permit.start();
+        }
         let work = Arc::new(Work {
             engine: self.pending.engine().clone(),
             key: self.pending.key().clone(),
             claim: self.pending.claim().clone(),
             after_crash: self.after_crash,
+            max_run: self.max_run,
             span: Span::current(),
-            _counted: InFlight::start(),
             is_recording: false.into(),
+            held: Mutex::new(Held {
+                tracked: Some(self.pending.engine().0.running.token()),
+                permit,
+            }),
+            _counted: InFlight::start(),
         });
-        let Parts { renewer, running, .. } = &*work.engine.0;
-        let renewals = renewer.renew(&work, &runtime, self.asked);
-        let running = running.clone();
+        let renewals = work.engine.0.renewer.renew(&work, &runtime, self.asked);
         self.pending.start();
-        Attended::new(work.answer(renewals, handler, on_outcome), runtime, running)
+        Attended::new(work.answer(renewals, handler, on_outcome), runtime)
     }
 }
 

@@ -183,6 +183,7 @@ impl Model {
                     Got::Executed(run.run(granted.run(gates), |_| {}).await)
                 }
                 Ok(ClaimResult::Duplicate { duplicate, .. }) => Got::Duplicate(duplicate),
+                Ok(ClaimResult::TooBusy) => unreachable!("no engine of the model has a limit"),
                 Err(error) => Got::Failed(error.kind()),
             };
             let world = &mut *shared.lock();
@@ -209,8 +210,8 @@ impl Model {
         }
         let at = self.index(running);
         let end = match self.random(20) {
-            0..10 => End::With(RecordOutcome::Complete(Completion::Stored(Bytes::new()))),
-            10..12 => End::With(RecordOutcome::Complete(Completion::NotStored)),
+            0..10 => End::With(RecordOutcome::complete(Completion::Stored(Bytes::new()))),
+            10..12 => End::With(RecordOutcome::complete(Completion::NotStored)),
             12..17 => End::With(RecordOutcome::Release),
             _ => End::Panicked,
         };

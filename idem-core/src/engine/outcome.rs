@@ -20,15 +20,39 @@ use futures_util::future::BoxFuture;
 use super::deadline::{self, LARGE_PAYLOAD};
 #[cfg(doc)]
 use crate::AfterCrash;
-use crate::Completion;
+use crate::{Claim, Completion};
 
 /// What happens to the record when a run ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordOutcome {
     /// The record is completed: duplicates get this from now on.
-    Complete(Completion),
+    Complete {
+        /// The outcome.
+        completion: Completion,
+        /// How long the record is kept; `None` for the claim's `ttl`.
+        keep_for: Option<Duration>,
+    },
     /// The claim is released: the next request runs the handler as if it were the first (IDEM-11).
     Release,
+}
+
+impl RecordOutcome {
+    /// The record is completed, and kept for the claim's `ttl`.
+    #[must_use]
+    pub const fn complete(completion: Completion) -> Self {
+        Self::Complete {
+            completion,
+            keep_for: None,
+        }
+    }
+
+    /// How long the record of `claim` is kept after it has this outcome.
+    pub(super) fn ttl(&self, claim: &Claim) -> Duration {
+        match self {
+            Self::Complete { keep_for, .. } => keep_for.unwrap_or(claim.ttl),
+            Self::Release => claim.ttl,
+        }
+    }
 }
 
 /// What a handler's future resolves to.
@@ -46,12 +70,6 @@ pub enum HandlerResult<A> {
         answer: A,
         /// For the record, later. It is polled whether or not the client is still connected.
         outcome: BoxFuture<'static, StreamedOutcome>,
-    },
-    /// The answer is whole, and it is unknown whether the handler had its effects. Nothing is recorded: the claim lapses, as
-    /// after a panic under [`AfterCrash::Refuse`].
-    Unknown {
-        /// For the client.
-        answer: A,
     },
     /// The answer is whole. `commit` records its outcome together with the handler's own effects, in one transaction.
     Joint {
@@ -165,7 +183,6 @@ impl<A> std::fmt::Debug for HandlerResult<A> {
                 .field("outcome", outcome)
                 .finish_non_exhaustive(),
             Self::Streaming { .. } => f.debug_struct("Streaming").finish_non_exhaustive(),
-            Self::Unknown { .. } => f.debug_struct("Unknown").finish_non_exhaustive(),
             Self::Joint { .. } => f.debug_struct("Joint").finish_non_exhaustive(),
         }
     }
@@ -205,8 +222,7 @@ pub enum RunOutcome {
     NotStored,
     /// The claim is released. A retry runs the handler.
     Released,
-    /// Nothing is recorded ([`HandlerResult::Unknown`]). Once the lease has lapsed, a retry is told that the outcome is
-    /// unknown.
+    /// The outcome is recorded as [`Completion::Unknown`]. A retry is told so.
     Unknown,
     /// The outcome is not recorded yet, because the backend failed. Recording is retried in the background.
     NotRecorded,

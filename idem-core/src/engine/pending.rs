@@ -11,9 +11,11 @@ use futures_util::future::{BoxFuture, Either};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::looks::{Looks, Member, Role, Wakeup};
+use super::permits::{Permit, Permits};
 use super::{Duplicate, Engine, Parts};
+use crate::claim::wall_clock;
 use crate::observe::{self, Call, Waiting};
-use crate::{Acquisition, BackendError, Claim, ClaimPolicy, Decision, Fenced, Record, RecordKey, decide};
+use crate::{Acquisition, BackendError, Claim, ClaimPolicy, Decision, Fenced, Fingerprint, Record, RecordKey, decide};
 
 /// How often a request tries again if the record changes during its calls. After that, the answer is "in flight". Each change
 /// means that another request made progress.
@@ -38,6 +40,8 @@ pub(super) enum Look {
     InFlight(InFlightClaim),
     /// The backend failed.
     Failed,
+    /// As many handlers run as are allowed.
+    TooBusy,
 }
 
 /// The result of a look, or the error of the backend.
@@ -96,17 +100,24 @@ pub(super) struct Pending {
     written: Option<Instant>,
     /// Whether a claiming call was made with this token.
     has_asked: bool,
+    /// Held during a call that may claim, and after one that did. Always `None` if the engine has no limit.
+    permit: Option<Permit>,
 }
 
 impl Pending {
-    pub(super) fn new(engine: &Engine, key: &RecordKey, claim: Claim) -> Self {
+    pub(super) fn new(engine: &Engine, key: &RecordKey, fingerprint: Fingerprint, policy: &ClaimPolicy) -> Self {
         Self {
             engine: engine.clone(),
             key: key.clone(),
-            claim,
+            claim: engine.first_claim(fingerprint, policy),
             written: None,
             has_asked: false,
+            permit: None,
         }
+    }
+
+    pub(super) fn take_permit(&mut self) -> Option<Permit> {
+        self.permit.take()
     }
 
     pub(super) fn claim(&self) -> &Claim {
@@ -209,6 +220,11 @@ impl Pending {
             };
             let mut shown = None;
             let looked = self.acquire(policy, Some(&mut shown)).await;
+            if matches!(looked, Ok(Look::TooBusy)) {
+                // The record does not answer the other members either. Each of them looks for a permit.
+                turn.end();
+                return looked;
+            }
             turn.tell(match (&looked, shown) {
                 (Err(error), _) => Err(error.clone()),
                 (Ok(Look::Claimed(_)), _) => Ok(Record::Claimed {
@@ -228,8 +244,69 @@ impl Pending {
         Ok(Look::InFlight(InFlightClaim::UNKNOWN))
     }
 
+    /// Claims the key, takes a lapsed claim over, or reports the existing record, with a permit if the engine has a limit. The
+    /// record is copied to `shown`, if given.
+    fn acquire<'a>(
+        &'a mut self,
+        policy: &'a ClaimPolicy,
+        shown: Option<&'a mut Option<Record>>,
+    ) -> impl Future<Output = Looked> + Send + 'a {
+        match &self.engine.0.permits {
+            None => Either::Left(self.claim_or_report(policy, shown)),
+            Some(permits) => {
+                let permits = permits.clone();
+                Either::Right(Box::pin(self.acquire_with_permit(permits, policy, shown)))
+            }
+        }
+    }
+
+    /// Looks with a permit, or without one only at what is there.
+    async fn acquire_with_permit(
+        &mut self,
+        permits: Permits,
+        policy: &ClaimPolicy,
+        mut shown: Option<&mut Option<Record>>,
+    ) -> Looked {
+        self.permit = permits.try_take();
+        if self.permit.is_none() {
+            if let Some(look) = self.read(policy, shown.as_deref_mut()).await? {
+                return Ok(look);
+            }
+            let patience = self.engine.deadline_of(policy.lease());
+            self.permit = permits.take_unless_busy(patience).await;
+            if self.permit.is_none() {
+                return Ok(Look::TooBusy);
+            }
+        }
+        let looked = self.claim_or_report(policy, shown).await;
+        if !matches!(looked, Ok(Look::Claimed(_))) {
+            self.permit = None;
+        }
+        looked
+    }
+
+    /// Reads the record; `None` if this request may run.
+    async fn read(
+        &mut self,
+        policy: &ClaimPolicy,
+        shown: Option<&mut Option<Record>>,
+    ) -> Result<Option<Look>, BackendError> {
+        let Self { engine, key, claim, .. } = &*self;
+        let reading = engine.within_deadline(Call::Read, claim.lease, engine.0.backend.read(key));
+        let Some(record) = reading.await? else {
+            return Ok(None);
+        };
+        if let Some(shown) = shown {
+            *shown = Some(record.clone());
+        }
+        Ok(match self.interpret(record, policy) {
+            Found::Look(look) => Some(look),
+            Found::Own | Found::Lapsed(_) => None,
+        })
+    }
+
     /// Claims the key, takes a lapsed claim over, or reports the existing record. The record is copied to `shown`, if given.
-    async fn acquire(&mut self, policy: &ClaimPolicy, shown: Option<&mut Option<Record>>) -> Looked {
+    async fn claim_or_report(&mut self, policy: &ClaimPolicy, shown: Option<&mut Option<Record>>) -> Looked {
         let before = self.written;
         if before.is_none() && self.has_asked {
             // A claim that an earlier look has written late must not be taken for the claim of this look.
@@ -285,7 +362,7 @@ impl Pending {
     fn interpret(&mut self, record: Record, policy: &ClaimPolicy) -> Found {
         let lease = match &record {
             Record::Claimed { claim, .. } if claim.token == self.claim.token => {
-                self.claim.attempt = claim.attempt;
+                self.claim = claim.clone();
                 return Found::Own;
             }
             Record::Claimed { claim, .. } => claim.lease,
@@ -295,7 +372,7 @@ impl Pending {
             // An earlier call may still be on its way. With a new token, its claim is never taken for a later one.
             self.renounce(policy);
         }
-        Found::Look(match decide(record, &self.claim.fingerprint, policy.after_crash()) {
+        Found::Look(match decide(record, &self.claim.fingerprint, policy, wall_clock()) {
             Decision::TakeOver(lapsed) => return Found::Lapsed(lapsed),
             Decision::InFlight(remaining) => Look::InFlight(InFlightClaim { remaining, lease }),
             Decision::Replay(payload) => Look::Duplicate(Duplicate::Replay(payload)),
@@ -324,7 +401,7 @@ impl Pending {
     fn renounce(&mut self, policy: &ClaimPolicy) {
         self.written = None;
         self.has_asked = false;
-        self.claim = Claim::first(self.claim.fingerprint, policy);
+        self.claim = self.engine.first_claim(self.claim.fingerprint, policy);
     }
 
     /// Takes a lapsed claim over, or reports the record that has replaced it.
@@ -336,6 +413,7 @@ impl Pending {
     ) -> Looked {
         for _ in 0..ROUNDS {
             self.claim.attempt = lapsed.attempt.saturating_add(1);
+            self.claim.began_at = lapsed.began_at;
             let asked = Instant::now();
             self.written = Some(asked);
             let Self { engine, key, claim, .. } = &*self;
@@ -352,6 +430,7 @@ impl Pending {
                     tracing::warn!(
                         key = %self.key.shown(),
                         attempt = self.claim.attempt,
+                        owner = %lapsed.owner,
                         "the owner of this claim let its lease lapse; running again in its place. Look whether its \
                          process died, or stalled for longer than a lease"
                     );

@@ -61,21 +61,24 @@ impl Work {
             match (recorded, &outcome) {
                 // A release may be superseded: a repeated release finds nothing, and there is no outcome to lose.
                 (Ok(_), RecordOutcome::Release) => (RunOutcome::Released, None),
-                (Ok(Fenced::Superseded), RecordOutcome::Complete(_)) => {
+                (Ok(Fenced::Superseded), RecordOutcome::Complete { .. }) => {
                     self.log_superseded();
                     (RunOutcome::Superseded, None)
                 }
-                (Ok(Fenced::Applied), RecordOutcome::Complete(Completion::NotStored)) => (RunOutcome::NotStored, None),
-                (Ok(Fenced::Applied), RecordOutcome::Complete(Completion::Stored(payload))) => {
-                    observe::record(payload.len());
-                    (RunOutcome::Completed, None)
-                }
+                (Ok(Fenced::Applied), RecordOutcome::Complete { completion, .. }) => match completion {
+                    Completion::NotStored => (RunOutcome::NotStored, None),
+                    Completion::Unknown => (RunOutcome::Unknown, None),
+                    Completion::Stored(payload) => {
+                        observe::record(payload.len());
+                        (RunOutcome::Completed, None)
+                    }
+                },
                 // The client need not know of a failed release: the claim lapses by itself.
                 (Err(error), RecordOutcome::Release) => {
                     let rest = self.keep_recording(outcome, asked, None, error);
                     (RunOutcome::Released, Some(rest))
                 }
-                (Err(error), RecordOutcome::Complete(_)) => {
+                (Err(error), RecordOutcome::Complete { .. }) => {
                     let rest = self.keep_recording(outcome, asked, Some(renewals), error);
                     (RunOutcome::NotRecorded, Some(rest))
                 }
@@ -100,7 +103,10 @@ impl Work {
         let Self { engine, key, claim, .. } = self;
         let backend = &engine.0.backend;
         match outcome {
-            RecordOutcome::Complete(completion) => (Call::Complete, backend.complete(key, claim, completion)),
+            RecordOutcome::Complete { completion, .. } => {
+                let ttl = outcome.ttl(claim);
+                (Call::Complete, backend.complete(key, claim, completion, ttl))
+            }
             RecordOutcome::Release => (Call::Release, backend.release(key, claim)),
         }
     }
@@ -136,7 +142,7 @@ impl Work {
         let mut pause = Duration::from_millis(50);
         loop {
             let patience = if is_kept && error.is_transient() {
-                claim.ttl
+                outcome.ttl(claim)
             } else {
                 claim.lease
             };

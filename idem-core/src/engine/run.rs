@@ -7,29 +7,31 @@
 //! |---|---|---|---|
 //! | resolves to [`HandlerResult::Whole`] | its answer | the outcome that came with the answer | once it is recorded, or its first tries have failed |
 //! | resolves to [`HandlerResult::Streaming`] | its answer | the outcome of the stream | at once; its last byte once the outcome is recorded |
-//! | resolves to [`HandlerResult::Unknown`] | its answer | nothing; the claim lapses | at once |
 //! | resolves to [`HandlerResult::Joint`] | its answer, if the commit succeeds | what the commit wrote | after the commit |
 //! | panics, [`AfterCrash::Rerun`] | [`RunAnswer::Panicked`] | released | once it is released |
-//! | panics, [`AfterCrash::Refuse`] | [`RunAnswer::Panicked`] | nothing; the claim lapses | at once |
+//! | panics, [`AfterCrash::Refuse`] | [`RunAnswer::Panicked`] | [`Completion::Unknown`] | once it is recorded |
 //!
 //! Work that can wait until the client has its answer is returned as [`RemainingWork`].
 
 use std::error::Error;
 use std::future::{Future, ready};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{Instrument as _, Span};
 
 use super::attended::RemainingWork;
+use super::permits::Permit;
 use super::renewals::Renewals;
 use super::{Commit, CommitOutcome, Engine, HandlerResult, RecordOutcome, RunAnswer, RunOutcome, StreamedOutcome};
-use crate::observe::{self, Call, InFlight, Timing};
+use crate::observe::{self, Call, InFlight, LongRun, Timing};
 use crate::{AfterCrash, BackendError, BackendErrorKind, Claim, Completion, Fenced, RecordKey};
 
 /// After this many renewals, a run is long enough for a line in the log. The next lines follow at each doubling.
@@ -43,11 +45,22 @@ pub(super) struct Work {
     pub(super) key: RecordKey,
     pub(super) claim: Claim,
     pub(super) after_crash: AfterCrash,
+    /// How long the claim is renewed while the handler runs.
+    pub(super) max_run: Option<Duration>,
     /// The span of the request, for work in other tasks.
     pub(super) span: Span,
     /// Whether the handler has ended and the engine is ending its claim.
     pub(super) is_recording: AtomicBool,
+    pub(super) held: Mutex<Held>,
     pub(super) _counted: InFlight,
+}
+
+/// What a run gives back before its [`Work`] is dropped.
+pub(super) struct Held {
+    /// Lets `drain` wait for the run. A run that is longer than `max_run` gives it up.
+    pub(super) tracked: Option<TaskTrackerToken>,
+    /// The permit of the handler. It ends with the handler, and not with the recording of its outcome.
+    pub(super) permit: Option<Permit>,
 }
 
 /// The answer of a run, and the work that remains after the client has it.
@@ -137,8 +150,12 @@ impl Work {
         A: Send + 'static,
         E: FnOnce(RunOutcome) + Send + 'static,
     {
+        if !matches!(result, Ok(HandlerResult::Streaming { .. })) {
+            self.give_back_permit();
+        }
         match result {
             Ok(HandlerResult::Whole { answer, outcome }) => {
+                self.log_unknown(&outcome);
                 let to_answer = |outcome| whole_answer(answer, outcome);
                 report(self.record_outcome(outcome, renewals), on_outcome, to_answer).left_future()
             }
@@ -146,11 +163,6 @@ impl Work {
                 let work = self.record_stream(outcome, renewals, on_outcome);
                 let answer = RunAnswer::Answer { answer, recorded: true };
                 ready((answer, Some(work))).boxed().right_future()
-            }
-            Ok(HandlerResult::Unknown { answer }) => {
-                self.leave_unknown(renewals, on_outcome);
-                let answer = RunAnswer::Answer { answer, recorded: true };
-                ready((answer, None)).boxed().right_future()
             }
             Ok(HandlerResult::Joint { answer, commit }) => {
                 let to_answer = |outcome| joint_answer(answer, outcome);
@@ -161,15 +173,28 @@ impl Work {
         }
     }
 
-    /// Lets the claim lapse, as after a panic, because the answer does not say whether the handler had an effect.
-    fn leave_unknown(&self, renewals: Renewals, on_outcome: impl FnOnce(RunOutcome)) {
-        drop(renewals);
-        tracing::warn!(
-            key = %self.key.shown(),
-            attempt = self.claim.attempt,
-            "the handler's answer leaves open whether it had an effect; its outcome is unknown"
-        );
-        on_outcome(RunOutcome::Unknown);
+    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The handler has ended.
+    fn give_back_permit(&self) {
+        let permit = self.held().permit.take();
+        drop(permit);
+    }
+
+    fn log_unknown(&self, outcome: &RecordOutcome) {
+        if let RecordOutcome::Complete {
+            completion: Completion::Unknown,
+            ..
+        } = outcome
+        {
+            tracing::warn!(
+                key = %self.key.shown(),
+                attempt = self.claim.attempt,
+                "the handler's answer leaves open whether it had an effect; its outcome is unknown"
+            );
+        }
     }
 
     async fn end_by_panic<A>(
@@ -177,15 +202,14 @@ impl Work {
         renewals: Renewals,
         on_outcome: impl FnOnce(RunOutcome),
     ) -> AnswerAndWork<A> {
-        let mut work = None;
-        if self.after_crash == AfterCrash::Refuse {
-            // It is unknown whether the handler had its effects. The claim lapses, and duplicates are told so.
-            drop(renewals);
+        let outcome = if self.after_crash == AfterCrash::Refuse {
             self.log_panic("its outcome is unknown");
+            RecordOutcome::complete(Completion::Unknown)
         } else {
             self.log_panic("its claim is released");
-            (_, work) = self.record_outcome(RecordOutcome::Release, renewals).await;
-        }
+            RecordOutcome::Release
+        };
+        let (_, work) = self.record_outcome(outcome, renewals).await;
         on_outcome(RunOutcome::Panicked);
         (RunAnswer::Panicked, work)
     }
@@ -207,9 +231,10 @@ impl Work {
                 Err(_panic) => {
                     // The client has the start of the answer, so the handler has had its effect and must not run again.
                     self.log_panic("its answer is not kept");
-                    (RecordOutcome::Complete(Completion::NotStored), None)
+                    (RecordOutcome::complete(Completion::NotStored), None)
                 }
             };
+            self.give_back_permit();
             let (end, rest) = self.record_outcome(outcome, renewals).await;
             on_outcome(end);
             drop(until_recorded);
@@ -238,7 +263,7 @@ impl Work {
             }
             CommitOutcome::RolledBack { may_pass } => (RunOutcome::RolledBack { may_pass }, RecordOutcome::Release),
             CommitOutcome::Unknown => (RunOutcome::NotCommitted, RecordOutcome::Release),
-            CommitOutcome::EndedByHandler => (RunOutcome::NotCommitted, RecordOutcome::Complete(Completion::NotStored)),
+            CommitOutcome::EndedByHandler => (RunOutcome::NotCommitted, RecordOutcome::complete(Completion::NotStored)),
         };
         let (_, rest) = self.record_outcome(left, renewals).await;
         (end, rest)
@@ -258,43 +283,44 @@ impl Work {
         tracing::error!(key = %self.key.shown(), attempt = self.claim.attempt, "the handler panicked; {consequence}");
     }
 
-    /// Renews the lease at `next`, and again a third of the lease after each renewal.
+    /// Renews the lease at `next`, and again a third of the lease after each renewal, for as long as the run may hold its claim.
+    ///
+    /// The task is aborted when the run ends.
     pub(super) async fn renew_from(self: Arc<Self>, mut next: Instant) {
         let Self { engine, key, claim, .. } = self.as_ref();
         let third = claim.lease / 3;
+        let mut renewed = next - third;
+        let run = LongRun::start(renewed);
+        let over = self.max_run.and_then(|longest| renewed.checked_add(longest));
         let (mut renewals, mut noticed_at) = (0_u32, LONG_RUN);
         loop {
             sleep_until(next).await;
+            run.note();
+            // An outcome that is being recorded keeps its claim.
+            if over.is_some_and(|over| next >= over) && !self.is_recording.load(Ordering::Relaxed) {
+                self.log_too_long();
+                sleep_until(renewed + claim.lease).await;
+                drop(self.held().tracked.take());
+                break;
+            }
             let asked = Instant::now();
-            match engine
-                .within_deadline(Call::Renew, claim.lease, engine.0.backend.renew(key, claim))
-                .await
-            {
+            let renewing = engine.within_deadline(Call::Renew, claim.lease, engine.0.backend.renew(key, claim));
+            match renewing.await {
                 Ok(Fenced::Applied) => {
                     observe::renewal("renewed");
-                    next = asked + third;
+                    (renewed, next) = (asked, asked + third);
                     renewals = renewals.saturating_add(1);
-                    if renewals == noticed_at {
+                    if renewals == noticed_at && over.is_none() {
                         noticed_at = noticed_at.saturating_mul(2);
-                        tracing::warn!(
-                            key = %key.shown(),
-                            attempt = claim.attempt,
-                            renewals,
-                            "the handler has been running for several leases; its key is held and `drain` waits for it \
-                             until it ends. Give the calls that it makes a deadline"
-                        );
+                        self.log_long(renewals);
                     }
                 }
                 // The engine is ending the claim at the same time, so it may be gone already.
                 Ok(Fenced::Superseded) if self.is_recording.load(Ordering::Relaxed) => return,
                 Ok(Fenced::Superseded) => {
                     observe::renewal("lost");
-                    return tracing::warn!(
-                        key = %key.shown(),
-                        attempt = claim.attempt,
-                        "the lease was lost while the handler runs; it runs on, but another attempt may run beside it. Choose a \
-                         lease longer than any stall, and look whether the backend lost the record"
-                    );
+                    self.log_lost();
+                    break;
                 }
                 Err(error) => {
                     observe::renewal("failed");
@@ -303,5 +329,38 @@ impl Work {
                 }
             }
         }
+        // The handler still runs, and is still the longest run, perhaps.
+        loop {
+            sleep(third).await;
+            run.note();
+        }
+    }
+
+    fn log_long(&self, renewals: u32) {
+        tracing::warn!(
+            key = %self.key.shown(),
+            attempt = self.claim.attempt,
+            renewals,
+            "the handler has been running for several leases; its key is held and `drain` waits for it until it ends. Give \
+             the calls that it makes a deadline, or set `max_run`"
+        );
+    }
+
+    fn log_too_long(&self) {
+        tracing::error!(
+            key = %self.key.shown(),
+            attempt = self.claim.attempt,
+            "the handler runs for longer than its `max_run`; its claim lapses within a lease, and a retry may then run beside \
+             it, if `after_crash` says so. Give the calls that it makes a deadline"
+        );
+    }
+
+    fn log_lost(&self) {
+        tracing::warn!(
+            key = %self.key.shown(),
+            attempt = self.claim.attempt,
+            "the lease was lost while the handler runs; it runs on, but another attempt may run beside it. Choose a \
+             lease longer than any stall, and look whether the backend lost the record"
+        );
     }
 }

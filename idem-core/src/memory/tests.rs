@@ -15,7 +15,9 @@ async fn expired_records_leave_memory_as_new_ones_come() {
         let claim = Claim::first(Fingerprint::NONE, &policy);
         let acquired = backend.claim(&key(number), &claim).await.expect("no I/O");
         assert_eq!(acquired, Acquisition::Acquired);
-        let _ = backend.complete(&key(number), &claim, &Completion::NotStored).await;
+        let _ = backend
+            .complete(&key(number), &claim, &Completion::NotStored, claim.ttl)
+            .await;
         tokio::time::advance(Duration::from_millis(10)).await;
     }
     // 10 s of records at one every 10 ms are alive; the rest have gone.
@@ -43,7 +45,9 @@ async fn a_renewed_record_is_not_swept_before_it_expires() {
         }
     };
     sweep(1..2_000).await;
-    let completed = backend.complete(&key(0), &claim, &Completion::NotStored).await;
+    let completed = backend
+        .complete(&key(0), &claim, &Completion::NotStored, claim.ttl)
+        .await;
     assert_eq!(completed.expect("no I/O"), Fenced::Applied);
     tokio::time::advance(Duration::from_secs(9)).await;
     sweep(2_000..4_000).await;

@@ -40,7 +40,7 @@ const MAX_FRAMES: usize = 256;
 /// The statuses of answers that have no body, whatever the handler made.
 const BODILESS: [StatusCode; 2] = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
 
-const NOT_STORED: RecordOutcome = RecordOutcome::Complete(Completion::NotStored);
+const NOT_STORED: RecordOutcome = RecordOutcome::complete(Completion::NotStored);
 
 /// What of an answer to one request is stored.
 #[derive(Clone, Debug)]
@@ -68,10 +68,11 @@ pub fn finish<B: HandlerBody>(response: Response<B>, rules: &AnswerRules) -> Han
     match keeping(&head, rules) {
         Keeping::Kept => store(head, body, rules),
         Keeping::Released => whole(head, ResponseBody::own(body), RecordOutcome::Release),
-        Keeping::Unknown => {
-            let answer = Response::from_parts(head, ResponseBody::own(body));
-            HandlerResult::Unknown { answer }
-        }
+        Keeping::Unknown => whole(
+            head,
+            ResponseBody::own(body),
+            RecordOutcome::complete(Completion::Unknown),
+        ),
     }
 }
 
@@ -84,7 +85,7 @@ fn store<B: HandlerBody>(head: Parts, body: B, rules: &AnswerRules) -> HandlerRe
     };
     if BODILESS.contains(&head.status) {
         // A server sends no such body over HTTP/1.1, and any over HTTP/2.
-        let outcome = RecordOutcome::Complete(Completion::Stored(payload.into()));
+        let outcome = RecordOutcome::complete(Completion::Stored(payload.into()));
         return whole(head, Body::empty().into(), outcome);
     }
     let contradicts = declared.is_some() && declared != announced;
@@ -94,7 +95,7 @@ fn store<B: HandlerBody>(head: Parts, body: B, rules: &AnswerRules) -> HandlerRe
     match collect(body, rules.max_response) {
         (bytes, Collected::Whole) if announced.is_none_or(|len| len == bytes.len() as u64) => {
             payload.extend_from_slice(&bytes);
-            let outcome = RecordOutcome::Complete(Completion::Stored(payload.into()));
+            let outcome = RecordOutcome::complete(Completion::Stored(payload.into()));
             whole(head, Body::from(bytes).into(), outcome)
         }
         (start, Collected::Pending(rest)) => {

@@ -109,7 +109,7 @@ impl<B: HandlerBody> Copier<B> {
                 Ok(Some(piece)) => piece.map_err(Into::into),
                 Ok(None) if announced.is_none_or(|announced| announced == len as u64) => {
                     return StreamedOutcome {
-                        outcome: RecordOutcome::Complete(Completion::Stored(payload.into())),
+                        outcome: RecordOutcome::complete(Completion::Stored(payload.into())),
                         // A client that has seen the end of the body finds it replayed.
                         until_recorded: Box::new(EndOnDrop(self)),
                     };

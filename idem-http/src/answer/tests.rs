@@ -101,7 +101,10 @@ fn streaming(
 
 fn stored_len(outcome: &RecordOutcome) -> Option<usize> {
     match outcome {
-        RecordOutcome::Complete(Completion::Stored(payload)) => {
+        RecordOutcome::Complete {
+            completion: Completion::Stored(payload),
+            ..
+        } => {
             let body = stored::decode(payload.clone())?.into_body();
             let collected = body.collect().now_or_never()?.ok()?;
             Some(collected.to_bytes().len())
@@ -254,7 +257,11 @@ fn a_length_that_is_not_about_this_body_is_not_compared_with_it() {
 async fn a_replay_tells_the_length_if_the_first_answer_did() {
     for announced in [None, Some(3)] {
         let (body, ending) = streaming(respond(announced, [some(1), Step::Wait, some(2)]));
-        let RecordOutcome::Complete(Completion::Stored(payload)) = ending.await.outcome else {
+        let RecordOutcome::Complete {
+            completion: Completion::Stored(payload),
+            ..
+        } = ending.await.outcome
+        else {
             panic!("it is stored");
         };
         let replay = stored::decode(payload).expect("a payload");

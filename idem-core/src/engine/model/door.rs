@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::oracle::Oracle;
 use super::{Random, key_at};
 use crate::{
-    Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, MemoryBackend, RecordKey,
+    Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, MemoryBackend, Record,
+    RecordKey,
 };
 
 /// The network of one process.
@@ -50,7 +51,7 @@ pub(super) enum Call {
     Claim(Claim),
     TakeOver(Claim, Claim),
     Renew(Claim),
-    Complete(Claim, Completion),
+    Complete(Claim, Completion, Duration),
     Release(Claim),
 }
 
@@ -60,7 +61,7 @@ impl Call {
             Self::Claim(claim)
             | Self::TakeOver(_, claim)
             | Self::Renew(claim)
-            | Self::Complete(claim, _)
+            | Self::Complete(claim, ..)
             | Self::Release(claim) => claim,
         }
     }
@@ -156,7 +157,9 @@ impl Door {
             Call::Claim(claim) => Reply::Acquisition(store.claim(key, claim).await?),
             Call::TakeOver(lapsed, claim) => Reply::Acquisition(store.take_over(key, lapsed, claim).await?),
             Call::Renew(claim) => Reply::Fenced(store.renew(key, claim).await?),
-            Call::Complete(claim, completion) => Reply::Fenced(store.complete(key, claim, completion).await?),
+            Call::Complete(claim, completion, ttl) => {
+                Reply::Fenced(store.complete(key, claim, completion, *ttl).await?)
+            }
             Call::Release(claim) => Reply::Fenced(store.release(key, claim).await?),
         };
         shared.lock().oracle.observed(*process, key_at(key), call, &reply);
@@ -247,13 +250,24 @@ impl Backend for Door {
         self.fenced(key, Call::Renew(claim.clone())).await
     }
 
-    async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
-        self.fenced(key, Call::Complete(claim.clone(), completion.clone()))
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        completion: &Completion,
+        ttl: Duration,
+    ) -> Result<Fenced, BackendError> {
+        self.fenced(key, Call::Complete(claim.clone(), completion.clone(), ttl))
             .await
     }
 
     async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
         self.fenced(key, Call::Release(claim.clone())).await
+    }
+
+    /// Without faults: no engine of the model reads.
+    async fn read(&self, key: &RecordKey) -> Result<Option<Record>, BackendError> {
+        self.store.read(key).await
     }
 
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {

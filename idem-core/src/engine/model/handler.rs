@@ -51,9 +51,10 @@ impl Granted {
         let process = self.process;
         gates.lock().expect("not poisoned").push(Gate { process, end });
         let end = match told.await {
-            Ok(End::With(RecordOutcome::Complete(Completion::Stored(_)))) => {
-                End::With(RecordOutcome::Complete(Completion::Stored(payload(number))))
-            }
+            Ok(End::With(RecordOutcome::Complete {
+                completion: Completion::Stored(_),
+                ..
+            })) => End::With(RecordOutcome::complete(Completion::Stored(payload(number)))),
             Ok(end) => end,
             Err(_) => resume_unwind(Box::new("the process is dead")),
         };

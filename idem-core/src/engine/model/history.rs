@@ -126,7 +126,7 @@ pub(super) fn beside(
 ) -> Option<(&'static str, &'static str)> {
     let lapses = other.leased + LEASE;
     match &other.settled {
-        Some((at, RecordOutcome::Complete(_))) if now < *at + TTL => {
+        Some((at, RecordOutcome::Complete { .. })) if now < *at + TTL => {
             Some(("IDEM-2", "a handler started though one completed"))
         }
         Some(_) => None,

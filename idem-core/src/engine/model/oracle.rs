@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use super::door::{Call, Reply};
 use super::history::{ClaimHistory, Counts, End, Slot, StoredRecord, beside};
 use super::{KEYS, LEASE, REFUSING, TTL};
-use crate::Token;
 use crate::engine::RecordOutcome;
+use crate::{Completion, Token};
 
 const REMEMBERED: usize = 30;
 
@@ -142,7 +142,7 @@ impl Oracle {
     /// A started handler's claim ends by its own outcome (IDEM-6).
     fn may_settle(&mut self, key: usize, call: &Call) {
         let ends_by = match call {
-            Call::Complete(_, completion) => RecordOutcome::Complete(completion.clone()),
+            Call::Complete(_, completion, _) => RecordOutcome::complete(completion.clone()),
             Call::Release(_) => RecordOutcome::Release,
             _ => return,
         };
@@ -154,7 +154,8 @@ impl Oracle {
             None => !seen.started && ends_by == RecordOutcome::Release && seen.claim.attempt == 1,
             Some(End::With(outcome)) => *outcome == ends_by,
             Some(End::Killed) => false,
-            Some(End::Panicked) => ends_by == RecordOutcome::Release && !REFUSING[key],
+            Some(End::Panicked) if REFUSING[key] => ends_by == RecordOutcome::complete(Completion::Unknown),
+            Some(End::Panicked) => ends_by == RecordOutcome::Release,
         };
         self.check(
             is_its_own,
@@ -168,7 +169,7 @@ impl Oracle {
         let ends_by = match call {
             Call::Claim(_) | Call::TakeOver(..) => return self.claimed(process, key, call, now),
             Call::Renew(_) => None,
-            Call::Complete(_, completion) => Some(RecordOutcome::Complete(completion.clone())),
+            Call::Complete(_, completion, _) => Some(RecordOutcome::complete(completion.clone())),
             Call::Release(_) => Some(RecordOutcome::Release),
         };
         let slot = &mut self.slots[key];
@@ -180,7 +181,7 @@ impl Oracle {
         match &ends_by {
             None => held.expires = now + LEASE + TTL,
             Some(RecordOutcome::Release) => slot.held = None,
-            Some(RecordOutcome::Complete(completion)) => {
+            Some(RecordOutcome::Complete { completion, .. }) => {
                 held.completion = Some(completion.clone());
                 held.expires = now + TTL;
             }
@@ -247,7 +248,7 @@ impl Oracle {
         seen.replaced = true;
         let is_given_up = match &seen.end {
             // An outcome is given up that could not be recorded for as long as it would have been kept.
-            Some(End::With(RecordOutcome::Complete(_))) => seen.ended.elapsed() >= TTL,
+            Some(End::With(RecordOutcome::Complete { .. })) => seen.ended.elapsed() >= TTL,
             // Once there is nothing to lose, nothing is renewed.
             Some(End::With(RecordOutcome::Release) | End::Panicked | End::Killed) => true,
             None => false,
@@ -302,7 +303,7 @@ impl Oracle {
     pub(super) fn unrecorded(&self, since: Instant) -> Vec<u64> {
         let now = Instant::now();
         let is_open = |slot: &&Slot, seen: &ClaimHistory| {
-            matches!(seen.end, Some(End::With(RecordOutcome::Complete(_))))
+            matches!(seen.end, Some(End::With(RecordOutcome::Complete { .. })))
                 && seen.ended >= since
                 && !self.is_dead(seen.process)
                 && slot

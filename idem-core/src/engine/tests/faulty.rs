@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::{
-    Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, MemoryBackend, RecordKey,
-    Token,
+    Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, MemoryBackend, Record,
+    RecordKey, Token,
 };
 
 /// The memory backend behind switches.
@@ -87,19 +87,30 @@ impl Backend for Faulty {
         self.answer(self.inner.renew(key, claim).await?).await
     }
 
-    async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        completion: &Completion,
+        ttl: Duration,
+    ) -> Result<Fenced, BackendError> {
         assert!(
             !self.fault.completing_panics.load(Ordering::SeqCst),
             "in the backend, on purpose"
         );
         Self::fails(&self.fault.settling_fails)?;
-        self.answer(self.inner.complete(key, claim, completion).await?).await
+        self.answer(self.inner.complete(key, claim, completion, ttl).await?)
+            .await
     }
 
     async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
         self.calls.releases.fetch_add(1, Ordering::SeqCst);
         Self::fails(&self.fault.settling_fails)?;
         self.answer(self.inner.release(key, claim).await?).await
+    }
+
+    async fn read(&self, key: &RecordKey) -> Result<Option<Record>, BackendError> {
+        self.inner.read(key).await
     }
 
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {

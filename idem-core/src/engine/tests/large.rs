@@ -55,13 +55,23 @@ impl Backend for Line {
         self.inner.renew(key, claim).await
     }
 
-    async fn complete(&self, key: &RecordKey, claim: &Claim, completion: &Completion) -> Result<Fenced, BackendError> {
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        completion: &Completion,
+        ttl: Duration,
+    ) -> Result<Fenced, BackendError> {
         self.carry(completion).await?;
-        self.inner.complete(key, claim, completion).await
+        self.inner.complete(key, claim, completion, ttl).await
     }
 
     async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
         self.inner.release(key, claim).await
+    }
+
+    async fn read(&self, key: &RecordKey) -> Result<Option<Record>, BackendError> {
+        self.inner.read(key).await
     }
 
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
@@ -78,7 +88,7 @@ const TEN_MEGABYTES: usize = 10_000_000;
 fn large(len: usize) -> HandlerResult<&'static str> {
     HandlerResult::Whole {
         answer: "large",
-        outcome: RecordOutcome::Complete(Completion::Stored(vec![7; len].into())),
+        outcome: RecordOutcome::complete(Completion::Stored(vec![7; len].into())),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The engine over the memory backend, on a paused clock, with faults put between the two.
 
 mod blocking;
+mod bounds;
 mod faulty;
 mod large;
 mod outcomes;
@@ -39,7 +40,7 @@ fn key() -> RecordKey {
 fn stored(answer: &'static str) -> HandlerResult<&'static str> {
     HandlerResult::Whole {
         answer,
-        outcome: RecordOutcome::Complete(Completion::Stored(Bytes::from_static(answer.as_bytes()))),
+        outcome: RecordOutcome::complete(Completion::Stored(Bytes::from_static(answer.as_bytes()))),
     }
 }
 
@@ -56,6 +57,7 @@ enum Got {
     Executed(RunAnswer<&'static str>),
     Duplicate(Duplicate),
     Failed(BackendErrorKind),
+    TooBusy,
 }
 
 async fn execute(engine: &Engine, handler: impl Future<Output = HandlerResult<&'static str>> + Send + 'static) -> Got {
@@ -71,6 +73,7 @@ async fn execute_as(
     match engine.claim(&key(), request, policy).await {
         Ok(ClaimResult::Run(run)) => Got::Executed(run.run(handler, |_| {}).await),
         Ok(ClaimResult::Duplicate { duplicate, .. }) => Got::Duplicate(duplicate),
+        Ok(ClaimResult::TooBusy) => Got::TooBusy,
         Err(error) => Got::Failed(error.kind()),
     }
 }
@@ -194,7 +197,7 @@ async fn idem_12_a_streamed_answer_is_handed_out_before_its_outcome_is_known() {
                 outcome: Box::pin(async move {
                     ended.notified().await;
                     StreamedOutcome {
-                        outcome: RecordOutcome::Complete(Completion::NotStored),
+                        outcome: RecordOutcome::complete(Completion::NotStored),
                         until_recorded: Box::new(ended),
                     }
                 }),

@@ -30,13 +30,22 @@ async fn a_duplicate_of_an_owner_that_stopped_to_renew_is_told_when_the_lease_la
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unknown_outcome_refuses_retries_once_the_lease_has_lapsed_where_nothing_may_run_twice() {
+async fn an_unknown_outcome_refuses_retries_from_then_on() {
     let engine = Engine::new(MemoryBackend::new());
-    let refusing = POLICY.with_after_crash(AfterCrash::Refuse);
-    let unknown = async { HandlerResult::Unknown { answer: "500" } };
-    assert_eq!(execute_as(&engine, REQUEST, &refusing, unknown).await, executed("500"));
-    let retry = || execute_as(&engine, REQUEST, &refusing, never());
-    assert_eq!(retry().await, IN_FLIGHT);
+    let unknown = async {
+        HandlerResult::Whole {
+            answer: "500",
+            outcome: RecordOutcome::complete(Completion::Unknown),
+        }
+    };
+    assert_eq!(execute(&engine, unknown).await, executed("500"));
+    assert_eq!(
+        execute(&engine, never()).await,
+        Got::Duplicate(Duplicate::OutcomeUnknown)
+    );
     advance(LEASE).await;
-    assert_eq!(retry().await, Got::Duplicate(Duplicate::OutcomeUnknown));
+    assert_eq!(
+        execute(&engine, never()).await,
+        Got::Duplicate(Duplicate::OutcomeUnknown)
+    );
 }

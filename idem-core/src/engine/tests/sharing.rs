@@ -167,7 +167,7 @@ async fn idem_22_a_waiter_looks_once_a_second_while_it_can_neither_look_nor_be_t
         backend.fault.claims_fail.store(false, Ordering::SeqCst);
         backend.fault.deaf.store(false, Ordering::SeqCst);
         let completion = Completion::Stored(Bytes::from_static(b"201"));
-        let completed = Backend::complete(&backend.inner, &key(), &holder, &completion).await;
+        let completed = Backend::complete(&backend.inner, &key(), &holder, &completion, POLICY.ttl()).await;
         assert_eq!(completed.expect("memory"), Fenced::Applied);
         assert_eq!(waiting.await.expect("no panic"), replay("201"));
         sleep(Duration::from_secs(10)).await;

@@ -202,7 +202,7 @@ async fn complete(claimed: Option<ClaimResult>, payload: Bytes) {
     let Some(ClaimResult::Run(run)) = claimed else { return };
     let finished = HandlerResult::Whole {
         answer: (),
-        outcome: RecordOutcome::Complete(Completion::Stored(payload)),
+        outcome: RecordOutcome::complete(Completion::Stored(payload)),
     };
     let _: RunAnswer<()> = Run::run(run, async { finished }, |_| {}).await;
 }

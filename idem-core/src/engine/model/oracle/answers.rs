@@ -42,7 +42,7 @@ impl Oracle {
         let is_its_own = match (&seen.end, executed) {
             (Some(End::Panicked), RunAnswer::Panicked) => true,
             (Some(End::With(outcome)), RunAnswer::Answer { answer, recorded }) => {
-                let is_kept = matches!(outcome, RecordOutcome::Complete(_));
+                let is_kept = matches!(outcome, RecordOutcome::Complete { .. });
                 let may_say_so = if is_kept {
                     seen.settled.is_some() || !recorded
                 } else {
@@ -83,7 +83,12 @@ impl Oracle {
                 (just_changed || in_flight, "IDEM-4")
             }
             Duplicate::OutcomeUnknown => (
-                REFUSING[key] && (just_changed || equal.is_some_and(|held| held.has_lapsed(now))),
+                REFUSING[key]
+                    && (just_changed
+                        || equal.is_some_and(|held| match &held.completion {
+                            None => held.has_lapsed(now),
+                            completion => *completion == Some(Completion::Unknown),
+                        })),
                 "IDEM-7",
             ),
         };

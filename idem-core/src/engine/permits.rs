@@ -1,0 +1,127 @@
+//! How many handlers run at once.
+//!
+//! Owns the permits. A request takes one before it makes a call that may claim its key, and gives it back if it may not run. The
+//! permit of a request that runs goes with its handler, whether or not the client is still connected, and ends with it.
+//!
+//! A request that finds no permit reads its record, which needs none, so that replays go on. If the record does not answer it,
+//! the request is refused at once while as many handlers run as are allowed. If fewer run, the other permits belong to calls on
+//! their way, of which most find a duplicate; the request then waits for one of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+/// The permits of an engine. Clones share them.
+#[derive(Clone, Debug)]
+pub(super) struct Permits {
+    free: Arc<Semaphore>,
+    most: usize,
+    running: Arc<AtomicUsize>,
+}
+
+/// The permit of one request.
+#[derive(Debug)]
+pub(super) struct Permit {
+    running: Arc<AtomicUsize>,
+    is_running: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Permits {
+    /// Permits for `most` handlers.
+    pub(super) fn new(most: usize) -> Self {
+        let most = most.min(Semaphore::MAX_PERMITS);
+        Self {
+            free: Arc::new(Semaphore::new(most)),
+            most,
+            running: Arc::default(),
+        }
+    }
+
+    /// A permit, if one is free.
+    pub(super) fn try_take(&self) -> Option<Permit> {
+        let permit = self.free.clone().try_acquire_owned().ok()?;
+        Some(self.taken(permit))
+    }
+
+    /// A permit, once one is free; `None` if all handlers that are allowed are running, or none becomes free within `patience`.
+    pub(super) async fn take_unless_busy(&self, patience: Duration) -> Option<Permit> {
+        if self.running.load(Ordering::Relaxed) >= self.most {
+            return None;
+        }
+        let freed = timeout(patience, self.free.clone().acquire_owned()).await;
+        Some(self.taken(freed.ok()?.ok()?))
+    }
+
+    fn taken(&self, permit: OwnedSemaphorePermit) -> Permit {
+        Permit {
+            running: self.running.clone(),
+            is_running: false,
+            _permit: permit,
+        }
+    }
+}
+
+impl Permit {
+    /// The handler starts.
+    pub(super) fn start(&mut self) {
+        self.is_running = true;
+        self.running.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.is_running {
+            self.running.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_waits_for_a_call_and_not_for_a_handler() {
+        let permits = Permits::new(2);
+        let mut one = permits.try_take().expect("two are free");
+        let mut other = permits.try_take().expect("one is free");
+        assert!(permits.try_take().is_none());
+
+        one.start();
+        let mut waiting = Box::pin(permits.take_unless_busy(PATIENCE));
+        assert!(
+            waiting.as_mut().now_or_never().is_none(),
+            "one of the two is only a call"
+        );
+        drop(other);
+        let third = waiting.await.expect("the call has ended");
+
+        other = third;
+        other.start();
+        assert!(
+            permits
+                .take_unless_busy(PATIENCE)
+                .now_or_never()
+                .expect("at once")
+                .is_none()
+        );
+        drop(one);
+        assert!(permits.try_take().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_does_not_end_is_waited_for_only_so_long() {
+        let permits = Permits::new(1);
+        let _call = permits.try_take();
+        assert!(permits.take_unless_busy(PATIENCE).await.is_none());
+    }
+}
