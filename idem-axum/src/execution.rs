@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use axum::extract::FromRequestParts;
 use axum::http::Extensions;
@@ -43,6 +44,7 @@ struct Filled {
     record: RecordKey,
     attempt: u32,
     token: Token,
+    began_at: SystemTime,
 }
 
 impl Execution {
@@ -57,6 +59,16 @@ impl Execution {
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.filled().map_or(1, |filled| filled.attempt)
+    }
+
+    /// When the first attempt of this request began, by the clock of the process that ran it; `None` where the handler runs
+    /// unprotected.
+    ///
+    /// A handler that calls a service which remembers idempotency keys for a day can tell by it whether the key that an earlier
+    /// attempt has sent is still known there.
+    #[must_use]
+    pub fn began_at(&self) -> Option<SystemTime> {
+        self.filled().map(|filled| filled.began_at)
     }
 
     /// What tells this run's claim from any other one, for storing beside an effect; `None` where the handler runs
@@ -103,10 +115,20 @@ impl Execution {
 
     /// Fills it in for a handler that runs under a claim.
     pub(crate) fn fill(&self, record: &RecordKey, claim: &Claim) {
-        let Claim { attempt, token, .. } = *claim;
+        let Claim {
+            attempt,
+            token,
+            began_at,
+            ..
+        } = *claim;
         let record = record.clone();
         // An execution belongs to one handler, which runs at most once.
-        let _ = self.0.own.set(Some(Filled { record, attempt, token }));
+        let _ = self.0.own.set(Some(Filled {
+            record,
+            attempt,
+            token,
+            began_at,
+        }));
     }
 
     /// The one of a layer's claim.

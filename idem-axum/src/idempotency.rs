@@ -10,7 +10,7 @@ use axum::Extension;
 use axum::http::header::HeaderName;
 use axum::middleware::AddExtension;
 use axum::response::IntoResponse;
-use idem_core::{Backend, BackendError, Engine};
+use idem_core::{Backend, BackendError, Engine, Owner};
 use idem_http::settings::{KeyFormat, ProblemResponse};
 use idem_http::{Body, Policy, Settings, Setup};
 use tower_layer::Layer;
@@ -112,6 +112,42 @@ impl Idempotency {
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         let parts = Arc::make_mut(&mut self.0);
         parts.engine = parts.engine.clone().with_deadline(deadline);
+        self
+    }
+
+    /// Sets how many handlers may run at once, of all operations together. Without it, there is no limit.
+    ///
+    /// A first request that finds as many running gets 503 `too-busy` with `Retry-After`. It has claimed nothing, so its retry may
+    /// run anywhere. Replays, and refusals of duplicates, never count.
+    ///
+    /// A handler counts until it ends, although its client has left. That is the difference from a concurrency limit in a layer
+    /// outside, which ends with the client: 1,000 clients that give up and call again would be 1,000 handlers. Handlers that run
+    /// without a claim end with their client, so bound these by such a layer.
+    ///
+    /// ```
+    /// use idem_axum::{Idempotency, MemoryBackend};
+    ///
+    /// let idempotency = Idempotency::new(MemoryBackend::new()).with_max_in_flight(64);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When `most` is zero.
+    #[must_use]
+    pub fn with_max_in_flight(mut self, most: usize) -> Self {
+        let parts = Arc::make_mut(&mut self.0);
+        parts.engine = parts.engine.clone().with_max_in_flight(most);
+        self
+    }
+
+    /// Sets the name of this process in its records, for logs and operators. Without it, that is the host's name and the
+    /// process's number.
+    ///
+    /// A name of more than 32 bytes is cut at its start.
+    #[must_use]
+    pub fn with_owner(mut self, owner: impl AsRef<str>) -> Self {
+        let parts = Arc::make_mut(&mut self.0);
+        parts.engine = parts.engine.clone().with_owner(Owner::new(owner.as_ref()));
         self
     }
 
@@ -297,7 +333,8 @@ impl Idempotency {
     /// Waits until every handler that was started has ended and its outcome is recorded.
     ///
     /// A handler whose client has left runs on (IDEM-5), and graceful shutdown does not wait for it. Call this after
-    /// `axum::serve` has returned and before the runtime ends.
+    /// `axum::serve` has returned and before the runtime ends. A handler that runs for longer than its `max_run` is not waited for
+    /// once its claim has lapsed.
     ///
     /// # Cancel safety
     ///

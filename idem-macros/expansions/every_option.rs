@@ -7,7 +7,10 @@
     lease = "5s",
     in_flight = "wait",
     wait = "3s",
-    after_crash = "refuse",
+    after_crash = "rerun",
+    rerun_within = "20h",
+    max_attempts = 5,
+    max_run = "10m",
     store = "success",
     fingerprint = "none",
     on_outage = "run",
@@ -45,7 +48,10 @@ fn place_order(
                         .with_lease(::core::time::Duration::from_millis(5000u64))
                         .with_in_flight(::renamed::InFlight::Wait)
                         .with_wait(::core::time::Duration::from_millis(3000u64))
-                        .with_after_crash(::renamed::AfterCrash::Refuse)
+                        .with_after_crash(::renamed::AfterCrash::Rerun)
+                        .with_rerun_within(::core::time::Duration::from_millis(72000000u64))
+                        .with_max_attempts(5u32)
+                        .with_max_run(::core::time::Duration::from_millis(600000u64))
                         .with_store(::renamed::StoredAnswers::Success)
                         .with_fingerprint(::renamed::Compared::Nothing)
                         .with_on_outage(::renamed::OnOutage::Run)

@@ -13,12 +13,15 @@ use tokio::task::JoinSet;
 
 const RERUNNING: &str = "/journaled/brisk";
 const REFUSING: &str = "/journaled/brisk-refusing";
+const TWICE: &str = "/journaled/brisk-twice";
+const BRIEFLY: &str = "/journaled/brisk-briefly";
 
 /// Two processes on one Redis, and the journal that they keep.
 struct Scene {
     owner: Process,
     other: Process,
     folder: TempDir,
+    program: Program,
     _redis: RedisServer,
 }
 
@@ -31,6 +34,7 @@ impl Scene {
             owner: program.start(),
             other: program.start(),
             folder,
+            program,
             _redis: redis,
         }
     }
@@ -196,6 +200,36 @@ async fn a_superseded_owner_records_nothing_and_its_client_gets_its_answer() {
             call(client, RERUNNING, 1000).send().await.assert_replays(&takeover);
         }
         assert_eq!(scene.attempts(), [1, 2]);
+    })
+    .await;
+}
+
+/// A request that kills each process that it comes to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_kills_its_process_is_run_as_often_as_it_may_and_then_refused() {
+    in_time(async {
+        let mut scene = Scene::new().await;
+        let third = scene.program.start();
+        for (attempt, doomed) in [&mut scene.owner, &mut scene.other].into_iter().enumerate() {
+            let deadly = call(&doomed.client, TWICE, 0).header(DIE, Point::BeforeEffect.name().as_bytes());
+            assert!(deadly.try_send().await.is_err(), "attempt {attempt} answers");
+            while !doomed.has_ended() {
+                tokio::task::yield_now().await;
+            }
+        }
+        let deadly = call(&third.client, TWICE, 0).header(DIE, Point::BeforeEffect.name().as_bytes());
+        assert_unknown(&[deadly.send().await, call(&third.client, TWICE, 0).send().await]);
+        assert_eq!((scene.attempts(), scene.effects()), (vec![1, 2], 0));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_began_too_long_ago_is_not_run_again_by_another_process() {
+    in_time(async {
+        let (scene, answers) = crash(BRIEFLY, Point::BeforeEffect).await;
+        assert_unknown(&answers);
+        assert_eq!((scene.attempts(), scene.effects()), (vec![1], 0));
     })
     .await;
 }

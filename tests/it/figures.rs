@@ -250,7 +250,7 @@ async fn every_request_is_counted_once_by_what_it_came_to() {
     let described: Vec<_> = said("# HELP ").collect();
     let shown: Vec<_> = said("# TYPE ").collect();
     assert_eq!(described, shown, "{text}");
-    assert_eq!(shown.len(), 10, "all but errors: {shown:?}");
+    assert_eq!(shown.len(), 11, "all but errors: {shown:?}");
 }
 
 /// Prometheus takes the first takeover for no increase where the figure appears with it.
@@ -263,6 +263,7 @@ fn what_is_rare_is_shown_before_there_is_any() {
     }
     for plain in [
         "idem_handlers_in_flight",
+        "idem_longest_run_seconds",
         "idem_releases_left_out_total",
         "idem_releases_pending",
         "idem_takeovers_total",
@@ -290,7 +291,14 @@ async fn what_goes_on_is_counted_while_it_does() {
     assert_eq!(figure(&recorder, "idem_handlers_in_flight")[""], 1);
     assert_eq!(figure(&recorder, "idem_waiters")[""], 1);
     assert_eq!(waiting.await.expect("no panic").status(), StatusCode::CONFLICT);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(
+        figure(&recorder, "idem_longest_run_seconds")[""],
+        10,
+        "as of its renewal"
+    );
     assert_eq!(request.await.expect("no panic").status(), StatusCode::CREATED);
+    assert_eq!(figure(&recorder, "idem_longest_run_seconds")[""], 0);
     assert_eq!(figure(&recorder, "idem_handlers_in_flight")[""], 0);
     assert_eq!(figure(&recorder, "idem_waiters")[""], 0);
     // Of 25 seconds, with a lease of 30 that is renewed at a third of it.

@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod bodies;
+mod bounds;
 mod broken_backends;
 mod chains;
 mod client_examples;
@@ -24,6 +25,7 @@ mod engines;
 mod figures;
 mod fingerprints;
 mod first_programs;
+mod formats;
 mod forwarding;
 mod generated_responses;
 mod handlers;

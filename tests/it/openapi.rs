@@ -266,6 +266,19 @@ fn a_handler_with_a_transaction_may_be_undone_or_nobody_knows() {
 }
 
 #[test]
+fn what_bounds_runs_is_described_where_it_is_set() {
+    let limited = idempotency()
+        .with_max_in_flight(8)
+        .with_defaults(Policy::new().with_max_attempts(3));
+    let responses = operation(&described_by(&limited), "post", "/plain")["responses"].clone();
+    assert_eq!(codes(&responses["503"]), ["backend-unavailable", "too-busy"]);
+    assert_eq!(
+        codes(&responses["409"]),
+        ["in-flight", "outcome-unknown", "response-not-stored"]
+    );
+}
+
+#[test]
 fn what_is_not_annotated_stays_as_it_is_and_twice_is_once() {
     let mut document = Api::openapi();
     idempotency().modify(&mut document);

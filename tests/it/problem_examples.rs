@@ -9,7 +9,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use http_body_util::BodyExt as _;
 use idem_axum::sqlx::{self, AssertSqlSafe};
-use idem_axum::{Idempotency, IdempotencyLayer, IdempotencyProblem, RedisBackend, Transaction, idempotent};
+use idem_axum::{
+    Idempotency, IdempotencyLayer, IdempotencyProblem, MemoryBackend, RedisBackend, Transaction, idempotent,
+};
 use idem_tests::{Answer, App, Order, PostgresServer, RedisServer, Service, in_time};
 use reqwest::Method;
 use serde_json::Value;
@@ -164,6 +166,18 @@ async fn broken_off(address: SocketAddr) -> Example {
     }
 }
 
+/// The answer of a service that runs as many handlers as it may.
+async fn too_busy() -> Example {
+    let idempotency = Idempotency::new(MemoryBackend::new())
+        .with_documentation("https://example.com/idempotency")
+        .with_max_in_flight(1);
+    let service = Service::wrapped(idempotency, Router::<App>::new(), |router| router).await;
+    // It is held until the service ends.
+    let _first = tokio::spawn(service.client.order("k", &Order::new("o").held()).send());
+    service.app.wait_until_started(1).await;
+    Example::sent(&service.client.order("l", &Order::new("p")).send().await)
+}
+
 /// The answer of a layer whose service stays busy. It is waited for in `layered::errors`, on a paused clock.
 async fn not_ready() -> Example {
     let (head, body) = idem_http::problem::not_ready().into_parts();
@@ -222,6 +236,7 @@ async fn every_example_is_what_a_service_sends() {
         let (mut sent, documented) = (sent().await, documented());
         add_transactions(&mut sent).await;
         sent.insert("Not ready".to_owned(), not_ready().await);
+        sent.insert("too-busy".to_owned(), too_busy().await);
         for (heading, example) in &documented {
             assert_eq!(sent.remove(heading).as_ref(), Some(example), "{heading}");
         }
@@ -241,6 +256,7 @@ fn every_problem_has_its_example() {
         IdempotencyProblem::OutcomeUnknown,
         IdempotencyProblem::ResponseNotStored,
         IdempotencyProblem::BackendUnavailable,
+        IdempotencyProblem::TooBusy,
         IdempotencyProblem::RolledBack { may_pass: false },
         IdempotencyProblem::NotCommitted,
         IdempotencyProblem::NotConfigured,

@@ -174,6 +174,11 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body.escape_ascii()))
     }
 
+    /// The body as text.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body.escape_ascii()))
+    }
+
     /// The `code` of a problem, after checking that it is a whole one.
     pub fn problem(&self) -> String {
         let content_type = self.headers.get("content-type").map(HeaderValue::as_bytes);

@@ -13,8 +13,9 @@ use utoipa::openapi::{
 };
 
 use super::{Mark, PROBLEM_SCHEMA};
+use crate::Idempotency;
 use idem_http::key::MAX_STRING_LEN;
-use idem_http::{IdempotencyProblem, InFlight, Policy, ProblemDetails, Settings};
+use idem_http::{IdempotencyProblem, InFlight, Policy, ProblemDetails, Settings, Setup as _};
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -28,15 +29,19 @@ pub(super) struct Answers<'a> {
     header: Option<(String, bool)>,
     policy: Policy,
     transacts: bool,
+    /// Whether the number of handlers that run at once is limited.
+    is_limited: bool,
     settings: &'a Settings,
 }
 
 impl<'a> Answers<'a> {
-    pub(super) fn new(mark: &Mark, settings: &'a Settings) -> Self {
+    pub(super) fn new(mark: &Mark, idempotency: &'a Idempotency) -> Self {
+        let settings = &**idempotency.settings();
         Self {
             header: mark.header(&settings.defaults),
             policy: mark.policy(settings.defaults),
             transacts: mark.transacts(),
+            is_limited: idempotency.engine().max_in_flight().is_some(),
             settings,
         }
     }
@@ -115,7 +120,9 @@ impl<'a> Answers<'a> {
     /// The answers in place of the handler's, by status.
     fn responses(&self) -> Vec<(StatusCode, Response)> {
         let accepts = self.policy.in_flight() == InFlight::Accept;
-        let refuses = self.policy.after_crash() == AfterCrash::Refuse;
+        let refuses = self.policy.after_crash() == AfterCrash::Refuse
+            || self.policy.max_attempts().is_some()
+            || self.policy.rerun_within().is_some();
         let needs_header = self.header.as_ref().is_some_and(|(_, required)| *required);
         let problems = [
             (IdempotencyProblem::KeyMissing, needs_header),
@@ -126,6 +133,7 @@ impl<'a> Answers<'a> {
             (IdempotencyProblem::KeyReused, true),
             (IdempotencyProblem::RolledBack { may_pass: false }, self.transacts),
             (IdempotencyProblem::BackendUnavailable, true),
+            (IdempotencyProblem::TooBusy, self.is_limited),
             (IdempotencyProblem::RolledBack { may_pass: true }, self.transacts),
             (IdempotencyProblem::NotCommitted, self.transacts),
         ];

@@ -83,7 +83,7 @@ impl Modify for Idempotency {
         let mut components = document.components.take().unwrap_or_default();
         for operation in document.paths.paths.values_mut().flat_map(operations) {
             if let Some(mark) = Mark::take(operation) {
-                Answers::new(&mark, settings).describe(operation, &components);
+                Answers::new(&mark, self).describe(operation, &components);
                 if settings.problem_response.is_none() {
                     let schema = answers::problem_schema();
                     components.schemas.insert(PROBLEM_SCHEMA.to_owned(), schema);

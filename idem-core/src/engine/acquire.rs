@@ -9,7 +9,8 @@ use std::time::Duration;
 use futures_util::{FutureExt as _, TryFutureExt as _};
 use tokio::time::Instant;
 
-use super::pending::{InFlightClaim, Look, Pending};
+use super::look::{InFlightClaim, Look};
+use super::pending::Pending;
 use super::{ClaimResult, Duplicate, Engine, Run};
 use crate::observe::Call;
 use crate::{Acquisition, BackendError, BackendErrorKind, Changed, ClaimPolicy, Fingerprint, RecordKey};

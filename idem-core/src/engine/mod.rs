@@ -14,6 +14,7 @@ mod acquire;
 mod attended;
 mod deadline;
 mod large;
+mod look;
 mod looks;
 mod outcome;
 mod pending;
@@ -154,6 +155,12 @@ impl Engine {
         assert!(most > 0, "`max_in_flight` is zero, so that no handler could run");
         Arc::make_mut(&mut self.0).permits = Some(Permits::new(most));
         self
+    }
+
+    /// How many handlers may run at once; `None` if there is no limit.
+    #[must_use]
+    pub fn max_in_flight(&self) -> Option<usize> {
+        self.0.permits.as_ref().map(Permits::most)
     }
 
     /// Whether the backend keeps its records in this process, so that they end with it.

@@ -1,8 +1,7 @@
 //! A request's own claim, from the first look at the record until it is decided which request runs.
 //!
-//! Owns the result of a look, and how a request looks at the record: by its own call, by a shared call, or again after a
-//! wait. Owns also the claim's token: only one look at a time uses it, and a new token is drawn if an earlier call may still
-//! be on its way. Does not own which request makes a shared call: [`looks`](super::looks).
+//! Owns how a request looks at the record: by its own call, by a shared call, or again after a wait. Owns also the claim's
+//! token: only one look at a time uses it, and a new token is drawn if an earlier call may still be on its way. Does not own which request makes a shared call: [`looks`](super::looks).
 
 use std::future::{Future, Ready, ready};
 use std::time::Duration;
@@ -10,8 +9,9 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, Either};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use super::look::{Found, InFlightClaim, Look, Looked, PAUSE};
 use super::looks::{Looks, Member, Role, Wakeup};
-use super::permits::{Permit, Permits};
+use super::permits::Permit;
 use super::{Duplicate, Engine, Parts};
 use crate::claim::wall_clock;
 use crate::observe::{self, Call, Waiting};
@@ -24,67 +24,8 @@ const ROUNDS: usize = 4;
 /// How long a request waits for another request's look, in multiples of the deadline.
 const PATIENCE: u32 = 2;
 
-/// When to retry while the owner of the claim renews it.
-const SOON: Duration = Duration::from_secs(1);
-
-/// The shortest pause of a waiter that could not subscribe, or whose look has failed.
-const PAUSE: Duration = Duration::from_secs(1);
-
 /// The most milliseconds that are added to [`PAUSE`], so that waiters that failed together do not retry together.
 const PAUSE_SPREAD: u64 = 250;
-
-/// The result of one look at the record.
-pub(super) enum Look {
-    Claimed(Instant),
-    Duplicate(Duplicate),
-    InFlight(InFlightClaim),
-    /// The backend failed.
-    Failed,
-    /// As many handlers run as are allowed.
-    TooBusy,
-}
-
-/// The result of a look, or the error of the backend.
-pub(super) type Looked = Result<Look, BackendError>;
-
-/// A claim that another request holds.
-#[derive(Clone, Copy)]
-pub(super) struct InFlightClaim {
-    /// The rest of the lease.
-    remaining: Duration,
-    /// The whole lease.
-    lease: Duration,
-}
-
-impl InFlightClaim {
-    /// A claim of which only its existence is known.
-    pub(super) const UNKNOWN: Self = Self {
-        remaining: PAUSE,
-        lease: PAUSE,
-    };
-
-    /// The time after which a retry makes sense.
-    ///
-    /// The owner renews the lease when a third of it has passed. If less than two thirds are left, the owner has stopped
-    /// renewing, and the retry has to wait for the lease to lapse. One twelfth is subtracted from the two thirds, because the
-    /// owner pauses for a twelfth of the lease after a failed renewal.
-    pub(super) fn retry_after(self) -> Duration {
-        if self.remaining < self.lease * 7 / 12 {
-            self.remaining.max(SOON)
-        } else {
-            SOON
-        }
-    }
-}
-
-/// The meaning of an existing record for this request.
-enum Found {
-    Look(Look),
-    /// The record is this request's own claim, from a call whose answer was lost.
-    Own,
-    /// The record is a lapsed claim, and the policy allows taking it over.
-    Lapsed(Claim),
-}
 
 /// A request's own claim, which may or may not have been written yet.
 ///
@@ -93,15 +34,15 @@ enum Found {
 /// started handlers only.
 #[derive(Debug)]
 pub(super) struct Pending {
-    engine: Engine,
-    key: RecordKey,
-    claim: Claim,
+    pub(super) engine: Engine,
+    pub(super) key: RecordKey,
+    pub(super) claim: Claim,
     /// The time since which the claim may be stored; `None` if it is certainly not stored.
     written: Option<Instant>,
     /// Whether a claiming call was made with this token.
     has_asked: bool,
     /// Held during a call that may claim, and after one that did. Always `None` if the engine has no limit.
-    permit: Option<Permit>,
+    pub(super) permit: Option<Permit>,
 }
 
 impl Pending {
@@ -244,69 +185,8 @@ impl Pending {
         Ok(Look::InFlight(InFlightClaim::UNKNOWN))
     }
 
-    /// Claims the key, takes a lapsed claim over, or reports the existing record, with a permit if the engine has a limit. The
-    /// record is copied to `shown`, if given.
-    fn acquire<'a>(
-        &'a mut self,
-        policy: &'a ClaimPolicy,
-        shown: Option<&'a mut Option<Record>>,
-    ) -> impl Future<Output = Looked> + Send + 'a {
-        match &self.engine.0.permits {
-            None => Either::Left(self.claim_or_report(policy, shown)),
-            Some(permits) => {
-                let permits = permits.clone();
-                Either::Right(Box::pin(self.acquire_with_permit(permits, policy, shown)))
-            }
-        }
-    }
-
-    /// Looks with a permit, or without one only at what is there.
-    async fn acquire_with_permit(
-        &mut self,
-        permits: Permits,
-        policy: &ClaimPolicy,
-        mut shown: Option<&mut Option<Record>>,
-    ) -> Looked {
-        self.permit = permits.try_take();
-        if self.permit.is_none() {
-            if let Some(look) = self.read(policy, shown.as_deref_mut()).await? {
-                return Ok(look);
-            }
-            let patience = self.engine.deadline_of(policy.lease());
-            self.permit = permits.take_unless_busy(patience).await;
-            if self.permit.is_none() {
-                return Ok(Look::TooBusy);
-            }
-        }
-        let looked = self.claim_or_report(policy, shown).await;
-        if !matches!(looked, Ok(Look::Claimed(_))) {
-            self.permit = None;
-        }
-        looked
-    }
-
-    /// Reads the record; `None` if this request may run.
-    async fn read(
-        &mut self,
-        policy: &ClaimPolicy,
-        shown: Option<&mut Option<Record>>,
-    ) -> Result<Option<Look>, BackendError> {
-        let Self { engine, key, claim, .. } = &*self;
-        let reading = engine.within_deadline(Call::Read, claim.lease, engine.0.backend.read(key));
-        let Some(record) = reading.await? else {
-            return Ok(None);
-        };
-        if let Some(shown) = shown {
-            *shown = Some(record.clone());
-        }
-        Ok(match self.interpret(record, policy) {
-            Found::Look(look) => Some(look),
-            Found::Own | Found::Lapsed(_) => None,
-        })
-    }
-
     /// Claims the key, takes a lapsed claim over, or reports the existing record. The record is copied to `shown`, if given.
-    async fn claim_or_report(&mut self, policy: &ClaimPolicy, shown: Option<&mut Option<Record>>) -> Looked {
+    pub(super) async fn claim_or_report(&mut self, policy: &ClaimPolicy, shown: Option<&mut Option<Record>>) -> Looked {
         let before = self.written;
         if before.is_none() && self.has_asked {
             // A claim that an earlier look has written late must not be taken for the claim of this look.
@@ -359,7 +239,7 @@ impl Pending {
     }
 
     /// Decides what an existing record means for this request.
-    fn interpret(&mut self, record: Record, policy: &ClaimPolicy) -> Found {
+    pub(super) fn interpret(&mut self, record: Record, policy: &ClaimPolicy) -> Found {
         let lease = match &record {
             Record::Claimed { claim, .. } if claim.token == self.claim.token => {
                 self.claim = claim.clone();

@@ -5,14 +5,22 @@
 //!
 //! A request that finds no permit reads its record, which needs none, so that replays go on. If the record does not answer it,
 //! the request is refused at once while as many handlers run as are allowed. If fewer run, the other permits belong to calls on
-//! their way, of which most find a duplicate; the request then waits for one of them.
+//! their way, of which most find a duplicate; the request then waits for one of them. Does not own the look at the record itself:
+//! [`Pending`].
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::Either;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+
+use super::look::{Found, Look, Looked};
+use super::pending::Pending;
+use crate::observe::Call;
+use crate::{BackendError, ClaimPolicy, Record};
 
 /// The permits of an engine. Clones share them.
 #[derive(Clone, Debug)]
@@ -39,6 +47,11 @@ impl Permits {
             most,
             running: Arc::default(),
         }
+    }
+
+    /// How many there are.
+    pub(super) fn most(&self) -> usize {
+        self.most
     }
 
     /// A permit, if one is free.
@@ -78,6 +91,69 @@ impl Drop for Permit {
         if self.is_running {
             self.running.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+}
+
+impl Pending {
+    /// Claims the key, takes a lapsed claim over, or reports the existing record, with a permit if the engine has a limit. The
+    /// record is copied to `shown`, if given.
+    pub(super) fn acquire<'a>(
+        &'a mut self,
+        policy: &'a ClaimPolicy,
+        shown: Option<&'a mut Option<Record>>,
+    ) -> impl Future<Output = Looked> + Send + 'a {
+        match &self.engine.0.permits {
+            None => Either::Left(self.claim_or_report(policy, shown)),
+            Some(permits) => {
+                let permits = permits.clone();
+                Either::Right(Box::pin(self.acquire_with_permit(permits, policy, shown)))
+            }
+        }
+    }
+
+    /// Looks with a permit, or without one only at what is there.
+    async fn acquire_with_permit(
+        &mut self,
+        permits: Permits,
+        policy: &ClaimPolicy,
+        mut shown: Option<&mut Option<Record>>,
+    ) -> Looked {
+        self.permit = permits.try_take();
+        if self.permit.is_none() {
+            if let Some(look) = self.read(policy, shown.as_deref_mut()).await? {
+                return Ok(look);
+            }
+            let patience = self.engine.deadline_of(policy.lease());
+            self.permit = permits.take_unless_busy(patience).await;
+            if self.permit.is_none() {
+                return Ok(Look::TooBusy);
+            }
+        }
+        let looked = self.claim_or_report(policy, shown).await;
+        if !matches!(looked, Ok(Look::Claimed(_))) {
+            self.permit = None;
+        }
+        looked
+    }
+
+    /// Reads the record; `None` if this request may run.
+    async fn read(
+        &mut self,
+        policy: &ClaimPolicy,
+        shown: Option<&mut Option<Record>>,
+    ) -> Result<Option<Look>, BackendError> {
+        let Self { engine, key, claim, .. } = &*self;
+        let reading = engine.within_deadline(Call::Read, claim.lease, engine.0.backend.read(key));
+        let Some(record) = reading.await? else {
+            return Ok(None);
+        };
+        if let Some(shown) = shown {
+            *shown = Some(record.clone());
+        }
+        Ok(match self.interpret(record, policy) {
+            Found::Look(look) => Some(look),
+            Found::Own | Found::Lapsed(_) => None,
+        })
     }
 }
 

@@ -31,6 +31,9 @@ fn what_is_set_beats_the_default_which_beats_what_is_built_in() {
         .with_on_outage(OnOutage::Run)
         .with_max_response(7)
         .with_after_crash(AfterCrash::Refuse)
+        .with_rerun_within(Duration::from_hours(1))
+        .with_max_attempts(2)
+        .with_max_run(Duration::from_secs(20))
         .with_lease(Duration::from_secs(5))
         .with_wait(Duration::from_secs(2));
     let set = Policy::new()
@@ -42,12 +45,19 @@ fn what_is_set_beats_the_default_which_beats_what_is_built_in() {
         .with_on_outage(OnOutage::Refuse)
         .with_max_response(9)
         .with_after_crash(AfterCrash::Rerun)
+        .with_rerun_within(Duration::from_hours(2))
+        .with_max_attempts(3)
+        .with_max_run(Duration::from_secs(30))
         .with_lease(Duration::from_secs(6))
         .with_wait(Duration::from_secs(3));
     assert_eq!(set.or(defaults), set);
     assert_eq!(Policy::new().or(defaults), defaults);
     assert_eq!(Policy::new().durations(ttl), idem_core::ClaimPolicy::new(ttl));
     assert_eq!(Policy::new().header(), "idempotency-key");
+    let bounds = set.or(defaults).durations(ttl);
+    assert_eq!(bounds.rerun_within(), Some(Duration::from_hours(2)));
+    assert_eq!(bounds.max_attempts(), Some(3));
+    assert_eq!(bounds.max_run(), Some(Duration::from_secs(30)));
     let waiting = Policy::new().with_in_flight(InFlight::Wait);
     assert_eq!(waiting.or(defaults).durations(ttl).wait(), Some(Duration::from_secs(2)));
     assert_eq!(waiting.durations(ttl).wait(), Some(Policy::DEFAULT_WAIT));
@@ -58,7 +68,7 @@ fn what_is_set_beats_the_default_which_beats_what_is_built_in() {
 #[test]
 fn a_value_out_of_bounds_is_refused_when_it_is_set() {
     type Setting = (&'static str, fn() -> Policy);
-    let refused: [Setting; 9] = [
+    let refused: [Setting; 12] = [
         ("lease", || Policy::new().with_lease(Duration::from_millis(99))),
         ("lease", || {
             Policy::new().with_lease(Duration::from_hours(24) + Duration::from_millis(1))
@@ -67,6 +77,9 @@ fn a_value_out_of_bounds_is_refused_when_it_is_set() {
         ("wait", || {
             Policy::new().with_wait(Policy::LONGEST_WAIT + Duration::from_millis(1))
         }),
+        ("rerun_within", || Policy::new().with_rerun_within(Duration::ZERO)),
+        ("max_attempts", || Policy::new().with_max_attempts(0)),
+        ("max_run", || Policy::new().with_max_run(Duration::ZERO)),
         ("max_response", || Policy::new().with_max_response(0)),
         ("max_response", || {
             Policy::new().with_max_response(Policy::LARGEST_MAX_RESPONSE + 1)

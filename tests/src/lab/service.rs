@@ -212,6 +212,18 @@ async fn brisk_refusing(asked: Asked, execution: Execution, Json(task): Json<Tas
     execute(asked, execution, task).await
 }
 
+/// Runs twice at most.
+#[idempotent(ttl = "24h", scope = global, lease = "1s", in_flight = "wait", wait = "30s", max_attempts = 2)]
+async fn brisk_twice(asked: Asked, execution: Execution, Json(task): Json<Task>) -> Carried {
+    execute(asked, execution, task).await
+}
+
+/// Is not run again when its lease has lapsed: the lease is longer than the time in which it may.
+#[idempotent(ttl = "24h", scope = global, lease = "1s", in_flight = "wait", wait = "30s", rerun_within = "500ms")]
+async fn brisk_briefly(asked: Asked, execution: Execution, Json(task): Json<Task>) -> Carried {
+    execute(asked, execution, task).await
+}
+
 #[idempotent(ttl = "24h", scope = global, lease = "6s", in_flight = "wait", wait = "10s", max_response = "4MiB")]
 async fn large(asked: Asked, execution: Execution, Json(task): Json<Task>) -> Carried {
     execute(asked, execution, task).await
@@ -257,6 +269,8 @@ pub fn routes(journal: Journal) -> Router<App> {
         .route("/journaled/probe", post(probe))
         .route("/journaled/brisk", post(brisk))
         .route("/journaled/brisk-refusing", post(brisk_refusing))
+        .route("/journaled/brisk-twice", post(brisk_twice))
+        .route("/journaled/brisk-briefly", post(brisk_briefly))
         .layer(middleware::from_fn(die_with_the_answer))
         .layer(Extension(journal))
 }
