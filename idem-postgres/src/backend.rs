@@ -7,27 +7,22 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use idem_core::claim::millis_of_time;
 use idem_core::{
     Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, Record, RecordKey,
 };
 use sqlx::{PgPool, SqlStr};
 use tokio::time::sleep;
 
-use crate::connections::{Connections, DEFAULT_MOST, Lent};
+use crate::claims::{self, CLAIMING};
+use crate::connections::{Connections, DEFAULT_MOST};
 use crate::error::backend_error;
 use crate::joint::{self, EndError, JointTransaction};
 use crate::migrations;
 use crate::protocol::{Call, Route, Value};
-use crate::record::{self, Id, millis};
+use crate::record::{self, Id};
 use crate::subscriptions::Subscriptions;
 use crate::sweeper::{self, Sweeper};
 use crate::table::{Name, Table};
-
-const CLAIMING: &str = "claiming";
-
-/// How often a record that keeps changing is read again before the call fails as unavailable.
-const LOOKS: usize = 8;
 
 /// The pauses of a waiter that subscribes while the claim is being ended, before each further try.
 const ENDING: [Duration; 3] = [
@@ -201,71 +196,6 @@ impl PostgresBackend {
         transaction.complete(completing, asked).await
     }
 
-    /// Executes a statement about `claim`. The first row of its result tells whether it had an effect.
-    async fn write(
-        connection: &mut Lent,
-        what: &'static str,
-        statement: &SqlStr,
-        (id, key): (Id, &RecordKey),
-        (claim, lapsed): (&Claim, Option<&Claim>),
-    ) -> Result<Option<sqlx::postgres::PgRow>, BackendError> {
-        let (token, fingerprint) = (claim.token.to_bytes(), claim.fingerprint.to_bytes());
-        let lapsed = lapsed.map(|lapsed| lapsed.token.to_bytes());
-        let values = [
-            Value::Bytes(id.as_bytes()),
-            Value::Text(key.as_str()),
-            Value::Bytes(&token),
-            Value::Number(i64::from(claim.attempt)),
-            Value::Bytes(&fingerprint),
-            Value::Number(millis(claim.lease)),
-            Value::Number(millis(claim.ttl)),
-            Value::Number(i64::try_from(millis_of_time(claim.began_at)).unwrap_or(i64::MAX)),
-            Value::Text(claim.owner.as_str()),
-            lapsed.as_ref().map_or(Value::NoBytes, |lapsed| Value::Bytes(lapsed)),
-        ];
-        let values = if lapsed.is_some() { &values[..] } else { &values[..9] };
-        let call = Call {
-            what,
-            statement,
-            values,
-        };
-        connection.ask(call).await
-    }
-
-    /// Claims on a connection that is lent already, so that a claim of two statements waits for a connection only once.
-    async fn claim_on(
-        &self,
-        connection: &mut Lent,
-        key: &RecordKey,
-        claim: &Claim,
-    ) -> Result<Acquisition, BackendError> {
-        let row = (Id::of(key), key);
-        let statements = &self.table.statements;
-        for _ in 0..LOOKS {
-            let Some(found) = Self::write(connection, CLAIMING, &statements.claim, row, (claim, None)).await? else {
-                continue;
-            };
-            let Some(found) = record::read(&found).map_err(|error| backend_error(CLAIMING, error))? else {
-                return Ok(Acquisition::Acquired);
-            };
-            if let Some(found) = record::decode(found)? {
-                // An earlier try of this call has written the claim; its answer was lost.
-                let is_ours = matches!(found.record, Record::Claimed { .. }) && found.token == claim.token;
-                return Ok(if is_ours {
-                    Acquisition::Acquired
-                } else {
-                    Acquisition::Existing(found.record)
-                });
-            }
-            let expired = &statements.claim_expired;
-            let written = Self::write(connection, CLAIMING, expired, row, (claim, None)).await?;
-            if written.is_some() {
-                return Ok(Acquisition::Acquired);
-            }
-        }
-        Err(busy())
-    }
-
     /// Executes a statement of the claim's owner.
     async fn owned(
         &self,
@@ -297,14 +227,10 @@ impl PostgresBackend {
     }
 }
 
-fn busy() -> BackendError {
-    BackendError::new(BackendErrorKind::Unavailable, "the record changed at every look")
-}
-
 impl Backend for PostgresBackend {
     async fn claim(&self, key: &RecordKey, claim: &Claim) -> Result<Acquisition, BackendError> {
         let mut connection = self.table.connections.lend(CLAIMING).await?;
-        self.claim_on(&mut connection, key, claim).await
+        claims::claim(&self.table, &mut connection, key, claim).await
     }
 
     async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
@@ -312,11 +238,11 @@ impl Backend for PostgresBackend {
         let mut connection = self.table.connections.lend(WHAT).await?;
         let statement = &self.table.statements.take_over;
         let row = (Id::of(key), key);
-        let written = Self::write(&mut connection, WHAT, statement, row, (claim, Some(lapsed))).await?;
+        let written = claims::write(&mut connection, WHAT, statement, row, (claim, Some(lapsed))).await?;
         if written.is_some() {
             return Ok(Acquisition::Acquired);
         }
-        self.claim_on(&mut connection, key, claim).await
+        claims::claim(&self.table, &mut connection, key, claim).await
     }
 
     async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {

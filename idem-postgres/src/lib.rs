@@ -95,6 +95,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod backend;
+mod claims;
 mod connections;
 mod error;
 mod joint;

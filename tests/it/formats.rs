@@ -8,6 +8,7 @@ use idem_axum::sqlx::{self, AssertSqlSafe};
 use idem_axum::{BackendErrorKind, PostgresBackend, RedisBackend};
 use idem_core::{Backend as _, IdempotencyKey, RecordKey, Scope};
 use idem_tests::{Order, PostgresServer, RedisServer, Service, in_time};
+use reqwest::Method;
 
 const PAGE: &str = include_str!("../../docs/formats.md");
 const ROWS_BEFORE: &str = include_str!("formats/before.sql");
@@ -76,24 +77,27 @@ async fn records_of_the_version_before_are_read_on_postgres_once_it_is_migrated(
         assert!(backend.check().await.is_err(), "it is not migrated yet");
         backend.migrate().await.expect("it can be migrated");
         let service = Service::start(backend, Router::new(), None).await;
-        let completed = service.client.order("completed", &Order::new("completed")).send().await;
+        let ask = async |path: &str, key: &str, body: &'static str| {
+            let call = service.client.call(Method::POST, path).key(key).body(body);
+            call.header("content-type", b"application/json").send().await
+        };
+        let completed = ask("/orders", "completed", r#"{"order": "completed"}"#).await;
         assert!(completed.is_replay(), "{completed:?}");
         assert_eq!(completed.status, StatusCode::CREATED);
         assert_eq!(
             completed.text(),
             r#"{"execution":1,"order":"completed","tenant":"acme"}"#
         );
-        let changed = service.client.order("completed", &Order::new("another")).send().await;
+        let changed = ask("/orders", "completed", r#"{"order": "another"}"#).await;
         assert_eq!(changed.problem(), "key-reused");
         // Its lease has lapsed long ago.
-        let order = Order::new("claimed");
-        let order = Order { held: true, ..order };
         service.app.open_gate();
-        let claimed = service
-            .client
-            .order_at("/orders/short-lease", "claimed", &order)
-            .send()
-            .await;
+        let claimed = ask(
+            "/orders/short-lease",
+            "claimed",
+            r#"{"order": "claimed", "held": true}"#,
+        )
+        .await;
         assert_eq!(claimed.status, StatusCode::CREATED, "{claimed:?}");
         assert!(!claimed.is_replay());
         let attempt: i64 = server
