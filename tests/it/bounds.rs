@@ -1,7 +1,7 @@
 //! Bounds on what runs again, on how long a handler runs, and on how many run at once: over HTTP, on each backend, in both forms.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use axum::http::StatusCode;
@@ -216,62 +216,47 @@ async fn a_hung_handler_is_bounded(form: Form, backend: impl Backend + Clone) {
     idempotency.drain().await;
 }
 
+/// Waits until so many handlers are running.
+async fn until_running(stage: &Stage, count: usize) {
+    while stage.running.load(Ordering::SeqCst) != count {
+        tokio::task::yield_now().await;
+    }
+}
+
 async fn so_many_run_at_once(form: Form, backend: impl Backend + Clone) {
     const CLIENTS: u32 = 200;
     let idempotency = Idempotency::new(backend).with_deadline(PATIENCE).with_max_in_flight(2);
     let (service, stage) = serve(form, &idempotency).await;
     let done = call(&service, "/thrice", "done").send().await;
     assert_eq!(done.status, StatusCode::CREATED);
+    for round in 0..3 {
+        let held = |name: &str, client: u32| call(&service, "/held", &format!("{round}-{name}-{client}"));
+        // All give up as soon as two handlers run, whether or not their own does.
+        let mut impatient: JoinSet<_> = (0..CLIENTS)
+            .map(|client| held("impatient", client).try_send())
+            .collect();
+        until_running(&stage, 2).await;
+        impatient.shutdown().await;
 
-    let is_full = Arc::<AtomicBool>::default();
-    let mut clients = JoinSet::new();
-    for client in 0..CLIENTS {
-        let (caller, is_full) = (service.client.clone(), is_full.clone());
-        clients.spawn(async move {
-            let mut refused = Vec::new();
-            for request in 0_u32.. {
-                if request > 3 && is_full.load(Ordering::SeqCst) {
-                    break;
-                }
-                let call = caller.call(Method::POST, "/held").key(&format!("{client}-{request}"));
-                // Many give up before they are answered, and have more patience the next time.
-                let patience = Duration::from_millis(20) * (client % 8 + 2 * request);
-                if let Ok(Ok(answer)) = tokio::time::timeout(patience, call.try_send()).await {
-                    refused.push(answer);
-                }
-            }
-            refused
-        });
-    }
-    while stage.running.load(Ordering::SeqCst) < 2 {
-        tokio::task::yield_now().await;
-    }
-    is_full.store(true, Ordering::SeqCst);
-    for _ in 0..50 {
-        call(&service, "/thrice", "done").send().await.assert_replays(&done);
-    }
-    let refused: Vec<_> = clients.join_all().await.into_iter().flatten().collect();
-    for answer in &refused {
-        assert_eq!(
-            (answer.status, answer.problem().as_str()),
-            (StatusCode::SERVICE_UNAVAILABLE, "too-busy")
-        );
-        assert_eq!(answer.headers["retry-after"], "1");
-    }
-    assert_eq!(
-        stage.running.load(Ordering::SeqCst),
-        2,
-        "their clients are gone, and they are not"
-    );
-    assert_eq!(call(&service, "/held", "new").send().await.problem(), "too-busy");
-
-    stage.passes.add_permits(3);
-    let answer = loop {
-        let answer = call(&service, "/held", "new").send().await;
-        if answer.status != StatusCode::SERVICE_UNAVAILABLE {
-            break answer;
+        let refused: JoinSet<_> = (0..CLIENTS).map(|client| held("patient", client).send()).collect();
+        for _ in 0..20 {
+            call(&service, "/thrice", "done").send().await.assert_replays(&done);
         }
-    };
+        for answer in refused.join_all().await {
+            assert_eq!(answer.problem(), "too-busy", "{form:?}");
+            assert_eq!(answer.headers["retry-after"], "1");
+        }
+        assert_eq!(
+            stage.running.load(Ordering::SeqCst),
+            2,
+            "their clients are gone, and they are not"
+        );
+
+        stage.passes.add_permits(2);
+        until_running(&stage, 0).await;
+    }
+    stage.passes.add_permits(1);
+    let answer = after_in_flight(&service, "/held", "last").await;
     assert_eq!(answer.status, StatusCode::CREATED);
     assert_eq!(stage.most.load(Ordering::SeqCst), 2, "{form:?}");
 }
