@@ -14,6 +14,7 @@
 //! | [`backend`] | the contract of every store, and its errors | any store |
 //! | [`engine`] | claim, run detached, renew, complete, release | the content of an answer |
 //! | [`memory`] | the backend of one process | other processes |
+//! | `spec` | the contract of [`backend`] as one pure function, with the feature `conformance` | time, any store |
 //! | `observe` | the metrics, with the feature `metrics` | the exporter |
 //!
 //! The rules named `IDEM-n` are the numbered guarantees in `docs/semantics.md`.
@@ -30,6 +31,8 @@ pub mod key;
 pub mod memory;
 mod observe;
 pub mod policy;
+#[cfg(any(test, feature = "conformance"))]
+pub mod spec;
 
 pub use backend::{Backend, BackendError, BackendErrorKind, Changed};
 pub use claim::{Acquisition, Claim, Completion, Decision, Fenced, Owner, Record, Token, decide};
