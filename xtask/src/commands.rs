@@ -107,6 +107,22 @@ pub(crate) fn bench(options: &[&str]) -> Result<(), String> {
     )
 }
 
+/// The exploration of the specification, or of its mutants.
+pub(crate) fn spec(options: &[&str]) -> Result<(), String> {
+    let example = [
+        "run",
+        "--release",
+        "--package",
+        "idem-core",
+        "--features",
+        "conformance",
+        "--example",
+        "spec",
+        "--",
+    ];
+    cargo(&[&example[..], options].concat(), &[])
+}
+
 /// Micro benchmarks, by the door that fuzz targets go through; in a folder of their own, for it is another build of all.
 pub(crate) fn parts() -> Result<(), String> {
     let door = [("RUSTFLAGS", "--cfg fuzzing"), ("CARGO_TARGET_DIR", "target/parts")];

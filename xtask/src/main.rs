@@ -34,6 +34,8 @@ commands:
   newcomer  runs the commands of the README and the tutorial on a clean checkout of HEAD, as a new user does
   lab     [--siege] --seconds <number> [--seed <number>] [--backend redis|cluster|postgres]: the fault lab for so long, or a
           siege by hostile clients, and a table of what came of it
+  spec    explores every state that the specification and its owners can reach within their bounds, and prints the figures
+          --mutants: prints the shortest way on which each wrong specification breaks its rule
   bench   [--quick]: idem beside a bare handler and two hand-written schemes, in one run
           --growth: with more records, waiters and threads
           --postgres [--quick]: on Postgres, beside hand-written SQL
@@ -77,6 +79,8 @@ fn main() -> ExitCode {
             };
             servers::setup().and_then(|()| lab::run(&options))
         }
+        ["spec"] => commands::spec(&[]),
+        ["spec", "--mutants"] => commands::spec(&["--mutants"]),
         ["bench", ref options @ ..] if BENCHES.contains(&options) => {
             servers::setup().and_then(|()| commands::bench(options))
         }

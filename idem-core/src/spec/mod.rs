@@ -25,6 +25,7 @@
 //! assert!(matches!(reply, Reply::Found(Some(_))));
 //! ```
 
+pub mod explore;
 #[cfg(test)]
 mod tests;
 
@@ -75,7 +76,7 @@ pub enum Call {
     },
     /// [`Backend::release`](crate::Backend::release).
     Release(Claim),
-    /// A read of the record, which changes nothing.
+    /// [`Backend::read`](crate::Backend::read).
     Read,
 }
 
@@ -168,7 +169,8 @@ impl State {
     }
 
     /// Whether the claim with this `token` is in place, lapsed or not.
-    fn is_claim_of(&self, token: Token) -> bool {
+    #[must_use]
+    pub fn is_claim_of(&self, token: Token) -> bool {
         matches!(self, Self::Claimed { claim, .. } if claim.token == token)
     }
 
@@ -204,7 +206,7 @@ pub fn step(state: &State, now: Time, call: &Call) -> (State, Reply) {
         // Clause 8: the claim is gone, lapsed or not, as if it had never been made.
         Call::Release(claim) if state.is_claim_of(claim.token) => (State::Absent, Reply::Fenced(Fenced::Applied)),
         Call::Release(_) => superseded(state),
-        // A read changes nothing.
+        // Clause 15: a read changes nothing.
         Call::Read => (state.clone(), Reply::Found(state.record(now))),
     }
 }
