@@ -30,12 +30,13 @@ use crate::{Acquisition, Claim, Completion, Fenced, Record, RecordKey};
 ///    of concurrent claims, at most one is acquired.
 /// 2. `claim` on a present key changes nothing and returns [`Acquisition::Existing`] with what is there.
 /// 3. `claim` repeated with the token of the claim in place is `Acquired` again, because the first answer may have been
-///    lost.
+///    lost. It changes nothing: the lease runs on from the first call.
 /// 4. A claim's lease lapses `lease` after it was acquired or last renewed, by the store's clock alone. A lapsed claim
 ///    stays in place, reported with nothing remaining, for `ttl` more.
 /// 5. [`take_over`](Backend::take_over) replaces a claim only if it is still exactly the `lapsed` one and its lease has
 ///    lapsed; of any number of concurrent calls, at most one is acquired. Where nothing is stored any more it claims
-///    as `claim` does; otherwise it changes nothing and returns what is there.
+///    as `claim` does; otherwise it changes nothing and returns what is there. Repeated with the token of the claim in
+///    place, it is as in clause 3.
 /// 6. [`renew`](Backend::renew) starts the lease anew while the claim is in place, lapsed or not.
 /// 7. [`complete`](Backend::complete) replaces the claim, lapsed or not, by its completion, which stays for `ttl` from then on.
 ///    Reads do not prolong it. Repeating it is [`Fenced::Applied`] and does not prolong it either.

@@ -240,9 +240,11 @@ impl Backend for MemoryBackend {
         Ok(self.at(key, |shard, now| {
             if let Some(Entry { state, .. }) = shard.live(key, now) {
                 let is_ours = matches!(state, State::Claimed { claim: held, .. } if held.token == claim.token);
-                if !is_ours {
-                    return Acquisition::Existing(state.record(now));
-                }
+                return if is_ours {
+                    Acquisition::Acquired
+                } else {
+                    Acquisition::Existing(state.record(now))
+                };
             }
             shard.sweep(now);
             shard.put_claim(key, claim, now);
@@ -254,8 +256,8 @@ impl Backend for MemoryBackend {
         Ok(self.at(key, |shard, now| {
             let record = shard.live(key, now).map(|entry| entry.state.record(now));
             match record {
-                Some(Record::Claimed { claim: held, remaining })
-                    if held.token == claim.token || (held == *lapsed && remaining.is_zero()) => {}
+                Some(Record::Claimed { claim: held, .. }) if held.token == claim.token => return Acquisition::Acquired,
+                Some(Record::Claimed { claim: held, remaining }) if held == *lapsed && remaining.is_zero() => {}
                 Some(record) => return Acquisition::Existing(record),
                 None => {}
             }

@@ -135,10 +135,11 @@ pub(crate) static TAKE_OVER: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"#!lua
 local held = redis.call('GETRANGE', KEYS[1], 0, math.max(#ARGV[1], #ARGV[2]))
-if held ~= '' and held ~= ARGV[2] then
-  if held ~= ARGV[1] or redis.call('PTTL', KEYS[1]) >= tonumber(ARGV[3]) then
-    return 0
-  end
+if held == ARGV[2] then
+  return 1
+end
+if held ~= '' and (held ~= ARGV[1] or redis.call('PTTL', KEYS[1]) >= tonumber(ARGV[3])) then
+  return 0
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[4])
 return 1

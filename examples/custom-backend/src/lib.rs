@@ -58,6 +58,15 @@ impl Row {
         }
     }
 
+    /// The answer to a claim that meets this row: it is refused, unless the row is its own, from a call whose answer was lost.
+    fn answer(&self, claim: &Claim) -> Acquisition {
+        if self.is_claimed_by(claim) {
+            Acquisition::Acquired
+        } else {
+            Acquisition::Existing(self.record())
+        }
+    }
+
     fn is_claimed_by(&self, claim: &Claim) -> bool {
         self.claim.token == claim.token && self.completion.is_none()
     }
@@ -77,8 +86,8 @@ impl TableBackend {
 impl Backend for TableBackend {
     async fn claim(&self, key: &RecordKey, claim: &Claim) -> Result<Acquisition, BackendError> {
         let mut rows = self.rows(key);
-        if let Some(row) = rows.get(key).filter(|row| !row.is_claimed_by(claim)) {
-            return Ok(Acquisition::Existing(row.record()));
+        if let Some(row) = rows.get(key) {
+            return Ok(row.answer(claim));
         }
         rows.insert(key.clone(), Row::claimed(claim));
         Ok(Acquisition::Acquired)
@@ -86,12 +95,9 @@ impl Backend for TableBackend {
 
     async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
         let mut rows = self.rows(key);
-        let in_the_way = |row: &&Row| {
-            let is_lapsed = row.is_claimed_by(lapsed) && row.until <= Instant::now();
-            !is_lapsed && !row.is_claimed_by(claim)
-        };
-        if let Some(row) = rows.get(key).filter(in_the_way) {
-            return Ok(Acquisition::Existing(row.record()));
+        let is_lapsed = |row: &Row| row.is_claimed_by(lapsed) && row.until <= Instant::now();
+        if let Some(row) = rows.get(key).filter(|row| !is_lapsed(row)) {
+            return Ok(row.answer(claim));
         }
         rows.insert(key.clone(), Row::claimed(claim));
         Ok(Acquisition::Acquired)

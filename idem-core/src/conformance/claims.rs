@@ -67,11 +67,15 @@ pub async fn clause_03_a_claim_repeated_by_its_token_is_acquired_again<S: Subjec
     assert_eq!(kit.claim(&key, &mine).await, Acquisition::Acquired);
     assert_eq!(kit.claim(&key, &mine).await, Acquisition::Acquired);
     let lapsing = fresh_key();
-    let lapsed = claim(SHORT, LONG);
+    let (lapsed, next) = (claim(SHORT, LONG), claim(SHORT, LONG));
     assert_eq!(kit.claim(&lapsing, &lapsed).await, Acquisition::Acquired);
     kit.wait_until_lapsed(&lapsing).await;
-    assert_eq!(kit.take_over(&lapsing, &lapsed, &mine).await, Acquisition::Acquired);
-    assert_eq!(kit.take_over(&lapsing, &lapsed, &mine).await, Acquisition::Acquired);
+    assert_eq!(kit.claim(&lapsing, &lapsed).await, Acquisition::Acquired);
+    assert_eq!(kit.remaining(&lapsing).await, Duration::ZERO, "the lease started anew");
+    assert_eq!(kit.take_over(&lapsing, &lapsed, &next).await, Acquisition::Acquired);
+    kit.wait_until_lapsed(&lapsing).await;
+    assert_eq!(kit.take_over(&lapsing, &lapsed, &next).await, Acquisition::Acquired);
+    assert_eq!(kit.remaining(&lapsing).await, Duration::ZERO, "the lease started anew");
 }
 
 /// Clause 4.
