@@ -40,6 +40,8 @@ const STEPS: usize = 5_000;
 
 const LEASE: Duration = Duration::from_secs(3);
 const TTL: Duration = Duration::from_secs(8);
+/// How long some outcomes are kept, in place of [`TTL`].
+const KEPT_BRIEFLY: Duration = Duration::from_secs(5);
 const KEYS: usize = 3;
 const PROCESSES: usize = 3;
 /// For each key, whether a crash refuses further attempts.
@@ -210,9 +212,14 @@ impl Model {
         }
         let at = self.index(running);
         let end = match self.random(20) {
-            0..10 => End::With(RecordOutcome::complete(Completion::Stored(Bytes::new()))),
+            0..8 => End::With(RecordOutcome::complete(Completion::Stored(Bytes::new()))),
+            8..10 => End::With(RecordOutcome::Complete {
+                completion: Completion::Stored(Bytes::new()),
+                keep_for: Some(KEPT_BRIEFLY),
+            }),
             10..12 => End::With(RecordOutcome::complete(Completion::NotStored)),
-            12..17 => End::With(RecordOutcome::Release),
+            12 => End::With(RecordOutcome::complete(Completion::Unknown)),
+            13..17 => End::With(RecordOutcome::Release),
             _ => End::Panicked,
         };
         let gate = self.gates.lock().expect("not poisoned").swap_remove(at);
@@ -303,7 +310,7 @@ impl Model {
     async fn come_to_rest(&mut self) {
         self.note("the weather clears for good");
         self.shared.lock().weather.fill(Weather::Clear);
-        let patience = TTL.saturating_sub(LEASE);
+        let patience = KEPT_BRIEFLY.saturating_sub(LEASE);
         let since = Instant::now().checked_sub(patience).expect("the model ran for longer");
         let open = self.shared.lock().oracle.unrecorded(since);
         for _ in 0..50 {

@@ -12,6 +12,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::oracle::Oracle;
 use super::{Random, key_at};
+use crate::engine::RecordOutcome;
+use crate::spec::{Call, Reply};
 use crate::{
     Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, MemoryBackend, Record,
     RecordKey,
@@ -45,50 +47,38 @@ impl Shared {
     }
 }
 
-/// A call with its arguments, so that it can arrive after its caller has given up.
-#[derive(Clone, Debug)]
-pub(super) enum Call {
-    Claim(Claim),
-    TakeOver(Claim, Claim),
-    Renew(Claim),
-    Complete(Claim, Completion, Duration),
-    Release(Claim),
+/// The claim of an owner's call.
+pub(super) fn claim_of(call: &Call) -> &Claim {
+    call.claim().expect("no engine of the model reads")
 }
 
-impl Call {
-    pub(super) fn claim(&self) -> &Claim {
-        match self {
-            Self::Claim(claim)
-            | Self::TakeOver(_, claim)
-            | Self::Renew(claim)
-            | Self::Complete(claim, ..)
-            | Self::Release(claim) => claim,
-        }
-    }
-
-    pub(super) fn name(&self) -> &'static str {
-        match self {
-            Self::Claim(_) => "claim",
-            Self::TakeOver(..) => "take-over",
-            Self::Renew(_) => "renewal",
-            Self::Complete(..) => "completion",
-            Self::Release(_) => "release",
-        }
+pub(super) fn name_of(call: &Call) -> &'static str {
+    match call {
+        Call::Claim(_) => "claim",
+        Call::TakeOver { .. } => "take-over",
+        Call::Renew(_) => "renewal",
+        Call::Complete { .. } => "completion",
+        Call::Release(_) => "release",
+        Call::Read => "read",
     }
 }
 
-#[derive(Clone, Debug)]
-pub(super) enum Reply {
-    Acquisition(Acquisition),
-    Fenced(Fenced),
+/// The outcome that an owner's call records; `None` if the call does not end its claim.
+pub(super) fn outcome_of(call: &Call) -> Option<RecordOutcome> {
+    match call {
+        Call::Complete { claim, completion, ttl } => Some(RecordOutcome::Complete {
+            completion: completion.clone(),
+            keep_for: (*ttl != claim.ttl).then_some(*ttl),
+        }),
+        Call::Release(_) => Some(RecordOutcome::Release),
+        _ => None,
+    }
 }
 
-impl Reply {
-    pub(super) fn took_effect(&self) -> bool {
-        matches!(
-            self,
-            Self::Acquisition(Acquisition::Acquired) | Self::Fenced(Fenced::Applied)
-        )
+fn acquisition(acquired: Acquisition) -> Reply {
+    match acquired {
+        Acquisition::Acquired => Reply::Acquired,
+        Acquisition::Existing(record) => Reply::Existing(record),
     }
 }
 
@@ -127,7 +117,7 @@ impl Door {
         let fault = match world.weather[self.process] {
             Weather::Stalled(until) if until > Instant::now() => Fault::Stall(until),
             // The lapsed claim may have been renewed meanwhile.
-            _ if matches!(call, Some(Call::TakeOver(..))) && world.random.below(3) == 0 => {
+            _ if matches!(call, Some(Call::TakeOver { .. })) && world.random.below(3) == 0 => {
                 match world.random.below(2) {
                     0 => Fault::Late(Duration::from_millis(world.random.below(4_000))),
                     _ => Fault::Slow(Duration::from_millis(world.random.below(1_000))),
@@ -154,13 +144,14 @@ impl Door {
     async fn take_effect(&self, key: &RecordKey, call: &Call) -> Result<Reply, BackendError> {
         let Self { process, store, shared } = self;
         let reply = match call {
-            Call::Claim(claim) => Reply::Acquisition(store.claim(key, claim).await?),
-            Call::TakeOver(lapsed, claim) => Reply::Acquisition(store.take_over(key, lapsed, claim).await?),
+            Call::Claim(claim) => acquisition(store.claim(key, claim).await?),
+            Call::TakeOver { lapsed, claim } => acquisition(store.take_over(key, lapsed, claim).await?),
             Call::Renew(claim) => Reply::Fenced(store.renew(key, claim).await?),
-            Call::Complete(claim, completion, ttl) => {
+            Call::Complete { claim, completion, ttl } => {
                 Reply::Fenced(store.complete(key, claim, completion, *ttl).await?)
             }
             Call::Release(claim) => Reply::Fenced(store.release(key, claim).await?),
+            Call::Read => Reply::Found(store.read(key).await?),
         };
         shared.lock().oracle.observed(*process, key_at(key), call, &reply);
         Ok(reply)
@@ -195,7 +186,7 @@ impl Door {
             }
         };
         if reply.is_some() {
-            self.disturb(key, call.claim());
+            self.disturb(key, claim_of(&call));
         }
         match fault {
             Fault::HangBefore | Fault::HangAfter => pending().await,
@@ -213,9 +204,9 @@ impl Door {
             Fault::Stall(_) => "Stall".to_owned(),
             fault => format!("{fault:?}"),
         };
-        let event = format!("p{} k{} {} meets {fault}", self.process, key_at(key), call.name());
+        let event = format!("p{} k{} {} meets {fault}", self.process, key_at(key), name_of(call));
         world.oracle.note(&event);
-        world.oracle.disturbed(key_at(key), call.claim().token);
+        world.oracle.disturbed(key_at(key), claim_of(call).token);
     }
 
     fn disturb(&self, key: &RecordKey, claim: &Claim) {
@@ -224,15 +215,16 @@ impl Door {
 
     async fn acquire(&self, key: &RecordKey, call: Call) -> Result<Acquisition, BackendError> {
         match self.pass(key, call).await? {
-            Reply::Acquisition(acquisition) => Ok(acquisition),
-            Reply::Fenced(_) => unreachable!("claims are acquired"),
+            Reply::Acquired => Ok(Acquisition::Acquired),
+            Reply::Existing(record) => Ok(Acquisition::Existing(record)),
+            reply => unreachable!("claims are acquired: {reply:?}"),
         }
     }
 
     async fn fenced(&self, key: &RecordKey, call: Call) -> Result<Fenced, BackendError> {
         match self.pass(key, call).await? {
             Reply::Fenced(fenced) => Ok(fenced),
-            Reply::Acquisition(_) => unreachable!("owners' calls are fenced"),
+            reply => unreachable!("owners' calls are fenced: {reply:?}"),
         }
     }
 }
@@ -243,7 +235,8 @@ impl Backend for Door {
     }
 
     async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
-        self.acquire(key, Call::TakeOver(lapsed.clone(), claim.clone())).await
+        let (lapsed, claim) = (lapsed.clone(), claim.clone());
+        self.acquire(key, Call::TakeOver { lapsed, claim }).await
     }
 
     async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
@@ -257,8 +250,8 @@ impl Backend for Door {
         completion: &Completion,
         ttl: Duration,
     ) -> Result<Fenced, BackendError> {
-        self.fenced(key, Call::Complete(claim.clone(), completion.clone(), ttl))
-            .await
+        let (claim, completion) = (claim.clone(), completion.clone());
+        self.fenced(key, Call::Complete { claim, completion, ttl }).await
     }
 
     async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {

@@ -53,8 +53,11 @@ impl Granted {
         let end = match told.await {
             Ok(End::With(RecordOutcome::Complete {
                 completion: Completion::Stored(_),
-                ..
-            })) => End::With(RecordOutcome::complete(Completion::Stored(payload(number)))),
+                keep_for,
+            })) => End::With(RecordOutcome::Complete {
+                completion: Completion::Stored(payload(number)),
+                keep_for,
+            }),
             Ok(end) => end,
             Err(_) => resume_unwind(Box::new("the process is dead")),
         };

@@ -1,13 +1,14 @@
 //! The observed history of the claims of a key.
 //!
-//! Owns the oracle's memory: each claim and its run, the record that must be stored by now, and counts of events. Does not own the
+//! Owns the oracle's memory: each claim and its run, the state that the store must be in, and counts of events. Does not own the
 //! rules, except those about two runs of one key.
 
 use tokio::time::Instant;
 
 use super::{LEASE, REFUSING, TTL};
 use crate::engine::RecordOutcome;
-use crate::{Claim, Completion, Fingerprint, Token};
+use crate::spec::State;
+use crate::{Claim, Fingerprint, Token};
 
 /// How a handler ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,29 +36,10 @@ pub(super) struct ClaimHistory {
     pub(super) settled: Option<(Instant, RecordOutcome)>,
 }
 
-/// The record that must be stored under a key.
-#[derive(Debug)]
-pub(super) struct StoredRecord {
-    pub(super) token: Token,
-    pub(super) attempt: u32,
-    pub(super) fingerprint: Fingerprint,
-    pub(super) completion: Option<Completion>,
-    pub(super) expires: Instant,
-}
-
-impl StoredRecord {
-    pub(super) fn is_claim_of(&self, token: Token) -> bool {
-        self.completion.is_none() && self.token == token
-    }
-
-    pub(super) fn has_lapsed(&self, now: Instant) -> bool {
-        self.completion.is_none() && self.expires - TTL <= now
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Slot {
-    pub(super) held: Option<StoredRecord>,
+    /// The state that the store must be in, by the specification.
+    pub(super) state: State,
     pub(super) changed: Instant,
     pub(super) seen: Vec<ClaimHistory>,
 }
@@ -67,10 +49,8 @@ impl Slot {
         self.seen.iter_mut().find(|seen| seen.claim.token == token)
     }
 
-    pub(super) fn expire(&mut self, now: Instant) {
-        if self.held.as_ref().is_some_and(|held| held.expires <= now) {
-            self.held = None;
-        }
+    /// Forgets claims that no rule is about any more.
+    pub(super) fn forget(&mut self, now: Instant) {
         if self.seen.len() > 100 {
             self.seen
                 .retain(|seen| seen.leased + LEASE + TTL * 4 > now || (seen.started && seen.end.is_none()));
@@ -126,7 +106,7 @@ pub(super) fn beside(
 ) -> Option<(&'static str, &'static str)> {
     let lapses = other.leased + LEASE;
     match &other.settled {
-        Some((at, RecordOutcome::Complete { .. })) if now < *at + TTL => {
+        Some((at, outcome @ RecordOutcome::Complete { .. })) if now < *at + outcome.ttl(&other.claim) => {
             Some(("IDEM-2", "a handler started though one completed"))
         }
         Some(_) => None,

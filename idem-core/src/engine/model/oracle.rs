@@ -1,7 +1,8 @@
 //! The oracle: it checks every observation against the numbered rules.
 //!
 //! Owns a history of every claim, start, end and answer, built from the calls that took effect at the store and from their times.
-//! It does not read the state of the engine or of the store. Does not own the shape of the history: [`history`](super::history).
+//! It does not read the state of the engine or of the store. Does not own what the store must answer, and the state that it must
+//! be in: [`step`]. Does not own the shape of the history: [`history`](super::history).
 
 mod answers;
 
@@ -10,11 +11,12 @@ use std::hash::{DefaultHasher, Hash as _};
 
 use tokio::time::Instant;
 
-use super::door::{Call, Reply};
-use super::history::{ClaimHistory, Counts, End, Slot, StoredRecord, beside};
-use super::{KEYS, LEASE, REFUSING, TTL};
+use super::door::{claim_of, name_of, outcome_of};
+use super::history::{ClaimHistory, Counts, End, Slot, beside};
+use super::{KEYS, LEASE, REFUSING};
 use crate::engine::RecordOutcome;
-use crate::{Completion, Token};
+use crate::spec::{Call, Reply, State, Time, step};
+use crate::{Completion, Fenced, Token};
 
 const REMEMBERED: usize = 30;
 
@@ -34,7 +36,7 @@ impl Oracle {
     pub(super) fn new() -> Self {
         let begun = Instant::now();
         let slot = |_| Slot {
-            held: None,
+            state: State::Absent,
             changed: begun,
             seen: Vec::new(),
         };
@@ -105,48 +107,43 @@ impl Oracle {
         seen.map_or_else(|| "a claim never made".to_owned(), |seen| format!("#{}", seen.number))
     }
 
-    /// `call` has reached the store, which answered `reply`.
+    /// The time now, for the specification. The paused clock advances by whole milliseconds.
+    pub(super) fn time(&self) -> Time {
+        Time(0).after(self.begun.elapsed())
+    }
+
+    /// `call` has reached the store, which answered `reply`. The specification says what it must answer.
     pub(super) fn observed(&mut self, process: usize, key: usize, call: &Call, reply: &Reply) {
-        let now = Instant::now();
-        self.slots[key].expire(now);
-        let token = call.claim().token;
-        let held = self.slots[key].held.as_ref();
-        let is_mine = held.is_some_and(|held| held.is_claim_of(token));
-        let expected = match call {
-            Call::Claim(_) => held.is_none() || is_mine,
-            Call::TakeOver(lapsed, _) => {
-                held.is_none_or(|held| is_mine || held.is_claim_of(lapsed.token) && held.has_lapsed(now))
-            }
-            Call::Renew(_) | Call::Release(_) => is_mine,
-            Call::Complete(..) => held.is_some_and(|held| held.token == token),
-        };
+        let (now, time, token) = (Instant::now(), self.time(), claim_of(call).token);
+        self.slots[key].forget(now);
         self.may_settle(key, call);
-        let took_effect = reply.took_effect();
-        let rule = match call {
-            Call::Claim(_) | Call::TakeOver(..) => "IDEM-1",
-            _ => "IDEM-8",
-        };
+        let before = self.slots[key].state.at(time).clone();
+        let (after, expected) = step(&before, time, call);
+        self.slots[key].state = after;
+        let took_effect = matches!(reply, Reply::Acquired | Reply::Fenced(Fenced::Applied));
         if took_effect {
-            self.take_effect(process, key, call, now);
-        } else if matches!(call, Call::Complete(..)) {
+            self.take_effect(process, key, call, &before);
+        } else if matches!(call, Call::Complete { .. }) {
             self.counts.superseded += 1;
         }
         let number = self.number(key, token);
         let effect = if took_effect { "took effect" } else { "changed nothing" };
-        self.note(&format!("p{process} k{key} {} of {number} {effect}", call.name()));
-        if super::CHECKS_THE_STORE {
-            self.check(took_effect == expected, rule, "the store should have done otherwise");
+        self.note(&format!("p{process} k{key} {} of {number} {effect}", name_of(call)));
+        let rule = match call {
+            Call::Claim(_) | Call::TakeOver { .. } => "IDEM-1",
+            _ => "IDEM-8",
+        };
+        if super::CHECKS_THE_STORE && *reply != expected {
+            self.violated(rule, &format!("the store answered {reply:?} in place of {expected:?}"));
         }
     }
 
     /// A started handler's claim ends by its own outcome (IDEM-6).
     fn may_settle(&mut self, key: usize, call: &Call) {
-        let ends_by = match call {
-            Call::Complete(_, completion, _) => RecordOutcome::complete(completion.clone()),
-            Call::Release(_) => RecordOutcome::Release,
-            _ => return,
+        let Some(ends_by) = outcome_of(call) else {
+            return;
         };
-        let Some(seen) = self.slots[key].find(call.claim().token) else {
+        let Some(seen) = self.slots[key].find(claim_of(call).token) else {
             return;
         };
         let is_its_own = match &seen.end {
@@ -164,47 +161,44 @@ impl Oracle {
         );
     }
 
-    fn take_effect(&mut self, process: usize, key: usize, call: &Call, now: Instant) {
-        let claim = call.claim();
-        let ends_by = match call {
-            Call::Claim(_) | Call::TakeOver(..) => return self.claimed(process, key, call, now),
-            Call::Renew(_) => None,
-            Call::Complete(_, completion, _) => Some(RecordOutcome::complete(completion.clone())),
-            Call::Release(_) => Some(RecordOutcome::Release),
-        };
-        let slot = &mut self.slots[key];
-        // A store that lets a superseded owner through must not be believed here.
-        let Some(held) = slot.held.as_mut().filter(|held| held.is_claim_of(claim.token)) else {
-            return;
-        };
-        slot.changed = now;
-        match &ends_by {
-            None => held.expires = now + LEASE + TTL,
-            Some(RecordOutcome::Release) => slot.held = None,
-            Some(RecordOutcome::Complete { completion, .. }) => {
-                held.completion = Some(completion.clone());
-                held.expires = now + TTL;
-            }
+    /// Notes the effect of a call on a key whose state was `before`.
+    fn take_effect(&mut self, process: usize, key: usize, call: &Call, before: &State) {
+        let (now, claim) = (Instant::now(), claim_of(call));
+        if matches!(call, Call::Claim(_) | Call::TakeOver { .. }) {
+            return self.claimed(process, key, call, before);
         }
+        // A store that lets a superseded owner through must not be believed here.
+        if !before.is_claim_of(claim.token) {
+            return;
+        }
+        let slot = &mut self.slots[key];
+        slot.changed = now;
         if let Some(seen) = slot.find(claim.token) {
-            match ends_by {
+            match outcome_of(call) {
                 None => (seen.leased, seen.disturbed) = (now, false),
                 Some(outcome) => seen.settled = Some((now, outcome)),
             }
         }
     }
 
-    fn claimed(&mut self, process: usize, key: usize, call: &Call, now: Instant) {
-        let claim = call.claim();
+    fn claimed(&mut self, process: usize, key: usize, call: &Call, before: &State) {
+        let (now, claim) = (Instant::now(), claim_of(call));
         let attempt = match call {
-            Call::TakeOver(lapsed, _) => lapsed.attempt + 1,
+            Call::TakeOver { lapsed, .. } => lapsed.attempt + 1,
             _ => 1,
         };
         self.check(claim.attempt == attempt, "IDEM-7", "the attempt is not one more");
-        let previous = self.slots[key].held.take().filter(|held| held.token != claim.token);
-        if let Some(held) = previous {
+        if before.is_claim_of(claim.token) {
+            return;
+        }
+        if let State::Claimed { claim: held, .. } = before {
             self.counts.take_overs += 1;
             self.check(held.attempt + 1 == claim.attempt, "IDEM-7", "an attempt was skipped");
+            self.check(
+                held.began_at == claim.began_at,
+                "IDEM-7",
+                "the first attempt began at another time",
+            );
             self.check(
                 !REFUSING[key],
                 "IDEM-7",
@@ -215,17 +209,6 @@ impl Oracle {
             self.replaced(key, held.token);
         }
         self.slots[key].changed = now;
-        self.slots[key].held = Some(StoredRecord {
-            token: claim.token,
-            attempt: claim.attempt,
-            fingerprint: claim.fingerprint,
-            completion: None,
-            expires: now + LEASE + TTL,
-        });
-        if let Some(seen) = self.slots[key].find(claim.token) {
-            (seen.leased, seen.disturbed) = (now, false);
-            return;
-        }
         self.numbers += 1;
         self.slots[key].seen.push(ClaimHistory {
             number: self.numbers,
@@ -248,7 +231,9 @@ impl Oracle {
         seen.replaced = true;
         let is_given_up = match &seen.end {
             // An outcome is given up that could not be recorded for as long as it would have been kept.
-            Some(End::With(RecordOutcome::Complete { .. })) => seen.ended.elapsed() >= TTL,
+            Some(End::With(outcome @ RecordOutcome::Complete { .. })) => {
+                seen.ended.elapsed() >= outcome.ttl(&seen.claim)
+            }
             // Once there is nothing to lose, nothing is renewed.
             Some(End::With(RecordOutcome::Release) | End::Panicked | End::Killed) => true,
             None => false,
@@ -263,12 +248,11 @@ impl Oracle {
     /// The handler of a claim has started; the number of its run.
     pub(super) fn started(&mut self, key: usize, token: Token) -> u64 {
         let now = Instant::now();
+        let time = self.time();
         let slot = &mut self.slots[key];
-        slot.expire(now);
-        let holds = slot
-            .held
-            .as_ref()
-            .is_some_and(|held| held.is_claim_of(token) && !held.has_lapsed(now));
+        slot.forget(now);
+        let holds =
+            matches!(&slot.state, State::Claimed { claim, lapses, .. } if claim.token == token && *lapses > time);
         let Some(at) = slot.seen.iter().position(|seen| seen.claim.token == token) else {
             self.violated("IDEM-1", "a handler started without a claim");
             return 0;
@@ -301,15 +285,12 @@ impl Oracle {
 
     /// The runs whose outcome is kept and that have time left to record it, but have not.
     pub(super) fn unrecorded(&self, since: Instant) -> Vec<u64> {
-        let now = Instant::now();
+        let soon = self.time().after(LEASE);
         let is_open = |slot: &&Slot, seen: &ClaimHistory| {
             matches!(seen.end, Some(End::With(RecordOutcome::Complete { .. })))
                 && seen.ended >= since
                 && !self.is_dead(seen.process)
-                && slot
-                    .held
-                    .as_ref()
-                    .is_some_and(|held| held.is_claim_of(seen.claim.token) && held.expires > now + LEASE)
+                && matches!(&slot.state, State::Claimed { claim, expires, .. } if claim.token == seen.claim.token && *expires > soon)
         };
         let of = |slot: &Slot| {
             let seen = slot.seen.iter().filter(|seen| is_open(&slot, seen));

@@ -3,6 +3,8 @@
 //! Owns the checks of a handler's own answer and of what a duplicate gets. Does not own the checks of claims and runs: the
 //! [`Oracle`] itself.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::Oracle;
@@ -10,7 +12,7 @@ use crate::engine::model::REFUSING;
 use crate::engine::model::handler::Got;
 use crate::engine::model::history::{ClaimHistory, End};
 use crate::engine::{Duplicate, RecordOutcome, RunAnswer};
-use crate::{Completion, Fingerprint, Token};
+use crate::{Completion, Fingerprint, Record, Token};
 
 impl Oracle {
     /// A request has its answer; `token` where it ran, `was_hit` where a fault hit its process meanwhile.
@@ -24,7 +26,7 @@ impl Oracle {
     ) {
         let now = Instant::now();
         self.note(&format!("k{key} a request is answered: {got:?}"));
-        self.slots[key].expire(now);
+        self.slots[key].forget(now);
         match got {
             Got::Executed(executed) => self.executed(key, token, executed),
             // A waiter whose last look failed knows only that a claim was in flight before.
@@ -63,34 +65,30 @@ impl Oracle {
         let slot = &self.slots[key];
         // A claim may end in the same instant, before the answer is observed. A completion cannot.
         let just_changed = slot.changed == now;
-        let held = slot.held.as_ref();
-        let equal = held.filter(|held| held.fingerprint == mine);
+        let record = slot.state.record(self.time());
+        let (is_equal, completion, remaining) = match &record {
+            Some(Record::Claimed { claim, remaining }) => (claim.fingerprint == mine, None, *remaining),
+            Some(Record::Completed {
+                fingerprint,
+                completion,
+            }) => (*fingerprint == mine, Some(completion), Duration::ZERO),
+            None => (false, None, Duration::ZERO),
+        };
+        let is_completed = |expected: &Completion| is_equal && completion == Some(expected);
+        let is_claimed = is_equal && completion.is_none();
         let (holds, rule) = match duplicate {
-            Duplicate::Replay(payload) => {
-                let expected = Some(Completion::Stored(payload.clone()));
-                (
-                    equal.is_some_and(|held| held.completion == expected),
-                    self.wrong_replay(key, mine, payload),
-                )
-            }
-            Duplicate::NotStored => {
-                let expected = Some(Completion::NotStored);
-                (equal.is_some_and(|held| held.completion == expected), "IDEM-12")
-            }
-            Duplicate::Mismatch => (just_changed || held.is_some() && equal.is_none(), "IDEM-3"),
-            Duplicate::InFlight(_) => {
-                let in_flight = equal.is_some_and(|held| held.completion.is_none() && !held.has_lapsed(now));
-                (just_changed || in_flight, "IDEM-4")
-            }
-            Duplicate::OutcomeUnknown => (
-                REFUSING[key]
-                    && (just_changed
-                        || equal.is_some_and(|held| match &held.completion {
-                            None => held.has_lapsed(now),
-                            completion => *completion == Some(Completion::Unknown),
-                        })),
-                "IDEM-7",
+            Duplicate::Replay(payload) => (
+                is_completed(&Completion::Stored(payload.clone())),
+                self.wrong_replay(key, mine, payload),
             ),
+            Duplicate::NotStored => (is_completed(&Completion::NotStored), "IDEM-12"),
+            Duplicate::Mismatch => (just_changed || record.is_some() && !is_equal, "IDEM-3"),
+            Duplicate::InFlight(_) => (just_changed || is_claimed && !remaining.is_zero(), "IDEM-4"),
+            Duplicate::OutcomeUnknown => {
+                let has_lapsed = is_claimed && remaining.is_zero();
+                let is_refused = REFUSING[key] && (just_changed || has_lapsed);
+                (is_refused || is_completed(&Completion::Unknown), "IDEM-7")
+            }
         };
         match duplicate {
             Duplicate::Replay(_) => self.counts.replays += 1,
