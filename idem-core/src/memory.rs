@@ -1,20 +1,21 @@
-//! The in-memory backend: for development, tests, and services that run as one process.
+//! The in-memory backend: for tests, and for development in one process.
 //!
 //! Owns its records, and loses them when they expire or the process ends. Does not reach other processes: two servers
 //! with a `MemoryBackend` each may run the same request once each.
 
-use std::collections::{BTreeSet, hash_map};
+mod room;
+mod shard;
+mod waiters;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::key::ByRecord;
-use crate::{
-    Acquisition, Backend, BackendError, Changed, Claim, Completion, Fenced, Fingerprint, Record, RecordKey, Token,
-};
+use self::room::{Full, Room, record_bytes};
+use self::shard::{Entry, Shard, State};
+use crate::{Acquisition, Backend, BackendError, Changed, Claim, Completion, Fenced, Record, RecordKey};
 
 const SHARDS: usize = 64;
 
@@ -22,10 +23,20 @@ const SHARDS: usize = 64;
 /// never pile up.
 const SWEEP: usize = 4;
 
-/// Records in this process's memory; clones share them.
+/// How many records of each shard a claim checks for expiry, at most, if there is no room for it.
+const SWEEP_WHEN_FULL: usize = 16;
+
+/// Records in this process's memory; clones share them. For tests, and for a single process in development.
+///
+/// The records are lost when the process ends, and other processes do not see them. A service keeps its records in Redis or
+/// Postgres.
 ///
 /// It uses tokio's clock, so a paused clock pauses leases and expiry too. Expired records are never returned. Later claims
 /// remove them from memory, a few at a time.
+///
+/// Its records take [`DEFAULT_MAX_BYTES`](Self::DEFAULT_MAX_BYTES) at most, or [`with_max_bytes`](Self::with_max_bytes). While
+/// there is no room, new claims fail as in an outage (503 `backend-unavailable`), until records expire or are released. Nothing
+/// is evicted, because the request of an evicted record would run again. Outcomes are kept even if they exceed the bound.
 ///
 /// ```
 /// use idem_core::MemoryBackend;
@@ -36,70 +47,44 @@ const SWEEP: usize = 4;
 #[derive(Clone)]
 pub struct MemoryBackend {
     shards: Arc<[Mutex<Shard>]>,
-}
-
-#[derive(Default)]
-struct Shard {
-    entries: ByRecord<Entry>,
-    /// The keys of the entries, by their `swept` time.
-    expiries: BTreeSet<(Instant, RecordKey)>,
-    waiters: ByRecord<Waiters>,
-}
-
-/// The requests that wait for the end of one claim.
-#[derive(Default)]
-struct Waiters {
-    count: usize,
-    ended: Arc<Notify>,
-}
-
-/// Counts one waiter. Dropping the last one removes the entry in `waiters`.
-struct Waiter {
-    backend: MemoryBackend,
-    key: RecordKey,
-}
-
-impl Drop for Waiter {
-    fn drop(&mut self) {
-        let mut shard = self.backend.shard(&self.key);
-        if let Some(waiters) = shard.waiters.get_mut(&self.key) {
-            waiters.count -= 1;
-            if waiters.count == 0 {
-                shard.waiters.remove(&self.key);
-            }
-        }
-    }
-}
-
-struct Entry {
-    state: State,
-    expires: Instant,
-    /// When a sweep checks whether the entry has expired: its position in `expiries`.
-    ///
-    /// Completing or renewing a claim changes `expires` and leaves `swept` as it is, which saves an update of `expiries`. If
-    /// a sweep finds that the entry expires later, it sets `swept` to that time.
-    swept: Instant,
-}
-
-enum State {
-    Claimed {
-        claim: Claim,
-        lapses: Instant,
-    },
-    Completed {
-        token: Token,
-        fingerprint: Fingerprint,
-        completion: Completion,
-    },
+    room: Arc<Room>,
 }
 
 impl MemoryBackend {
+    /// How many bytes the records may take by default: 256 MiB.
+    pub const DEFAULT_MAX_BYTES: usize = 256 * 1024 * 1024;
+
     /// An empty backend.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-        }
+        let room = Arc::new(Room::new(Self::DEFAULT_MAX_BYTES));
+        let shard = |_| Mutex::new(Shard::new(room.clone()));
+        let shards = (0..SHARDS).map(shard).collect();
+        Self { shards, room }
+    }
+
+    /// Sets how many bytes the records may take, for this value and its clones. The default is
+    /// [`DEFAULT_MAX_BYTES`](Self::DEFAULT_MAX_BYTES).
+    ///
+    /// A record counts with the bytes of its key, the bytes of its answer, and 672 bytes for its place in the tables, which is
+    /// what it takes at most.
+    ///
+    /// ```
+    /// use idem_core::MemoryBackend;
+    ///
+    /// let backend = MemoryBackend::new().with_max_bytes(16 * 1024 * 1024);
+    /// assert_eq!(backend.bytes(), 0);
+    /// ```
+    #[must_use]
+    pub fn with_max_bytes(self, bytes: usize) -> Self {
+        self.room.set_max(bytes);
+        self
+    }
+
+    /// The bytes that the records count with, including expired records that were not yet removed.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.room.taken()
     }
 
     /// The number of records, including expired records that were not yet removed.
@@ -128,6 +113,28 @@ impl MemoryBackend {
         operate(&mut shard, now)
     }
 
+    /// Runs `operate` on the shard of `key`, and again after a sweep of all shards if there was no room.
+    fn with_room<T>(
+        &self,
+        key: &RecordKey,
+        operate: impl Fn(&mut Shard, Instant) -> Result<T, Full>,
+    ) -> Result<T, BackendError> {
+        self.at(key, &operate)
+            .or_else(|Full| {
+                self.sweep();
+                self.at(key, &operate)
+            })
+            .map_err(|Full| self.room.error())
+    }
+
+    /// Removes expired records of all shards, up to a number, and holds one lock at a time.
+    fn sweep(&self) {
+        let now = Instant::now();
+        for shard in self.shards.iter() {
+            lock(shard).sweep(now, SWEEP_WHEN_FULL);
+        }
+    }
+
     fn shard(&self, key: &RecordKey) -> MutexGuard<'_, Shard> {
         lock(&self.shards[key.shard(SHARDS)])
     }
@@ -138,132 +145,37 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shard {
-    /// The entry under `key`, if it has not expired.
-    fn live(&mut self, key: &RecordKey, now: Instant) -> Option<&mut Entry> {
-        self.entries.get_mut(key).filter(|entry| entry.expires > now)
-    }
-
-    /// The entry under `key`, if it is the claim with this `token` or the completion of that claim.
-    fn owned(&mut self, key: &RecordKey, token: Token, now: Instant) -> Option<&mut Entry> {
-        self.live(key, now).filter(|entry| entry.state.token() == token)
-    }
-
-    fn put_claim(&mut self, key: &RecordKey, claim: &Claim, now: Instant) {
-        let (state, expires) = State::claimed(claim, now);
-        let swept = expires;
-        let entry = Entry { state, expires, swept };
-        match self.entries.entry(key.clone()) {
-            hash_map::Entry::Vacant(vacant) => {
-                self.expiries.insert((swept, vacant.key().clone()));
-                vacant.insert(entry);
-            }
-            hash_map::Entry::Occupied(mut occupied) => {
-                let old = std::mem::replace(occupied.get_mut(), entry);
-                self.expiries.remove(&(old.swept, occupied.key().clone()));
-                self.expiries.insert((swept, occupied.key().clone()));
-            }
-        }
-    }
-
-    fn remove(&mut self, key: &RecordKey) {
-        if let Some(old) = self.entries.remove(key) {
-            self.expiries.remove(&(old.swept, key.clone()));
-        }
-    }
-
-    fn sweep(&mut self, now: Instant) {
-        for _ in 0..SWEEP {
-            match self.expiries.first() {
-                Some((swept, _)) if *swept <= now => {}
-                _ => return,
-            }
-            let Some((_, key)) = self.expiries.pop_first() else {
-                return;
-            };
-            if let hash_map::Entry::Occupied(mut entry) = self.entries.entry(key) {
-                if entry.get().expires <= now {
-                    entry.remove();
-                } else {
-                    let again = entry.get().expires;
-                    entry.get_mut().swept = again;
-                    self.expiries.insert((again, entry.key().clone()));
-                }
-            }
-        }
-    }
-
-    /// Wakes the requests that wait for the end of the claim on `key`.
-    fn wake(&self, key: &RecordKey) {
-        if let Some(waiters) = self.waiters.get(key) {
-            waiters.ended.notify_waiters();
-        }
-    }
-}
-
-impl State {
-    /// The state of a claim whose lease starts `now`, and the time at which it expires.
-    fn claimed(claim: &Claim, now: Instant) -> (Self, Instant) {
-        let lapses = now + claim.lease;
-        let expires = lapses + claim.ttl;
-        let claim = claim.clone();
-        (Self::Claimed { claim, lapses }, expires)
-    }
-
-    fn token(&self) -> Token {
-        match self {
-            Self::Claimed { claim, .. } => claim.token,
-            Self::Completed { token, .. } => *token,
-        }
-    }
-
-    fn record(&self, now: Instant) -> Record {
-        match self {
-            Self::Claimed { claim, lapses } => Record::Claimed {
-                claim: claim.clone(),
-                remaining: lapses.saturating_duration_since(now),
-            },
-            Self::Completed {
-                fingerprint,
-                completion,
-                ..
-            } => Record::Completed {
-                fingerprint: *fingerprint,
-                completion: completion.clone(),
-            },
-        }
-    }
-}
-
 impl Backend for MemoryBackend {
     async fn claim(&self, key: &RecordKey, claim: &Claim) -> Result<Acquisition, BackendError> {
-        Ok(self.at(key, |shard, now| {
+        self.with_room(key, |shard, now| {
             if let Some(Entry { state, .. }) = shard.live(key, now) {
                 let is_ours = matches!(state, State::Claimed { claim: held, .. } if held.token == claim.token);
-                return if is_ours {
+                return Ok(if is_ours {
                     Acquisition::Acquired
                 } else {
                     Acquisition::Existing(state.record(now))
-                };
+                });
             }
-            shard.sweep(now);
-            shard.put_claim(key, claim, now);
-            Acquisition::Acquired
-        }))
+            shard.sweep(now, SWEEP);
+            shard.put_claim(key, claim, now)?;
+            Ok(Acquisition::Acquired)
+        })
     }
 
     async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
-        Ok(self.at(key, |shard, now| {
+        self.with_room(key, |shard, now| {
             let record = shard.live(key, now).map(|entry| entry.state.record(now));
             match record {
-                Some(Record::Claimed { claim: held, .. }) if held.token == claim.token => return Acquisition::Acquired,
+                Some(Record::Claimed { claim: held, .. }) if held.token == claim.token => {
+                    return Ok(Acquisition::Acquired);
+                }
                 Some(Record::Claimed { claim: held, remaining }) if held == *lapsed && remaining.is_zero() => {}
-                Some(record) => return Acquisition::Existing(record),
+                Some(record) => return Ok(Acquisition::Existing(record)),
                 None => {}
             }
-            shard.put_claim(key, claim, now);
-            Acquisition::Acquired
-        }))
+            shard.put_claim(key, claim, now)?;
+            Ok(Acquisition::Acquired)
+        })
     }
 
     async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
@@ -292,12 +204,16 @@ impl Backend for MemoryBackend {
                 return Fenced::Superseded;
             };
             if matches!(state, State::Claimed { .. }) {
+                let claimed = record_bytes(key, state);
                 *state = State::Completed {
                     token: claim.token,
                     fingerprint: claim.fingerprint,
                     completion: completion.clone(),
                 };
                 *expires = now + ttl;
+                let grown = record_bytes(key, state) - claimed;
+                shard.room.take(grown);
+                shard.sweep_in_time(key, ttl);
                 shard.wake(key);
             }
             Fenced::Applied
@@ -325,7 +241,13 @@ impl Backend for MemoryBackend {
     }
 
     async fn check(&self) -> Result<(), BackendError> {
-        Ok(())
+        self.room
+            .check()
+            .or_else(|Full| {
+                self.sweep();
+                self.room.check()
+            })
+            .map_err(|Full| self.room.error())
     }
 
     fn is_in_process(&self) -> bool {
@@ -333,20 +255,7 @@ impl Backend for MemoryBackend {
     }
 
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
-        let ended = self.at(key, |shard, _| {
-            let waiters = shard.waiters.entry(key.clone()).or_default();
-            waiters.count += 1;
-            // An owned `Notified` counts as a waiter from here on, although it is not polled yet.
-            waiters.ended.clone().notified_owned()
-        });
-        let waiter = Waiter {
-            backend: self.clone(),
-            key: key.clone(),
-        };
-        Ok(Changed::new(async move {
-            ended.await;
-            drop(waiter);
-        }))
+        Ok(self.wait(key))
     }
 }
 
@@ -360,6 +269,7 @@ impl fmt::Debug for MemoryBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryBackend")
             .field("len", &self.len())
+            .field("bytes", &self.bytes())
             .finish_non_exhaustive()
     }
 }
