@@ -15,6 +15,7 @@ use idem_http::interned;
 
 use crate::Execution;
 use crate::layer::LayerRun;
+use crate::memory_notice::came_over_a_connection;
 use crate::request_body::{self, Passing, RequestBody};
 
 /// A request, but for what its extractors made of it.
@@ -31,6 +32,8 @@ pub(crate) struct CapturedRequest {
     pub(crate) layer: Option<LayerRun>,
     /// Whether the scope is made of the argument.
     pub(crate) is_scoped_by_argument: bool,
+    /// Whether it came over a connection, where the log may have to say so.
+    pub(crate) came_over_a_connection: bool,
     /// To be filled in for an argument that asks for it.
     pub(crate) execution: Execution,
     #[cfg(feature = "postgres")]
@@ -89,6 +92,7 @@ pub(crate) struct HandlerFacts {
     pub(crate) path_parameters: Option<RawPathParams>,
     /// Whether the scope is made of the last argument.
     pub(crate) is_scoped_by_argument: bool,
+    pub(crate) watches_for_connections: bool,
 }
 
 /// Captures the facts of a request that the guard needs, and puts itself between the request's body and the argument. It does
@@ -118,6 +122,7 @@ pub(crate) fn capture(request: &mut Request, facts: HandlerFacts) -> Arc<Capture
     if let Some(layer) = &layer {
         layer.warn_of_handler(request.method(), uri.path());
     }
+    let came_over_a_connection = facts.watches_for_connections && came_over_a_connection(&uri, request.headers());
     let captured = Arc::new(CapturedRequest {
         method: request.method().clone(),
         uri,
@@ -127,6 +132,7 @@ pub(crate) fn capture(request: &mut Request, facts: HandlerFacts) -> Arc<Capture
         layer,
         body,
         is_scoped_by_argument: facts.is_scoped_by_argument,
+        came_over_a_connection,
         execution,
         #[cfg(feature = "postgres")]
         transaction,

@@ -33,6 +33,9 @@ pub trait EngineSource {
     /// The header that carries the key, where that is known already.
     fn header(engine: &Self::Engine) -> Option<&'static str>;
 
+    /// Whether the log may have to say that the request came over a connection, as far as that is known already.
+    fn watches_for_connections(engine: &Self::Engine) -> bool;
+
     /// What the layer's defaults compare, if the layer is known already. Used where the attribute does not say.
     fn compared(engine: &Self::Engine) -> Option<Compared>;
 }
@@ -70,6 +73,10 @@ macro_rules! known {
 
                 fn header(engine: &E::Engine) -> Option<&'static str> {
                     E::header(engine)
+                }
+
+                fn watches_for_connections(engine: &E::Engine) -> bool {
+                    E::watches_for_connections(engine)
                 }
 
                 fn compared(engine: &E::Engine) -> Option<Compared> {
@@ -115,6 +122,10 @@ impl EngineSource for FromLayer {
         Some(engine.settings().defaults.header())
     }
 
+    fn watches_for_connections(engine: &Idempotency) -> bool {
+        engine.memory_notice().is_due()
+    }
+
     fn compared(engine: &Idempotency) -> Option<Compared> {
         Some(engine.settings().defaults.fingerprint())
     }
@@ -135,6 +146,10 @@ impl EngineSource for FromLayerByHeader {
         None
     }
 
+    fn watches_for_connections(engine: &Idempotency) -> bool {
+        FromLayer::watches_for_connections(engine)
+    }
+
     fn compared(engine: &Idempotency) -> Option<Compared> {
         FromLayer::compared(engine)
     }
@@ -153,6 +168,10 @@ impl EngineSource for FromArgument {
 
     fn header((): &()) -> Option<&'static str> {
         None
+    }
+
+    fn watches_for_connections((): &()) -> bool {
+        true
     }
 
     fn compared((): &()) -> Option<Compared> {

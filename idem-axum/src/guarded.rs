@@ -134,6 +134,7 @@ where
                 is_body_compared,
                 path_parameters,
                 is_scoped_by_argument: E::IS_SCOPED_BY_LAST,
+                watches_for_connections: E::watches_for_connections(&idempotency),
             };
             let captured = capture(&mut request, facts);
             let argument = match T::from_request(request, state).await {

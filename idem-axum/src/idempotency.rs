@@ -15,6 +15,7 @@ use idem_http::settings::{KeyFormat, ProblemResponse};
 use idem_http::{Body, Policy, Settings, Setup};
 use tower_layer::Layer;
 
+use crate::memory_notice::MemoryNotice;
 use crate::problem::ProblemDetails;
 
 /// Makes annotated handlers of a router safe to retry.
@@ -49,6 +50,7 @@ pub struct Idempotency(Arc<Parts>);
 struct Parts {
     engine: Engine,
     settings: Arc<Settings>,
+    memory_notice: Arc<MemoryNotice>,
     /// The same backend, where handlers can join its transactions.
     #[cfg(feature = "postgres")]
     postgres: Option<idem_postgres::PostgresBackend>,
@@ -67,12 +69,16 @@ impl Idempotency {
     /// due. It ends when the last clone is dropped and the last outcome is recorded.
     pub fn new(backend: impl Backend) -> Self {
         idem_http::observe::describe();
+        #[cfg(feature = "postgres")]
+        let postgres = crate::transaction::postgres(&backend);
+        let engine = Engine::new(backend);
         Self(Arc::new(Parts {
             #[cfg(feature = "postgres")]
-            postgres: crate::transaction::postgres(&backend),
+            postgres,
             #[cfg(feature = "postgres")]
             lacks_transaction: Arc::default(),
-            engine: Engine::new(backend),
+            memory_notice: Arc::new(MemoryNotice::new(engine.is_in_process())),
+            engine,
             settings: Arc::default(),
         }))
     }
@@ -345,6 +351,10 @@ impl Idempotency {
 
     pub(crate) fn settings(&self) -> &Arc<Settings> {
         &self.0.settings
+    }
+
+    pub(crate) fn memory_notice(&self) -> &MemoryNotice {
+        &self.0.memory_notice
     }
 
     #[cfg(feature = "postgres")]

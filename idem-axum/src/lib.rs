@@ -14,6 +14,7 @@ mod idempotency;
 mod identity;
 mod integrations;
 mod layer;
+mod memory_notice;
 #[cfg(feature = "utoipa")]
 pub mod openapi;
 mod problem;

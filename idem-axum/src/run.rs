@@ -229,6 +229,9 @@ fn identify(
         Err(refused) => return refuse(refused),
     };
     observation.identified(&record, settings.key_label);
+    if request.came_over_a_connection {
+        guarded.setup.memory_notice().write();
+    }
     match compared(request, settings, &policy, identity.compared) {
         Ok(Some(identity)) => Identified::Whole(record, identity),
         Ok(None) => Identified::BodyUnread(record),

@@ -29,6 +29,7 @@ mod formats;
 mod forwarding;
 mod generated_responses;
 mod handlers;
+mod in_memory;
 mod incident;
 mod lab;
 mod large_bodies;

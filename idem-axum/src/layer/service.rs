@@ -33,6 +33,7 @@ use super::handler::LayerHandler;
 use super::{Scoped, When};
 use crate::Idempotency;
 use crate::execution::Execution;
+use crate::memory_notice::came_over_a_connection;
 use crate::run::with_axum_body;
 
 /// A service that is guarded by an [`IdempotencyLayer`](super::IdempotencyLayer).
@@ -274,6 +275,10 @@ impl Shared {
                 return answer;
             };
             observation.identified(&record, self.idempotency.settings().key_label);
+            let notice = self.idempotency.memory_notice();
+            if notice.is_due() && came_over_a_connection(&uri, &handler.head.headers) {
+                notice.write();
+            }
             match handler.read_compared(&policy, &uri).await {
                 Ok(identity) => guarded.answer(observation, record, identity, handler).await,
                 Err(refusal) => {
