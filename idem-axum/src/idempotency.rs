@@ -1,5 +1,7 @@
 //! What an application sets up once: a backend, and the layer that gives it to annotated handlers.
 
+mod privacy;
+
 use std::fmt::Display;
 use std::sync::Arc;
 #[cfg(feature = "postgres")]
@@ -263,19 +265,6 @@ impl Idempotency {
         self.settings_mut().problem_response = Some(ProblemResponse::new(move |details| {
             shape(ProblemDetails(details)).into_response().map(Body::new)
         }));
-        self
-    }
-
-    /// Shows scopes and idempotency keys as hashes in logs, spans and figures: the first 16 hexadecimal digits of the
-    /// SHA-256 of each.
-    ///
-    /// `printf %s "$key" | sha256sum` finds the lines of a key (of one with other characters than ASCII letters, digits and
-    /// `-_.~/`, in its escaped form). Whoever can guess a key can check the guess, so it hides UUIDs well and e-mail
-    /// addresses badly. What is stored does not change. The operation is shown as it is: where no route has matched (in a
-    /// fallback), it is the path of the request, so give such a handler a `name`.
-    #[must_use]
-    pub fn with_hashed_keys(mut self) -> Self {
-        self.settings_mut().hashed_keys = true;
         self
     }
 

@@ -8,11 +8,13 @@
 //! | 0 | nothing: such a request is not compared |
 //! | 1 | method, path with query, media type and content encoding, each preceded by its length; a byte; the body. The byte is 1 for a multipart body and 0 for any other. Of a multipart body, the delimiters are left out, and behind the rest come the SHA-256 of the lengths of what stood between them, and their number. |
 //! | 2 | method and query, each preceded by its length; where a route matched, a byte 0, the number of path parameters and the value of each, preceded by its length; where none did, a byte 1 and the path, preceded by its length; the serde form of the attribute's expression, as JSON without white space and with the members of maps sorted |
+//! | 0x80 and above | the same as above, by HMAC with the application's key: [`FingerprintKey`] |
 //!
 //! Other request headers are left out, because a retry may come through another proxy. Two fingerprints of different schemes
 //! cannot be compared, so they are never taken for different requests.
 
 mod checked;
+mod keyed;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -25,6 +27,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 pub use self::checked::check_numbers;
+pub use self::keyed::FingerprintKey;
 
 const REQUEST: u8 = 1;
 const VALUE: u8 = 2;

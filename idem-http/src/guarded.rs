@@ -103,7 +103,8 @@ where
         async move {
             let claimed = {
                 let policy = self.policy().durations(self.operation.ttl);
-                self.setup.engine().claim(&record, identity.fingerprint, &policy).await
+                let fingerprint = self.setup.settings().fingerprint(identity.fingerprint);
+                self.setup.engine().claim(&record, fingerprint, &policy).await
             };
             self.answer_claim(claimed, observation, &record, identity.is_incomplete, handler)
                 .await

@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use http::Response;
 use http::header::HeaderName;
+use idem_core::Fingerprint;
 
 use crate::body::Body;
+use crate::fingerprint::FingerprintKey;
 use crate::policy::Policy;
 use crate::problem::{IdempotencyProblem, ProblemDetails};
 
@@ -28,6 +30,8 @@ pub struct Settings {
     pub key_label: bool,
     /// What a key looks like, beyond its syntax.
     pub key_format: Option<KeyFormat>,
+    /// Fingerprints are made with this key.
+    pub fingerprint_key: Option<FingerprintKey>,
     /// Headers of answers that are not stored.
     pub unstored_headers: Arc<[HeaderName]>,
     /// What problem responses look like.
@@ -56,6 +60,15 @@ impl Settings {
         let detail = "The request ran, and whether it took effect is not known. It was not protected, so sending it again may \
                       carry it out twice.";
         self.refuse(details.with_detail(detail))
+    }
+
+    /// A fingerprint, as it is stored and compared.
+    #[must_use]
+    pub fn fingerprint(&self, fingerprint: Fingerprint) -> Fingerprint {
+        match &self.fingerprint_key {
+            Some(key) => key.keyed(fingerprint),
+            None => fingerprint,
+        }
     }
 
     /// The response to a request that is refused.

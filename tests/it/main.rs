@@ -23,6 +23,7 @@ mod disconnects;
 mod duplicates;
 mod engines;
 mod figures;
+mod fingerprint_keys;
 mod fingerprints;
 mod first_programs;
 mod formats;

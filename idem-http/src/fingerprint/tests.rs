@@ -205,3 +205,59 @@ proptest! {
         prop_assert_eq!(cut, of_post("/o", content_type, &body));
     }
 }
+
+fn key(key: &str) -> FingerprintKey {
+    FingerprintKey::new(key.as_bytes())
+}
+
+#[test]
+fn keyed_schemes_are_frozen() {
+    // The scheme: printf of "idem fingerprint key id" and \1, through `openssl dgst -sha256 -hmac "a key of 20 letters."`; the
+    // first byte, with 0x80 added. The digest: the 33 bytes of the fingerprint without a key, through the same.
+    let json = headers(&[(CONTENT_TYPE, "application/json"), (CONTENT_ENCODING, "gzip")]);
+    let request = hashed(&Method::POST, "/o?a=1", &json, &[b"{}"]);
+    assert_eq!(
+        hex(key("a key of 20 letters.").keyed(request)),
+        "905d522bb64ce0a86f0a109f2b900d7eef90e29d6eafd2e29d4d06d33c189b295c"
+    );
+    let value = serde_json::json!({ "b": true, "a": [1, 2.5, null, "\u{1}"] });
+    let value = of_value(&Method::POST, &path("/o?a=1"), ComparedPath::Whole, value);
+    assert_eq!(
+        hex(key("a key of 20 letters.").keyed(value)),
+        "8d4481bfd877d05885d62b2c2fac8e528ec8d216c143af85755da647ed2c05747f"
+    );
+}
+
+#[test]
+fn a_key_keeps_what_differs_and_compares_nothing_made_without_it_or_with_another() {
+    let one = of_post("/o", "text/plain", b"one");
+    let two = of_post("/o", "text/plain", b"two");
+    let (mine, other) = (key("mine"), key("other"));
+    assert_eq!(mine.keyed(one), mine.keyed(one));
+    assert!(mine.keyed(one).differs_from(&mine.keyed(two)));
+    for elsewhere in [two, other.keyed(two)] {
+        assert!(!mine.keyed(one).differs_from(&elsewhere), "{elsewhere:?}");
+        assert!(!elsewhere.differs_from(&mine.keyed(one)), "{elsewhere:?}");
+    }
+    assert_eq!(mine.keyed(Fingerprint::NONE), Fingerprint::NONE);
+}
+
+/// One key in 128 has the number of another one.
+#[test]
+fn the_schemes_of_keys_are_spread_over_128_numbers() {
+    let request = of_post("/o", "text/plain", b"one");
+    let number = |of: u32| key(&of.to_string()).keyed(request).to_bytes()[0];
+    let numbers: std::collections::BTreeSet<_> = (0..4_000).map(number).collect();
+    assert_eq!(numbers, (0x80..=0xFF).collect());
+}
+
+#[test]
+#[should_panic = "the fingerprint key is empty"]
+fn an_empty_key_is_refused() {
+    let _key = key("");
+}
+
+#[test]
+fn debug_does_not_show_a_key() {
+    assert_eq!(format!("{:?}", key("secret")), "FingerprintKey { .. }");
+}
