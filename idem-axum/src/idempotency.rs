@@ -1,5 +1,6 @@
 //! What an application sets up once: a backend, and the layer that gives it to annotated handlers.
 
+mod observing;
 mod privacy;
 
 use std::fmt::Display;

@@ -154,6 +154,14 @@ impl RequestBody {
         state.let_go();
     }
 
+    /// Reading the rest has failed, and the handler runs all the same: the argument finds what the guard has found.
+    pub(crate) fn give_back(&self, unread: Unread) {
+        if let Unread::Failed(error) = unread {
+            self.lock().ahead().keep(Err(error));
+        }
+        self.leave_to_argument();
+    }
+
     /// What is compared, if the argument has read all that there is.
     pub(crate) fn compared(&self) -> Option<RequestIdentity> {
         self.lock().compared()

@@ -16,10 +16,11 @@ use futures_util::future::BoxFuture;
 use idem_core::{Claim, Fingerprint, HandlerResult, RecordKey};
 use idem_http::answer::AnswerRules;
 use idem_http::fingerprint::ComparedPath;
+use idem_http::guarded::observed_result;
 use idem_http::identity::{Caller, record_key};
 use idem_http::{
     Compared, GuardedRequest, Handler, IdempotencyProblem, Observation, Operation, OperationName, Policy,
-    ProblemDetails, RequestIdentity, RequestOutcome, ResponseBody, Settings, fingerprint,
+    ProblemDetails, RequestIdentity, RequestOutcome, ResponseBody, Settings, StoredAnswers, fingerprint,
 };
 use tracing::Instrument as _;
 
@@ -73,6 +74,8 @@ pub(crate) fn with_axum_body(answer: Response<ResponseBody<Body>>) -> Response {
 enum Identified {
     /// It is refused.
     Refused(RequestOutcome, Response),
+    /// It would be refused, and runs without a claim, because the service only observes.
+    RefusalObserved(RequestOutcome),
     /// It runs without a claim.
     Unprotected,
     /// All that is compared has been read.
@@ -107,21 +110,44 @@ impl Handler<Body> for AxumHandler {
         running
     }
 
-    #[cfg_attr(
-        not(feature = "postgres"),
-        expect(unused_variables, reason = "for the end of a transaction")
-    )]
+    fn run_observed(
+        self,
+        record: &RecordKey,
+        claim: &Claim,
+        rules: AnswerRules,
+        deadline: Duration,
+    ) -> impl Future<Output = HandlerResult<Response<ResponseBody<Body>>>> + Send + 'static + use<> {
+        self.request.execution.fill(record, claim);
+        self.run_apart(rules.stored, deadline)
+            .map(move |answer| observed_result(answer, &rules))
+    }
+
     fn run_unprotected(
         self,
         policy: &Policy,
         deadline: Duration,
     ) -> impl Future<Output = Response<ResponseBody<Body>>> + Send + 'static + use<> {
         self.request.execution.fill_unprotected();
+        self.run_apart(policy.store(), deadline)
+    }
+}
+
+impl AxumHandler {
+    /// Runs with a transaction, if there is one, that is not tied to a record.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(unused_variables, reason = "for the end of a transaction")
+    )]
+    fn run_apart(
+        self,
+        stored: StoredAnswers,
+        deadline: Duration,
+    ) -> impl Future<Output = Response<ResponseBody<Body>>> + Send + 'static + use<> {
         let handler = self.handler.map(idem_http::markers::taken_off);
         #[cfg(feature = "postgres")]
         let running = {
             let transaction = self.request.transaction.clone();
-            transaction.run_unprotected(handler, policy.store(), deadline)
+            transaction.run_unprotected(handler, stored, deadline)
         };
         #[cfg(not(feature = "postgres"))]
         let running = handler.map(|answer| answer.map(ResponseBody::own));
@@ -141,7 +167,8 @@ fn guarded(
     let GuardParts { idempotency, request } = parts;
     let route = request.matched_path.as_ref().map(MatchedPath::as_str);
     let name = OperationName::of(operation, &request.method, route, request.uri.path());
-    let mut observation = Observation::start(&name, || name.label());
+    let is_observing = idempotency.settings().is_observing();
+    let mut observation = Observation::start(&name, || name.label()).observing(is_observing);
     let span = observation.span();
     let guarded = GuardedRequest {
         setup: idempotency,
@@ -160,19 +187,14 @@ fn guarded(
             .instrument(span)
             .boxed(),
         Identified::BodyUnread(record) => {
-            let read = async move {
-                match request.body.read_rest().await {
-                    Ok(identity) => {
-                        let answer = guarded.answer(observation, record, identity, axum_handler);
-                        with_axum_body(answer.await)
-                    }
-                    Err(unread) => {
-                        observation.end(RequestOutcome::BodyRefused);
-                        unread.into_response().await
-                    }
-                }
-            };
+            let read = answer_unread(guarded, observation, record, axum_handler);
             read.instrument(span).boxed()
+        }
+        Identified::RefusalObserved(outcome) => {
+            request.body.leave_to_argument();
+            observation.end(outcome);
+            let unprotected = guarded.answer_unprotected(axum_handler);
+            unprotected.map(with_axum_body).instrument(span).boxed()
         }
         Identified::Unprotected => {
             request.body.leave_to_argument();
@@ -190,6 +212,32 @@ fn guarded(
     }
 }
 
+/// Reads the rest of a request's body, and answers it.
+#[expect(clippy::manual_async_fn, reason = "an `async fn` stores its arguments twice")]
+fn answer_unread(
+    guarded: GuardedRequest<Idempotency, &'static Operation>,
+    observation: Observation,
+    record: RecordKey,
+    handler: AxumHandler,
+) -> impl Future<Output = Response> + Send {
+    async move {
+        let body = &handler.request.body;
+        let unread = match body.read_rest().await {
+            Ok(identity) => {
+                let answer = guarded.answer(observation, record, identity, handler);
+                return with_axum_body(answer.await);
+            }
+            Err(unread) => unread,
+        };
+        observation.end(RequestOutcome::BodyRefused);
+        if guarded.setup.settings().is_observing() {
+            body.give_back(unread);
+            return with_axum_body(guarded.answer_unprotected(handler).await);
+        }
+        unread.into_response().await
+    }
+}
+
 /// Tells which record a request belongs to, and what tells it from another one under its key.
 fn identify(
     guarded: &GuardedRequest<Idempotency, &'static Operation>,
@@ -201,11 +249,17 @@ fn identify(
     let settings = guarded.setup.settings();
     #[cfg(feature = "postgres")]
     if let Some(refusal) = request.transaction.guard(&guarded.setup) {
+        if settings.is_observing() {
+            return Identified::RefusalObserved(RequestOutcome::NotConfigured);
+        }
         return Identified::Refused(RequestOutcome::NotConfigured, refusal);
     }
     let policy = guarded.policy();
     let refuse = |details: ProblemDetails| {
         let outcome = RequestOutcome::of_problem(details.problem);
+        if settings.is_observing() {
+            return Identified::RefusalObserved(outcome);
+        }
         Identified::Refused(outcome, settings.refuse(details).map(Body::new))
     };
     let caller = Caller {
@@ -219,8 +273,8 @@ fn identify(
         Ok(Some(record)) if request.layer.as_ref().is_some_and(|layer| layer.has_claimed(&record)) => {
             tracing::error!(
                 key = %record.shown(),
-                "an #[idempotent] handler has the same name and scope as the IdempotencyLayer around it, so its request waits for \
-                 itself and did not run; give the layer another name"
+                "an #[idempotent] handler has the same name and scope as the IdempotencyLayer around it, so its request would wait \
+                 for itself; give the layer another name"
             );
             return refuse(settings.details(IdempotencyProblem::NotConfigured));
         }
@@ -269,7 +323,7 @@ fn compared(
             // Its text is the application's and may have line breaks, so it is logged as a quotation.
             tracing::error!(
                 error = ?error.to_string(),
-                "the `fingerprint` of an #[idempotent] handler has no serde form; the request did not run"
+                "the `fingerprint` of an #[idempotent] handler has no serde form"
             );
             return Err(settings.details(IdempotencyProblem::NotConfigured));
         }

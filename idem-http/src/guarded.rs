@@ -10,6 +10,10 @@
 //! | is a duplicate's | does not run | a replay, or the problem of its [`Duplicate`] |
 //! | fails, `on_outage = "refuse"` | does not run | 503 `backend-unavailable` |
 //! | fails, `on_outage = "run"` | runs without a claim | its answer, marked as not stored |
+//!
+//! Where the service only observes, [`observing`] has another table.
+
+mod observing;
 
 use std::error::Error;
 use std::future::{Future, ready};
@@ -34,6 +38,8 @@ use crate::problem::{self, IdempotencyProblem};
 use crate::settings::Settings;
 use crate::stored;
 
+pub use self::observing::observed_result;
+
 /// What an application sets up once: an engine, and the settings that concern HTTP.
 pub trait Setup: Clone + Send + Sync + 'static {
     /// Where records are.
@@ -51,6 +57,16 @@ pub trait Handler<B: HandlerBody>: Send + 'static {
         record: &RecordKey,
         claim: &Claim,
         rules: AnswerRules,
+    ) -> impl Future<Output = HandlerResult<Response<ResponseBody<B>>>> + Send + 'static + use<B, Self>;
+
+    /// Runs under a claim whose outcome the client must not notice: as without a claim, but that the handler may learn of the
+    /// claim. Prepares the answer by `rules`, with [`observed_result`].
+    fn run_observed(
+        self,
+        record: &RecordKey,
+        claim: &Claim,
+        rules: AnswerRules,
+        deadline: Duration,
     ) -> impl Future<Output = HandlerResult<Response<ResponseBody<B>>>> + Send + 'static + use<B, Self>;
 
     /// Runs without a claim. Calls to the backend that it still makes have this `deadline`.
@@ -101,6 +117,9 @@ where
         handler: impl Handler<B>,
     ) -> impl Future<Output = Response<ResponseBody<B>>> + Send {
         async move {
+            if self.setup.settings().is_observing() {
+                return self.observe(observation, record, identity, handler).boxed().await;
+            }
             let claimed = {
                 let policy = self.policy().durations(self.operation.ttl);
                 let fingerprint = self.setup.settings().fingerprint(identity.fingerprint);

@@ -53,7 +53,7 @@ pub fn record_key(
             Err(settings.details(IdempotencyProblem::KeyInvalid).with_detail(detail))
         }
         Err(error) => {
-            tracing::error!(%error, "a request has no usable record key, and did not run");
+            tracing::error!(%error, "a request has no usable record key");
             Err(settings.details(IdempotencyProblem::NotConfigured))
         }
     }

@@ -3,11 +3,15 @@
 //! Owns the outcomes a request can have, and the span and figure that tell them. A request's observation
 //! travels with its run, so it ends once, also if the client has left. Does not own the engine's own figures and warnings.
 
+mod count;
+
 use std::fmt::Display;
 
 use idem_core::{RecordKey, RunOutcome};
 use tracing::{Level, Span, field};
 
+use self::count::Count;
+pub use self::count::describe;
 use crate::problem::IdempotencyProblem;
 
 /// The outcome of a guarded request.
@@ -164,6 +168,26 @@ impl RequestOutcome {
         }
     }
 
+    /// What a client gets in place of the handler's answer; `None` where the handler runs.
+    #[must_use]
+    pub const fn answer_of_idem(self) -> Option<&'static str> {
+        match self {
+            Self::Replayed | Self::Waited => Some("a replay"),
+            Self::Mismatch => Some("422 key-reused"),
+            Self::InFlight => Some("409 in-flight"),
+            Self::Accepted => Some("202"),
+            Self::OutcomeUnknown => Some("409 outcome-unknown"),
+            Self::ResponseNotStored => Some("409 response-not-stored"),
+            Self::BackendUnavailable => Some("503 backend-unavailable"),
+            Self::TooBusy => Some("503 too-busy"),
+            Self::KeyMissing => Some("400 key-missing"),
+            Self::KeyInvalid => Some("400 key-invalid"),
+            Self::NotConfigured => Some("500 not-configured"),
+            Self::BodyRefused => Some("413, or 400 if the body broke off"),
+            _ => None,
+        }
+    }
+
     /// Whether it is what happens to most requests, and of interest to none but those who look for one.
     const fn is_usual(self) -> bool {
         matches!(self, Self::Executed | Self::Released | Self::Unprotected)
@@ -177,6 +201,7 @@ pub struct Observation {
     count: Count,
     record: Option<RecordKey>,
     attempt: u32,
+    is_observing: bool,
     ended: bool,
 }
 
@@ -194,6 +219,7 @@ impl Observation {
             idempotency_key = field::Empty,
             attempt = field::Empty,
             outcome = field::Empty,
+            observed = field::Empty,
         );
         // Not above: with tracing's feature `log`, which others may turn on, it would be made for spans that are not shown.
         if !span.is_disabled() {
@@ -204,8 +230,16 @@ impl Observation {
             count: Count::new(label),
             record: None,
             attempt: 1,
+            is_observing: false,
             ended: false,
         }
+    }
+
+    /// Says whether the service only observes: the handler runs whatever the outcome says.
+    #[must_use]
+    pub const fn observing(mut self, is_observing: bool) -> Self {
+        self.is_observing = is_observing;
+        self
     }
 
     /// The span that its handler runs in.
@@ -234,7 +268,7 @@ impl Observation {
 
     /// The run has ended.
     pub fn ran(self, ended: RunOutcome) {
-        if ended == RunOutcome::NotStored {
+        if ended == RunOutcome::NotStored && !self.is_observing {
             let _entered = self.span.enter();
             tracing::warn!(
                 key = self.shown_key(),
@@ -258,15 +292,41 @@ impl Observation {
 
     fn conclude(&mut self, outcome: RequestOutcome) {
         self.ended = true;
+        if self.is_observing {
+            return self.conclude_observed(outcome);
+        }
         let name = outcome.name();
         self.span.record("outcome", name);
-        self.count.one(name);
+        self.count.one("idem_requests_total", name);
         let _entered = self.span.enter();
         let key = self.shown_key();
         if outcome.is_usual() {
             tracing::debug!(key, outcome = name, "an idempotent request has ended");
         } else {
             tracing::info!(key, outcome = name, "an idempotent request has ended");
+        }
+    }
+}
+
+impl Observation {
+    /// By other names, so that nobody takes what would have happened for what has happened.
+    fn conclude_observed(&mut self, outcome: RequestOutcome) {
+        let name = outcome.name();
+        self.span.record("observed", name);
+        self.count.one("idem_observed_requests_total", name);
+        let _entered = self.span.enter();
+        let key = self.shown_key();
+        if let Some(instead) = outcome.answer_of_idem() {
+            tracing::info!(
+                key,
+                observed = name,
+                instead,
+                "an observed request runs; without `observing`, its client would get another answer"
+            );
+        } else if outcome.is_usual() {
+            tracing::debug!(key, observed = name, "an observed request has ended");
+        } else {
+            tracing::info!(key, observed = name, "an observed request has ended");
         }
     }
 }
@@ -282,74 +342,4 @@ impl Drop for Observation {
             self.conclude(outcome);
         }
     }
-}
-
-use count::Count;
-pub use count::describe;
-
-#[cfg(feature = "metrics")]
-mod count {
-    use idem_core::RecordKey;
-    use metrics::{Label, SharedString, Unit, describe_counter};
-
-    /// The count of requests that one request will add to.
-    #[derive(Debug)]
-    pub(super) struct Count {
-        operation: SharedString,
-        key: Option<String>,
-    }
-
-    impl Count {
-        pub(super) fn new(operation: impl FnOnce() -> String) -> Self {
-            Self {
-                operation: operation().into(),
-                key: None,
-            }
-        }
-
-        pub(super) fn label(&mut self, record: &RecordKey) {
-            self.key = Some(record.shown_key().to_string());
-        }
-
-        pub(super) fn one(&mut self, outcome: &'static str) {
-            let mut labels = vec![
-                Label::new("operation", self.operation.clone()),
-                Label::from_static_parts("outcome", outcome),
-            ];
-            labels.extend(self.key.take().map(|key| Label::new("key", key)));
-            metrics::counter!("idem_requests_total", labels).increment(1);
-        }
-    }
-
-    /// Describes the figures to the recorder that is installed.
-    pub fn describe() {
-        describe_counter!(
-            "idem_requests_total",
-            Unit::Count,
-            "Requests to annotated handlers whose extractors accepted them, by operation and outcome."
-        );
-    }
-}
-
-#[cfg(not(feature = "metrics"))]
-mod count {
-    use idem_core::RecordKey;
-
-    #[derive(Debug)]
-    pub(super) struct Count;
-
-    impl Count {
-        pub(super) fn new(_: impl FnOnce() -> String) -> Self {
-            Self
-        }
-
-        #[expect(clippy::unused_self, reason = "the twin of what counts")]
-        pub(super) fn label(&mut self, _: &RecordKey) {}
-
-        #[expect(clippy::unused_self, reason = "the twin of what counts")]
-        pub(super) fn one(&mut self, _: &'static str) {}
-    }
-
-    /// Describes nothing: there are no figures.
-    pub fn describe() {}
 }

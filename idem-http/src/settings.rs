@@ -24,6 +24,8 @@ pub struct Settings {
     pub documentation: Option<Arc<str>>,
     /// Keys have to be RFC 9651 Strings.
     pub strict_keys: bool,
+    /// What happens to a request that is not to run.
+    pub mode: Mode,
     /// Scopes and keys are shown as hashes.
     pub hashed_keys: bool,
     /// Requests are counted by key as well.
@@ -38,7 +40,23 @@ pub struct Settings {
     pub problem_response: Option<ProblemResponse>,
 }
 
+/// What happens to a request that is not to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// It is answered in the place of its handler.
+    #[default]
+    Guarding,
+    /// It is counted, and its handler runs and answers the client.
+    Observing,
+}
+
 impl Settings {
+    /// Whether every handler runs, whatever is known of its request.
+    #[must_use]
+    pub fn is_observing(&self) -> bool {
+        self.mode == Mode::Observing
+    }
+
     /// A problem, as its client is told of it.
     #[must_use]
     pub fn details(&self, problem: IdempotencyProblem) -> ProblemDetails {

@@ -124,7 +124,7 @@ async fn request(app: &Router, method: &str, path: &str, key: Option<&str>, body
 }
 
 /// What is recorded of one figure, by its labels.
-fn figure(recorder: &PrometheusRecorder, name: &str) -> BTreeMap<String, u64> {
+pub(crate) fn figure(recorder: &PrometheusRecorder, name: &str) -> BTreeMap<String, u64> {
     let text = recorder.handle().render();
     let figures = text.lines().filter_map(|line| {
         let (series, value) = line.rsplit_once(' ')?;

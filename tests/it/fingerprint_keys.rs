@@ -51,7 +51,7 @@ async fn on(server: &RedisServer) -> Idempotency {
 }
 
 async fn call(service: &Service, path: &str, key: &str, body: &'static str) -> Answer {
-    let call = service.client.call(reqwest::Method::POST, path);
+    let call = service.client.call(Method::POST, path);
     call.key(key).body(body).send().await
 }
 

@@ -42,6 +42,7 @@ mod logs;
 mod markers;
 mod methods;
 mod mismatches;
+mod observing;
 mod openapi;
 mod options;
 mod outages;

@@ -11,6 +11,7 @@
 //! | [`consumers`] | messages of a broker, handled by a router in the consumer's process |
 //! | [`clients`] | keys and retries from the client's side, in curl, reqwest and JavaScript |
 //! | [`routers`] | routers that read a handler's signature: typed routes of `axum-extra`, and `aide` |
+//! | [`observing`] | a service with traffic: what idem would do, before it does it |
 //! | [`migration`] | from Redis code written by hand, and from `axum-idempotent` |
 //!
 //! The programs keep their records in a `MemoryBackend`, so that they run anywhere. Use Redis or Postgres for a service that
@@ -22,7 +23,7 @@
 
 // What the pages name. Links in them are followed in rustdoc, and read as plain names everywhere else.
 #[allow(unused_imports, reason = "only links use them")]
-use crate::{Execution, Idempotency};
+use crate::{Execution, Idempotency, IdempotencyLayer};
 
 #[doc = include_str!("clients.md")]
 pub mod clients {}
@@ -35,6 +36,9 @@ pub mod emails {}
 
 #[doc = include_str!("migration.md")]
 pub mod migration {}
+
+#[doc = include_str!("observing.md")]
+pub mod observing {}
 
 #[doc = include_str!("orders.md")]
 pub mod orders {}

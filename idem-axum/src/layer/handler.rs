@@ -31,6 +31,7 @@ use idem_http::{
 use tokio::time::timeout;
 use tower_service::Service;
 
+use super::remembered::Remembered;
 use super::service::{LayerRun, Shared};
 use crate::Execution;
 
@@ -38,7 +39,7 @@ use crate::Execution;
 const READY_WITHIN: Duration = Duration::from_secs(5);
 
 /// An answer, as `idem-http` has it.
-type Answer = axum::http::Response<ResponseBody<Body>>;
+pub(super) type Answer = axum::http::Response<ResponseBody<Body>>;
 
 /// A request, and the inner service that answers it.
 pub(super) struct LayerHandler<S, E> {
@@ -74,19 +75,37 @@ impl<S, E> LayerHandler<S, E> {
         }
         let mut hash = RequestHash::new(method, uri, headers);
         let alike = interned::alike(method, uri, headers.get(policy.header()));
-        let (body, limit) = (std::mem::take(&mut self.body), self.shared.body_limit);
-        match buffer(body, &mut hash, limit, || alike).await {
-            Ok(body) => self.body = Body::new(body),
+        match self.buffer(&mut hash, alike).await {
+            Ok(()) => Ok(identity(of_request(hash.finish()))),
             Err(BodyError::TooLarge) => {
                 let settings = self.shared.idempotency.settings();
-                return Err(settings.problem(IdempotencyProblem::TooLarge));
+                Err(settings.problem(IdempotencyProblem::TooLarge))
             }
             Err(error) => {
                 tracing::debug!(?error, "the body of a request broke off before it could be compared");
-                return Err(problem::body_failed());
+                Err(problem::body_failed())
             }
         }
-        Ok(identity(of_request(hash.finish())))
+    }
+
+    /// Reads the body into memory. If that fails where the service only observes, the inner service gets the body as it came.
+    async fn buffer(&mut self, hash: &mut RequestHash, alike: u64) -> Result<(), BodyError> {
+        let (body, limit) = (std::mem::take(&mut self.body), self.shared.body_limit);
+        if !self.shared.idempotency.settings().is_observing() {
+            self.body = Body::new(buffer(body, hash, limit, || alike).await?);
+            return Ok(());
+        }
+        let remembered = Remembered::new(body);
+        match buffer(remembered.ahead(), hash, limit, || alike).await {
+            Ok(body) => {
+                self.body = Body::new(body);
+                Ok(())
+            }
+            Err(error) => {
+                self.body = remembered.again();
+                Err(error)
+            }
+        }
     }
 }
 
@@ -161,6 +180,17 @@ where
                 }
             }
         }
+    }
+
+    /// Nothing of the inner service is tied to the record.
+    fn run_observed(
+        self,
+        record: &RecordKey,
+        claim: &Claim,
+        rules: AnswerRules,
+        _: Duration,
+    ) -> impl Future<Output = HandlerResult<Answer>> + Send + 'static + use<S, R> {
+        self.run(record, claim, rules)
     }
 
     fn run_unprotected(self, _: &Policy, _: Duration) -> impl Future<Output = Answer> + Send + 'static + use<S, R> {

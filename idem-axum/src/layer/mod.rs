@@ -4,6 +4,7 @@
 //! [`handler`].
 
 mod handler;
+mod remembered;
 mod scope;
 mod service;
 

@@ -29,7 +29,7 @@ use idem_http::{
 use tower_service::Service;
 use tracing::Instrument as _;
 
-use super::handler::LayerHandler;
+use super::handler::{Answer, LayerHandler};
 use super::{Scoped, When};
 use crate::Idempotency;
 use crate::execution::Execution;
@@ -172,7 +172,8 @@ impl Shared {
     fn identify(&self, head: &Parts) -> Identified {
         let route = head.extensions.get::<MatchedPath>().map(MatchedPath::as_str);
         let name = OperationName::of(&self.operation, &head.method, route, head.uri.path()).of_layer();
-        let observation = Observation::start(&name, || name.label());
+        let is_observing = self.idempotency.settings().is_observing();
+        let observation = Observation::start(&name, || name.label()).observing(is_observing);
         let guarded = GuardedRequest {
             setup: self.idempotency.clone(),
             operation: self.operation.clone(),
@@ -205,7 +206,7 @@ impl Shared {
             tracing::error!(
                 method = %head.method,
                 path = head.uri.path(),
-                "a request to an IdempotencyLayer has no scope, and did not run; add the layer that finds out who calls outside of \
+                "a request to an IdempotencyLayer has no scope; add the layer that finds out who calls outside of \
                  it: a later `.layer(..)` of the router"
             );
             return Err(settings.details(IdempotencyProblem::NotConfigured));
@@ -224,8 +225,8 @@ impl Shared {
         {
             tracing::error!(
                 key = %record.shown(),
-                "an IdempotencyLayer is inside of another one with the same name and scope, so its request would wait for itself and \
-                 did not run; leave one of them out, or give it another name"
+                "an IdempotencyLayer is inside of another one with the same name and scope, so its request would wait for itself; \
+                 leave one of them out, or give it another name"
             );
             return Err(settings.details(IdempotencyProblem::NotConfigured));
         }
@@ -245,36 +246,60 @@ impl Shared {
         S: Clone + Send + 'static,
         R: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        let Identified {
-            guarded,
-            policy,
-            mut observation,
-            record,
-        } = identified;
-        let record = match record {
-            Ok(record) => record,
-            Err(refused) => {
-                observation.end(RequestOutcome::of_problem(refused.problem));
-                let refusal = self.idempotency.settings().refuse(refused).map(Body::new);
-                return Box::pin(async { Ok(refusal) });
-            }
-        };
-        let span = observation.span();
+        let span = identified.observation.span();
         let failure = Arc::new(Mutex::new(None));
-        let mut handler = LayerHandler {
+        let handler = LayerHandler {
             inner,
             head,
             body,
             shared: self.clone(),
             failure: failure.clone(),
         };
-        let answering = async move {
-            let Some(record) = record else {
-                let answer = guarded.answer_unprotected(handler).await;
-                observation.end(RequestOutcome::Unprotected);
-                return answer;
+        self.run_or_refuse(identified, uri, handler)
+            .instrument(span)
+            .map(move |answer| {
+                let failed = failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+                failed.map_or_else(|| Ok(with_axum_body(answer)), Err)
+            })
+            .boxed()
+    }
+    /// Answers a request by its record, if it has one.
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` stores its arguments twice")]
+    fn run_or_refuse<S, R>(
+        self: Arc<Self>,
+        identified: Identified,
+        uri: Uri,
+        mut handler: LayerHandler<S, S::Error>,
+    ) -> impl Future<Output = Answer> + Send
+    where
+        S: Service<Request, Response = axum::http::Response<R>, Error: Display + Send + 'static, Future: Send>,
+        S: Clone + Send + 'static,
+        R: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        async move {
+            let Identified {
+                guarded,
+                policy,
+                mut observation,
+                record,
+            } = identified;
+            let settings = self.idempotency.settings();
+            let record = match record {
+                Ok(Some(record)) => record,
+                Ok(None) => {
+                    let answer = guarded.answer_unprotected(handler).await;
+                    observation.end(RequestOutcome::Unprotected);
+                    return answer;
+                }
+                Err(refused) => {
+                    observation.end(RequestOutcome::of_problem(refused.problem));
+                    if settings.is_observing() {
+                        return guarded.answer_unprotected(handler).await;
+                    }
+                    return made(settings.refuse(refused));
+                }
             };
-            observation.identified(&record, self.idempotency.settings().key_label);
+            observation.identified(&record, settings.key_label);
             let notice = self.idempotency.memory_notice();
             if notice.is_due() && came_over_a_connection(&uri, &handler.head.headers) {
                 notice.write();
@@ -283,16 +308,12 @@ impl Shared {
                 Ok(identity) => guarded.answer(observation, record, identity, handler).await,
                 Err(refusal) => {
                     observation.end(RequestOutcome::BodyRefused);
+                    if settings.is_observing() {
+                        return guarded.answer_unprotected(handler).await;
+                    }
                     made(refusal)
                 }
             }
-        };
-        answering
-            .instrument(span)
-            .map(move |answer| {
-                let failed = failure.lock().unwrap_or_else(PoisonError::into_inner).take();
-                failed.map_or_else(|| Ok(with_axum_body(answer)), Err)
-            })
-            .boxed()
+        }
     }
 }

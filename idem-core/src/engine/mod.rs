@@ -179,12 +179,6 @@ impl Engine {
         self
     }
 
-    /// Whether the records are in this process, so that no other one sees them.
-    #[must_use]
-    pub fn is_in_process(&self) -> bool {
-        self.0.backend.is_in_process()
-    }
-
     /// How long a single backend call may take.
     #[must_use]
     pub fn deadline(&self) -> Duration {
