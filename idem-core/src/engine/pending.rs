@@ -199,7 +199,7 @@ impl Pending {
         let Self { engine, key, claim, .. } = &*self;
         let found = engine.ask(Call::Claim, claim.lease, || engine.0.backend.claim(key, claim));
         let found = found.await;
-        if before.is_none() && matches!(found, Ok(Acquisition::Acquired)) {
+        if before.is_none() && matches!(found, Ok(Acquisition::Acquired)) && self.still_holds(asked) {
             return Ok(Look::Claimed(asked));
         }
         self.act_on(found, before, policy, shown).await
@@ -262,15 +262,27 @@ impl Pending {
         })
     }
 
-    /// Renews the claim of an earlier call whose answer was lost, so that the handler starts with a full lease.
+    /// Whether the lease of a call that was made at `asked` certainly holds. If the process has stalled meanwhile, the lease
+    /// may have lapsed before its answer was looked at.
+    fn still_holds(&self, asked: Instant) -> bool {
+        asked.elapsed() < self.claim.lease
+    }
+
+    /// Renews the claim, so that the handler starts with a full lease: it is the claim of an earlier call whose answer was lost,
+    /// or its lease may have lapsed.
     async fn hold(&mut self, policy: &ClaimPolicy) -> Looked {
-        let asked = Instant::now();
-        self.written.get_or_insert(asked);
-        let Self { engine, key, claim, .. } = &*self;
-        let renewing = engine.within_deadline(Call::Renew, claim.lease, engine.0.backend.renew(key, claim));
-        if renewing.await? == Fenced::Applied {
+        loop {
+            let asked = Instant::now();
+            self.written.get_or_insert(asked);
+            let Self { engine, key, claim, .. } = &*self;
+            let renewing = engine.within_deadline(Call::Renew, claim.lease, engine.0.backend.renew(key, claim));
+            if renewing.await? == Fenced::Superseded {
+                break;
+            }
             self.written = Some(asked);
-            return Ok(Look::Claimed(asked));
+            if self.still_holds(asked) {
+                return Ok(Look::Claimed(asked));
+            }
         }
         // The claim was taken over, or has expired, a moment ago.
         self.renounce(policy);
@@ -314,6 +326,9 @@ impl Pending {
                         "the owner of this claim let its lease lapse; running again in its place. Look whether its \
                          process died, or stalled for longer than a lease"
                     );
+                    if !self.still_holds(asked) {
+                        return self.hold(policy).await;
+                    }
                     return Ok(Look::Claimed(asked));
                 }
                 Acquisition::Existing(record) => {

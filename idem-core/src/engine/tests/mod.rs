@@ -6,6 +6,7 @@ mod faulty;
 mod large;
 mod outcomes;
 mod sharing;
+mod stalls;
 mod waiting;
 
 use std::future::Future;
