@@ -18,6 +18,7 @@ enum Defect {
     EverybodyWins,
     AttemptsAreForgotten,
     ARepeatedClaimIsInItsOwnWay,
+    ARepeatedClaimStartsItsLeaseAnew,
     LeasesNeverLapse,
     LapsedClaimsVanish,
     AnyClaimIsTakenOver,
@@ -179,7 +180,12 @@ impl Backend for Broken {
         Ok(match self.inner.claim(key, claim).await? {
             Acquisition::Existing(_) if self.has(Defect::EverybodyWins) => Acquisition::Acquired,
             Acquisition::Existing(record) => Acquisition::Existing(self.seen(record)),
-            Acquisition::Acquired => Acquisition::Acquired,
+            Acquisition::Acquired => {
+                if self.has(Defect::ARepeatedClaimStartsItsLeaseAnew) {
+                    let _ = self.inner.renew(key, claim).await?;
+                }
+                Acquisition::Acquired
+            }
         })
     }
 
@@ -350,6 +356,7 @@ mod also {
     use super::*;
 
     clauses_fail! {
+        clause_03_a_claim_repeated_by_its_token_is_acquired_again on ARepeatedClaimStartsItsLeaseAnew
         clause_04_a_lease_lapses_and_the_claim_stays_in_place_until_its_ttl on LapsedClaimsVanish
         clause_07_neither_reading_nor_repeating_prolongs_a_completion on ARepeatedCompletionProlongs
         clause_08_a_release_makes_the_key_absent on ARepeatedReleaseIsApplied
