@@ -89,7 +89,7 @@ impl Mutant {
 
 /// Every mutant.
 #[rustfmt::skip]
-pub const MUTANTS: [Mutant; 38] = [
+pub const MUTANTS: [Mutant; 39] = [
     Mutant::of_step("IDEM-1", "claim-ignores-present", steps::claim_ignores_present, RERUN),
     Mutant::of_step("IDEM-1", "lease-lapses-early", steps::lease_lapses_early, RERUN),
     Mutant::of_step("IDEM-1", "take-over-while-live", steps::take_over_while_live, RERUN),
@@ -107,6 +107,7 @@ pub const MUTANTS: [Mutant; 38] = [
     Mutant::of_protocol("IDEM-6", "unrecorded-is-released", Deviation::ReleasesUnrecorded, RERUN),
     Mutant::of_protocol("IDEM-7", "attempt-not-incremented", Deviation::KeepsAttempt, RERUN),
     Mutant::of_protocol("IDEM-7", "began-at-reset-by-take-over", Deviation::BeginsAnew, RERUN_WITHIN.with_faults(0)),
+    Mutant::of_step("IDEM-7", "claim-repeat-renews", steps::claim_repeat_renews, RERUN),
     Mutant::of_step("IDEM-7", "lapsed-is-absent", steps::lapsed_is_absent, RERUN),
     Mutant::of_step("IDEM-7", "lease-never-lapses", steps::lease_never_lapses, RERUN),
     Mutant::of_decide("IDEM-7", "max-attempts-ignored", decisions::max_attempts_ignored, MAX_ATTEMPTS),

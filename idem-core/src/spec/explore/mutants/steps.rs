@@ -194,6 +194,14 @@ pub(super) fn claim_repeat_refused(state: &State, now: Time, call: &Call) -> Ste
     }
 }
 
+pub(super) fn claim_repeat_renews(state: &State, now: Time, call: &Call) -> Stepped {
+    let (after, reply) = step(state, now, call);
+    match call {
+        Call::Claim(claim) if reply == Reply::Acquired => (State::claimed(claim, now), reply),
+        _ => (after, reply),
+    }
+}
+
 pub(super) fn complete_repeat_refused(state: &State, now: Time, call: &Call) -> Stepped {
     match call {
         Call::Complete { claim, .. } if is_completed(state, claim) => (state.clone(), SUPERSEDED),
