@@ -52,7 +52,8 @@ impl<T: Display + ?Sized> KeyValue for T {}
 #[diagnostic::on_unimplemented(
     message = "a handler answers with a response, and `{Self}` is none",
     label = "this is not `axum::response::IntoResponse`",
-    note = "implement `IntoResponse` for it; a `Result` is a response if what is in its `Ok` and in its `Err` are"
+    note = "implement `IntoResponse` for it; a `Result` is a response if what is in its `Ok` and in its `Err` are",
+    note = "a `Verdict` stands before a response, and is none itself: `(Verdict::Release, StatusCode::BAD_GATEWAY)`"
 )]
 pub trait HandlerAnswer: IntoResponse {}
 

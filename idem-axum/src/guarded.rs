@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse as _, Response};
-use idem_http::{Compared, markers};
+use idem_http::{Compared, answer};
 
 use crate::Idempotency;
 use crate::bounds::EngineValue;
@@ -139,7 +139,7 @@ where
             let captured = capture(&mut request, facts);
             let argument = match T::from_request(request, state).await {
                 Ok(argument) => argument,
-                Err(rejection) => return Err(markers::taken_off(rejection.into_response())),
+                Err(rejection) => return Err(answer::unrecorded(rejection.into_response())),
             };
             let guard = Guard(Some(GuardParts {
                 idempotency,

@@ -33,7 +33,7 @@ pub use idem_postgres::{PostgresBackend, sqlx};
 #[cfg(feature = "redis")]
 pub use idem_redis::{RedisBackend, RedisClient, redis};
 
-pub use idem_http::{Compared, IdempotencyProblem, InFlight, OnOutage, Policy, StoredAnswers};
+pub use idem_http::{Compared, IdempotencyProblem, InFlight, OnOutage, Policy, StoredAnswers, Verdict};
 
 pub use self::execution::{Execution, FencingToken};
 pub use self::guarded::unguarded;

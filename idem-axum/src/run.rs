@@ -20,7 +20,7 @@ use idem_http::guarded::observed_result;
 use idem_http::identity::{Caller, record_key};
 use idem_http::{
     Compared, GuardedRequest, Handler, IdempotencyProblem, Observation, Operation, OperationName, Policy,
-    ProblemDetails, RequestIdentity, RequestOutcome, ResponseBody, Settings, StoredAnswers, fingerprint,
+    ProblemDetails, RequestIdentity, RequestOutcome, ResponseBody, Settings, StoredAnswers, Verdict, fingerprint,
 };
 use tracing::Instrument as _;
 
@@ -128,12 +128,15 @@ impl Handler<Body> for AxumHandler {
         deadline: Duration,
     ) -> impl Future<Output = Response<ResponseBody<Body>>> + Send + 'static + use<> {
         self.request.execution.fill_unprotected();
-        self.run_apart(policy.store(), deadline)
+        self.run_apart(policy.store(), deadline).map(|mut answer| {
+            Verdict::take_off(answer.extensions_mut());
+            answer
+        })
     }
 }
 
 impl AxumHandler {
-    /// Runs with a transaction, if there is one, that is not tied to a record.
+    /// Runs with a transaction, if there is one, that is not tied to a record. The answer has its verdict still.
     #[cfg_attr(
         not(feature = "postgres"),
         expect(unused_variables, reason = "for the end of a transaction")

@@ -16,6 +16,7 @@
 //! | [`guarded`] | claiming, and the answer to each of the engine's replies | time, retries, the backend |
 //! | [`request_body`] | reading a body before the claim | bodies that a handler reads itself |
 //! | [`answer`] | which answers are stored, and how a body becomes bytes | the handler |
+//! | [`verdict`] | what a handler says about the record of its answer | what follows from it |
 //! | [`stored`] | the layout of a stored response | where it is stored |
 //! | [`problem`] | the answers that idem gives in place of the handler | when it gives them |
 //! | [`markers`] | the headers that say what idem did | |
@@ -42,6 +43,7 @@ pub mod problem;
 pub mod request_body;
 pub mod settings;
 pub mod stored;
+pub mod verdict;
 
 pub use self::body::{Body, BoxError, HandlerBody, ResponseBody};
 pub use self::guarded::{GuardedRequest, Handler, RequestIdentity, Setup};
@@ -50,6 +52,7 @@ pub use self::operation::{Operation, OperationName};
 pub use self::policy::{Compared, InFlight, OnOutage, Policy, StoredAnswers};
 pub use self::problem::{IdempotencyProblem, ProblemDetails};
 pub use self::settings::Settings;
+pub use self::verdict::Verdict;
 
 /// The door for the targets in `fuzz`, and for `bench/benches`. Not part of the public interface.
 #[cfg(fuzzing)]

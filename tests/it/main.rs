@@ -73,6 +73,8 @@ mod tls;
 mod traces;
 mod transaction_ends;
 mod transaction_outages;
+mod transaction_verdicts;
 mod transactions;
 mod typed_routes;
+mod verdicts;
 mod waiting;

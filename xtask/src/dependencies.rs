@@ -13,6 +13,8 @@ struct Rule {
     ours: &'static [&'static str],
     /// What must not be among its dependencies, nor among theirs.
     never: &'static [&'static [&'static str]],
+    /// What may be among them all the same, if a feature brings it that is off by default.
+    on_request: &'static [&'static str],
 }
 
 /// Servers, frameworks and clients of servers.
@@ -36,51 +38,62 @@ const RULES: [Rule; 10] = [
         name: "idem-macros",
         ours: &[],
         never: &[SERVERS, HTTP],
+        on_request: &[],
     },
     Rule {
         name: "idem-core",
         ours: &[],
         never: &[SERVERS, HTTP],
+        on_request: &[],
     },
     Rule {
         name: "idem-http",
         ours: &["idem-core"],
         never: &[SERVERS],
+        // Traits and no framework: `Verdict` is this crate's, so no other crate can implement the one of axum's response parts.
+        on_request: &["axum-core"],
     },
     Rule {
         name: "idem-redis",
         ours: &["idem-core"],
         never: &[&["axum", "axum-core", "sqlx-core"]],
+        on_request: &[],
     },
     Rule {
         name: "idem-postgres",
         ours: &["idem-core"],
         never: &[&["axum", "axum-core", "redis"]],
+        on_request: &[],
     },
     Rule {
         name: "idem-axum",
         ours: &["idem-core", "idem-http", "idem-macros", "idem-postgres", "idem-redis"],
         never: &[],
+        on_request: &[],
     },
     Rule {
         name: "shipping",
         ours: &["idem-axum"],
         never: &[],
+        on_request: &[],
     },
     Rule {
         name: "payments",
         ours: &["idem-axum"],
         never: &[],
+        on_request: &[],
     },
     Rule {
         name: "proxy",
         ours: &["idem-axum"],
         never: &[],
+        on_request: &[],
     },
     Rule {
         name: "custom-backend",
         ours: &["idem-core"],
         never: &[SERVERS, HTTP],
+        on_request: &[],
     },
 ];
 
@@ -88,7 +101,9 @@ const RULES: [Rule; 10] = [
 pub(crate) fn check() -> Result<(), String> {
     let mut faults = Vec::new();
     for rule in &RULES {
-        faults.extend(rule.faults(&tree(rule.name, &["--depth", "1"])?, &tree(rule.name, &[])?));
+        let direct = tree(rule.name, &["--all-features", "--depth", "1"])?;
+        let (by_default, all) = (tree(rule.name, &[])?, tree(rule.name, &["--all-features"])?);
+        faults.extend(rule.faults(&direct, &by_default, &all));
     }
     if faults.is_empty() {
         return Ok(());
@@ -97,8 +112,9 @@ pub(crate) fn check() -> Result<(), String> {
 }
 
 impl Rule {
-    /// What is wrong with a crate that has these dependencies, and these among them and theirs.
-    fn faults(&self, direct: &BTreeSet<String>, all: &BTreeSet<String>) -> Vec<String> {
+    /// What is wrong with a crate that has these dependencies. Among them and theirs are these with its default features, and
+    /// these with all of its features.
+    fn faults(&self, direct: &BTreeSet<String>, by_default: &BTreeSet<String>, all: &BTreeSet<String>) -> Vec<String> {
         let name = self.name;
         let is_foreign =
             |used: &&String| used.starts_with("idem-") && *used != name && !self.ours.contains(&used.as_str());
@@ -106,26 +122,18 @@ impl Rule {
         let ours = ours.map(|used| format!("{name} uses {used}: it may use {:?} of this workspace", self.ours));
         let never = all
             .iter()
-            .filter(|used| self.never.iter().any(|never| never.contains(&used.as_str())));
+            .filter(|used| self.never.iter().any(|never| never.contains(&used.as_str())))
+            .filter(|used| by_default.contains(*used) || !self.on_request.contains(&used.as_str()));
         let never =
             never.map(|used| format!("{name} uses {used}, by itself or by another crate; see `cargo tree -i {used}`"));
         ours.chain(never).collect()
     }
 }
 
-/// The names of the crates that a package is made of, with all features, as its users build it.
-fn tree(package: &str, depth: &[&str]) -> Result<BTreeSet<String>, String> {
-    let tree = [
-        "tree",
-        "--package",
-        package,
-        "--all-features",
-        "--edges",
-        "normal",
-        "--prefix",
-        "none",
-    ];
-    Ok(names(&output_of_cargo(&[&tree, depth].concat())?))
+/// The names of the crates that a package is made of, as its users build it.
+fn tree(package: &str, arguments: &[&str]) -> Result<BTreeSet<String>, String> {
+    let tree = ["tree", "--package", package, "--edges", "normal", "--prefix", "none"];
+    Ok(names(&output_of_cargo(&[&tree, arguments].concat())?))
 }
 
 fn names(tree: &str) -> BTreeSet<String> {
@@ -140,23 +148,34 @@ mod tests {
     const RULE: Rule = Rule {
         name: "idem-http",
         ours: &["idem-core"],
-        never: &[&["axum"]],
+        never: &[&["axum", "axum-core"]],
+        on_request: &["axum-core"],
     };
 
     #[test]
     fn a_crate_that_uses_what_it_may_has_no_fault() {
         let used = names("idem-http v0.1.0 (/x)\nidem-core v0.1.0 (/y)\nhttp v1.5.0\n");
-        assert!(RULE.faults(&used, &used).is_empty());
+        assert!(RULE.faults(&used, &used, &used).is_empty());
     }
 
     #[test]
     fn a_crate_of_ours_that_is_not_listed_and_one_that_must_never_be_there_are_faults() {
         let direct = names("idem-http v0.1.0 (/x)\nidem-redis v0.1.0 (/y)\n");
         let all = names("idem-http v0.1.0 (/x)\nidem-redis v0.1.0 (/y)\naxum v0.8.9 (*)\n");
-        let faults = RULE.faults(&direct, &all);
+        let faults = RULE.faults(&direct, &all, &all);
         assert_eq!(faults.len(), 2, "{faults:?}");
         assert!(
             faults[0].contains("idem-redis") && faults[1].contains("axum"),
+            "{faults:?}"
+        );
+    }
+    #[test]
+    fn what_a_feature_brings_is_a_fault_where_it_is_there_without_the_feature() {
+        let (without, with) = (names("idem-http v0.1.0 (/x)\n"), names("axum-core v0.5.6\n"));
+        assert!(RULE.faults(&without, &without, &with).is_empty());
+        let faults = RULE.faults(&without, &with, &with);
+        assert!(
+            matches!(&faults[..], [fault] if fault.contains("axum-core")),
             "{faults:?}"
         );
     }

@@ -9,6 +9,7 @@
 //! | [`emails`] | an effect that cannot be taken back or looked up |
 //! | [`webhooks`] | senders that deliver an event again, under a natural key |
 //! | [`consumers`] | messages of a broker, handled by a router in the consumer's process |
+//! | [`graphql`] | answers that are always 200, partial errors, a key in the variables |
 //! | [`clients`] | keys and retries from the client's side, in curl, reqwest and JavaScript |
 //! | [`routers`] | routers that read a handler's signature: typed routes of `axum-extra`, and `aide` |
 //! | [`observing`] | a service with traffic: what idem would do, before it does it |
@@ -23,7 +24,7 @@
 
 // What the pages name. Links in them are followed in rustdoc, and read as plain names everywhere else.
 #[allow(unused_imports, reason = "only links use them")]
-use crate::{Execution, Idempotency, IdempotencyLayer};
+use crate::{Execution, Idempotency, IdempotencyLayer, Verdict};
 
 #[doc = include_str!("clients.md")]
 pub mod clients {}
@@ -33,6 +34,9 @@ pub mod consumers {}
 
 #[doc = include_str!("emails.md")]
 pub mod emails {}
+
+#[doc = include_str!("graphql.md")]
+pub mod graphql {}
 
 #[doc = include_str!("migration.md")]
 pub mod migration {}

@@ -26,7 +26,7 @@ use idem_http::fingerprint::{ComparedPath, RequestHash, of_request};
 use idem_http::request_body::{BodyError, buffer};
 use idem_http::{
     BoxError, Compared, Handler, IdempotencyProblem, Policy, RequestIdentity, ResponseBody, fingerprint, interned,
-    markers, problem,
+    problem,
 };
 use tokio::time::timeout;
 use tower_service::Service;
@@ -197,7 +197,7 @@ where
         async move {
             let (called, failure) = self.call().await;
             match called {
-                Called::Answered(response) => markers::taken_off(response.map(Body::new)).map(ResponseBody::own),
+                Called::Answered(response) => answer::unrecorded(response.map(Body::new)).map(ResponseBody::own),
                 Called::NotReady => made(problem::not_ready()),
                 Called::NeverReady(error) | Called::Failed(error) => {
                     hand_to_caller(&failure, error);

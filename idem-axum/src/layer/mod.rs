@@ -76,7 +76,7 @@ use crate::Idempotency;
 /// | `scope` | what a layer outside has found out: [`scope_extension`](Self::scope_extension), [`scope`](Self::scope) | an argument of the handler |
 /// | `key` | the header | the header, or an expression |
 /// | `fingerprint` | the request, or nothing | the request, an expression, or nothing |
-/// | default of `store` | `success`, because extractors run after the claim and a 4xx of theirs would be kept | `final` |
+/// | default of `store`, which a [`Verdict`](crate::Verdict) in the extensions of an answer beats | `success`, because extractors run after the claim and a 4xx of theirs would be kept | `final` |
 /// | the request's body | is read before the claim, up to [`with_body_limit`](Self::with_body_limit); none is read where nothing is compared | is read by the handler's last argument |
 /// | `Transaction` | is not given to handlers inside | is |
 /// | `OpenAPI` | is not described | is described |

@@ -58,6 +58,9 @@
 //! | 400, 409, 422, 503 | the problems, as `docs/http.md` has them, with an example of each | `required`, `in_flight`, `after_crash` |
 //! | 500, 503 | that the effects were rolled back, or that their outcome is not known | an argument whose type is written `Transaction` |
 //!
+//! A [`Verdict`](crate::Verdict) is not seen in a signature. If a handler keeps a failure by it, the document does not say that the failure
+//! may be a replay. If it answers with `Verdict::Unknown`, describe the 409 `outcome-unknown` in `#[utoipa::path]`.
+//!
 //! An answer that the handler describes itself keeps what it says; ours is added as another content type. Of problems in
 //! a format of the application's own
 //! ([`with_problem_response`](Idempotency::with_problem_response)) there is no schema to show.

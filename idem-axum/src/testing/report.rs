@@ -125,8 +125,8 @@ impl Display for Finding {
                     "the handler answered {status}, which is not kept: each retry runs again"
                 )?;
                 f.write_str(
-                    "; 5xx, 408, 425, 429 and a 4xx with `Retry-After` are kept with `store = \"all\"` only, and what an \
-                     idem service behind the handler answered in its own name never",
+                    "; 5xx, 408, 425, 429 and a 4xx with `Retry-After` are kept with `store = \"all\"` or \
+                     `Verdict::Keep` only, and what an idem service behind the handler answered in its own name never",
                 )
             }
             Self::NotRecorded => f.write_str(
@@ -160,7 +160,8 @@ fn write_runs(f: &mut fmt::Formatter<'_>, times: usize, status: Option<StatusCod
     };
     write!(f, "the handler ran {times} times, answering {status}; ")?;
     f.write_str(if replays == 0 {
-        "is it annotated with `#[idempotent]`, has the request a key, and do its extractors take it?"
+        "is it annotated with `#[idempotent]`, has the request a key, do its extractors take it, and does its answer not have \
+         `Verdict::Release`?"
     } else {
         "have all of its processes one backend?"
     })

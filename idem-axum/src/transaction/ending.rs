@@ -12,7 +12,7 @@ use axum::response::Response;
 use idem_core::{Claim, Commit, CommitOutcome, Completion, Fenced, HandlerResult, RecordKey, RecordOutcome};
 use idem_http::answer::{self, AnswerRules};
 use idem_http::body::made;
-use idem_http::{IdempotencyProblem, ResponseBody, StoredAnswers};
+use idem_http::{IdempotencyProblem, ResponseBody, StoredAnswers, Verdict};
 use idem_postgres::{EndError, EndKind, JointTransaction, PostgresBackend};
 
 use super::slot::{Left, Slot};
@@ -29,7 +29,9 @@ impl Slot {
         record: RecordKey,
         claim: Claim,
     ) -> HandlerResult<Answer> {
-        let result = answer::finish(handler.await, &rules);
+        let response = handler.await;
+        let verdict = response.extensions().get().copied();
+        let result = answer::finish(response, &rules);
         let transaction = match self.close() {
             Left::Nothing => return result,
             Left::Transaction(transaction) => transaction,
@@ -42,7 +44,7 @@ impl Slot {
             HandlerResult::Whole {
                 answer,
                 outcome: RecordOutcome::Complete { completion, keep_for },
-            } if is_success(&answer) => {
+            } if completion != Completion::Unknown && is_done(&answer, verdict) => {
                 let ttl = keep_for.unwrap_or(claim.ttl);
                 let commit = commit_with_record(postgres, transaction, (record, claim), (completion, ttl));
                 HandlerResult::Joint { answer, commit }
@@ -59,24 +61,23 @@ impl Slot {
         }
     }
 
-    /// Runs a handler without a claim; what it did in a transaction is committed if its answer is a success that would be
-    /// kept.
+    /// Runs a handler without a claim, whose answer has no markers and has its verdict still; what it did in a transaction is committed if it would be together with a record.
     pub(crate) async fn run_unprotected(
         self,
         handler: impl Future<Output = Response>,
         stored: StoredAnswers,
         deadline: Duration,
     ) -> Answer {
-        let response = handler.await;
+        let (head, body) = handler.await.into_parts();
+        let verdict = head.extensions.get().copied();
+        let is_kept = answer::is_kept(&head, verdict, stored);
+        let response = Response::from_parts(head, ResponseBody::own(body));
         let transaction = match self.close() {
-            Left::Nothing => return response.map(ResponseBody::own),
+            Left::Nothing => return response,
             Left::Transaction(transaction) => transaction,
             Left::InUse => return self.outlived(),
         };
-        let (head, body) = response.into_parts();
-        let is_kept = answer::is_kept(&head, stored);
-        let response = Response::from_parts(head, ResponseBody::own(body));
-        if !is_kept || !is_success(&response) {
+        if !is_kept || !is_done(&response, verdict) {
             if let Err(error) = transaction.roll_back().await {
                 sort_refusal(&error, None);
             }
@@ -131,7 +132,7 @@ fn commit_with_record(
     })
 }
 
-/// Rolls back what a handler did whose answer is no success.
+/// Rolls back what a handler did whose answer does not commit it.
 async fn roll_back(
     transaction: JointTransaction,
     record: &RecordKey,
@@ -151,9 +152,12 @@ async fn roll_back(
     }
 }
 
-/// Whether the answer says that what it was asked for was done.
-fn is_success(answer: &Answer) -> bool {
-    answer.status().is_success() || answer.status().is_redirection()
+/// Whether the work is committed with an answer that is kept: the status says that what was asked for was done, or the verdict
+/// on a refusal or a failure says that what was done stays.
+fn is_done(answer: &Answer, verdict: Option<Verdict>) -> bool {
+    let status = answer.status();
+    let failed = || status.is_client_error() || status.is_server_error();
+    status.is_success() || status.is_redirection() || (failed() && verdict.is_some_and(Verdict::keeps))
 }
 
 /// What is known where the server did not commit, with a line in the log that says why and what to do.
@@ -177,8 +181,8 @@ fn sort_refusal(error: &EndError, record: Option<&RecordKey>) -> CommitOutcome {
             tracing::error!(
                 key,
                 error = cause,
-                "a handler answered with success although a statement of its Transaction had failed, so all of it was rolled \
-                 back; answer with an error where a statement fails, or put a statement that may fail into a savepoint: \
+                "a handler's answer was to be committed although a statement of its Transaction had failed, so all of it was \
+                 rolled back; answer with an error where a statement fails, or put a statement that may fail into a savepoint: \
                  `connection.begin()`"
             );
             CommitOutcome::RolledBack { may_pass: false }

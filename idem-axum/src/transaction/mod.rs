@@ -6,7 +6,7 @@
 //!    transaction. The handler begins it, by [`Transaction::begin`], on a connection of the application's pool.
 //! 2. When the handler's future has ended, and its arguments with it, the transaction lies in the request's [`Slot`],
 //!    where the run finds it. If the handler panicked, the run does not take it, and it is rolled back there.
-//! 3. A 2xx or 3xx that is kept is written into the record through the same transaction, fenced by the claim's token, and
+//! 3. A 2xx or 3xx that is kept, or whatever has a verdict that keeps it, is written into the record through the same transaction, fenced by the claim's token, and
 //!    the one commit makes both last. That is the engine's [`Joint`](idem_core::HandlerResult::Joint); the engine knows neither sqlx nor what
 //!    is in the transaction. Any other answer rolls back, as an early return does everywhere: one that is kept (a 404, say)
 //!    is then recorded by itself, and one that is not (5xx, 408, 425, 429) releases the claim.
@@ -19,9 +19,12 @@
 //! | the process dies before the commit | none | lapses; the next attempt runs | nothing |
 //! | it dies after the commit | all | completed | nothing; its retry is a replay |
 //! | another attempt has taken the claim over | none | the other's | 409 `in-flight` |
-//! | the handler answers with a kept 4xx | none | completed | that answer |
+//! | the handler answers with a kept 4xx, without a verdict | none | completed | that answer |
+//! | the answer has `Verdict::Keep` or `KeepFor` | all | completed | that answer |
+//! | the answer has `Verdict::Release` | none | released | that answer |
+//! | the answer has `Verdict::Unknown` | none | unknown | that answer |
 //! | the handler answers with 500, or panics | none | released | that answer |
-//! | the answer is a 2xx or 3xx, and the server refuses | none | released | 500 or 503 `rolled-back` |
+//! | the answer is to be committed, and the server refuses | none | released | 500 or 503 `rolled-back` |
 //! | the commit is sent, and its answer is lost | all or none | completed or released | 503 `not-committed`; its retry finds out |
 //!
 //! In the last case, the engine releases the claim: a `DELETE` that waits for the row until the transaction that wrote
@@ -41,6 +44,8 @@ use idem_postgres::sqlx::{self, PgConnection};
 use idem_postgres::{JointTransaction, PostgresBackend};
 
 pub(crate) use self::slot::Slot;
+#[cfg(doc)]
+use crate::Verdict;
 
 /// An extractor for handlers under `#[idempotent]` whose effects are rows in the same Postgres as the records: they and
 /// the record of them are committed together, or not at all.
@@ -64,10 +69,13 @@ pub(crate) use self::slot::Slot;
 /// | answer | what was written | the key |
 /// |---|---|---|
 /// | 2xx, 3xx | committed, together with the record | completed |
+/// | any with [`Verdict::Keep`] or [`Verdict::KeepFor`] | committed, together with the record | completed |
+/// | any with [`Verdict::Release`] | rolled back | released: a retry runs again |
+/// | any with [`Verdict::Unknown`] | rolled back | completed: a retry gets 409 `outcome-unknown` |
 /// | another one that is kept, such as a 404 or a 409 | rolled back, as by an early return with `pool.begin()` | completed: a retry gets the answer |
 /// | one that is not kept (408, 425, 429, 5xx), a panic | rolled back | released: a retry runs again |
 ///
-/// A success that the database refuses is never answered as one: where a statement failed and its error was swallowed, or
+/// A success, or another answer that a verdict keeps, is never sent if the database refuses the commit: where a statement failed and its error was swallowed, or
 /// a constraint fails at the commit, the client gets `rolled-back`, and where the commit's answer is lost `not-committed`.
 /// `docs/http.md` shows both. An attempt whose claim was taken over meanwhile rolls back, and its client is told by
 /// 409 `in-flight` to come back for the other one's answer.

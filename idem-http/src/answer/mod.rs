@@ -1,11 +1,15 @@
 //! From the handler's response to an answer and its outcome.
 //!
-//! Owns which answers are stored (IDEM-11, IDEM-18) and how a body becomes bytes without being kept from the client (IDEM-12).
+//! Owns which answers are stored (IDEM-11, IDEM-18), by the handler's [`Verdict`] or else by the status, and how a body becomes
+//! bytes without being kept from the client (IDEM-12).
 //!
 //! | the answer | its record | the client gets |
 //! |---|---|---|
 //! | it switches protocols | not stored | it as it is |
-//! | its status is one that is not kept | released, or unknown under `after_crash = "refuse"` | it as it is |
+//! | its verdict is `Release` | released | it as it is |
+//! | its verdict is `Unknown` | unknown | it as it is |
+//! | it has no verdict, and its status is one that is not kept | released, or unknown under `after_crash = "refuse"` | it as it is |
+//! | idem has made it, in a service behind | the same | it as it is |
 //! | its head does not fit the stored layout | not stored | it as it is |
 //! | its body is announced as too large, or with two lengths | not stored | it as it is |
 //! | its body is there at once, with the length that was announced | stored | it |
@@ -17,6 +21,7 @@ mod relay;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -25,13 +30,14 @@ use http::response::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
-use idem_core::{Completion, HandlerResult, RecordOutcome};
+use idem_core::{Completion, HandlerResult, RecordOutcome, StreamedOutcome};
 
 use self::relay::BodyEnd;
 pub(crate) use self::relay::Relay;
 use crate::body::{Body, HandlerBody, Piece, ResponseBody};
 use crate::pieces::Pieces;
 use crate::policy::StoredAnswers;
+use crate::verdict::Verdict;
 use crate::{markers, stored};
 
 /// The most frames that are collected: a body that is always ready must not keep the thread for itself.
@@ -45,7 +51,7 @@ const NOT_STORED: RecordOutcome = RecordOutcome::complete(Completion::NotStored)
 /// What of an answer to one request is stored.
 #[derive(Clone, Debug)]
 pub struct AnswerRules {
-    /// Which statuses are stored.
+    /// Which statuses are stored, of answers without a verdict.
     pub stored: StoredAnswers,
     /// Whether an answer that leaves open whether there was an effect is an unknown outcome.
     pub refuses_reruns: bool,
@@ -60,13 +66,17 @@ pub struct AnswerRules {
 /// Prepares `response` for the client and for the record.
 pub fn finish<B: HandlerBody>(response: Response<B>, rules: &AnswerRules) -> HandlerResult<Response<ResponseBody<B>>> {
     let (mut head, body) = response.into_parts();
+    let verdict = Verdict::take_off(&mut head.extensions);
     markers::take_off(&mut head);
     if head.status.is_informational() {
         // A switch of protocols: it has had its effect, and cannot be replayed.
         return whole(head, ResponseBody::own(body), NOT_STORED);
     }
-    match keeping(&head, rules) {
-        Keeping::Kept => store(head, body, rules),
+    match keeping(&head, verdict, rules) {
+        Keeping::Kept => match verdict.and_then(Verdict::keep_for) {
+            None => store(head, body, rules),
+            Some(duration) => kept_for(duration, store(head, body, rules)),
+        },
         Keeping::Released => whole(head, ResponseBody::own(body), RecordOutcome::Release),
         Keeping::Unknown => whole(
             head,
@@ -76,7 +86,15 @@ pub fn finish<B: HandlerBody>(response: Response<B>, rules: &AnswerRules) -> Han
     }
 }
 
-/// Stores an answer whose status is one that is kept, as far as it can be stored.
+/// An answer that no record is written for, without what is meant for the record.
+#[must_use]
+pub fn unrecorded<B>(answer: Response<B>) -> Response<B> {
+    let mut answer = markers::taken_off(answer);
+    Verdict::take_off(answer.extensions_mut());
+    answer
+}
+
+/// Stores an answer that is kept, as far as it can be stored.
 fn store<B: HandlerBody>(head: Parts, body: B, rules: &AnswerRules) -> HandlerResult<Response<ResponseBody<B>>> {
     let (hinted, declared) = (body.size_hint().exact(), declared_length(&head, rules));
     let announced = hinted.or(declared);
@@ -120,6 +138,32 @@ fn stored_head(head: &Parts, hinted: Option<u64>, rules: &AnswerRules) -> Option
     stored::encode_head(head, &rules.unstored_headers, room)
 }
 
+/// The same result, with a record that is kept for `duration`.
+fn kept_for<A>(duration: Duration, result: HandlerResult<A>) -> HandlerResult<A> {
+    let kept = move |outcome| match outcome {
+        RecordOutcome::Complete { completion, .. } => RecordOutcome::Complete {
+            completion,
+            keep_for: Some(duration),
+        },
+        RecordOutcome::Release => RecordOutcome::Release,
+    };
+    match result {
+        HandlerResult::Whole { answer, outcome } => {
+            let outcome = kept(outcome);
+            HandlerResult::Whole { answer, outcome }
+        }
+        HandlerResult::Streaming { answer, outcome } => {
+            let outcome = outcome.map(move |streamed| StreamedOutcome {
+                outcome: kept(streamed.outcome),
+                ..streamed
+            });
+            let outcome = outcome.boxed();
+            HandlerResult::Streaming { answer, outcome }
+        }
+        joint @ HandlerResult::Joint { .. } => joint,
+    }
+}
+
 /// An answer whose body is not what it said it would be, fails, or has trailers: the client gets it as it is.
 fn unfit<B: HandlerBody>(
     head: Parts,
@@ -140,23 +184,28 @@ enum Keeping {
     Unknown,
 }
 
-/// Whether an answer is kept, by its head, from which the markers were taken.
-fn keeping(head: &Parts, rules: &AnswerRules) -> Keeping {
-    if is_kept(head, rules.stored) {
-        Keeping::Kept
-    } else if rules.refuses_reruns && is_ambiguous(head.status) {
-        Keeping::Unknown
-    } else {
-        Keeping::Released
+/// Whether an answer is kept, by its verdict and its head, from which the markers were taken.
+fn keeping(head: &Parts, verdict: Option<Verdict>, rules: &AnswerRules) -> Keeping {
+    match verdict {
+        Some(Verdict::Release) => Keeping::Released,
+        Some(Verdict::Unknown) => Keeping::Unknown,
+        _ if is_kept(head, verdict, rules.stored) => Keeping::Kept,
+        _ if rules.refuses_reruns && is_ambiguous(head.status) => Keeping::Unknown,
+        _ => Keeping::Released,
     }
 }
 
-/// Whether a handler's answer is one that is kept.
+/// Whether a handler's answer, from which the markers were taken, is one that is kept. A verdict beats its status.
 #[must_use]
-pub fn is_kept(head: &Parts, stored: StoredAnswers) -> bool {
+pub fn is_kept(head: &Parts, verdict: Option<Verdict>, stored: StoredAnswers) -> bool {
+    let is_kept = verdict.map_or_else(|| is_kept_by_status(head, stored), Verdict::keeps);
+    is_kept && !markers::is_not_final(&head.headers)
+}
+
+fn is_kept_by_status(head: &Parts, stored: StoredAnswers) -> bool {
     let says_when_to_come_back = head.status.is_client_error() && head.headers.contains_key(RETRY_AFTER);
     let is_not_yet = says_when_to_come_back && stored != StoredAnswers::All;
-    stored.include(head.status) && !is_not_yet && !markers::is_not_final(&head.headers)
+    stored.include(head.status) && !is_not_yet
 }
 
 /// Whether a status leaves open how far the handler came. A 501 and a 503 say that it did nothing.

@@ -10,6 +10,8 @@ use tokio::time::{Instant, advance};
 
 use super::*;
 
+mod verdicts;
+
 /// Plays a script.
 struct Scripted {
     steps: VecDeque<Step>,
@@ -91,7 +93,7 @@ fn streaming(
     finished: HandlerResult<Response<ResponseBody<Body>>>,
 ) -> (
     ResponseBody<Body>,
-    futures_util::future::BoxFuture<'static, idem_core::StreamedOutcome>,
+    futures_util::future::BoxFuture<'static, StreamedOutcome>,
 ) {
     match finished {
         HandlerResult::Streaming { answer, outcome } => (answer.into_body(), outcome),

@@ -1,5 +1,7 @@
 //! Which statuses are stored, what beats what, and what is out of bounds.
 
+use http::StatusCode;
+
 use super::*;
 
 #[test]

@@ -18,6 +18,7 @@ mod replays;
 mod scopes;
 mod stage;
 mod statuses;
+mod verdicts;
 mod wire;
 
 use std::collections::BTreeSet;
@@ -52,6 +53,7 @@ fn tables() -> Vec<(&'static str, Vec<Case>)> {
         ),
         ("mismatch", mismatches::cases()),
         ("statuses", statuses::cases()),
+        ("verdicts", verdicts::cases()),
         ("methods", methods::cases()),
         ("scope", scopes::cases()),
         ("expiry", expiry::cases()),

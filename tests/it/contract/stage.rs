@@ -19,7 +19,7 @@ use axum::routing::{any, get, post};
 use axum::{Extension, Json, Router};
 use futures_util::{StreamExt as _, stream};
 use http_body_util::BodyExt as _;
-use idem_axum::{Backend, Idempotency, IdempotencyProblem, ProblemDetails, RedisBackend, idempotent};
+use idem_axum::{Backend, Idempotency, IdempotencyProblem, ProblemDetails, RedisBackend, Verdict, idempotent};
 use idem_tests::{App, PATIENCE, RedisServer, Service};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -32,6 +32,7 @@ pub(super) struct Made {
     status: u16,
     lines: Vec<(&'static str, Vec<u8>)>,
     content: Content,
+    verdict: Option<Verdict>,
 }
 
 #[derive(Clone, Debug)]
@@ -61,6 +62,7 @@ pub(super) fn made(status: u16) -> Made {
         status,
         lines: Vec::new(),
         content: Content::Run,
+        verdict: None,
     }
 }
 
@@ -76,6 +78,11 @@ impl Made {
 
     pub(super) fn of(mut self, content: Content) -> Self {
         self.content = content;
+        self
+    }
+
+    pub(super) fn verdict(mut self, verdict: Verdict) -> Self {
+        self.verdict = Some(verdict);
         self
     }
 
@@ -107,6 +114,9 @@ impl Made {
         for (name, value) in &self.lines {
             let value = HeaderValue::from_bytes(value).expect("a header value");
             response.headers_mut().append(*name, value);
+        }
+        if let Some(verdict) = self.verdict {
+            response.extensions_mut().insert(verdict);
         }
         response
     }
@@ -337,8 +347,9 @@ fn routes(form: Form, idempotency: &Idempotency, down: &Idempotency, stage: Stag
         .layer(Extension(stage))
 }
 
-/// Tells clients what only layers see.
+/// Tells clients what only layers see. A verdict is nothing that they do.
 async fn name_the_problem(response: Response) -> Response {
+    assert!(response.extensions().get::<Verdict>().is_none(), "it is for idem alone");
     let problem = response.extensions().get::<IdempotencyProblem>().copied();
     let name = problem.map(|problem| [("x-problem", problem.code())]);
     (name.map(AppendHeaders), response).into_response()

@@ -3,7 +3,7 @@
 use super::case::{Case, Expect, case, post, request};
 use super::stage::{Content, Made, made};
 
-fn kept_at(path: &'static str, name: &'static str, source: &'static str, made: Made) -> Case {
+pub(super) fn kept_at(path: &'static str, name: &'static str, source: &'static str, made: Made) -> Case {
     let script = [
         post(path).key("k").answers(made.status()),
         post(path).key("k").replays(),
@@ -16,7 +16,7 @@ fn kept(name: &'static str, source: &'static str, made: Made) -> Case {
 }
 
 /// A retry runs, and what it answers is kept.
-fn released_at(path: &'static str, name: &'static str, source: &'static str, first: Made) -> Case {
+pub(super) fn released_at(path: &'static str, name: &'static str, source: &'static str, first: Made) -> Case {
     let script = [
         post(path).key("k").answers(first.status()),
         post(path).key("k").runs(),

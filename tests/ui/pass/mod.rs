@@ -13,6 +13,7 @@ mod answers_impl_trait;
 mod answers_impl_traits_with_bounds;
 mod answers_types_of_each_form;
 mod answers_what_only_the_return_type_tells;
+mod answers_with_a_verdict;
 mod argument_patterns;
 mod arguments_named_as_in_the_expansion;
 mod arguments_used_by_the_attribute_alone;
@@ -65,7 +66,7 @@ pub(crate) struct NewOrder {
 
 type Case = (&'static str, fn() -> MethodRouter);
 
-const CASES: [Case; 46] = [
+const CASES: [Case; 47] = [
     ("answers_impl_trait", answers_impl_trait::route),
     (
         "answers_impl_traits_with_bounds",
@@ -76,6 +77,7 @@ const CASES: [Case; 46] = [
         "answers_what_only_the_return_type_tells",
         answers_what_only_the_return_type_tells::route,
     ),
+    ("answers_with_a_verdict", answers_with_a_verdict::route),
     ("argument_patterns", argument_patterns::route),
     (
         "arguments_named_as_in_the_expansion",
