@@ -48,8 +48,7 @@ impl Engine {
             Ok(match look {
                 Look::Claimed(asked) => ClaimResult::Run(Run {
                     after_crash: policy.after_crash(),
-                    max_run: policy.max_run(),
-                    permit: pending.take_permit(),
+                    renewal_limit: policy.max_run(),
                     pending,
                     asked,
                 }),

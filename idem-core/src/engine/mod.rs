@@ -43,7 +43,7 @@ pub use self::outcome::{
     Commit, CommitOutcome, CommitSent, HandlerResult, RecordOutcome, RunAnswer, RunOutcome, StreamedOutcome,
 };
 use self::pending::Pending;
-use self::permits::{Permit, Permits};
+use self::permits::Permits;
 use self::releases::Releases;
 use self::renewals::Renewer;
 use self::run::{Held, Work};
@@ -71,6 +71,10 @@ struct Parts {
 
 /// The result of [`Engine::claim`].
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most requests are first ones, and would pay for a box"
+)]
 pub enum ClaimResult {
     /// The claim is acquired: run the handler.
     Run(Run),
@@ -107,8 +111,8 @@ pub enum Duplicate {
 pub struct Run {
     pending: Pending,
     after_crash: AfterCrash,
-    max_run: Option<Duration>,
-    permit: Option<Permit>,
+    /// How long the claim is renewed.
+    renewal_limit: Option<Duration>,
     /// When the claiming call was made. The lease starts later than that.
     asked: Instant,
 }
@@ -300,7 +304,7 @@ impl Run {
         E: FnOnce(RunOutcome) + Send + 'static,
     {
         let runtime = Handle::current();
-        let mut permit = self.permit.take();
+        let mut permit = self.pending.take_permit();
         if let Some(permit) = &mut permit {
             permit.start();
         }
@@ -309,7 +313,7 @@ impl Run {
             key: self.pending.key().clone(),
             claim: self.pending.claim().clone(),
             after_crash: self.after_crash,
-            max_run: self.max_run,
+            renewal_limit: self.renewal_limit,
             span: Span::current(),
             is_recording: false.into(),
             held: Mutex::new(Held {

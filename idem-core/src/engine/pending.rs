@@ -42,7 +42,7 @@ pub(super) struct Pending {
     /// Whether a claiming call was made with this token.
     has_asked: bool,
     /// Held during a call that may claim, and after one that did. Always `None` if the engine has no limit.
-    pub(super) permit: Option<Permit>,
+    pub(super) permit: Option<Box<Permit>>,
 }
 
 impl Pending {
@@ -57,7 +57,7 @@ impl Pending {
         }
     }
 
-    pub(super) fn take_permit(&mut self) -> Option<Permit> {
+    pub(super) fn take_permit(&mut self) -> Option<Box<Permit>> {
         self.permit.take()
     }
 

@@ -30,12 +30,12 @@ pub(super) struct Permits {
     running: Arc<AtomicUsize>,
 }
 
-/// The permit of one request.
+/// The permit of one request. It is passed on in a box, so that requests of an engine without a limit do not make room for it.
 #[derive(Debug)]
 pub(super) struct Permit {
     running: Arc<AtomicUsize>,
     is_running: bool,
-    _permit: OwnedSemaphorePermit,
+    _held: OwnedSemaphorePermit,
 }
 
 impl Permits {
@@ -55,25 +55,25 @@ impl Permits {
     }
 
     /// A permit, if one is free.
-    pub(super) fn try_take(&self) -> Option<Permit> {
+    pub(super) fn try_take(&self) -> Option<Box<Permit>> {
         let permit = self.free.clone().try_acquire_owned().ok()?;
-        Some(self.taken(permit))
+        Some(Box::new(self.taken(permit)))
     }
 
     /// A permit, once one is free; `None` if all handlers that are allowed are running, or none becomes free within `patience`.
-    pub(super) async fn take_unless_busy(&self, patience: Duration) -> Option<Permit> {
+    pub(super) async fn take_unless_busy(&self, patience: Duration) -> Option<Box<Permit>> {
         if self.running.load(Ordering::Relaxed) >= self.most {
             return None;
         }
         let freed = timeout(patience, self.free.clone().acquire_owned()).await;
-        Some(self.taken(freed.ok()?.ok()?))
+        Some(Box::new(self.taken(freed.ok()?.ok()?)))
     }
 
     fn taken(&self, permit: OwnedSemaphorePermit) -> Permit {
         Permit {
             running: self.running.clone(),
             is_running: false,
-            _permit: permit,
+            _held: permit,
         }
     }
 }

@@ -46,7 +46,7 @@ pub(super) struct Work {
     pub(super) claim: Claim,
     pub(super) after_crash: AfterCrash,
     /// How long the claim is renewed while the handler runs.
-    pub(super) max_run: Option<Duration>,
+    pub(super) renewal_limit: Option<Duration>,
     /// The span of the request, for work in other tasks.
     pub(super) span: Span,
     /// Whether the handler has ended and the engine is ending its claim.
@@ -60,7 +60,7 @@ pub(super) struct Held {
     /// Lets `drain` wait for the run. A run that is longer than `max_run` gives it up.
     pub(super) tracked: Option<TaskTrackerToken>,
     /// The permit of the handler. It ends with the handler, and not with the recording of its outcome.
-    pub(super) permit: Option<Permit>,
+    pub(super) permit: Option<Box<Permit>>,
 }
 
 /// The answer of a run, and the work that remains after the client has it.
@@ -291,7 +291,7 @@ impl Work {
         let third = claim.lease / 3;
         let mut renewed = next - third;
         let run = LongRun::start(renewed);
-        let over = self.max_run.and_then(|longest| renewed.checked_add(longest));
+        let over = self.renewal_limit.and_then(|longest| renewed.checked_add(longest));
         let (mut renewals, mut noticed_at) = (0_u32, LONG_RUN);
         loop {
             sleep_until(next).await;

@@ -237,7 +237,7 @@ async fn a_body_of_another_length_than_its_header_says_is_not_stored() {
         let outcome = match respond_with(200, lines, body, &rules()) {
             HandlerResult::Whole { outcome, .. } => outcome,
             HandlerResult::Streaming { outcome, .. } => outcome.await.outcome,
-            _ => panic!("nothing is joined or unknown"),
+            HandlerResult::Joint { .. } => panic!("nothing is joined"),
         };
         assert_eq!(stored_len(&outcome).is_some(), is_stored, "{lines:?}, streamed");
     }

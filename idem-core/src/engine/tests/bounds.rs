@@ -26,14 +26,14 @@ async fn dies(backend: &MemoryBackend, engine: &Engine, policy: &ClaimPolicy) ->
     }
 }
 
-async fn engine_and_backend() -> (MemoryBackend, Engine) {
+fn engine_and_backend() -> (MemoryBackend, Engine) {
     let backend = MemoryBackend::new();
     (backend.clone(), Engine::new(backend).with_owner(Owner::new("web:1")))
 }
 
 #[tokio::test(start_paused = true)]
 async fn idem_7_after_so_many_attempts_the_outcome_is_unknown() {
-    let (backend, engine) = engine_and_backend().await;
+    let (backend, engine) = engine_and_backend();
     let policy = POLICY.with_max_attempts(3);
     for attempt in 1..=3 {
         let claim = dies(&backend, &engine, &policy).await.expect("it may run");
@@ -49,7 +49,7 @@ async fn idem_7_after_so_many_attempts_the_outcome_is_unknown() {
 
 #[tokio::test(start_paused = true)]
 async fn idem_7_a_request_that_began_too_long_ago_is_not_run_again() {
-    let (backend, engine) = engine_and_backend().await;
+    let (backend, engine) = engine_and_backend();
     let policy = POLICY.with_rerun_within(LEASE * 5 / 2);
     let first = dies(&backend, &engine, &policy).await.expect("it is the first one");
     sleep(LEASE).await;
@@ -72,7 +72,7 @@ async fn idem_7_a_request_that_began_too_long_ago_is_not_run_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_has_waited_began_when_it_was_claimed() {
-    let (_, engine) = engine_and_backend().await;
+    let (_, engine) = engine_and_backend();
     let waiting = POLICY.with_wait(Duration::from_hours(1));
     let first = Engine::claim(&engine, &key(), REQUEST, &POLICY).await;
     let Ok(ClaimResult::Run(first)) = first else {
@@ -100,7 +100,7 @@ async fn a_request_that_has_waited_began_when_it_was_claimed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_runs_too_long_loses_its_claim_and_holds_up_no_drain() {
-    let (backend, engine) = engine_and_backend().await;
+    let (backend, engine) = engine_and_backend();
     let policy = POLICY.with_max_run(LEASE * 2);
     let (hung, asked) = (engine.clone(), Instant::now());
     let client =
@@ -123,7 +123,7 @@ async fn a_handler_that_runs_too_long_loses_its_claim_and_holds_up_no_drain() {
 
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_ends_after_its_bound_is_still_recorded_where_nothing_has_taken_its_place() {
-    let (_, engine) = engine_and_backend().await;
+    let (_, engine) = engine_and_backend();
     let policy = POLICY.with_max_run(LEASE);
     let slow = async {
         sleep(LEASE * 4).await;
