@@ -76,7 +76,7 @@ macro_rules! handlers {
 
 handlers! {
     attribute()
-    waiting(in_flight = "wait", wait = "50s")
+    waiting(in_flight = "wait", wait = "1h")
     accepting(in_flight = "accept")
     optional(required = false)
     refusing(after_crash = "refuse", lease = "100ms")

@@ -6,7 +6,7 @@ use axum::routing::post;
 use axum::{Extension, Json, Router};
 use idem_axum::sqlx::{self, AssertSqlSafe};
 use idem_axum::{Idempotency, MemoryBackend, Transaction, idempotent};
-use idem_tests::{App, Order, PostgresServer, Service, in_time};
+use idem_tests::{App, Order, PostgresServer, Service, Tenant, in_time};
 use reqwest::Method;
 
 use super::stage::assert_own;
@@ -14,7 +14,8 @@ use super::{assert_observed, recorder};
 
 #[idempotent(ttl = "1h", scope = global)]
 async fn charge(
-    State(_): State<App>,
+    State(app): State<App>,
+    tenant: Tenant,
     Extension(schema): Extension<String>,
     mut transaction: Transaction,
     Json(order): Json<Order>,
@@ -25,6 +26,9 @@ async fn charge(
     let sql = format!("INSERT INTO {schema}.ledger (entry) VALUES ($1)");
     let insert = sqlx::query(AssertSqlSafe(sql)).bind(&order.order);
     let inserted = insert.execute(connection).await;
+    if order.held {
+        let _answer = app.execute(&tenant, &order).await;
+    }
     let status = order.status.and_then(|status| StatusCode::from_u16(status).ok());
     (status.unwrap_or(StatusCode::CREATED), format!("{}", inserted.is_ok()))
 }
@@ -72,6 +76,30 @@ async fn duplicates_and_requests_without_a_key_commit_what_they_do() {
             &recorder,
             &counts.map(|(outcome, count)| ("POST /charges", outcome, count)),
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_first_request_commits_though_its_record_is_gone() {
+    in_time(async {
+        let server = PostgresServer::shared().await;
+        let (backend, schema) = server.backend().await;
+        server
+            .execute(&format!("CREATE TABLE {schema}.ledger (entry text)"))
+            .await;
+        let routes = Router::new().route("/charges", post(charge));
+        let routes = routes.layer(Extension(schema.clone()));
+        let idempotency = Idempotency::new(backend).observing();
+        let service = Service::wrapped(idempotency, routes, |router| router).await;
+        let call = service.client.call(Method::POST, "/charges").key("k");
+        let answering = tokio::spawn(call.json(&Order::new("o").held()).send());
+        service.app.wait_until_started(1).await;
+        server.execute(&format!("DELETE FROM {schema}.idem_records")).await;
+        service.app.open_gate();
+        assert_own(&answering.await.expect("no panic"), StatusCode::CREATED, "true");
+        let entries: i64 = server.query(&format!("SELECT count(*) FROM {schema}.ledger")).await;
+        assert_eq!(entries, 1);
     })
     .await;
 }
