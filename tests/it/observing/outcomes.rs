@@ -50,6 +50,27 @@ async fn an_answer_that_is_not_kept_leaves_the_key_to_the_next_request() {
 }
 
 #[tokio::test]
+async fn a_verdict_decides_what_is_counted() {
+    for (form, _) in FORMS {
+        let recorder = recorder();
+        let _recording = metrics::set_default_local_recorder(&recorder);
+        let (service, _stage) = observed().await;
+        for body in ["500 that is kept", "released"] {
+            for _ in 0..2 {
+                service.call(form, Some(&body.replace(' ', "-")), body).await;
+            }
+        }
+        let name = name_of(form);
+        let counts = [
+            (name.as_str(), "executed", 1),
+            (&name, "released", 2),
+            (&name, "replayed", 1),
+        ];
+        assert_observed(&recorder, &counts);
+    }
+}
+
+#[tokio::test]
 async fn after_an_ambiguous_answer_every_request_runs_and_is_counted_as_refused() {
     in_time(async {
         let recorder = recorder();

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
 use http_body_util::BodyExt as _;
-use idem_axum::{Execution, Idempotency, IdempotencyLayer, MemoryBackend, Policy, StoredAnswers, idempotent};
+use idem_axum::{Execution, Idempotency, IdempotencyLayer, MemoryBackend, Policy, StoredAnswers, Verdict, idempotent};
 use idem_tests::{Answer, Call, Service};
 use reqwest::Method;
 use tokio::sync::Notify;
@@ -56,10 +56,16 @@ impl Stage {
                 self.go_on.notified().await;
                 (StatusCode::CREATED, text)
             }
+            "500 that is kept" => (StatusCode::INTERNAL_SERVER_ERROR, text),
             _ => (StatusCode::CREATED, text),
         };
+        let verdict = match body {
+            "500 that is kept" => Some(Verdict::Keep),
+            "released" => Some(Verdict::Release),
+            _ => None,
+        };
         let is_claimed = execution.record_key().is_some().to_string();
-        (status, [("x-claimed", is_claimed)], text).into_response()
+        (status, [("x-claimed", is_claimed)], verdict, text).into_response()
     }
 }
 
