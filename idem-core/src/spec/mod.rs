@@ -26,6 +26,7 @@
 //! ```
 
 pub mod explore;
+pub mod history;
 #[cfg(test)]
 mod tests;
 

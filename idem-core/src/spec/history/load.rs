@@ -1,0 +1,119 @@
+//! Calls at random, of several owners on a few keys, whose leases lapse and whose records expire.
+//!
+//! Owns what an owner does. Every random choice comes from its seed; how the owners' calls interleave does not.
+
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use crate::{Acquisition, Backend, Claim, ClaimPolicy, Completion, Fingerprint, Record, RecordKey, Token};
+
+/// A sequence of numbers that follows from its seed (`SplitMix64`).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+
+    fn millis(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(from + self.below(to - from))
+    }
+}
+
+/// One owner of claims, which may be superseded and go on all the same.
+#[derive(Debug)]
+pub(crate) struct Load<'a, B> {
+    backend: &'a B,
+    keys: &'a [RecordKey],
+    random: Random,
+    /// The last claim on each key, whether or not it is still in place, or ever was; and the claim that it took over.
+    held: Vec<Option<(Claim, Option<Claim>)>>,
+}
+
+impl<'a, B: Backend> Load<'a, B> {
+    pub(crate) fn new(backend: &'a B, keys: &'a [RecordKey], seed: u64) -> Self {
+        Self {
+            backend,
+            keys,
+            random: Random(seed),
+            held: vec![None; keys.len()],
+        }
+    }
+
+    /// Makes so many calls, or a few more. An error is as good as a lost reply.
+    pub(crate) async fn run(mut self, calls: usize) {
+        for _ in 0..calls {
+            let pause = self.random.millis(0, 16);
+            sleep(pause).await;
+            let at = usize::try_from(self.random.below(self.keys.len() as u64)).unwrap_or(0);
+            // Some callers give up at once, while the call is on its way.
+            if self.random.below(8) == 0 {
+                let patience = self.random.millis(0, 3);
+                let _ = timeout(patience, self.call(at)).await;
+            } else {
+                self.call(at).await;
+            }
+        }
+    }
+
+    async fn call(&mut self, at: usize) {
+        let (backend, key) = (self.backend, &self.keys[at]);
+        let choice = self.random.below(10);
+        let Some((held, lapsed)) = self.held[at].clone().filter(|_| choice >= 4) else {
+            return self.acquire(at).await;
+        };
+        match choice {
+            4..=5 => drop(backend.renew(key, &held).await),
+            6 => {
+                let outcome = match self.random.below(5) {
+                    0 => Completion::NotStored,
+                    1 => Completion::Unknown,
+                    number => Completion::Stored(vec![u8::try_from(number).unwrap_or(0); 48].into()),
+                };
+                let ttl = self.random.millis(60, 200);
+                drop(backend.complete(key, &held, &outcome, ttl).await);
+            }
+            7 => drop(backend.read(key).await),
+            8 => drop(backend.release(key, &held).await),
+            // As after a reply that was lost.
+            _ => match lapsed {
+                Some(lapsed) => drop(backend.take_over(key, &lapsed, &held).await),
+                None => drop(backend.claim(key, &held).await),
+            },
+        }
+    }
+
+    fn token(&mut self) -> Token {
+        let mut half = || u128::from(self.random.below(u64::MAX));
+        Token::from_bytes((half() << 64 | half()).to_be_bytes())
+    }
+
+    /// Claims the key, or takes it over if its claim has lapsed.
+    async fn acquire(&mut self, at: usize) {
+        let (backend, key) = (self.backend, &self.keys[at]);
+        let mut claim = Claim {
+            token: self.token(),
+            lease: self.random.millis(40, 120),
+            ttl: self.random.millis(60, 200),
+            ..Claim::first(Fingerprint::new(1, [7; 32]), &ClaimPolicy::new(Duration::from_secs(1)))
+        };
+        self.held[at] = Some((claim.clone(), None));
+        let found = backend.claim(key, &claim).await;
+        if let Ok(Acquisition::Existing(Record::Claimed {
+            claim: lapsed,
+            remaining,
+        })) = found
+            && (remaining.is_zero() || self.random.below(8) == 0)
+        {
+            claim.attempt = lapsed.attempt + 1;
+            self.held[at] = Some((claim.clone(), Some(lapsed.clone())));
+            drop(backend.take_over(key, &lapsed, &claim).await);
+        }
+    }
+}
