@@ -1,6 +1,7 @@
 //! The contract of [`Backend`] as tests, for any backend.
 //!
-//! Owns one test per clause, or several. Does not own servers: the caller makes a backend for each test.
+//! Owns one test per clause, or several, and one test of all clauses at once: the history of many concurrent calls. Does not
+//! own servers: the caller makes a backend for each test.
 //! Clause 11 (unreadable is not absent) needs a way to change the store behind the backend's back: [`Subject::spoil`].
 //!
 //! ```no_run
@@ -19,6 +20,7 @@
 )]
 
 mod claims;
+mod histories;
 mod outcomes;
 mod store;
 
@@ -26,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use claims::*;
+pub use histories::*;
 pub use outcomes::*;
 pub use store::*;
 use tokio::time::{Instant, sleep};
@@ -86,6 +89,7 @@ macro_rules! conformance {
             clause_13_whoever_listens_is_told_of_a_completion_and_of_a_release
             clause_14_a_store_that_takes_claims_passes_its_check_and_is_not_changed_by_it
             clause_15_reading_returns_what_is_there_and_changes_nothing
+            the_history_of_concurrent_calls_is_explained
         );
     };
     (@each $subject:expr; $($clause:ident)*) => {
