@@ -10,28 +10,23 @@ use idem_core::{BackendError, BackendErrorKind, Claim, Completion, Record};
 
 use crate::backend::{LOOKS, RedisBackend, busy};
 use crate::record::{self, Stored, millis};
-
-/// The state of a stored value.
-enum Found {
-    /// The value has gone since it was read.
-    Gone,
-    Live(Record),
-    /// A lapsed claim, provided that the value has not changed since it was read.
-    Doubtful(Record),
-}
+use crate::scripts;
 
 impl RedisBackend {
     /// Decodes the stored `bytes` of a record; `None` if the record has gone since they were read.
     ///
-    /// A lease is live while the Redis key's time to live is at least the claim's `ttl`. A shorter time may also mean that the
-    /// record was completed in between. So a claim counts as lapsed only if it is still stored after the time to live was read.
+    /// A lease is live while the Redis key's time to live is at least the claim's `ttl`.
     pub(crate) async fn examine(&self, name: &str, bytes: Vec<u8>) -> Result<Option<Record>, BackendError> {
         let mut bytes = Bytes::from(bytes);
         // The token of a completed record whose payload was missing.
         let mut gone = None;
         for _ in 0..LOOKS {
-            let found = match record::decode(&bytes)? {
-                Stored::Claimed(claim) => self.remaining(name, &claim).await?,
+            match record::decode(&bytes)? {
+                Stored::Claimed(claim) => {
+                    if let Some(remaining) = self.remaining(name, &bytes, &claim).await? {
+                        return Ok(Some(Record::Claimed { claim, remaining }));
+                    }
+                }
                 Stored::Completed {
                     fingerprint,
                     completion,
@@ -47,36 +42,28 @@ impl RedisBackend {
                     len,
                 } => {
                     let completion = match self.reads.read(&self.connection, name, token, len).await? {
-                        Some(payload) => Completion::Stored(payload),
+                        Some(payload) => Some(Completion::Stored(payload)),
                         None if gone == Some(token) => {
                             self.reads.warn_of_gone(name, token);
-                            Completion::NotStored
+                            Some(Completion::NotStored)
                         }
                         // The record and its payload may both have expired since the record was read.
                         None => {
                             gone = Some(token);
-                            match self.get(name).await? {
-                                Some(now) => bytes = now.into(),
-                                None => return Ok(None),
-                            }
-                            continue;
+                            None
                         }
                     };
-                    return Ok(Some(Record::Completed {
-                        fingerprint,
-                        completion,
-                    }));
+                    if let Some(completion) = completion {
+                        return Ok(Some(Record::Completed {
+                            fingerprint,
+                            completion,
+                        }));
+                    }
                 }
-            };
-            let lapsed = match found {
-                Found::Gone => return Ok(None),
-                Found::Live(record) => return Ok(Some(record)),
-                Found::Doubtful(lapsed) => lapsed,
-            };
+            }
             match self.get(name).await? {
                 None => return Ok(None),
-                Some(same) if same == bytes => return Ok(Some(lapsed)),
-                Some(changed) => bytes = changed.into(),
+                Some(now) => bytes = now.into(),
             }
         }
         Err(busy())
@@ -88,32 +75,24 @@ impl RedisBackend {
         self.connection.query("reading a record", name, &get).await
     }
 
-    /// Reads the rest of the lease of a claim that was just read.
-    async fn remaining(&self, name: &str, claim: &Claim) -> Result<Found, BackendError> {
-        let command = redis::cmd("PTTL").arg(name).to_owned();
-        let left: i64 = self
-            .connection
-            .query("asking how long a lease has left", name, &command)
-            .await?;
+    /// Reads the rest of the lease of `claim`, which was read as `bytes`; `None` if something else is stored by now.
+    ///
+    /// One script reads both. The time to live alone may be that of the record that has come after the claim.
+    async fn remaining(&self, name: &str, bytes: &[u8], claim: &Claim) -> Result<Option<Duration>, BackendError> {
+        let mut command = scripts::LEASE.on(name, 1, bytes.len());
+        command.arg(bytes);
+        let what = "asking how long a lease has left";
+        let left: i64 = self.connection.invoke(what, name, &scripts::LEASE, &command).await?;
         let left = match left {
-            -2 => return Ok(Found::Gone),
+            scripts::CLAIM_IS_GONE => return Ok(None),
             ..0 => {
                 let context = "a claim has lost its expiry; delete it if nobody runs under it";
                 return Err(BackendError::new(BackendErrorKind::Unreadable, context));
             }
             left => left.unsigned_abs(),
         };
-        let claim = claim.clone();
-        Ok(match left.checked_sub(millis(claim.ttl)) {
-            // In its last millisecond the lease is still live; zero would mean lapsed.
-            Some(remaining) => Found::Live(Record::Claimed {
-                claim,
-                remaining: Duration::from_millis(remaining.max(1)),
-            }),
-            None => Found::Doubtful(Record::Claimed {
-                claim,
-                remaining: Duration::ZERO,
-            }),
-        })
+        // In its last millisecond the lease is still live; zero would mean lapsed.
+        let remaining = left.checked_sub(millis(claim.ttl)).map(|left| left.max(1));
+        Ok(Some(Duration::from_millis(remaining.unwrap_or_default())))
     }
 }

@@ -129,6 +129,21 @@ impl Telling {
     }
 }
 
+/// The answer of [`LEASE`] if the claim is not in place.
+pub(crate) const CLAIM_IS_GONE: i64 = -3;
+
+/// `KEYS` record; `ARGV` claim. Returns the time that the claim's key has left, or [`CLAIM_IS_GONE`].
+pub(crate) static LEASE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"#!lua flags=no-writes
+if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1]) ~= ARGV[1] then
+  return -3
+end
+return redis.call('PTTL', KEYS[1])
+",
+    )
+});
+
 /// `KEYS` record; `ARGV` lapsed claim, new claim, ttl of the lapsed claim, lifetime of the new claim. Returns 1 if the new
 /// claim is in place, and 0 if another record is.
 pub(crate) static TAKE_OVER: LazyLock<Script> = LazyLock::new(|| {
