@@ -30,6 +30,7 @@ use self::history::{Counts, End};
 use self::oracle::Oracle;
 use self::random::Random;
 use super::{ClaimResult, Engine, RecordOutcome};
+use crate::spec::history::{History as CallHistory, Recorder};
 use crate::{
     AfterCrash, BackendErrorKind, ClaimPolicy, Completion, Fingerprint, IdempotencyKey, MemoryBackend, RecordKey, Scope,
 };
@@ -47,6 +48,8 @@ const PROCESSES: usize = 3;
 /// For each key, whether a crash refuses further attempts.
 const REFUSING: [bool; KEYS] = [false, false, true];
 const FINGERPRINTS: [Fingerprint; 2] = [Fingerprint::new(1, [1; 32]), Fingerprint::new(1, [2; 32])];
+/// The history of every twentieth seed is checked: the check takes much longer than the seed.
+const CHECKED_HISTORIES: u64 = 20;
 /// If `false`, the store's own answers are not checked. A broken store must then show in what requests and handlers observe.
 const CHECKS_THE_STORE: bool = true;
 
@@ -73,6 +76,8 @@ struct Request {
 struct Model {
     shared: Shared,
     store: MemoryBackend,
+    /// What the processes asked of the store, and what they were told.
+    calls: CallHistory,
     processes: Vec<Process>,
     requests: Vec<Request>,
     gates: Gates,
@@ -89,6 +94,7 @@ impl Model {
         let mut model = Self {
             shared: Shared(Arc::new(Mutex::new(world))),
             store: MemoryBackend::new(),
+            calls: CallHistory::new(),
             processes: Vec::new(),
             requests: Vec::new(),
             gates: Gates::default(),
@@ -102,11 +108,13 @@ impl Model {
         let number = world.weather.len();
         world.weather.push(Weather::Clear);
         world.faults.push(0);
-        let engine = Engine::new(Door {
+        let door = Door {
             process: number,
             store: self.store.clone(),
             shared: self.shared.clone(),
-        });
+        };
+        let as_process = u32::try_from(number).expect("a few processes");
+        let engine = Engine::new(Recorder::new(door, as_process, self.calls.clone()));
         Process { number, engine }
     }
 
@@ -354,6 +362,11 @@ async fn live(seed: u64, steps: usize) -> (u64, Counts) {
                  replay: IDEM_SEED={seed} IDEM_STEPS={steps} cargo test -p idem-core --lib model"
             );
         }
+    }
+    if seed.is_multiple_of(CHECKED_HISTORIES) {
+        let report = model.calls.check();
+        assert!(report.unexplained.is_empty(), "seed {seed}: {report}");
+        assert_eq!(report.unchecked, 0, "seed {seed}: {report}");
     }
     let world = model.shared.lock();
     (world.oracle.trace.finish(), world.oracle.counts)
