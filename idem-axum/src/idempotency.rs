@@ -86,6 +86,15 @@ impl Idempotency {
         }))
     }
 
+    /// Lets handlers join transactions of `postgres`, where the backend wraps it and keeps its records there.
+    #[cfg(feature = "postgres")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_transactions_of(mut self, postgres: idem_postgres::PostgresBackend) -> Self {
+        Arc::make_mut(&mut self.0).postgres = Some(postgres);
+        self
+    }
+
     /// Sets the options that handlers have whose attributes leave them open, in place of those set before.
     ///
     /// The attribute beats them, and they beat what is built in. They are read by each request, so one handler may be

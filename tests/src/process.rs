@@ -12,6 +12,7 @@ pub struct Program {
     binary: PathBuf,
     backend_url: String,
     journal: Option<PathBuf>,
+    calls: Option<PathBuf>,
     is_quiet: bool,
 }
 
@@ -30,6 +31,7 @@ impl Program {
             binary: binary.as_ref().to_owned(),
             backend_url: backend_url.to_owned(),
             journal: None,
+            calls: None,
             is_quiet: false,
         }
     }
@@ -38,6 +40,13 @@ impl Program {
     #[must_use]
     pub fn journaled(mut self, journal: &Path) -> Self {
         self.journal = Some(journal.to_owned());
+        self
+    }
+
+    /// The same with a record of all calls on its backend in the file at `calls`.
+    #[must_use]
+    pub fn recorded(mut self, calls: &Path) -> Self {
+        self.calls = Some(calls.to_owned());
         self
     }
 
@@ -54,6 +63,9 @@ impl Program {
         command.env("BACKEND_URL", &self.backend_url);
         if let Some(journal) = &self.journal {
             command.env("IDEM_JOURNAL", journal);
+        }
+        if let Some(calls) = &self.calls {
+            command.env("IDEM_CALLS", calls);
         }
         if self.is_quiet {
             command.stderr(Stdio::null());

@@ -1,13 +1,15 @@
 //! The service under test as a process: on the Redis, Redis Cluster or Postgres at `BACKEND_URL`, on a free port that it
-//! prints. With `IDEM_JOURNAL`, it has the fault lab's handlers too, which keep their journal in that file.
+//! prints. With `IDEM_JOURNAL`, it has the fault lab's handlers too, which keep their journal in that file. With `IDEM_CALLS`,
+//! it records all calls on its backend in that file.
 
 use std::path::Path;
 use std::time::Duration;
 
 use axum::Router;
 use idem_axum::sqlx::postgres::PgPoolOptions;
-use idem_axum::{Idempotency, PostgresBackend, RedisBackend};
-use idem_tests::lab::{self, Journal};
+use idem_axum::{Backend, Idempotency, PostgresBackend, RedisBackend};
+use idem_core::spec::history::Recorder;
+use idem_tests::lab::{self, CallLog, Journal};
 use idem_tests::router;
 use tokio::net::TcpListener;
 
@@ -19,10 +21,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let pool = options.connect(&url).await?;
         let backend = PostgresBackend::new(pool.clone());
         backend.migrate().await?;
-        let idempotency = Idempotency::new(backend.with_sweeper(Duration::from_millis(50)));
+        let backend = backend.with_sweeper(Duration::from_millis(50));
+        let idempotency = recorded(backend.clone()).with_transactions_of(backend);
         (idempotency, lab::pool::routes(pool))
     } else {
-        (Idempotency::new(RedisBackend::connect(&url).await?), Router::new())
+        (recorded(RedisBackend::connect(&url).await?), Router::new())
     };
     let journaled = match std::env::var_os("IDEM_JOURNAL") {
         Some(file) => lab::routes(Journal::open(Path::new(&file))).merge(pool),
@@ -33,4 +36,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("http://{}", listener.local_addr()?);
     axum::serve(listener, router).await?;
     Ok(())
+}
+
+/// Keeps records in `backend`, and records the calls on it if it is told to.
+fn recorded(backend: impl Backend) -> Idempotency {
+    match std::env::var_os("IDEM_CALLS") {
+        Some(file) => {
+            let log = CallLog::open(Path::new(&file));
+            Idempotency::new(Recorder::new(backend, std::process::id(), log))
+        }
+        None => Idempotency::new(backend),
+    }
 }

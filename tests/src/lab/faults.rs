@@ -8,11 +8,13 @@ mod redis;
 
 use std::time::Duration;
 
+use idem_core::spec::history::{self, Log as _};
 use tokio::time::sleep;
 
 use self::cluster::ClusterFault;
 use self::postgres::PostgresFault;
 use self::redis::RedisFault;
+use super::calls::CallLog;
 use super::fleet::Fleet;
 use super::journal::{Event, Journal};
 use super::random::Random;
@@ -55,6 +57,7 @@ pub(super) struct Scene<'a> {
     pub(super) server: &'a mut Server,
     pub(super) fleet: &'a Fleet,
     pub(super) journal: &'a Journal,
+    pub(super) calls: &'a CallLog,
     /// The times in which one fault was on and no other.
     pub(super) spans: Vec<Span>,
 }
@@ -117,6 +120,11 @@ impl Fault {
         }
     }
 
+    /// Whether what was recorded may be lost in part only, so that an older record is there again.
+    fn goes_back(self) -> bool {
+        matches!(self, Self::Cluster(ClusterFault::FailOver(..)))
+    }
+
     /// Whether leases run on while they cannot be renewed.
     pub(super) fn stalls(self) -> bool {
         match self {
@@ -162,7 +170,12 @@ impl Fault {
             what: self.name(scene.server.backend()),
             loses: self.loses(),
         });
+        let from = scene.calls.now();
         self.do_harm(scene).await;
+        if self.loses() {
+            let (to, goes_back) = (scene.calls.now(), self.goes_back());
+            scene.calls.write(history::Event::Lost { from, to, goes_back });
+        }
         if let Some(mut span) = span {
             span.end();
             scene.spans.push(span);

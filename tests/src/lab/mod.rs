@@ -3,12 +3,14 @@
 //!
 //! A round is a seeded `plan`, clients that carry out its requests (`load`), what goes wrong meanwhile (`faults`,
 //! and the named points of death in `service`), a journal of every execution that outlives its process (`journal`),
-//! an oracle that knows only the journal, the answers, the rows that handlers committed and the rules (`oracle`), and a count
-//! of those who were refused though nothing that concerned them was wrong (`refusals`).
+//! an oracle that knows only the journal, the answers, the rows that handlers committed and the rules (`oracle`), a count
+//! of those who were refused though nothing that concerned them was wrong (`refusals`), and a record of every call on the
+//! backend, which the specification has to explain (`calls`).
 //!
 //! The same seed makes the same requests and faults. How processes and threads interleave under them cannot be repeated,
 //! so a seed that has failed once may have to be tried several times.
 
+mod calls;
 mod cluster;
 mod faults;
 mod fleet;
@@ -32,6 +34,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
+pub use self::calls::CallLog;
 pub use self::journal::{Entry, Event, Journal, read};
 pub use self::measures::Measures;
 pub use self::plan::Size;
@@ -52,9 +55,16 @@ pub async fn round(binary: &Path, backend: Backend, seed: u64, size: Size) -> To
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("journal");
     let journal = Journal::open(&file);
+    let recorded = folder.path().join("calls");
+    let calls = CallLog::open(&recorded);
     let mut server = Server::start(backend).await;
     let owners = server.owners(&plan.keys).await;
-    let program = |at| Program::new(binary, &server.url(at)).journaled(&file).quiet();
+    let program = |at| {
+        Program::new(binary, &server.url(at))
+            .journaled(&file)
+            .recorded(&recorded)
+            .quiet()
+    };
     let fleet = Arc::new(Fleet::start((0..PROCESSES).map(program).collect()));
     let load = Load::new(plan.clone(), fleet.clone());
 
@@ -62,6 +72,7 @@ pub async fn round(binary: &Path, backend: Backend, seed: u64, size: Size) -> To
         server: &mut server,
         fleet: &fleet,
         journal: &journal,
+        calls: &calls,
         spans: Vec::new(),
     };
     let faults = async {
@@ -82,6 +93,7 @@ pub async fn round(binary: &Path, backend: Backend, seed: u64, size: Size) -> To
     let mut totals = Totals::default();
     totals.violations = refusals::judge(seed, &refusals);
     totals.count(&entries, &answers, verdict, refusals);
+    totals.count_histories(calls::check(&recorded));
     totals
 }
 

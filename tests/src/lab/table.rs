@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use idem_core::spec::history::Report;
+
 use super::journal::{Entry, Event};
 use super::load::Answered;
 use super::oracle::Verdict;
@@ -19,6 +21,9 @@ pub struct Totals {
     documented: usize,
     /// Of the requests that were sent while one fault was on and no other.
     refusals: BTreeMap<&'static str, Refusals>,
+    /// Of the calls on the backend.
+    histories: Report,
+    unexplained: usize,
     /// Each with all that is known of its key.
     pub violations: Vec<String>,
 }
@@ -51,6 +56,14 @@ impl Totals {
         self.violations.extend(verdict.violations);
     }
 
+    pub(super) fn count_histories(&mut self, mut report: Report) {
+        let unexplained = report.unexplained.iter().map(ToString::to_string);
+        self.violations.extend(unexplained);
+        self.unexplained += report.unexplained.len();
+        report.unexplained.clear();
+        self.histories.add(report);
+    }
+
     /// Adds those of another round.
     pub fn add(&mut self, other: Self) {
         fn merge<K: Ord>(sum: &mut BTreeMap<K, usize>, other: BTreeMap<K, usize>) {
@@ -68,17 +81,25 @@ impl Totals {
             sum.asked += other.asked;
             sum.refused += other.refused;
         }
+        self.histories.add(other.histories);
+        self.unexplained += other.unexplained;
         self.violations.extend(other.violations);
     }
 
     /// In a line.
     pub fn summary(&self) -> String {
         let count = |counts: &mut dyn Iterator<Item = &usize>| counts.sum::<usize>();
+        let Report {
+            histories, calls, open, ..
+        } = self.histories;
         format!(
-            "{} requests for {} keys, {} faults, {} rule violations",
+            "{} requests for {} keys, {} faults, {histories} histories, {calls} calls, {open} open, {} unchecked, \
+             {} unexplained, {} violations",
             count(&mut self.answers.values()),
             count(&mut self.executions.values()),
             count(&mut self.faults.values()),
+            self.histories.unchecked,
+            self.unexplained,
             self.violations.len()
         )
     }
@@ -119,6 +140,19 @@ impl fmt::Display for Totals {
         }
         for (kind, Refusals { asked, refused }) in &self.refusals {
             writeln!(f, "  {kind:<40}{refused:>8} of {asked}")?;
+        }
+        writeln!(
+            f,
+            "{:<42}{:>8}",
+            "histories of calls on the backend", self.histories.histories
+        )?;
+        for (what, count) in [
+            ("calls", self.histories.calls),
+            ("open, whose process or reply was lost", self.histories.open),
+            ("histories too wide to be checked", self.histories.unchecked),
+            ("histories that nothing explains", self.unexplained),
+        ] {
+            writeln!(f, "  {what:<40}{count:>8}")?;
         }
         writeln!(f, "{:<42}{:>8}", "rule violations", self.violations.len())
     }

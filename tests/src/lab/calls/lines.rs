@@ -1,0 +1,211 @@
+//! An event as a line of JSON.
+//!
+//! Owns the form of the file. Nothing but the lab reads it, and only in the round that wrote it.
+
+use std::time::Duration;
+
+use idem_core::claim::{millis_of_time, time_from_millis};
+use idem_core::spec::history::{CallId, Event};
+use idem_core::spec::{Call, Reply};
+use idem_core::{Claim, Completion, Fenced, Fingerprint, Owner, Record, Token};
+use serde::{Deserialize, Serialize};
+
+/// One line.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Line {
+    Began(u32, u64, Duration, String, Asked),
+    Returned(u32, u64, Duration, Option<Answered>),
+    Lost(Duration, Duration, bool),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Asked {
+    Claim(ClaimLine),
+    TakeOver(ClaimLine, ClaimLine),
+    Renew(ClaimLine),
+    Complete(ClaimLine, Outcome, Duration),
+    Release(ClaimLine),
+    Read,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Answered {
+    Acquired,
+    Existing(RecordLine),
+    Fenced(bool),
+    Found(Option<RecordLine>),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum RecordLine {
+    Claimed(ClaimLine, Duration),
+    Completed(Vec<u8>, Outcome),
+}
+
+/// Token, attempt, fingerprint, lease, ttl, the begin of the first attempt, and the owner.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ClaimLine([u8; Token::LEN], u32, Vec<u8>, Duration, Duration, u64, String);
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Outcome {
+    Stored(Vec<u8>),
+    NotStored,
+    Unknown,
+}
+
+impl Line {
+    pub(super) fn of(event: Event) -> Self {
+        match event {
+            Event::Began { id, at, key, call } => Self::Began(id.process, id.number, at, key, Asked::of(&call)),
+            Event::Returned { id, at, reply } => {
+                Self::Returned(id.process, id.number, at, reply.as_ref().map(Answered::of))
+            }
+            Event::Lost { from, to, goes_back } => Self::Lost(from, to, goes_back),
+        }
+    }
+
+    pub(super) fn event(self) -> Event {
+        match self {
+            Self::Began(process, number, at, key, asked) => Event::Began {
+                id: CallId { process, number },
+                at,
+                key,
+                call: asked.call(),
+            },
+            Self::Returned(process, number, at, answered) => Event::Returned {
+                id: CallId { process, number },
+                at,
+                reply: answered.map(Answered::reply),
+            },
+            Self::Lost(from, to, goes_back) => Event::Lost { from, to, goes_back },
+        }
+    }
+}
+
+impl Asked {
+    fn of(call: &Call) -> Self {
+        match call {
+            Call::Claim(claim) => Self::Claim(ClaimLine::of(claim)),
+            Call::TakeOver { lapsed, claim } => Self::TakeOver(ClaimLine::of(lapsed), ClaimLine::of(claim)),
+            Call::Renew(claim) => Self::Renew(ClaimLine::of(claim)),
+            Call::Complete { claim, completion, ttl } => {
+                Self::Complete(ClaimLine::of(claim), Outcome::of(completion), *ttl)
+            }
+            Call::Release(claim) => Self::Release(ClaimLine::of(claim)),
+            Call::Read => Self::Read,
+        }
+    }
+
+    fn call(self) -> Call {
+        match self {
+            Self::Claim(claim) => Call::Claim(claim.claim()),
+            Self::TakeOver(lapsed, claim) => Call::TakeOver {
+                lapsed: lapsed.claim(),
+                claim: claim.claim(),
+            },
+            Self::Renew(claim) => Call::Renew(claim.claim()),
+            Self::Complete(claim, outcome, ttl) => Call::Complete {
+                claim: claim.claim(),
+                completion: outcome.completion(),
+                ttl,
+            },
+            Self::Release(claim) => Call::Release(claim.claim()),
+            Self::Read => Call::Read,
+        }
+    }
+}
+
+impl Answered {
+    fn of(reply: &Reply) -> Self {
+        match reply {
+            Reply::Acquired => Self::Acquired,
+            Reply::Existing(record) => Self::Existing(RecordLine::of(record)),
+            Reply::Fenced(fenced) => Self::Fenced(*fenced == Fenced::Applied),
+            Reply::Found(record) => Self::Found(record.as_ref().map(RecordLine::of)),
+        }
+    }
+
+    fn reply(self) -> Reply {
+        match self {
+            Self::Acquired => Reply::Acquired,
+            Self::Existing(record) => Reply::Existing(record.record()),
+            Self::Fenced(true) => Reply::Fenced(Fenced::Applied),
+            Self::Fenced(false) => Reply::Fenced(Fenced::Superseded),
+            Self::Found(record) => Reply::Found(record.map(RecordLine::record)),
+        }
+    }
+}
+
+impl RecordLine {
+    fn of(record: &Record) -> Self {
+        match record {
+            Record::Claimed { claim, remaining } => Self::Claimed(ClaimLine::of(claim), *remaining),
+            Record::Completed {
+                fingerprint,
+                completion,
+            } => Self::Completed(fingerprint.to_bytes().into(), Outcome::of(completion)),
+        }
+    }
+
+    fn record(self) -> Record {
+        match self {
+            Self::Claimed(claim, remaining) => Record::Claimed {
+                claim: claim.claim(),
+                remaining,
+            },
+            Self::Completed(fingerprint, outcome) => Record::Completed {
+                fingerprint: fingerprint_of(fingerprint),
+                completion: outcome.completion(),
+            },
+        }
+    }
+}
+
+impl ClaimLine {
+    fn of(claim: &Claim) -> Self {
+        Self(
+            claim.token.to_bytes(),
+            claim.attempt,
+            claim.fingerprint.to_bytes().into(),
+            claim.lease,
+            claim.ttl,
+            millis_of_time(claim.began_at),
+            claim.owner.as_str().to_owned(),
+        )
+    }
+
+    fn claim(self) -> Claim {
+        let Self(token, attempt, fingerprint, lease, ttl, began_at, owner) = self;
+        Claim {
+            token: Token::from_bytes(token),
+            attempt,
+            fingerprint: fingerprint_of(fingerprint),
+            lease,
+            ttl,
+            began_at: time_from_millis(began_at),
+            owner: Owner::new(&owner),
+        }
+    }
+}
+
+fn fingerprint_of(bytes: Vec<u8>) -> Fingerprint {
+    Fingerprint::from_bytes(bytes.try_into().expect("the length of a fingerprint"))
+}
+
+impl Outcome {
+    fn of(completion: &Completion) -> Self {
+        match completion {
+            Completion::Stored(payload) => Self::Stored(payload.to_vec()),
+            Completion::NotStored => Self::NotStored,
+            Completion::Unknown => Self::Unknown,
+        }
+    }
+
+    fn completion(self) -> Completion {
+        match self {
+            Self::Stored(payload) => Completion::Stored(payload.into()),
+            Self::NotStored => Completion::NotStored,
+            Self::Unknown => Completion::Unknown,
+        }
+    }
+}
