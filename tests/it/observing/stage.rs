@@ -49,14 +49,13 @@ impl Stage {
         let text = format!("{body} in run {run}");
         let (status, text) = match body {
             "panic" => panic!("in the handler, on purpose"),
-            "500" => (StatusCode::INTERNAL_SERVER_ERROR, text),
+            "500" | "500 that is kept" => (StatusCode::INTERNAL_SERVER_ERROR, text),
             "large" => (StatusCode::CREATED, "x".repeat(65)),
             "held" => {
                 self.started.notify_one();
                 self.go_on.notified().await;
                 (StatusCode::CREATED, text)
             }
-            "500 that is kept" => (StatusCode::INTERNAL_SERVER_ERROR, text),
             _ => (StatusCode::CREATED, text),
         };
         let verdict = match body {

@@ -65,17 +65,25 @@ fn read(file: &Path) -> Vec<Event> {
 /// The outcome of a transaction that no call has read.
 static UNREAD: Completion = Completion::NotStored;
 
+/// What was seen of one key.
+#[derive(Default)]
+struct Seen<'a> {
+    /// When each claim was asked for.
+    claims: Vec<(Duration, &'a Claim)>,
+    outcomes: Vec<&'a Completion>,
+}
+
 /// An open completion of each claim by each outcome that was read, and by one that was not, for the keys whose handlers complete
 /// in a transaction. The transaction may have done so at any time after the claim, or never.
 fn completions_in_transactions(events: &[Event]) -> Vec<Event> {
-    let mut keys: BTreeMap<&str, (Vec<(Duration, &Claim)>, Vec<&Completion>)> = BTreeMap::new();
+    let mut keys: BTreeMap<&str, Seen<'_>> = BTreeMap::new();
     let mut calls = BTreeMap::new();
     for event in events {
         match event {
             Event::Began { id, at, key, call } if key.contains(Route::Transacting.path()) => {
                 calls.insert(id, key.as_str());
                 if let Call::Claim(claim) | Call::TakeOver { claim, .. } = call {
-                    keys.entry(key).or_default().0.push((*at, claim));
+                    keys.entry(key).or_default().claims.push((*at, claim));
                 }
             }
             Event::Returned { id, reply, .. } => {
@@ -84,7 +92,7 @@ fn completions_in_transactions(events: &[Event]) -> Vec<Event> {
                     _ => None,
                 };
                 if let (Some(key), Some(outcome)) = (calls.get(id), outcome) {
-                    let (_, outcomes) = keys.entry(key).or_default();
+                    let outcomes = &mut keys.entry(key).or_default().outcomes;
                     if !outcomes.contains(&outcome) {
                         outcomes.push(outcome);
                     }
@@ -93,7 +101,7 @@ fn completions_in_transactions(events: &[Event]) -> Vec<Event> {
             _ => {}
         }
     }
-    let each = keys.into_iter().flat_map(|(key, (claims, mut outcomes))| {
+    let each = keys.into_iter().flat_map(|(key, Seen { claims, mut outcomes })| {
         outcomes.push(&UNREAD);
         let pairs = move |(at, claim)| {
             outcomes
