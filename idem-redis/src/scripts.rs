@@ -177,6 +177,9 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 /// `KEYS` records; `ARGV` for each record: claim, completed record, lifetime. Returns for each record 1 if the completion is in
 /// place, 0 if another record is, or an error. An error does not stop the others from being completed.
 ///
+/// A claim that was completed with another outcome keeps the first one: bytes 3 to 18 are the token, and byte 2 tells a
+/// completed record from a claim.
+///
 /// An error of the publishing command is ignored, because it would not undo the `SET`. It costs a waiter time, not the answer.
 pub(crate) static COMPLETE: LazyLock<Telling> = LazyLock::new(|| {
     Telling::new(
@@ -191,10 +194,9 @@ for at, key in ipairs(KEYS) do
       redis.pcall('PUBLISH', key .. ':c', '')
       answer = 1
     end
-  elseif answer == string.sub(completed, 1, #claim + 1) then
-    answer = 1
   elseif type(answer) ~= 'table' then
-    answer = 0
+    local is_completed = string.byte(answer, 2) ~= string.byte(claim, 2)
+    answer = is_completed and string.sub(answer, 3, 18) == string.sub(claim, 3, 18) and 1 or 0
   end
   answers[at] = answer
 end
@@ -226,7 +228,8 @@ local left = ARGV[3]
 if held == ARGV[2] then
   left = redis.call('PTTL', key)
 elseif held ~= ARGV[1] then
-  return 0
+  local is_completed = string.byte(held, 2) ~= string.byte(ARGV[1], 2)
+  return is_completed and string.sub(held, 3, 18) == string.sub(ARGV[1], 3, 18) and 1 or 0
 end
 if redis.call('PEXPIRE', KEYS[2], left + ARGV[4]) == 0 then
   return -1
