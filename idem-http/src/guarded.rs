@@ -11,7 +11,7 @@
 //! | fails, `on_outage = "refuse"` | does not run | 503 `backend-unavailable` |
 //! | fails, `on_outage = "run"` | runs without a claim | its answer, marked as not stored |
 //!
-//! Where the service only observes, [`observing`] has another table.
+//! Where the service only observes, `observing` has another table.
 
 mod observing;
 

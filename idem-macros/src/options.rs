@@ -49,17 +49,8 @@ pub(crate) fn parse(all: &TokenStream) -> Result<Options> {
         errors.push(Error::new(wait.name.span(), message));
     }
     if options.after_crash == Some(REFUSE) {
-        let bounds = settings.iter().filter(|setting| {
-            ["rerun_within", "max_attempts"]
-                .iter()
-                .any(|bound| setting.name.unraw() == bound)
-        });
-        for bound in bounds {
-            let message = format!(
-                "`{}` bounds what runs again, and with `after_crash = \"refuse\"` nothing does; remove one of the two",
-                bound.name.unraw()
-            );
-            errors.push(Error::new(bound.name.span(), message));
+        for bound in ["rerun_within", "max_attempts"] {
+            conflict(&settings, ["after_crash", bound], NOTHING_RUNS_AGAIN, &mut errors);
         }
     }
     for spec in &OPTIONS {
@@ -179,17 +170,25 @@ fn without_invisible(expr: Expr) -> Expr {
     }
 }
 
-/// Reports the second of two options that do not go together.
+/// Why bounds on reruns have no meaning under `after_crash = "refuse"`.
+const NOTHING_RUNS_AGAIN: &str = "with `after_crash = \"refuse\"` nothing runs again";
+
+/// Reports the options that never go together.
 fn conflicts(settings: &[Setting], errors: &mut Errors) {
     for (one, other, why) in CONFLICTS {
-        let given: Vec<_> = [one, other]
-            .into_iter()
-            .filter_map(|name| settings.iter().position(|setting| setting.name.unraw() == name))
-            .collect();
-        if let [left, right] = given[..] {
-            let (first, second) = (&settings[left.min(right)].name, &settings[left.max(right)].name);
-            let message = format!("`{second}` does not go with `{first}`: {why}; remove one of the two");
-            errors.push(Error::new(second.span(), message));
-        }
+        conflict(settings, [one, other], why, errors);
+    }
+}
+
+/// Reports the second of two options that do not go together, if both are given.
+fn conflict(settings: &[Setting], options: [&str; 2], why: &str, errors: &mut Errors) {
+    let given: Vec<_> = options
+        .into_iter()
+        .filter_map(|name| settings.iter().position(|setting| setting.name.unraw() == name))
+        .collect();
+    if let [left, right] = given[..] {
+        let (first, second) = (&settings[left.min(right)].name, &settings[left.max(right)].name);
+        let message = format!("`{second}` does not go with `{first}`: {why}; remove one of the two");
+        errors.push(Error::new(second.span(), message));
     }
 }
