@@ -49,7 +49,9 @@ fn place_order(
                         .with_in_flight(::renamed::InFlight::Wait)
                         .with_wait(::core::time::Duration::from_millis(3000u64))
                         .with_after_crash(::renamed::AfterCrash::Rerun)
-                        .with_rerun_within(::core::time::Duration::from_millis(72000000u64))
+                        .with_rerun_within(
+                            ::core::time::Duration::from_millis(72000000u64),
+                        )
                         .with_max_attempts(5u32)
                         .with_max_run(::core::time::Duration::from_millis(600000u64))
                         .with_store(::renamed::StoredAnswers::Success)
