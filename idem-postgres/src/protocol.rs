@@ -74,12 +74,16 @@ impl Call<'_> {
         let mut pieces = self.statement.as_str().split('$');
         let mut text = String::from(pieces.next().unwrap_or_default());
         for piece in pieces {
-            let (number, rest) = piece.split_at(piece.len().min(1));
-            let number = number.parse::<usize>().ok();
-            match number.and_then(|number| self.values.get(number.checked_sub(1)?)) {
+            let digits = piece.bytes().take_while(u8::is_ascii_digit).count();
+            let (number, rest) = piece.split_at(digits);
+            let value = number
+                .parse::<usize>()
+                .ok()
+                .and_then(|number| self.values.get(number.checked_sub(1)?));
+            match value {
                 Some(value) => value.write(&mut text),
                 // Not the number of a value: left as it is, so that the server reports the error.
-                None => text.extend(["$", piece.split_at(piece.len() - rest.len()).0]),
+                None => text.extend(["$", number]),
             }
             text.push_str(rest);
         }
@@ -129,13 +133,18 @@ mod tests {
 
     #[test]
     fn values_stand_in_the_place_of_their_numbers() {
-        let statement = "SELECT $1, $2, $1, $3, $4, $5, $9".into_sql_str();
+        let statement = "SELECT $1, $2, $1, $3, $4, $5, $6$7$8$9$10, $99, $".into_sql_str();
         let values = [
             Value::Bytes(b"\0\xFF"),
             Value::Text("';"),
             Value::Number(-1),
             Value::State(2),
             Value::NoBytes,
+            Value::Number(6),
+            Value::Number(7),
+            Value::Number(8),
+            Value::Number(9),
+            Value::Number(10),
         ];
         let call = Call {
             what: "",
@@ -145,7 +154,7 @@ mod tests {
         assert_eq!(
             call.text(),
             "SELECT E'\\\\x00ff'::bytea, convert_from(E'\\\\x273b', 'UTF8'), E'\\\\x00ff'::bytea, (-1::bigint), \
-             (2::smallint), NULL::bytea, $9"
+             (2::smallint), NULL::bytea, (6::bigint)(7::bigint)(8::bigint)(9::bigint)(10::bigint), $99, $"
         );
     }
 }
