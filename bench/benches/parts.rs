@@ -9,14 +9,15 @@ mod parts {
     use std::hint::black_box;
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
+    use std::time::SystemTime;
 
     use axum::http::HeaderValue;
     use bytes::Bytes;
     use divan::Bencher;
     use futures_util::FutureExt as _;
     use idem_core::{
-        AfterCrash, Backend, Claim, ClaimPolicy, Completion, Fingerprint, IdempotencyKey, MemoryBackend, Record,
-        RecordKey, Scope, decide,
+        Backend, Claim, ClaimPolicy, Completion, Fingerprint, IdempotencyKey, MemoryBackend, Record, RecordKey, Scope,
+        decide,
     };
 
     const KEY: &str = "8e03978e-40d5-43dd-bc93-6894a57f9324";
@@ -57,7 +58,7 @@ mod parts {
     /// Of a record as it is in Redis.
     #[divan::bench(args = [200, 16 * 1024, 256 * 1024])]
     fn record_decoded_and_encoded(bencher: Bencher, bytes: usize) {
-        let header: &[u8] = &[&[1, 2][..], &[7; 16], &[0, 0, 0, 1], &[7; 33]].concat();
+        let header: &[u8] = &[&[2, 2][..], &[7; 16], &[0, 0, 0, 1], &[7; 33], &[0; 8], &[0]].concat();
         let record = [header, HEAD, &vec![b'x'; bytes]].concat();
         bencher.bench(|| idem_redis::__fuzz::read_and_write(black_box(&record)).expect("a record"));
     }
@@ -71,7 +72,7 @@ mod parts {
                 fingerprint,
                 completion: completion.clone(),
             })
-            .bench_values(|record| decide(black_box(record), &fingerprint, AfterCrash::Rerun));
+            .bench_values(|record| decide(black_box(record), &fingerprint, &POLICY, SystemTime::now));
     }
 
     /// A first request's two operations, under a key of its own, from so many threads at a time.

@@ -1,4 +1,4 @@
-//! What is shown and stored of keys and bodies.
+//! The settings that keep keys and bodies from being read in logs and records.
 
 use idem_http::fingerprint::FingerprintKey;
 
@@ -10,7 +10,7 @@ impl Idempotency {
     ///
     /// `printf %s "$key" | sha256sum` finds the lines of a key (of one with other characters than ASCII letters, digits and
     /// `-_.~/`, in its escaped form). Whoever can guess a key can check the guess, so it hides UUIDs well and e-mail
-    /// addresses badly. What is stored does not change. The operation is shown as it is: where no route has matched (in a
+    /// addresses badly. The records have the plain keys. The operation is shown as it is: where no route has matched (in a
     /// fallback), it is the path of the request, so give such a handler a `name`.
     #[must_use]
     pub fn with_hashed_keys(mut self) -> Self {

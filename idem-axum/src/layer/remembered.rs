@@ -16,7 +16,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 /// A frame, or what the body has failed with.
 type Item = Result<Frame<Bytes>, BoxError>;
 
-/// What was read of a body, and the rest of it.
+/// The frames of a body that were read ahead, and the unread rest.
 #[derive(Clone)]
 pub(super) struct Remembered(Arc<Mutex<State>>);
 

@@ -25,11 +25,17 @@ pub enum Decision {
     OutcomeUnknown,
 }
 
-/// Decides what a request with `fingerprint` gets if `record` is under its key. `now` is the time of day.
+/// Decides what a request with `fingerprint` gets if `record` is under its key. `now` tells the time of day; it is asked only about a
+/// lapsed claim under a policy with `rerun_within`.
 ///
 /// A mismatch is checked first, because that answer must not depend on how far the other request has come.
 #[must_use]
-pub fn decide(record: Record, fingerprint: &Fingerprint, policy: &ClaimPolicy, now: SystemTime) -> Decision {
+pub fn decide(
+    record: Record,
+    fingerprint: &Fingerprint,
+    policy: &ClaimPolicy,
+    now: impl FnOnce() -> SystemTime,
+) -> Decision {
     let stored = match &record {
         Record::Claimed { claim, .. } => &claim.fingerprint,
         Record::Completed { fingerprint, .. } => fingerprint,
@@ -50,12 +56,12 @@ pub fn decide(record: Record, fingerprint: &Fingerprint, policy: &ClaimPolicy, n
 }
 
 /// Whether the policy allows another attempt after the owner of a claim has let its lease lapse.
-fn may_run_again(lapsed: &Claim, policy: &ClaimPolicy, now: SystemTime) -> bool {
+fn may_run_again(lapsed: &Claim, policy: &ClaimPolicy, now: impl FnOnce() -> SystemTime) -> bool {
     // A first attempt that began in the future is one of a process whose clock is ahead.
-    let age = now.duration_since(lapsed.began_at).unwrap_or_default();
+    let age = || now().duration_since(lapsed.began_at).unwrap_or_default();
     policy.after_crash() == AfterCrash::Rerun
         && policy.max_attempts().is_none_or(|most| lapsed.attempt < most)
-        && policy.rerun_within().is_none_or(|within| age <= within)
+        && policy.rerun_within().is_none_or(|within| age() <= within)
 }
 
 #[cfg(test)]
@@ -127,19 +133,26 @@ mod tests {
             (done(OTHER, Completion::Unknown), Decision::Mismatch),
         ];
         for (record, expected) in table {
-            assert_eq!(decide(record.clone(), &MINE, &POLICY, BEGAN), expected, "{record:?}");
+            assert_eq!(decide(record.clone(), &MINE, &POLICY, || BEGAN), expected, "{record:?}");
             let refused = match expected {
                 Decision::TakeOver(_) => Decision::OutcomeUnknown,
                 expected => expected,
             };
-            assert_eq!(decide(record.clone(), &MINE, &REFUSING, BEGAN), refused, "{record:?}");
+            assert_eq!(
+                decide(record.clone(), &MINE, &REFUSING, || BEGAN),
+                refused,
+                "{record:?}"
+            );
         }
     }
 
     #[test]
     fn a_request_that_is_not_compared_never_mismatches() {
         for record in [held(OTHER), lapsed(OTHER), done(OTHER, Completion::NotStored)] {
-            assert_ne!(decide(record, &Fingerprint::NONE, &POLICY, BEGAN), Decision::Mismatch);
+            assert_ne!(
+                decide(record, &Fingerprint::NONE, &POLICY, || BEGAN),
+                Decision::Mismatch
+            );
         }
     }
 
@@ -166,7 +179,7 @@ mod tests {
             (POLICY.with_rerun_within(second).with_max_attempts(3), BEGAN, false),
         ];
         for (policy, now, expected) in table {
-            let decision = decide(lapsed(MINE), &MINE, &policy, now);
+            let decision = decide(lapsed(MINE), &MINE, &policy, || now);
             assert_eq!(
                 matches!(decision, Decision::TakeOver(_)),
                 expected,
@@ -176,7 +189,7 @@ mod tests {
                 assert_eq!(decision, Decision::OutcomeUnknown);
             }
             assert_eq!(
-                decide(held(MINE), &MINE, &policy, now),
+                decide(held(MINE), &MINE, &policy, || now),
                 Decision::InFlight(Duration::from_millis(1))
             );
         }

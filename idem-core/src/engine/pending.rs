@@ -252,7 +252,7 @@ impl Pending {
             // An earlier call may still be on its way. With a new token, its claim is never taken for a later one.
             self.renounce(policy);
         }
-        Found::Look(match decide(record, &self.claim.fingerprint, policy, wall_clock()) {
+        Found::Look(match decide(record, &self.claim.fingerprint, policy, wall_clock) {
             Decision::TakeOver(lapsed) => return Found::Lapsed(lapsed),
             Decision::InFlight(remaining) => Look::InFlight(InFlightClaim { remaining, lease }),
             Decision::Replay(payload) => Look::Duplicate(Duplicate::Replay(payload)),

@@ -78,7 +78,7 @@ impl Room {
     pub(super) fn error(&self) -> BackendError {
         let max = self.max.load(Ordering::Relaxed);
         let context = format!(
-            "the records in memory have reached their bound of {max} bytes, and none of them has expired; raise it by \
+            "the records in memory have reached their bound of {max} bytes; raise it by \
              `MemoryBackend::with_max_bytes`, or keep the records in Redis or Postgres"
         );
         BackendError::new(BackendErrorKind::Unavailable, context).not_written()

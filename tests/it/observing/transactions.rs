@@ -1,5 +1,7 @@
 //! A `Transaction` is committed by the handler's own answer, and never with a record.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
@@ -33,6 +35,19 @@ async fn charge(
     (status.unwrap_or(StatusCode::CREATED), format!("{}", inserted.is_ok()))
 }
 
+/// A service that observes, and the server and the schema of its ledger.
+async fn observed() -> (Arc<PostgresServer>, String, Service) {
+    let server = PostgresServer::shared().await;
+    let (backend, schema) = server.backend().await;
+    let create = format!("CREATE TABLE {schema}.ledger (entry text)");
+    server.execute(&create).await;
+    let routes = Router::new().route("/charges", post(charge));
+    let routes = routes.layer(Extension(schema.clone()));
+    let idempotency = Idempotency::new(backend).observing();
+    let service = Service::wrapped(idempotency, routes, |router| router).await;
+    (server, schema, service)
+}
+
 async fn send(service: &Service, key: Option<&str>, order: &Order) -> idem_tests::Answer {
     let call = service.client.call(Method::POST, "/charges").json(order);
     match key {
@@ -46,15 +61,7 @@ async fn duplicates_and_requests_without_a_key_commit_what_they_do() {
     in_time(async {
         let recorder = recorder();
         let _recording = metrics::set_default_local_recorder(&recorder);
-        let server = PostgresServer::shared().await;
-        let (backend, schema) = server.backend().await;
-        server
-            .execute(&format!("CREATE TABLE {schema}.ledger (entry text)"))
-            .await;
-        let routes = Router::new().route("/charges", post(charge));
-        let routes = routes.layer(Extension(schema.clone()));
-        let idempotency = Idempotency::new(backend).observing();
-        let service = Service::wrapped(idempotency, routes, |router| router).await;
+        let (server, schema, service) = observed().await;
         let order = Order::new("o");
         for key in [Some("k"), Some("k"), None] {
             assert_own(&send(&service, key, &order).await, StatusCode::CREATED, "true");
@@ -83,15 +90,7 @@ async fn duplicates_and_requests_without_a_key_commit_what_they_do() {
 #[tokio::test]
 async fn a_first_request_commits_though_its_record_is_gone() {
     in_time(async {
-        let server = PostgresServer::shared().await;
-        let (backend, schema) = server.backend().await;
-        server
-            .execute(&format!("CREATE TABLE {schema}.ledger (entry text)"))
-            .await;
-        let routes = Router::new().route("/charges", post(charge));
-        let routes = routes.layer(Extension(schema.clone()));
-        let idempotency = Idempotency::new(backend).observing();
-        let service = Service::wrapped(idempotency, routes, |router| router).await;
+        let (server, schema, service) = observed().await;
         let call = service.client.call(Method::POST, "/charges").key("k");
         let answering = tokio::spawn(call.json(&Order::new("o").held()).send());
         service.app.wait_until_started(1).await;

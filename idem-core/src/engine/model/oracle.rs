@@ -107,7 +107,7 @@ impl Oracle {
         seen.map_or_else(|| "a claim never made".to_owned(), |seen| format!("#{}", seen.number))
     }
 
-    /// The time now, for the specification. The paused clock advances by whole milliseconds.
+    /// The current time, as the specification counts it. The paused clock advances by whole milliseconds.
     pub(super) fn time(&self) -> Time {
         Time(0).after(self.begun.elapsed())
     }

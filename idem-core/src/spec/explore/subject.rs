@@ -41,7 +41,7 @@ impl Subject {
     /// The specification itself.
     pub(super) const RIGHT: Self = Self {
         step,
-        decide,
+        decide: |record, fingerprint, policy, now| decide(record, fingerprint, policy, || now),
         deviation: None,
     };
 

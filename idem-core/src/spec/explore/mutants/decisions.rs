@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use crate::{AfterCrash, ClaimPolicy, Completion, Decision, Fingerprint, Record, decide};
 
 pub(super) fn fingerprint_ignored(record: Record, _: &Fingerprint, policy: &ClaimPolicy, now: SystemTime) -> Decision {
-    decide(record, &Fingerprint::NONE, policy, now)
+    decide(record, &Fingerprint::NONE, policy, || now)
 }
 
 pub(super) fn mismatch_after_in_flight(
@@ -16,7 +16,7 @@ pub(super) fn mismatch_after_in_flight(
 ) -> Decision {
     match record {
         Record::Claimed { remaining, .. } if !remaining.is_zero() => Decision::InFlight(remaining),
-        record => decide(record, fingerprint, policy, now),
+        record => decide(record, fingerprint, policy, || now),
     }
 }
 
@@ -26,7 +26,7 @@ pub(super) fn in_flight_is_unknown(
     policy: &ClaimPolicy,
     now: SystemTime,
 ) -> Decision {
-    match decide(record, fingerprint, policy, now) {
+    match decide(record, fingerprint, policy, || now) {
         Decision::InFlight(_) => Decision::OutcomeUnknown,
         decision => decision,
     }
@@ -44,9 +44,9 @@ pub(super) fn replay_says_not_stored(
                 fingerprint: of,
                 completion: Completion::NotStored,
             };
-            decide(record, fingerprint, policy, now)
+            decide(record, fingerprint, policy, || now)
         }
-        record @ Record::Claimed { .. } => decide(record, fingerprint, policy, now),
+        record @ Record::Claimed { .. } => decide(record, fingerprint, policy, || now),
     }
 }
 
@@ -56,7 +56,7 @@ pub(super) fn refuse_reruns(
     policy: &ClaimPolicy,
     now: SystemTime,
 ) -> Decision {
-    decide(record, fingerprint, &policy.with_after_crash(AfterCrash::Rerun), now)
+    decide(record, fingerprint, &policy.with_after_crash(AfterCrash::Rerun), || now)
 }
 
 pub(super) fn max_attempts_ignored(
@@ -65,7 +65,7 @@ pub(super) fn max_attempts_ignored(
     policy: &ClaimPolicy,
     now: SystemTime,
 ) -> Decision {
-    decide(record, fingerprint, &policy.with_max_attempts(u32::MAX), now)
+    decide(record, fingerprint, &policy.with_max_attempts(u32::MAX), || now)
 }
 
 pub(super) fn rerun_within_ignored(
@@ -75,5 +75,5 @@ pub(super) fn rerun_within_ignored(
     now: SystemTime,
 ) -> Decision {
     let forever = policy.with_rerun_within(Duration::from_hours(1));
-    decide(record, fingerprint, &forever, now)
+    decide(record, fingerprint, &forever, || now)
 }

@@ -22,7 +22,7 @@ pub struct Mutant {
     setting: Setting,
 }
 
-/// What is wrong.
+/// The part that is wrong.
 #[derive(Clone, Copy, Debug)]
 enum Change {
     /// The function.
@@ -34,34 +34,25 @@ enum Change {
 }
 
 impl Mutant {
-    const fn of_step(rule: &'static str, name: &'static str, step: Step, setting: Setting) -> Self {
-        let change = Change::Step(step);
+    const fn new(rule: &'static str, name: &'static str, change: Change, setting: Setting) -> Self {
         Self {
             name,
             rule,
             change,
             setting,
         }
+    }
+
+    const fn of_step(rule: &'static str, name: &'static str, step: Step, setting: Setting) -> Self {
+        Self::new(rule, name, Change::Step(step), setting)
     }
 
     const fn of_decide(rule: &'static str, name: &'static str, decide: Decide, setting: Setting) -> Self {
-        let change = Change::Decide(decide);
-        Self {
-            name,
-            rule,
-            change,
-            setting,
-        }
+        Self::new(rule, name, Change::Decide(decide), setting)
     }
 
     const fn of_protocol(rule: &'static str, name: &'static str, deviation: Deviation, setting: Setting) -> Self {
-        let change = Change::Protocol(deviation);
-        Self {
-            name,
-            rule,
-            change,
-            setting,
-        }
+        Self::new(rule, name, Change::Protocol(deviation), setting)
     }
 
     /// What is changed: `step`, `decide` or the protocol.
