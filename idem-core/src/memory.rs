@@ -181,11 +181,12 @@ impl Backend for MemoryBackend {
     async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
         Ok(self.at(key, |shard, now| match shard.owned(key, claim.token, now) {
             Some(Entry {
-                state: state @ State::Claimed { .. },
+                state: State::Claimed { claim: held, lapses },
                 expires,
                 ..
             }) => {
-                (*state, *expires) = State::claimed(claim, now);
+                *lapses = now + held.lease;
+                *expires = *lapses + held.ttl;
                 Fenced::Applied
             }
             _ => Fenced::Superseded,

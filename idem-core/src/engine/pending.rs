@@ -192,6 +192,10 @@ impl Pending {
             // A claim that an earlier look has written late must not be taken for the claim of this look.
             self.renounce(policy);
         }
+        if before.is_some() && self.claim.attempt > 1 {
+            // This request has taken a lapsed claim over, and only its renewal has failed. A claim would be that of a first attempt.
+            return Box::pin(self.hold(policy)).await;
+        }
         self.has_asked = true;
         self.claim.attempt = 1;
         let asked = Instant::now();

@@ -292,16 +292,23 @@ impl Work {
         let mut renewed = next - third;
         let run = LongRun::start(renewed);
         let over = self.renewal_limit.and_then(|longest| renewed.checked_add(longest));
-        let (mut renewals, mut noticed_at) = (0_u32, LONG_RUN);
+        let (mut renewals, mut noticed_at, mut is_too_long) = (0_u32, LONG_RUN, false);
         loop {
             sleep_until(next).await;
             run.note();
             // An outcome that is being recorded keeps its claim.
             if over.is_some_and(|over| next >= over) && !self.is_recording.load(Ordering::Relaxed) {
-                self.log_too_long();
-                sleep_until(renewed + claim.lease).await;
-                drop(self.held().tracked.take());
-                break;
+                if !std::mem::replace(&mut is_too_long, true) {
+                    self.log_too_long();
+                }
+                let lapses = renewed + claim.lease;
+                if next >= lapses {
+                    drop(self.held().tracked.take());
+                    break;
+                }
+                // The handler may still end before that, and its outcome be refused for a while.
+                next = lapses.min(next + third / 4);
+                continue;
             }
             let asked = Instant::now();
             let renewing = engine.within_deadline(Call::Renew, claim.lease, engine.0.backend.renew(key, claim));

@@ -133,6 +133,28 @@ async fn a_handler_that_ends_after_its_bound_is_still_recorded_where_nothing_has
     assert_eq!(execute_as(&engine, REQUEST, &policy, never()).await, replay("201"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn idem_13_a_handler_that_ends_after_its_bound_keeps_its_claim_while_its_outcome_cannot_be_recorded() {
+    let backend = Faulty::default();
+    let engine = Engine::new(backend.clone());
+    backend.fault.settling_fails.store(true, Ordering::SeqCst);
+    let policy = POLICY.with_max_run(LEASE * 2);
+    let slow = async {
+        sleep(LEASE * 2 + LEASE / 6).await;
+        stored("201")
+    };
+    assert_eq!(
+        execute_as(&engine, REQUEST, &policy, slow).await,
+        answered("201", false)
+    );
+    sleep(LEASE * 2).await;
+    assert_eq!(execute_as(&engine, REQUEST, &policy, never()).await, IN_FLIGHT);
+    assert!(engine.drain().now_or_never().is_none(), "the outcome is still to be recorded");
+    backend.fault.settling_fails.store(false, Ordering::SeqCst);
+    engine.drain().await;
+    assert_eq!(execute_as(&engine, REQUEST, &policy, never()).await, replay("201"));
+}
+
 fn other_key(number: u32) -> RecordKey {
     RecordKey::new("other", &Scope::global(), &IdempotencyKey::of(&number)).expect("a valid key")
 }

@@ -29,10 +29,15 @@ async fn stall(
 
 /// Leaves a lapsed claim, so that the next request makes two claiming calls.
 async fn leave_a_lapsed_claim(backend: &Faulty) {
+    leave_a_claim(backend, LEASE).await;
+}
+
+/// Leaves a claim that was made so long ago.
+async fn leave_a_claim(backend: &Faulty, ago: Duration) {
     let dead = Claim::first(REQUEST, &POLICY);
     let claimed = backend.inner.claim(&key(), &dead).await.expect("healthy");
     assert_eq!(claimed, Acquisition::Acquired);
-    advance(LEASE).await;
+    advance(ago).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -75,4 +80,33 @@ async fn idem_1_a_claim_that_was_taken_over_in_a_stall_does_not_run() {
     has_started.await.expect("the other one runs");
     assert_eq!(request.await, IN_FLIGHT);
     running.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_was_taken_over_stays_a_second_attempt_if_its_first_renewal_fails() {
+    let (backend, engine) = slow();
+    leave_a_claim(&backend, LEASE - Duration::from_millis(30)).await;
+    let waiting = POLICY.with_wait(LEASE * 10);
+    let record = backend.inner.clone();
+    let handler = async move {
+        let Ok(Some(Record::Claimed { claim, .. })) = record.read(&key()).await else {
+            unreachable!("its claim is there");
+        };
+        assert_eq!(claim.attempt, 2);
+        stored("201")
+    };
+    let request = execute_as(&engine, REQUEST, &waiting, handler);
+    let mut request = std::pin::pin!(request);
+    while !matches!(
+        backend.inner.read(&key()).await,
+        Ok(Some(Record::Claimed { claim, .. })) if claim.attempt == 2
+    ) {
+        assert!(request.as_mut().now_or_never().is_none(), "another one's claim holds");
+        sleep(Duration::from_millis(5)).await;
+    }
+    backend.fault.renewals_fail.store(true, Ordering::SeqCst);
+    advance(LEASE * 2).await;
+    assert!(request.as_mut().now_or_never().is_none(), "its renewal has failed");
+    backend.fault.renewals_fail.store(false, Ordering::SeqCst);
+    assert_eq!(request.await, executed("201"));
 }
