@@ -95,9 +95,10 @@ impl Handler<Body> for AxumHandler {
         self,
         record: &RecordKey,
         claim: &Claim,
-        rules: AnswerRules,
+        mut rules: AnswerRules,
     ) -> impl Future<Output = HandlerResult<Response<ResponseBody<Body>>>> + Send + 'static + use<> {
         self.request.execution.fill(record, claim);
+        rules.passes_verdict = self.request.layer.is_some();
         #[cfg(feature = "postgres")]
         let running = {
             let transaction = self.request.transaction.clone();

@@ -202,6 +202,7 @@ where
             max_response: policy.max_response(),
             unstored_headers: self.setup.settings().unstored_headers.clone(),
             to_head: self.is_head,
+            passes_verdict: false,
         }
     }
 

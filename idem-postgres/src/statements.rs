@@ -86,7 +86,8 @@ impl Statements {
             )
         };
         let completed = "state = $3, payload = $4, expires_at = clock_timestamp() + $5 * interval '1 millisecond', \
-             sweep_at = greatest(sweep_at, clock_timestamp() + $5 * interval '1 millisecond')";
+             sweep_at = CASE WHEN $5 < ttl_ms / 2 THEN clock_timestamp() + $5 * interval '1 millisecond' \
+             ELSE greatest(sweep_at, clock_timestamp() + $5 * interval '1 millisecond') END";
         Self {
             // Reads the existing row first, so that a replay writes nothing and waits for no lock.
             claim: text(format!(
@@ -118,7 +119,8 @@ impl Statements {
                  ON CONFLICT (id, token) DO UPDATE SET lease_until = excluded.lease_until, \
                  expires_at = excluded.expires_at WHERE NOT renewed.is_over RETURNING true"
             )),
-            // Within the lease, `sweep_at` does not change, so its index is not updated.
+            // Within the lease, `sweep_at` does not change, so its index is not updated: unless the outcome is kept for much shorter
+            // than usual.
             complete: text(format!(
                 "UPDATE {records} SET {completed} WHERE {own} {}",
                 tell("$6", "$7", "$8")

@@ -46,6 +46,24 @@ async fn a_completion_writes_no_index() {
     assert_eq!(in_place, 10);
 }
 
+/// `Verdict::KeepFor`: the row is not kept for the operation's `ttl`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outcome_that_is_kept_for_less_than_the_ttl_is_swept_when_it_expires() {
+    let server = PostgresServer::shared().await;
+    let (backend, schema) = server.backend().await;
+    for (key, kept) in [("short", Duration::from_millis(100)), ("usual", Duration::from_mins(9))] {
+        let (key, claim) = claimed(&backend, key).await;
+        let completed = backend.complete(&key, &claim, &Completion::NotStored, kept).await;
+        assert_eq!(completed.expect("a healthy server"), Fenced::Applied);
+    }
+    let expired = format!("SELECT count(*) FROM {schema}.idem_records WHERE expires_at <= now()");
+    until("the first one has expired", async || {
+        server.query::<i64>(&expired).await == 1
+    })
+    .await;
+    assert_eq!(backend.sweep(10).await.expect("sweeps"), 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sweep_never_comes_before_a_record_expires_however_it_came_to_be() {
     let server = PostgresServer::shared().await;

@@ -127,7 +127,10 @@ where
     /// Calls the inner service once it is ready.
     async fn call(self) -> (Called<R, S::Error>, Arc<Mutex<Option<S::Error>>>) {
         let mut inner = self.inner;
-        let called = match timeout(READY_WITHIN, poll_fn(|context| inner.poll_ready(context))).await {
+        // A service that is only observed is as busy as it was without idem.
+        let is_observing = self.shared.idempotency.settings().is_observing();
+        let patience = if is_observing { Duration::MAX } else { READY_WITHIN };
+        let called = match timeout(patience, poll_fn(|context| inner.poll_ready(context))).await {
             Ok(Ok(())) => match inner.call(Request::from_parts(self.head, self.body)).await {
                 Ok(response) => Called::Answered(response),
                 Err(error) => Called::Failed(error),
@@ -149,10 +152,11 @@ where
         mut self,
         record: &RecordKey,
         claim: &Claim,
-        rules: AnswerRules,
+        mut rules: AnswerRules,
     ) -> impl Future<Output = HandlerResult<Answer>> + Send + 'static + use<S, R> {
         let extensions = &mut self.head.extensions;
         let outer = extensions.remove::<LayerRun>();
+        rules.passes_verdict = outer.is_some();
         extensions.insert(LayerRun::new(outer, record, claim, &self.shared));
         // An execution that a layer outside of this one has asked for is not that of this claim.
         extensions.remove::<Execution>();

@@ -61,12 +61,18 @@ pub struct AnswerRules {
     pub unstored_headers: Arc<[HeaderName]>,
     /// Whether it answers HEAD, so that its headers may tell of a body that it does not have.
     pub to_head: bool,
+    /// Whether the verdict stays with the answer, for another guard around this one.
+    pub passes_verdict: bool,
 }
 
 /// Prepares `response` for the client and for the record.
 pub fn finish<B: HandlerBody>(response: Response<B>, rules: &AnswerRules) -> HandlerResult<Response<ResponseBody<B>>> {
     let (mut head, body) = response.into_parts();
-    let verdict = Verdict::take_off(&mut head.extensions);
+    let verdict = if rules.passes_verdict {
+        head.extensions.get().copied()
+    } else {
+        Verdict::take_off(&mut head.extensions)
+    };
     markers::take_off(&mut head);
     if head.status.is_informational() {
         // A switch of protocols: it has had its effect, and cannot be replayed.

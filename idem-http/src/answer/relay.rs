@@ -108,6 +108,8 @@ impl<B: HandlerBody> Copier<B> {
             let piece = match timeout_at(limit, body.frame()).await {
                 Ok(Some(piece)) => piece.map_err(Into::into),
                 Ok(None) if announced.is_none_or(|announced| announced == len as u64) => {
+                    // A backend in memory counts the bytes of the payload, and not what it had reserved to grow.
+                    payload.shrink_to_fit();
                     return StreamedOutcome {
                         outcome: RecordOutcome::complete(Completion::Stored(payload.into())),
                         // A client that has seen the end of the body finds it replayed.

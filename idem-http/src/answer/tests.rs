@@ -67,6 +67,7 @@ fn rules() -> AnswerRules {
         max_response: MAX,
         unstored_headers: Arc::default(),
         to_head: false,
+        passes_verdict: false,
     }
 }
 

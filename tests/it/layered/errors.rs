@@ -140,6 +140,46 @@ async fn a_service_that_is_not_ready_has_not_run_so_its_key_is_free_also_where_n
     assert!(!answer.headers().contains_key("idempotent-replayed"));
 }
 
+/// Is ready ten seconds after it was first asked.
+struct SlowlyReady(std::pin::Pin<Box<tokio::time::Sleep>>);
+
+impl Clone for SlowlyReady {
+    fn clone(&self) -> Self {
+        Self(Box::pin(tokio::time::sleep_until(self.0.deadline())))
+    }
+}
+
+impl Service<Request<Body>> for SlowlyReady {
+    type Response = Response<Body>;
+    type Error = &'static str;
+    type Future = std::future::Ready<Result<Response<Body>, &'static str>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), &'static str>> {
+        self.0.as_mut().poll(context).map(Ok)
+    }
+
+    fn call(&mut self, _: Request<Body>) -> Self::Future {
+        std::future::ready(Ok(Response::new(Body::empty())))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_only_observed_may_be_busy_for_as_long_as_without_idem() {
+    let slow = || SlowlyReady(Box::pin(tokio::time::sleep(Duration::from_secs(10))));
+    for (observing, status) in [(false, StatusCode::SERVICE_UNAVAILABLE), (true, StatusCode::OK)] {
+        let idempotency = idempotency();
+        let idempotency = if observing {
+            idempotency.observing()
+        } else {
+            idempotency
+        };
+        let service = layer(&idempotency).layer(slow());
+        let answer = service.oneshot(request()).await.expect("it does not fail");
+        assert_eq!(answer.status(), status, "observing: {observing}");
+        assert_eq!(answer.headers().contains_key("idempotency-code"), !observing);
+    }
+}
+
 /// IDEM-20: duplicates do not hold what the inner service has few of.
 #[tokio::test]
 async fn a_replay_needs_no_place_in_a_service_that_has_none_left() {

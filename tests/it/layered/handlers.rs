@@ -9,7 +9,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::post;
 use axum::{Extension, Router};
-use idem_axum::{Execution, idempotent};
+use idem_axum::{Execution, Verdict, idempotent};
 use idem_tests::{App, Log};
 use reqwest::Method;
 
@@ -70,6 +70,36 @@ async fn an_annotated_handler_inside_works_and_is_warned_of_once() {
     assert_eq!(runs.load(Ordering::SeqCst), 2);
     let warnings = log.lines_with("each of its requests has two records");
     assert_eq!(warnings.len(), 1, "{}", log.text());
+}
+
+#[idempotent(ttl = "1h", scope = global)]
+async fn judging(Extension(runs): Extension<Runs>, Extension(verdict): Extension<Verdict>) -> (Verdict, String) {
+    (verdict, runs.fetch_add(1, Ordering::SeqCst).to_string())
+}
+
+#[tokio::test]
+async fn the_verdict_of_an_annotated_handler_reaches_the_layers_around_it() {
+    for verdict in [Verdict::Keep, Verdict::Release, Verdict::Unknown] {
+        let (idempotency, runs) = (idempotency(), Runs::default());
+        let routes = Router::new()
+            .route("/x", post(judging))
+            .layer(Extension(runs.clone()))
+            .layer(Extension(verdict))
+            .layer(idempotency.clone())
+            .layer(layer(&idempotency).with_name("between"))
+            .layer(layer(&idempotency));
+        let service = serve(&idempotency, routes).await;
+        let call = || service.client.call(Method::POST, "/x").key("k");
+        assert_eq!(call().send().await.status, StatusCode::OK, "{verdict:?}");
+        let retry = call().send().await;
+        let (status, is_replay, ran) = match verdict {
+            Verdict::Release => (StatusCode::OK, false, 2),
+            Verdict::Unknown => (StatusCode::CONFLICT, false, 1),
+            _ => (StatusCode::OK, true, 1),
+        };
+        assert_eq!((retry.status, retry.is_replay()), (status, is_replay), "{verdict:?}");
+        assert_eq!(runs.load(Ordering::SeqCst), ran, "{verdict:?}");
+    }
 }
 
 /// A layer of somebody else's that asks for the execution, in vain.

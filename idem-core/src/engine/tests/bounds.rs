@@ -149,7 +149,10 @@ async fn idem_13_a_handler_that_ends_after_its_bound_keeps_its_claim_while_its_o
     );
     sleep(LEASE * 2).await;
     assert_eq!(execute_as(&engine, REQUEST, &policy, never()).await, IN_FLIGHT);
-    assert!(engine.drain().now_or_never().is_none(), "the outcome is still to be recorded");
+    assert!(
+        engine.drain().now_or_never().is_none(),
+        "the outcome is still to be recorded"
+    );
     backend.fault.settling_fails.store(false, Ordering::SeqCst);
     engine.drain().await;
     assert_eq!(execute_as(&engine, REQUEST, &policy, never()).await, replay("201"));
