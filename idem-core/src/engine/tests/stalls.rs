@@ -85,7 +85,7 @@ async fn idem_1_a_claim_that_was_taken_over_in_a_stall_does_not_run() {
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_was_taken_over_stays_a_second_attempt_if_its_first_renewal_fails() {
     let (backend, engine) = slow();
-    leave_a_claim(&backend, LEASE - Duration::from_millis(30)).await;
+    leave_a_claim(&backend, LEASE.saturating_sub(Duration::from_millis(30))).await;
     let waiting = POLICY.with_wait(LEASE * 10);
     let record = backend.inner.clone();
     let handler = async move {
