@@ -161,7 +161,7 @@ impl Idempotency {
     /// Sets the name of this process in its records, for logs and operators. Without it, that is the host's name and the
     /// process's number.
     ///
-    /// A name of more than 32 bytes is cut at its start.
+    /// A name of more than 32 bytes is cut at its start. A control character, such as a line break, becomes `_`.
     #[must_use]
     pub fn with_owner(mut self, owner: impl AsRef<str>) -> Self {
         let parts = Arc::make_mut(&mut self.0);

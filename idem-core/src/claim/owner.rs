@@ -31,8 +31,15 @@ impl Owner {
 
     /// An owner with this name. A longer name is cut at its start, because the end of a host's name is what tells it from
     /// others.
+    ///
+    /// Each control character becomes `_`: Postgres stores no text with a NUL, and a line break would end a line of the log.
+    ///
+    /// ```
+    /// assert_eq!(idem_core::Owner::new("web\n1").as_str(), "web_1");
+    /// ```
     #[must_use]
     pub fn new(name: &str) -> Self {
+        let name = name.replace(char::is_control, "_");
         let mut start = name.len().saturating_sub(Self::MAX_LEN);
         while !name.is_char_boundary(start) {
             start += 1;
@@ -106,6 +113,18 @@ mod tests {
         assert_eq!(Owner::new(&name).as_str(), "é".repeat(16));
         let name = format!("{}x", "é".repeat(16));
         assert_eq!(Owner::new(&name).as_str(), format!("{}x", "é".repeat(15)));
+    }
+
+    #[test]
+    fn a_control_character_becomes_an_underscore() {
+        assert_eq!(Owner::new("a\0b\r\n\x1B\x7F\u{85}c").as_str(), "a_b_____c");
+        let host = "payments-7d9c5b9f6d-x2x4z:419430";
+        assert_eq!(host.len(), Owner::MAX_LEN);
+        assert_eq!(
+            Owner::new(&format!("\n{host}")).as_str(),
+            host,
+            "what is cut needs no room"
+        );
     }
 
     #[test]
