@@ -135,8 +135,9 @@ impl Idempotency {
 
     /// Sets how many handlers may run at once, of all operations together. Without it, there is no limit.
     ///
-    /// A first request that finds as many running gets 503 `too-busy` with `Retry-After`. It has claimed nothing, so its retry may
-    /// run anywhere. Replays, and refusals of duplicates, never count.
+    /// A request that would run and finds as many running gets 503 `too-busy` with `Retry-After`. It has claimed nothing, so its
+    /// retry may run anywhere. It may itself be a retry whose earlier attempt died. Replays, and refusals of duplicates, never
+    /// count.
     ///
     /// A handler counts until it ends, although its client has left. That is the difference from a concurrency limit in a layer
     /// outside, which ends with the client: 1,000 clients that give up and call again would be 1,000 handlers. Handlers that run

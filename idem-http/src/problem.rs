@@ -44,9 +44,10 @@ pub enum IdempotencyProblem {
     OutcomeUnknown,
     /// 409: an equal request has run, but its answer was not stored. Look the result up; do not send it again.
     ResponseNotStored,
-    /// 503: the backend cannot be asked; the handler did not run. Try again later.
+    /// 503: the backend cannot be asked. This attempt did not run; an earlier one may have. Try again later, under the same key.
     BackendUnavailable,
-    /// 503: as many handlers run as the service allows; this request did not run. Try again later.
+    /// 503: as many handlers run as the service allows. This attempt did not run; an earlier one may have. Try again later, under
+    /// the same key.
     TooBusy,
     /// 500 or 503: the handler ran, and everything that it did in its `Transaction` was rolled back. Try again later where it
     /// may pass; it is refused again otherwise.
@@ -152,9 +153,11 @@ impl IdempotencyProblem {
                 "An equal request with this idempotency key has run, but its response was not stored."
             }
             Self::BackendUnavailable => {
-                "The request did not run because its key could not be checked; try again later."
+                "This attempt did not run because its key could not be checked; send it again with the same idempotency key."
             }
-            Self::TooBusy => "The request did not run because the service is busy; try again later.",
+            Self::TooBusy => {
+                "This attempt did not run because the service is busy; send it again with the same idempotency key."
+            }
             Self::RolledBack { may_pass: true } => {
                 "The request ran, and everything it did in the database was undone; try again later."
             }

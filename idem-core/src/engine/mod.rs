@@ -148,8 +148,8 @@ impl Engine {
 
     /// Sets how many handlers may run at once. By default, there is no limit.
     ///
-    /// A handler counts until it ends, whether or not its client is still connected. A first request that finds as many running
-    /// is [`ClaimResult::TooBusy`] and claims nothing. A duplicate of a completed request is never refused.
+    /// A handler counts until it ends, whether or not its client is still connected. A request that would run and finds as many
+    /// running is [`ClaimResult::TooBusy`] and claims nothing. A duplicate of a completed request is never refused.
     ///
     /// # Panics
     ///
