@@ -40,7 +40,12 @@ pub enum IdempotencyProblem {
     KeyReused,
     /// 409: an equal request is still running. Try again later.
     InFlight,
-    /// 409: an equal request was run and its process died half-way. Find out what became of it; do not send it again.
+    /// 409: an earlier attempt began, and it is not known whether it had its effect. Look the effect up; do not send the request
+    /// again.
+    ///
+    /// The cause is one of these: under `after_crash = "refuse"`, the attempt's process died, or it panicked or answered a 5xx
+    /// other than 501 and 503; its process died, and `max_attempts` or `rerun_within` allows no other attempt; or its answer has
+    /// [`Verdict::Unknown`](crate::Verdict::Unknown).
     OutcomeUnknown,
     /// 409: an equal request has run, but its answer was not stored. Look the result up; do not send it again.
     ResponseNotStored,
