@@ -3,6 +3,7 @@
 //! On one thread each, for what is counted and logged is listened to on the thread of the test.
 
 mod bodies;
+mod figures_of_the_guide;
 mod outcomes;
 mod stage;
 mod transactions;
