@@ -11,7 +11,7 @@ mod transactions;
 use axum::http::StatusCode;
 use idem_axum::testing::{BackendCall, Fault, ScriptedBackend};
 use idem_axum::{BackendErrorKind, Idempotency, MemoryBackend, RedisBackend};
-use idem_tests::{Log, RedisServer, in_time};
+use idem_tests::{Log, PostgresServer, RedisServer, in_time};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use tracing::Level;
 
@@ -91,6 +91,16 @@ async fn every_request_runs_on_redis() {
     in_time(async {
         let server = RedisServer::start().await;
         let backend = RedisBackend::connect(&server.url()).await.expect("the server answers");
+        every_request_runs_and_the_record_is_that_of_the_first(Idempotency::new(backend)).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_request_runs_on_postgres() {
+    in_time(async {
+        let server = PostgresServer::shared().await;
+        let (backend, _schema) = server.backend().await;
         every_request_runs_and_the_record_is_that_of_the_first(Idempotency::new(backend)).await;
     })
     .await;
@@ -200,6 +210,52 @@ async fn in_an_outage_every_request_runs() {
         backend.recover();
         assert_eq!(stage.runs(), 2);
     }
+}
+
+#[tokio::test]
+async fn in_an_outage_a_handler_that_would_run_without_a_claim_is_counted_as_unprotected() {
+    for path in ["/running", "/layer/running"] {
+        let recorder = recorder();
+        let _recording = metrics::set_default_local_recorder(&recorder);
+        let (log, _logging) = Log::listen(Level::INFO);
+        let backend = ScriptedBackend::new(MemoryBackend::new());
+        let (service, stage) = serve(Idempotency::new(backend.clone()).observing()).await;
+        backend.on_every(BackendCall::Claim, Fault::Error(BackendErrorKind::Unavailable));
+        let answer = service.call(path, Some("k"), "o").await;
+        assert_own(&answer, StatusCode::CREATED, "o in run 1");
+        assert_eq!(answer.headers["x-claimed"], "false");
+        assert_observed(&recorder, &[(&stage::name_of(path), "unprotected", 1)]);
+        assert_eq!(log.lines_with("instead="), [""; 0]);
+        assert_eq!(log.lines_with("cannot be checked").len(), 1, "{}", log.text());
+        assert_eq!(errors(&log), [""; 0]);
+        assert_eq!(stage.runs(), 1);
+    }
+}
+
+#[tokio::test]
+async fn while_as_many_handlers_run_as_are_allowed_a_further_request_runs_without_a_claim() {
+    in_time(async {
+        for (form, _) in FORMS {
+            let recorder = recorder();
+            let _recording = metrics::set_default_local_recorder(&recorder);
+            let (log, _logging) = Log::listen(Level::INFO);
+            let limited = Idempotency::new(MemoryBackend::new()).with_max_in_flight(1);
+            let (service, stage) = serve(limited.observing()).await;
+            let first = tokio::spawn(service.calling(form, Some("k"), "held").send());
+            stage.started.notified().await;
+            let second = service.call(form, Some("l"), "o").await;
+            assert_own(&second, StatusCode::CREATED, "o in run 2");
+            assert_eq!(second.headers["x-claimed"], "false");
+            stage.go_on.notify_waiters();
+            assert_own(&first.await.expect("no panic"), StatusCode::CREATED, "held in run 1");
+            let name = stage::name_of(form);
+            assert_observed(&recorder, &[(&name, "executed", 1), (&name, "too_busy", 1)]);
+            let lines = log.lines_with("observed=\"too_busy\" instead=\"503 too-busy\"");
+            assert_eq!(lines.len(), 1, "{}", log.text());
+            assert_eq!(stage.shaped(), 0);
+        }
+    })
+    .await;
 }
 
 /// The routes are the same, and the backend too.

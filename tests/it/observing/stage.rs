@@ -10,7 +10,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
 use http_body_util::BodyExt as _;
-use idem_axum::{Execution, Idempotency, IdempotencyLayer, MemoryBackend, Policy, StoredAnswers, Verdict, idempotent};
+use idem_axum::{
+    Execution, Idempotency, IdempotencyLayer, MemoryBackend, OnOutage, Policy, StoredAnswers, Verdict, idempotent,
+};
 use idem_tests::{Answer, Call, Service};
 use reqwest::Method;
 use tokio::sync::Notify;
@@ -85,6 +87,7 @@ handlers! {
     accepting(in_flight = "accept")
     optional(required = false)
     refusing(after_crash = "refuse", lease = "100ms")
+    running(on_outage = "run")
 }
 
 async fn inner(Extension(stage): Extension<Stage>, execution: Execution, body: String) -> Response {
@@ -116,6 +119,12 @@ pub(super) fn routes(idempotency: &Idempotency, stage: &Stage) -> Router {
     let layered = Router::new()
         .route("/layer", post(inner))
         .layer(layer.clone().scope_global());
+    let run_in_outages = Router::new().route("/layer/running", post(inner)).layer(
+        layer
+            .clone()
+            .with_policy(policy.with_on_outage(OnOutage::Run))
+            .scope_global(),
+    );
     let small = Router::new()
         .route("/layer/measuring", post(measure))
         .layer(layer.clone().with_body_limit(1_000).scope_global());
@@ -128,9 +137,11 @@ pub(super) fn routes(idempotency: &Idempotency, stage: &Stage) -> Router {
         .route("/accepting", post(accepting))
         .route("/optional", post(optional))
         .route("/refusing", post(refusing))
+        .route("/running", post(running))
         .route("/measuring", post(measuring))
         .layer(idempotency.clone())
         .merge(layered)
+        .merge(run_in_outages)
         .merge(small)
         .merge(unscoped)
         .layer(Extension(stage.clone()))
