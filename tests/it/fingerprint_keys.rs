@@ -1,13 +1,14 @@
 //! `with_fingerprint_key`: what is stored of a request can be checked by nobody without the key.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::routing::post;
-use idem_axum::{Idempotency, IdempotencyLayer, MemoryBackend, RedisBackend, idempotent};
+use idem_axum::{Idempotency, IdempotencyLayer, MemoryBackend, PostgresBackend, RedisBackend, idempotent};
 use idem_http::fingerprint::{ComparedPath, RequestHash, of_value};
-use idem_tests::{Answer, App, RedisServer, Service, in_time};
+use idem_tests::{Answer, App, PostgresServer, RedisServer, Service, in_time};
 
 const BODY: &str = "password=correct-horse-battery";
 const OTHER_BODY: &str = "password=tr0ub4dor&3";
@@ -46,8 +47,47 @@ async fn serve(idempotency: Idempotency) -> Service {
     Service::wrapped(idempotency, routes, |router| router).await
 }
 
-async fn on(server: &RedisServer) -> Idempotency {
-    Idempotency::new(RedisBackend::connect(&server.url()).await.expect("the server answers"))
+/// Where the records of several processes are.
+enum Server {
+    Redis(RedisServer),
+    /// And the schema.
+    Postgres(Arc<PostgresServer>, String),
+}
+
+impl Server {
+    /// One of each kind, without records.
+    async fn each() -> [Self; 2] {
+        let postgres = PostgresServer::shared().await;
+        let (_backend, schema) = postgres.backend().await;
+        [
+            Self::Redis(RedisServer::start().await),
+            Self::Postgres(postgres, schema),
+        ]
+    }
+
+    /// As another process would set it up.
+    async fn idempotency(&self) -> Idempotency {
+        match self {
+            Self::Redis(server) => {
+                Idempotency::new(RedisBackend::connect(&server.url()).await.expect("the server answers"))
+            }
+            Self::Postgres(server, schema) => {
+                Idempotency::new(PostgresBackend::new(server.pool().await).with_schema(schema))
+            }
+        }
+    }
+
+    /// All that is stored, of all records.
+    async fn stored(&self) -> Vec<u8> {
+        match self {
+            Self::Redis(server) => stored_on_redis(server).await,
+            Self::Postgres(server, schema) => {
+                let all = "convert_to(key, 'UTF8') || token || fingerprint || coalesce(payload, '')";
+                let sql = format!("SELECT string_agg({all}, ''::bytea) FROM {schema}.idem_records");
+                server.query(&sql).await
+            }
+        }
+    }
 }
 
 async fn call(service: &Service, path: &str, key: &str, body: &'static str) -> Answer {
@@ -57,23 +97,29 @@ async fn call(service: &Service, path: &str, key: &str, body: &'static str) -> A
 
 #[tokio::test]
 async fn with_a_key_equal_requests_are_replayed_and_others_refused_in_every_form() {
-    let service = serve(Idempotency::new(MemoryBackend::new()).with_fingerprint_key([7; 32])).await;
-    for path in COMPARING {
-        let first = call(&service, path, "k", BODY).await;
-        assert_eq!(first.status, StatusCode::OK, "{path}");
-        call(&service, path, "k", BODY).await.assert_replays(&first);
-        assert_eq!(
-            call(&service, path, "k", OTHER_BODY).await.problem(),
-            "key-reused",
-            "{path}"
-        );
+    let servers = Server::each().await;
+    let mut idempotencies = vec![Idempotency::new(MemoryBackend::new())];
+    for server in &servers {
+        idempotencies.push(server.idempotency().await);
     }
-    let first = call(&service, "/nothing", "k", BODY).await;
-    call(&service, "/nothing", "k", OTHER_BODY).await.assert_replays(&first);
+    for idempotency in idempotencies {
+        let service = serve(idempotency.with_fingerprint_key([7; 32])).await;
+        for path in COMPARING {
+            let first = call(&service, path, "k", BODY).await;
+            assert_eq!(first.status, StatusCode::OK, "{path}");
+            call(&service, path, "k", BODY).await.assert_replays(&first);
+            assert_eq!(
+                call(&service, path, "k", OTHER_BODY).await.problem(),
+                "key-reused",
+                "{path}"
+            );
+        }
+        let first = call(&service, "/nothing", "k", BODY).await;
+        call(&service, "/nothing", "k", OTHER_BODY).await.assert_replays(&first);
+    }
 }
 
-/// All that is stored, of all records.
-async fn stored(server: &RedisServer) -> Vec<u8> {
+async fn stored_on_redis(server: &RedisServer) -> Vec<u8> {
     let client = redis::Client::open(server.url()).expect("a URL");
     let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
     let keys: Vec<String> = redis_command("KEYS", "idem:*")
@@ -112,20 +158,21 @@ fn guesses() -> [[u8; 32]; 2] {
 #[tokio::test]
 async fn a_guessed_body_is_found_in_the_records_only_without_a_key() {
     for (key, found) in [(None, true), (Some(b"a key"), false)] {
-        let server = RedisServer::start().await;
-        let idempotency = on(&server).await;
-        let service = serve(match key {
-            Some(key) => idempotency.with_fingerprint_key(key),
-            None => idempotency,
-        })
-        .await;
-        for path in ["/request", "/value"] {
-            assert_eq!(call(&service, path, "k", BODY).await.status, StatusCode::OK);
-        }
-        let stored = stored(&server).await;
-        for guess in guesses() {
-            let is_found = stored.windows(guess.len()).any(|bytes| bytes == guess);
-            assert_eq!(is_found, found, "with the key {key:?}");
+        for server in Server::each().await {
+            let idempotency = server.idempotency().await;
+            let service = serve(match key {
+                Some(key) => idempotency.with_fingerprint_key(key),
+                None => idempotency,
+            })
+            .await;
+            for path in ["/request", "/value"] {
+                assert_eq!(call(&service, path, "k", BODY).await.status, StatusCode::OK);
+            }
+            let stored = server.stored().await;
+            for guess in guesses() {
+                let is_found = stored.windows(guess.len()).any(|bytes| bytes == guess);
+                assert_eq!(is_found, found, "with the key {key:?}");
+            }
         }
     }
 }
@@ -133,18 +180,19 @@ async fn a_guessed_body_is_found_in_the_records_only_without_a_key() {
 #[tokio::test]
 async fn processes_with_one_key_compare_and_with_another_key_replay_without_comparing() {
     in_time(async {
-        let server = RedisServer::start().await;
-        let old = serve(on(&server).await.with_fingerprint_key("old")).await;
-        let same = serve(on(&server).await.with_fingerprint_key("old")).await;
-        let new = serve(on(&server).await.with_fingerprint_key("new")).await;
-        let none = serve(on(&server).await).await;
-        for path in COMPARING {
-            let first = call(&old, path, "k", BODY).await;
-            call(&same, path, "k", BODY).await.assert_replays(&first);
-            assert_eq!(call(&same, path, "k", OTHER_BODY).await.problem(), "key-reused");
-            for changed in [&new, &none] {
-                call(changed, path, "k", BODY).await.assert_replays(&first);
-                call(changed, path, "k", OTHER_BODY).await.assert_replays(&first);
+        for server in Server::each().await {
+            let old = serve(server.idempotency().await.with_fingerprint_key("old")).await;
+            let same = serve(server.idempotency().await.with_fingerprint_key("old")).await;
+            let new = serve(server.idempotency().await.with_fingerprint_key("new")).await;
+            let none = serve(server.idempotency().await).await;
+            for path in COMPARING {
+                let first = call(&old, path, "k", BODY).await;
+                call(&same, path, "k", BODY).await.assert_replays(&first);
+                assert_eq!(call(&same, path, "k", OTHER_BODY).await.problem(), "key-reused");
+                for changed in [&new, &none] {
+                    call(changed, path, "k", BODY).await.assert_replays(&first);
+                    call(changed, path, "k", OTHER_BODY).await.assert_replays(&first);
+                }
             }
         }
     })
