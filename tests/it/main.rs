@@ -12,6 +12,7 @@ mod bodies;
 mod bounds;
 mod broken_backends;
 mod chains;
+mod claims;
 mod client_examples;
 mod cluster;
 mod completions;
