@@ -1,0 +1,254 @@
+//! One change of a record: what was asked, its statements, and the answer.
+//!
+//! Owns the meaning of the statements' rows for the contract. Does not own the transaction around them.
+
+use std::time::Duration;
+
+use idem_core::{Acquisition, BackendError, Claim, Completion, Fenced, Record, RecordKey, Token};
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{SqlStr, SqliteConnection};
+use tokio::sync::oneshot;
+
+use crate::clock::{Clock, Moment};
+use crate::record::{Parameters, Row};
+use crate::table::Statements;
+
+/// Somebody who waits for the result of a change, and the result once there is one.
+pub(crate) struct Answer<T> {
+    to: oneshot::Sender<Result<T, BackendError>>,
+    found: Option<Result<T, BackendError>>,
+}
+
+/// What is waited for.
+pub(crate) type Answered<T> = oneshot::Receiver<Result<T, BackendError>>;
+
+impl<T> Answer<T> {
+    pub(crate) fn new() -> (Self, Answered<T>) {
+        let (to, answered) = oneshot::channel();
+        (Self { to, found: None }, answered)
+    }
+
+    fn send(self) {
+        if let Some(found) = self.found {
+            // Whoever has gone away finds out by its next call.
+            let _ = self.to.send(found);
+        }
+    }
+
+    fn fail(self, error: &BackendError) {
+        let _ = self.to.send(Err(error.clone()));
+    }
+}
+
+pub(crate) enum Change {
+    /// Writes a claim where there is none, or also over the claim `lapsed`.
+    Acquire {
+        key: RecordKey,
+        claim: Claim,
+        lapsed: Option<Token>,
+        answer: Answer<Acquisition>,
+    },
+    /// What only the owner of a claim may do.
+    Own {
+        key: RecordKey,
+        claim: Claim,
+        step: OwnStep,
+        answer: Answer<Fenced>,
+    },
+    Check {
+        answer: Answer<()>,
+    },
+    Sweep {
+        limit: u32,
+        answer: Answer<u64>,
+    },
+}
+
+pub(crate) enum OwnStep {
+    Renew,
+    Complete(Completion, Duration),
+    Release,
+}
+
+impl Change {
+    /// Whether nobody waits for the answer any more.
+    pub(crate) fn is_given_up(&self) -> bool {
+        match self {
+            Self::Acquire { answer, .. } => answer.to.is_closed(),
+            Self::Own { answer, .. } => answer.to.is_closed(),
+            Self::Check { answer } => answer.to.is_closed(),
+            Self::Sweep { answer, .. } => answer.to.is_closed(),
+        }
+    }
+
+    /// Sends the result, after the commit.
+    pub(crate) fn answer(self) {
+        match self {
+            Self::Acquire { answer, .. } => answer.send(),
+            Self::Own { answer, .. } => answer.send(),
+            Self::Check { answer } => answer.send(),
+            Self::Sweep { answer, .. } => answer.send(),
+        }
+    }
+
+    pub(crate) fn fail(self, error: &BackendError) {
+        match self {
+            Self::Acquire { answer, .. } => answer.fail(error),
+            Self::Own { answer, .. } => answer.fail(error),
+            Self::Check { answer } => answer.fail(error),
+            Self::Sweep { answer, .. } => answer.fail(error),
+        }
+    }
+
+    /// The key whose claim this change has ended.
+    pub(crate) fn ended(&self) -> Option<&RecordKey> {
+        match self {
+            Self::Own {
+                key,
+                step: OwnStep::Complete(..) | OwnStep::Release,
+                answer,
+                ..
+            } if matches!(answer.found, Some(Ok(Fenced::Applied))) => Some(key),
+            _ => None,
+        }
+    }
+
+    /// Makes the change in the transaction of `connection`.
+    pub(crate) async fn apply(
+        &mut self,
+        connection: &mut SqliteConnection,
+        statements: &Statements,
+        at: (&Clock, Moment),
+    ) -> sqlx::Result<()> {
+        match self {
+            Self::Acquire {
+                key,
+                claim,
+                lapsed,
+                answer,
+            } => answer.found = Some(acquire(connection, statements, (key, claim, *lapsed), at).await?),
+            Self::Own {
+                key,
+                claim,
+                step,
+                answer,
+            } => answer.found = Some(Ok(own(connection, statements, (key, claim, step), at).await?)),
+            Self::Check { answer } => {
+                fetch(connection, &statements.check, SqliteArguments::default()).await?;
+                answer.found = Some(Ok(()));
+            }
+            Self::Sweep { limit, answer } => answer.found = Some(Ok(sweep(connection, statements, *limit, at).await?)),
+        }
+        Ok(())
+    }
+}
+
+async fn acquire(
+    connection: &mut SqliteConnection,
+    statements: &Statements,
+    (key, claim, lapsed): (&RecordKey, &Claim, Option<Token>),
+    at: (&Clock, Moment),
+) -> sqlx::Result<Result<Acquisition, BackendError>> {
+    let parameters = Parameters::claim(key, claim, at).map_err(sqlx::Error::Encode)?;
+    let (statement, parameters) = match lapsed {
+        Some(lapsed) => (
+            &statements.take_over,
+            parameters.over(lapsed).map_err(sqlx::Error::Encode)?,
+        ),
+        None => (&statements.claim, parameters),
+    };
+    if fetch(connection, statement, parameters.into_arguments())
+        .await?
+        .is_some()
+    {
+        return Ok(Ok(Acquisition::Acquired));
+    }
+    let found = fetch(connection, &statements.read, of_key(key)?).await?;
+    // The claim was refused because of a record, and nobody else writes meanwhile.
+    let row = found.as_ref().map(Row::of).ok_or(sqlx::Error::RowNotFound)??;
+    Ok(row.decode(at).and_then(|found| {
+        let found = found.ok_or_else(|| {
+            let context = "a record that expired was not replaced";
+            BackendError::new(idem_core::BackendErrorKind::Refused, context).not_written()
+        })?;
+        Ok(existing(found.record, found.token, claim))
+    }))
+}
+
+/// What a claim finds in place of an absent record.
+pub(crate) fn existing(record: Record, token: Token, claim: &Claim) -> Acquisition {
+    match record {
+        Record::Claimed { .. } if token == claim.token => Acquisition::Acquired,
+        record => Acquisition::Existing(record),
+    }
+}
+
+async fn own(
+    connection: &mut SqliteConnection,
+    statements: &Statements,
+    (key, claim, step): (&RecordKey, &Claim, &OwnStep),
+    at: (&Clock, Moment),
+) -> sqlx::Result<Fenced> {
+    let own = || Parameters::own(key, claim.token);
+    let (statement, parameters) = match step {
+        OwnStep::Renew => {
+            let kept = claim.lease.saturating_add(claim.ttl);
+            (
+                &statements.renew,
+                own().and_then(|own| own.until(Some(claim.lease), kept, at)),
+            )
+        }
+        OwnStep::Complete(completion, ttl) => (&statements.complete, completed((key, claim), (completion, *ttl), at)),
+        OwnStep::Release => (&statements.release, own().and_then(|own| own.at(at))),
+    };
+    let arguments = parameters.map_err(sqlx::Error::Encode)?.into_arguments();
+    if fetch(connection, statement, arguments).await?.is_some() {
+        return Ok(Fenced::Applied);
+    }
+    if let OwnStep::Complete(..) = step {
+        let asked = own().and_then(|own| own.at(at)).map_err(sqlx::Error::Encode)?;
+        let repeated = fetch(connection, &statements.is_completed, asked.into_arguments()).await?;
+        return Ok(repeated.map_or(Fenced::Superseded, |_row| Fenced::Applied));
+    }
+    Ok(Fenced::Superseded)
+}
+
+/// The parameters of [`Statements::complete`].
+fn completed(
+    (key, claim): (&RecordKey, &Claim),
+    (completion, ttl): (&Completion, Duration),
+    at: (&Clock, Moment),
+) -> Result<Parameters, sqlx::error::BoxDynError> {
+    Parameters::own(key, claim.token)?
+        .completion(completion)?
+        .until(None, ttl, at)
+}
+
+async fn sweep(
+    connection: &mut SqliteConnection,
+    statements: &Statements,
+    limit: u32,
+    at: (&Clock, Moment),
+) -> sqlx::Result<u64> {
+    let parameters = Parameters::limit(limit).and_then(|limit| limit.at(at));
+    let arguments = parameters.map_err(sqlx::Error::Encode)?.into_arguments();
+    let swept = sqlx::query_with(statements.sweep.clone(), arguments)
+        .execute(connection)
+        .await?;
+    Ok(swept.rows_affected())
+}
+
+fn of_key(key: &RecordKey) -> sqlx::Result<SqliteArguments> {
+    let parameters = Parameters::of(key).map_err(sqlx::Error::Encode)?;
+    Ok(parameters.into_arguments())
+}
+
+async fn fetch(
+    connection: &mut SqliteConnection,
+    statement: &SqlStr,
+    arguments: SqliteArguments,
+) -> sqlx::Result<Option<SqliteRow>> {
+    sqlx::query_with(statement.clone(), arguments)
+        .fetch_optional(connection)
+        .await
+}

@@ -1,0 +1,124 @@
+//! The table of one backend: its name, its statements and its migrations.
+
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
+
+/// The longest name, as for the other backends.
+const MAX_NAME_LEN: usize = 31;
+
+/// The columns that are read, in this order.
+const RECORD: &str =
+    "state, token, attempt, fingerprint, lease_ms, ttl_ms, began_ms, owner, boot, lapses_ns, expires_ms, payload";
+
+/// The name of the table of records.
+#[derive(Clone, Debug)]
+pub(crate) struct Name(String);
+
+impl Name {
+    pub(crate) fn new() -> Self {
+        Self("idem_records".to_owned())
+    }
+
+    /// # Panics
+    ///
+    /// When `name` contains a character that would need escaping, or is too long.
+    pub(crate) fn of(name: &str) -> Self {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        assert!(
+            !name.is_empty() && name.len() <= MAX_NAME_LEN && name.bytes().all(plain),
+            "the name of a table is 1 to {MAX_NAME_LEN} ASCII letters, digits and `_`"
+        );
+        Self(name.to_owned())
+    }
+
+    pub(crate) fn plain(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn quoted(&self) -> String {
+        self.quoted_with("")
+    }
+
+    pub(crate) fn quoted_with(&self, suffix: &str) -> String {
+        format!(r#""{}{suffix}""#, self.0)
+    }
+}
+
+/// The text of every statement.
+///
+/// Parameters that several statements have in common: `?1` the key, `?2` the token; `?11` the boot id, `?12` now by the boot clock
+/// and `?13` now by the time of day, which together tell whether a record has expired.
+#[derive(Debug)]
+pub(crate) struct Statements {
+    pub(crate) read: SqlStr,
+    /// Writes a claim where there is no record, or one that has expired. Returns a row if it was written.
+    pub(crate) claim: SqlStr,
+    /// As `claim`, and also over exactly the claim with token `?14` whose lease has lapsed.
+    pub(crate) take_over: SqlStr,
+    pub(crate) renew: SqlStr,
+    pub(crate) complete: SqlStr,
+    /// Whether a record is the completion of the claim with this token.
+    pub(crate) is_completed: SqlStr,
+    pub(crate) release: SqlStr,
+    /// Of an array of pairs of a key and a token in hexadecimal digits, the positions of those whose claim is not in place any more.
+    pub(crate) ended: SqlStr,
+    pub(crate) check: SqlStr,
+    pub(crate) sweep: SqlStr,
+}
+
+impl Statements {
+    pub(crate) fn on(name: &Name) -> Arc<Self> {
+        let table = name.quoted();
+        let expired = "expires_ms <= ?13 AND (state <> 1 OR boot <> ?11 OR lapses_ns <= ?12)";
+        let own = format!("key = ?1 AND state = 1 AND token = ?2 AND NOT ({expired})");
+        let insert = format!(
+            "INSERT INTO {table} (key, state, token, attempt, fingerprint, lease_ms, ttl_ms, began_ms, owner, boot, lapses_ns, \
+             expires_ms, payload) VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?11, ?9, ?10, NULL) \
+             ON CONFLICT (key) DO UPDATE SET state = 1, token = ?2, attempt = ?3, fingerprint = ?4, lease_ms = ?5, ttl_ms = ?6, \
+             began_ms = ?7, owner = ?8, boot = ?11, lapses_ns = ?9, expires_ms = ?10, payload = NULL WHERE"
+        );
+        Arc::new(Self {
+            read: text(format!("SELECT {RECORD} FROM {table} WHERE key = ?1")),
+            claim: text(format!("{insert} {expired} RETURNING 1")),
+            take_over: text(format!(
+                "{insert} ({expired}) OR (state = 1 AND token = ?14 AND (boot <> ?11 OR lapses_ns <= ?12)) RETURNING 1"
+            )),
+            renew: text(format!(
+                "UPDATE {table} SET boot = ?11, lapses_ns = ?9, expires_ms = ?10 WHERE {own} RETURNING 1"
+            )),
+            complete: text(format!(
+                "UPDATE {table} SET state = ?3, payload = ?4, expires_ms = ?10 WHERE {own} RETURNING 1"
+            )),
+            is_completed: text(format!(
+                "SELECT 1 FROM {table} WHERE key = ?1 AND token = ?2 AND state IN (2, 3, 6) AND NOT ({expired})"
+            )),
+            release: text(format!("DELETE FROM {table} WHERE {own} RETURNING 1")),
+            ended: text(format!(
+                "SELECT asked.key FROM json_each(?1) AS asked WHERE NOT EXISTS (SELECT 1 FROM {table} AS record \
+                 WHERE record.key = asked.value ->> 0 AND record.state = 1 AND hex(record.token) = asked.value ->> 1)"
+            )),
+            check: text(format!("SELECT owner FROM {table} LIMIT 1")),
+            sweep: text(format!(
+                "DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {expired} ORDER BY expires_ms LIMIT ?1)"
+            )),
+        })
+    }
+}
+
+pub(crate) fn text(sql: String) -> SqlStr {
+    AssertSqlSafe(sql).into_sql_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_would_need_escaping_is_not_taken() {
+        for name in ["", "a b", "a\"b", "a;b", "a.b", "a-b", "ä", &"a".repeat(32)] {
+            assert!(std::panic::catch_unwind(|| Name::of(name)).is_err(), "{name}");
+        }
+        assert_eq!(Name::of("Shop_1").quoted_with("_expiry"), r#""Shop_1_expiry""#);
+    }
+}
