@@ -36,7 +36,7 @@ pub(crate) struct CapturedRequest {
     pub(crate) came_over_a_connection: bool,
     /// To be filled in for an argument that asks for it.
     pub(crate) execution: Execution,
-    #[cfg(feature = "postgres")]
+    #[cfg(feature = "transaction")]
     pub(crate) transaction: crate::transaction::Slot,
 }
 
@@ -100,7 +100,7 @@ pub(crate) struct HandlerFacts {
 pub(crate) fn capture(request: &mut Request, facts: HandlerFacts) -> Arc<CapturedRequest> {
     // The execution that an earlier argument has, or that the last one will find.
     let execution = Execution::of(request.extensions_mut());
-    #[cfg(feature = "postgres")]
+    #[cfg(feature = "transaction")]
     let transaction = crate::transaction::Slot::of(request.extensions_mut());
     let key_lines = KeyLines::of(request.headers(), facts.header);
     let original = request.extensions().get::<OriginalUri>();
@@ -134,7 +134,7 @@ pub(crate) fn capture(request: &mut Request, facts: HandlerFacts) -> Arc<Capture
         is_scoped_by_argument: facts.is_scoped_by_argument,
         came_over_a_connection,
         execution,
-        #[cfg(feature = "postgres")]
+        #[cfg(feature = "transaction")]
         transaction,
     });
     if is_passed {

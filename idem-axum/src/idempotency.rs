@@ -5,7 +5,7 @@ mod privacy;
 
 use std::fmt::Display;
 use std::sync::Arc;
-#[cfg(feature = "postgres")]
+#[cfg(feature = "transaction")]
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ use tower_layer::Layer;
 
 use crate::memory_notice::MemoryNotice;
 use crate::problem::ProblemDetails;
+#[cfg(feature = "transaction")]
+use crate::transaction::SqlBackend;
 
 /// Makes annotated handlers of a router safe to retry.
 ///
@@ -55,10 +57,10 @@ struct Parts {
     settings: Arc<Settings>,
     memory_notice: Arc<MemoryNotice>,
     /// The same backend, where handlers can join its transactions.
-    #[cfg(feature = "postgres")]
-    postgres: Option<idem_postgres::PostgresBackend>,
+    #[cfg(feature = "transaction")]
+    sql: Option<SqlBackend>,
     /// A handler takes a `Transaction` that this backend cannot give, as a request has shown.
-    #[cfg(feature = "postgres")]
+    #[cfg(feature = "transaction")]
     lacks_transaction: Arc<AtomicBool>,
 }
 
@@ -72,13 +74,13 @@ impl Idempotency {
     /// due. It ends when the last clone is dropped and the last outcome is recorded.
     pub fn new(backend: impl Backend) -> Self {
         idem_http::observe::describe();
-        #[cfg(feature = "postgres")]
-        let postgres = crate::transaction::postgres(&backend);
+        #[cfg(feature = "transaction")]
+        let sql = SqlBackend::of(&backend);
         let engine = Engine::new(backend);
         Self(Arc::new(Parts {
-            #[cfg(feature = "postgres")]
-            postgres,
-            #[cfg(feature = "postgres")]
+            #[cfg(feature = "transaction")]
+            sql,
+            #[cfg(feature = "transaction")]
             lacks_transaction: Arc::default(),
             memory_notice: Arc::new(MemoryNotice::new(engine.is_in_process())),
             engine,
@@ -86,12 +88,12 @@ impl Idempotency {
         }))
     }
 
-    /// Lets handlers join transactions of `postgres`, where the backend wraps it and keeps its records there.
-    #[cfg(feature = "postgres")]
+    /// Lets handlers join transactions of `backend`, where the backend of this value wraps it and keeps its records there.
+    #[cfg(feature = "transaction")]
     #[doc(hidden)]
     #[must_use]
-    pub fn with_transactions_of(mut self, postgres: idem_postgres::PostgresBackend) -> Self {
-        Arc::make_mut(&mut self.0).postgres = Some(postgres);
+    pub fn with_transactions_of(mut self, backend: &impl Backend) -> Self {
+        Arc::make_mut(&mut self.0).sql = SqlBackend::of(backend);
         self
     }
 
@@ -322,16 +324,16 @@ impl Idempotency {
     ///
     /// Dropping the future gives up the question, and nothing else.
     pub async fn check(&self) -> Result<(), BackendError> {
-        #[cfg(feature = "postgres")]
+        #[cfg(feature = "transaction")]
         if self.0.lacks_transaction.load(Ordering::Relaxed) {
-            let context = "a handler takes a `Transaction`, and the records are not in Postgres";
+            let context = "a handler takes a `Transaction`, and the records are not in its database";
             return Err(BackendError::new(idem_core::BackendErrorKind::Config, context));
         }
         self.0.engine.check().await
     }
 
     /// A handler takes a `Transaction` that the backend cannot give.
-    #[cfg(feature = "postgres")]
+    #[cfg(feature = "transaction")]
     pub(crate) fn note_lack_of_transaction(&self) {
         self.0.lacks_transaction.store(true, Ordering::Relaxed);
     }
@@ -357,9 +359,9 @@ impl Idempotency {
         &self.0.memory_notice
     }
 
-    #[cfg(feature = "postgres")]
-    pub(crate) fn postgres(&self) -> Option<&idem_postgres::PostgresBackend> {
-        self.0.postgres.as_ref()
+    #[cfg(feature = "transaction")]
+    pub(crate) fn sql(&self) -> Option<&SqlBackend> {
+        self.0.sql.as_ref()
     }
 
     fn settings_mut(&mut self) -> &mut Settings {

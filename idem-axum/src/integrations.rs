@@ -57,6 +57,6 @@ mod described_by_aide {
     impl OperationInput for Execution {}
 
     /// Nothing that a client sends.
-    #[cfg(feature = "postgres")]
-    impl OperationInput for crate::Transaction {}
+    #[cfg(feature = "transaction")]
+    impl<D: crate::TransactionDatabase> OperationInput for crate::Transaction<D> {}
 }

@@ -22,16 +22,21 @@ mod request_body;
 mod run;
 #[cfg(feature = "testing")]
 pub mod testing;
-#[cfg(feature = "postgres")]
+#[cfg(feature = "transaction")]
 mod transaction;
 
 pub use idem_core::{AfterCrash, Backend, BackendError, BackendErrorKind, MemoryBackend};
 #[cfg(feature = "macros")]
 pub use idem_macros::idempotent;
 #[cfg(feature = "postgres")]
-pub use idem_postgres::{PostgresBackend, sqlx};
+pub use idem_postgres::PostgresBackend;
 #[cfg(feature = "redis")]
 pub use idem_redis::{RedisBackend, RedisClient, redis};
+#[cfg(feature = "sqlite")]
+pub use idem_sqlite::SqliteBackend;
+/// The client of Postgres and SQLite whose pools their backends take.
+#[cfg(feature = "transaction")]
+pub use sqlx;
 
 pub use idem_http::{Compared, IdempotencyProblem, InFlight, OnOutage, Policy, StoredAnswers, Verdict};
 
@@ -40,8 +45,8 @@ pub use self::guarded::unguarded;
 pub use self::idempotency::Idempotency;
 pub use self::layer::{IdempotencyLayer, IdempotencyService, NoScope, RequestScope, Scoped};
 pub use self::problem::ProblemDetails;
-#[cfg(feature = "postgres")]
-pub use self::transaction::Transaction;
+#[cfg(feature = "transaction")]
+pub use self::transaction::{Transaction, TransactionDatabase};
 
 /// What the expansion of `#[idempotent]` names. Not part of the public interface.
 #[doc(hidden)]

@@ -99,12 +99,12 @@ impl Handler<Body> for AxumHandler {
     ) -> impl Future<Output = HandlerResult<Response<ResponseBody<Body>>>> + Send + 'static + use<> {
         self.request.execution.fill(record, claim);
         rules.passes_verdict = self.request.layer.is_some();
-        #[cfg(feature = "postgres")]
+        #[cfg(feature = "transaction")]
         let running = {
             let transaction = self.request.transaction.clone();
             transaction.join(self.handler, rules, record.clone(), claim.clone())
         };
-        #[cfg(not(feature = "postgres"))]
+        #[cfg(not(feature = "transaction"))]
         let running = self
             .handler
             .map(move |response| idem_http::answer::finish(response, &rules));
@@ -139,7 +139,7 @@ impl Handler<Body> for AxumHandler {
 impl AxumHandler {
     /// Runs with a transaction, if there is one, that is not tied to a record. The answer has its verdict still.
     #[cfg_attr(
-        not(feature = "postgres"),
+        not(feature = "transaction"),
         expect(unused_variables, reason = "for the end of a transaction")
     )]
     fn run_apart(
@@ -148,12 +148,12 @@ impl AxumHandler {
         deadline: Duration,
     ) -> impl Future<Output = Response<ResponseBody<Body>>> + Send + 'static + use<> {
         let handler = self.handler.map(idem_http::markers::taken_off);
-        #[cfg(feature = "postgres")]
+        #[cfg(feature = "transaction")]
         let running = {
             let transaction = self.request.transaction.clone();
             transaction.run_unprotected(handler, stored, deadline)
         };
-        #[cfg(not(feature = "postgres"))]
+        #[cfg(not(feature = "transaction"))]
         let running = handler.map(|answer| answer.map(ResponseBody::own));
         running
     }
@@ -251,7 +251,7 @@ fn identify(
     identity: Identity,
 ) -> Identified {
     let settings = guarded.setup.settings();
-    #[cfg(feature = "postgres")]
+    #[cfg(feature = "transaction")]
     if let Some(refusal) = request.transaction.guard(&guarded.setup) {
         if settings.is_observing() {
             return Identified::RefusalObserved(RequestOutcome::NotConfigured);

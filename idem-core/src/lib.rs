@@ -13,6 +13,7 @@
 //! | [`policy`] | time to live, lease, waiting, the reaction to a crash | HTTP |
 //! | [`backend`] | the contract of every store, and its errors | any store |
 //! | [`engine`] | claim, run detached, renew, complete, release | the content of an answer |
+//! | [`end`] | what is known of a handler's transaction that was to be committed with its record | any database |
 //! | [`memory`] | the backend of one process | other processes |
 //! | `spec` | the contract of [`backend`] as one pure function, with the feature `conformance` | time, any store |
 //! | `observe` | the metrics, with the feature `metrics` | the exporter |
@@ -25,6 +26,7 @@ pub mod backend;
 pub mod claim;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod end;
 pub mod engine;
 pub mod fingerprint;
 pub mod key;
@@ -36,6 +38,7 @@ pub mod spec;
 
 pub use backend::{Backend, BackendError, BackendErrorKind, Changed};
 pub use claim::{Acquisition, Claim, Completion, Decision, Fenced, Owner, Record, Token, decide};
+pub use end::{EndError, EndKind};
 pub use engine::{
     ClaimResult, Commit, CommitOutcome, CommitSent, Duplicate, Engine, HandlerResult, LARGE_PAYLOAD, RecordOutcome,
     Run, RunAnswer, RunOutcome, StreamedOutcome, allow_time_for, untimed,

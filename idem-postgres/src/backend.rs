@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use idem_core::{
-    Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, Record, RecordKey,
+    Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, EndError, Fenced, Record,
+    RecordKey,
 };
 use sqlx::{PgPool, SqlStr};
 use tokio::time::sleep;
@@ -16,7 +17,7 @@ use tokio::time::sleep;
 use crate::claims::{self, CLAIMING};
 use crate::connections::{Connections, DEFAULT_MOST};
 use crate::error::backend_error;
-use crate::joint::{self, EndError, JointTransaction};
+use crate::joint::{self, JointTransaction};
 use crate::migrations;
 use crate::protocol::{Call, Route, Value};
 use crate::record::{self, Id};
@@ -176,7 +177,7 @@ impl PostgresBackend {
     ///
     /// # Errors
     ///
-    /// [`EndError::kind`] tells what is known of the transaction. If it is [`EndKind::Unknown`](crate::EndKind::Unknown), call
+    /// [`EndError::kind`] tells what is known of the transaction. If it is [`EndKind::Unknown`](idem_core::EndKind::Unknown), call
     /// [`release`](Backend::release) to find out, because it waits for the end of the transaction. The result is
     /// [`Fenced::Applied`] if the transaction was rolled back; the claim is released then.
     pub async fn complete_in(

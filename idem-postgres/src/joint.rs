@@ -20,7 +20,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use idem_core::{Claim, Completion, Fenced, RecordKey};
+use idem_core::{Claim, Completion, EndError, EndKind, Fenced, RecordKey};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgTransactionManager;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row as _, SqlSafeStr as _};
@@ -62,66 +62,11 @@ enum State {
     Ended,
 }
 
-/// Why a transaction did not end as its handler wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum EndKind {
-    /// The transaction was rolled back, because an earlier statement had failed and the handler did not act on its error.
-    FailedBefore,
-    /// The transaction was rolled back, and may succeed the next time. It collided with another transaction, the server was
-    /// short of a resource, or the connection was lost before the commit.
-    MayPass,
-    /// The transaction was rolled back and will be refused again, for example by a constraint that is checked at the commit.
-    Refused,
-    /// It is unknown whether the transaction was committed, because the connection was lost during the commit.
-    Unknown,
-    /// The handler ended its transaction itself, by SQL text. Its statements until then may be committed.
-    EndedByHandler,
-}
-
-/// The error of a transaction that was not committed, or whose end is unknown.
-#[derive(Debug)]
-pub struct EndError {
-    kind: EndKind,
-    source: Option<sqlx::Error>,
-}
-
-impl EndError {
-    /// What is known of the transaction.
-    #[must_use]
-    pub fn kind(&self) -> EndKind {
-        self.kind
-    }
-}
-
-impl fmt::Display for EndError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind {
-            EndKind::FailedBefore => "the transaction was rolled back: one of its statements had failed before",
-            EndKind::MayPass => "the transaction was rolled back, and may succeed the next time",
-            EndKind::Refused => "the transaction was rolled back, and will be refused again",
-            EndKind::Unknown => "whether the transaction was committed is not known",
-            EndKind::EndedByHandler => "the transaction was ended by a statement of the handler",
-        })
-    }
-}
-
-impl std::error::Error for EndError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_ref().map(|source| source as _)
-    }
-}
-
 /// Runs deferred constraints and triggers before the commit, where a refusal certainly means that nothing was committed.
 const DEFERRED: &str = "SET CONSTRAINTS ALL IMMEDIATE";
 
 /// Reads the mark of the transaction.
 const MARK: &str = "SELECT current_setting('idem.transaction', true)";
-
-const ENDED_BY_HANDLER: EndError = EndError {
-    kind: EndKind::EndedByHandler,
-    source: None,
-};
 
 /// A claim that is completed together with its handler's effects.
 pub(crate) struct Completing<'a> {
@@ -195,7 +140,7 @@ impl JointTransaction {
             found
         };
         match timeout(ROLLBACK_LIMIT, rolling_back).await {
-            Ok(Err(error)) if error.kind == EndKind::EndedByHandler => Err(error),
+            Ok(Err(error)) if error.kind() == EndKind::EndedByHandler => Err(error),
             _ => Ok(()),
         }
     }
@@ -216,7 +161,7 @@ impl JointTransaction {
     /// not that of this transaction. After a refusal, rolls the transaction back.
     async fn ask(&mut self, text: String) -> Result<usize, EndError> {
         if self.depth() != 1 {
-            return Err(ENDED_BY_HANDLER);
+            return Err(EndError::new(EndKind::EndedByHandler));
         }
         match sqlx::raw_sql(AssertSqlSafe(text))
             .fetch_all(&mut *self.connection)
@@ -227,7 +172,7 @@ impl JointTransaction {
                 if found.as_deref() == Some(&self.mark) {
                     return Ok(rows.len());
                 }
-                Err(ENDED_BY_HANDLER)
+                Err(EndError::new(EndKind::EndedByHandler))
             }
             Err(error) => {
                 if !ends_connection(&error) || code(&error).as_deref() == Some("25P02") {
@@ -310,8 +255,7 @@ fn before_commit(error: sqlx::Error) -> EndError {
         Some(_) => EndKind::Refused,
         None => EndKind::MayPass,
     };
-    let source = Some(error);
-    EndError { kind, source }
+    EndError::new(kind).with_source(error)
 }
 
 /// The end of a transaction after an error in answer to COMMIT. Only codes that certainly mean a rollback count as one. Other
@@ -324,8 +268,7 @@ fn at_commit(error: sqlx::Error) -> EndError {
         Some(code) if REFUSALS.iter().any(|class| code.starts_with(class)) => EndKind::Refused,
         _ => EndKind::Unknown,
     };
-    let source = Some(error);
-    EndError { kind, source }
+    EndError::new(kind).with_source(error)
 }
 
 /// Whether the error ends the connection: it was lost, the server shut down, or the transaction was idle or open too long.

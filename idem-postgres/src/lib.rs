@@ -109,7 +109,7 @@ mod sweeper;
 mod table;
 
 pub use backend::PostgresBackend;
-pub use joint::{EndError, EndKind, JointTransaction};
+pub use joint::JointTransaction;
 pub use migrations::MIGRATIONS;
 /// The Postgres client whose pool [`PostgresBackend::new`] takes.
 pub use sqlx;

@@ -5,13 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use idem_core::{Acquisition, Backend, BackendError, Changed, Claim, Completion, Fenced, Record, RecordKey};
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+use idem_core::{
+    Acquisition, Backend, BackendError, Changed, Claim, Completion, EndError, EndKind, Fenced, Record, RecordKey,
+};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 
 use crate::change::{Change, OwnStep, existing};
 use crate::clock::Clock;
 use crate::connecting;
 use crate::error::backend_error;
+use crate::joint::{self, JointTransaction};
 use crate::migrations;
 use crate::record::{Found, Parameters, Row};
 use crate::store::{Changes, Store};
@@ -26,6 +29,8 @@ const SWEEPING: Duration = Duration::from_mins(1);
 #[derive(Clone)]
 pub struct SqliteBackend {
     changes: Arc<Changes>,
+    /// For the transactions of handlers.
+    application: SqlitePool,
 }
 
 impl SqliteBackend {
@@ -49,7 +54,8 @@ impl SqliteBackend {
         let path = path.as_ref();
         connecting::create(path)?;
         let options = SqliteConnectOptions::new().filename(path);
-        let backend = Self::of(Store::new(Arc::new(options), Name::new(), Some(SWEEPING)));
+        let pool = SqlitePoolOptions::new().connect_lazy_with(options);
+        let backend = Self::new(pool).with_sweeper(SWEEPING);
         backend.migrate().await?;
         Ok(backend)
     }
@@ -58,15 +64,16 @@ impl SqliteBackend {
     /// application's own tables. [`migrate`](Self::migrate) creates the table.
     ///
     /// Records have connections of their own, which are opened with the pool's connect options. The database must be a file, and
-    /// it is given a write-ahead log.
+    /// it is given a write-ahead log. A connection of the pool is used for each handler's transaction.
     #[must_use]
-    pub fn new(pool: &SqlitePool) -> Self {
-        Self::of(Store::new(pool.connect_options(), Name::new(), None))
+    pub fn new(pool: SqlitePool) -> Self {
+        let store = Store::new(pool.connect_options(), Name::new(), None);
+        Self::of(store, pool)
     }
 
-    fn of(store: Store) -> Self {
+    fn of(store: Store, application: SqlitePool) -> Self {
         let changes = Arc::new(Changes::of(store));
-        Self { changes }
+        Self { changes, application }
     }
 
     /// Sets the name of the table. The default is `idem_records`.
@@ -80,11 +87,8 @@ impl SqliteBackend {
     #[must_use]
     pub fn with_table(self, table: impl AsRef<str>) -> Self {
         let store = self.store();
-        Self::of(Store::new(
-            store.options.clone(),
-            Name::of(table.as_ref()),
-            store.sweeping,
-        ))
+        let named = Store::new(store.options.clone(), Name::of(table.as_ref()), store.sweeping);
+        Self::of(named, self.application)
     }
 
     /// Deletes expired records every `interval`, in batches, until the last clone of this backend is dropped. Sweeping affects
@@ -97,7 +101,8 @@ impl SqliteBackend {
     pub fn with_sweeper(self, interval: Duration) -> Self {
         assert!(!interval.is_zero(), "an interval is longer than nothing");
         let store = self.store();
-        Self::of(Store::new(store.options.clone(), store.name.clone(), Some(interval)))
+        let swept = Store::new(store.options.clone(), store.name.clone(), Some(interval));
+        Self::of(swept, self.application)
     }
 
     /// Deletes up to `limit` expired records, and returns how many it has deleted.
@@ -119,6 +124,53 @@ impl SqliteBackend {
     pub async fn migrate(&self) -> Result<(), BackendError> {
         let store = self.store();
         migrations::run(&store.options, &store.name).await
+    }
+
+    /// Begins a transaction on a connection of the application's pool, for [`complete_in`](Self::complete_in). From here to its end
+    /// it is the one writer of the database: all claims wait.
+    ///
+    /// If the pool lends a connection that is still in another transaction, or that cannot write, the connection is closed and
+    /// another one is taken. A commit hook of the application's on the connection is removed.
+    ///
+    /// # Errors
+    ///
+    /// When the pool has no connection, the database cannot be written, or another process writes for longer than the connection's
+    /// `busy_timeout`.
+    pub async fn begin(&self) -> sqlx::Result<JointTransaction> {
+        JointTransaction::begin(&self.application, &self.store().turns).await
+    }
+
+    /// Completes `claim` in `transaction` for `ttl` and commits, so that the transaction's writes and the completion take effect
+    /// together or not at all. If the claim was superseded, the transaction is rolled back.
+    ///
+    /// The transaction must be in the database that has the table. `asked` is called just before the commit is sent; if the
+    /// future is dropped before that, nothing is committed.
+    ///
+    /// # Errors
+    ///
+    /// [`EndError::kind`] tells what is known of the transaction. If it is [`EndKind::Unknown`], call
+    /// [`release`](Backend::release) to find out, because it waits for the end of the transaction. The result is
+    /// [`Fenced::Applied`] if the transaction was rolled back; the claim is released then.
+    pub async fn complete_in(
+        &self,
+        transaction: JointTransaction,
+        (key, claim): (&RecordKey, &Claim),
+        (completion, ttl): (&Completion, Duration),
+        asked: impl FnOnce(),
+    ) -> Result<Fenced, EndError> {
+        let clock = self
+            .changes
+            .clock()
+            .map_err(|error| EndError::new(EndKind::Refused).with_source(error))?;
+        let completing = joint::Completing {
+            store: self.store(),
+            clock,
+            key,
+            claim,
+            completion,
+            ttl,
+        };
+        transaction.complete(completing, asked).await
     }
 
     fn store(&self) -> &Store {

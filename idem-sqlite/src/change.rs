@@ -193,35 +193,36 @@ async fn own(
     let (statement, parameters) = match step {
         OwnStep::Renew => {
             let kept = claim.lease.saturating_add(claim.ttl);
-            (
-                &statements.renew,
-                own().and_then(|own| own.until(Some(claim.lease), kept, at)),
-            )
+            let renewed = own().and_then(|own| own.until(Some(claim.lease), kept, at));
+            (&statements.renew, renewed)
         }
-        OwnStep::Complete(completion, ttl) => (&statements.complete, completed((key, claim), (completion, *ttl), at)),
+        OwnStep::Complete(completion, ttl) => {
+            if complete(connection, statements, (key, claim), (completion, *ttl), at).await? == Fenced::Applied {
+                return Ok(Fenced::Applied);
+            }
+            // It may be a repetition.
+            (&statements.is_completed, own().and_then(|own| own.at(at)))
+        }
         OwnStep::Release => (&statements.release, own().and_then(|own| own.at(at))),
     };
     let arguments = parameters.map_err(sqlx::Error::Encode)?.into_arguments();
-    if fetch(connection, statement, arguments).await?.is_some() {
-        return Ok(Fenced::Applied);
-    }
-    if let OwnStep::Complete(..) = step {
-        let asked = own().and_then(|own| own.at(at)).map_err(sqlx::Error::Encode)?;
-        let repeated = fetch(connection, &statements.is_completed, asked.into_arguments()).await?;
-        return Ok(repeated.map_or(Fenced::Superseded, |_row| Fenced::Applied));
-    }
-    Ok(Fenced::Superseded)
+    let row = fetch(connection, statement, arguments).await?;
+    Ok(row.map_or(Fenced::Superseded, |_row| Fenced::Applied))
 }
 
-/// The parameters of [`Statements::complete`].
-fn completed(
+/// Completes a claim in the transaction of `connection`. Repeated, it is superseded.
+pub(crate) async fn complete(
+    connection: &mut SqliteConnection,
+    statements: &Statements,
     (key, claim): (&RecordKey, &Claim),
     (completion, ttl): (&Completion, Duration),
     at: (&Clock, Moment),
-) -> Result<Parameters, sqlx::error::BoxDynError> {
-    Parameters::own(key, claim.token)?
-        .completion(completion)?
-        .until(None, ttl, at)
+) -> sqlx::Result<Fenced> {
+    let own = Parameters::own(key, claim.token);
+    let completed = own.and_then(|own| own.completion(completion)?.until(None, ttl, at));
+    let arguments = completed.map_err(sqlx::Error::Encode)?.into_arguments();
+    let row = fetch(connection, &statements.complete, arguments).await?;
+    Ok(row.map_or(Fenced::Superseded, |_row| Fenced::Applied))
 }
 
 async fn sweep(

@@ -19,9 +19,14 @@ pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
     matches!(primary(error), Some(BUSY | LOCKED))
 }
 
+/// Whether the cause of a refusal may pass: another connection, or a lack of disk or memory.
+pub(crate) fn may_pass(error: &sqlx::Error) -> bool {
+    sort(error).0 == BackendErrorKind::Unavailable
+}
+
 const ERROR: i32 = 1;
 const PERM: i32 = 3;
-const BUSY: i32 = 5;
+pub(crate) const BUSY: i32 = 5;
 const LOCKED: i32 = 6;
 const NO_MEMORY: i32 = 7;
 const READ_ONLY: i32 = 8;
@@ -30,6 +35,7 @@ const CORRUPT: i32 = 11;
 const FULL: i32 = 13;
 const CANNOT_OPEN: i32 = 14;
 const PROTOCOL: i32 = 15;
+pub(crate) const CONSTRAINT: i32 = 19;
 const NOT_A_DATABASE: i32 = 26;
 
 /// SQLite's result code, without its extension.

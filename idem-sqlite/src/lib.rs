@@ -59,6 +59,7 @@ mod change;
 mod clock;
 mod connecting;
 mod error;
+mod joint;
 mod migrations;
 mod readers;
 mod record;
@@ -68,6 +69,7 @@ mod waiters;
 mod writer;
 
 pub use backend::SqliteBackend;
+pub use joint::JointTransaction;
 pub use migrations::MIGRATIONS;
 /// The SQLite client whose pool [`SqliteBackend::new`] takes.
 pub use sqlx;

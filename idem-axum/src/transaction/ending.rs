@@ -1,7 +1,7 @@
 //! How a transaction ends with its handler's answer.
 //!
-//! Owns the sorting of answers and of what the server says; `mod.rs` has the table. Does not own the statements: they are
-//! `idem-postgres`'s.
+//! Owns the sorting of answers and of what the database says; `mod.rs` has the table. Does not own the statements: they are the
+//! backends'.
 
 use std::error::Error;
 use std::future::Future;
@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use idem_core::{Claim, Commit, CommitOutcome, Completion, Fenced, HandlerResult, RecordKey, RecordOutcome};
+use idem_core::{
+    Claim, Commit, CommitOutcome, Completion, EndError, EndKind, Fenced, HandlerResult, RecordKey, RecordOutcome,
+};
 use idem_http::answer::{self, AnswerRules};
 use idem_http::body::made;
 use idem_http::{IdempotencyProblem, ResponseBody, StoredAnswers, Verdict};
-use idem_postgres::{EndError, EndKind, JointTransaction, PostgresBackend};
 
+use super::database::{Begun, SqlBackend};
 use super::slot::{Left, Slot};
 
 /// An answer, as `idem-http` has it.
@@ -37,7 +39,7 @@ impl Slot {
             Left::Transaction(transaction) => transaction,
             Left::InUse => return released(self.outlived()),
         };
-        let Some(postgres) = self.postgres().cloned() else {
+        let Some(backend) = self.backend().cloned() else {
             return result;
         };
         match result {
@@ -46,7 +48,7 @@ impl Slot {
                 outcome: RecordOutcome::Complete { completion, keep_for },
             } if completion != Completion::Unknown && is_done(&answer, verdict) => {
                 let ttl = keep_for.unwrap_or(claim.ttl);
-                let commit = commit_with_record(postgres, transaction, (record, claim), (completion, ttl));
+                let commit = commit_with_record(backend, transaction, (record, claim), (completion, ttl));
                 HandlerResult::Joint { answer, commit }
             }
             HandlerResult::Streaming { .. } => {
@@ -110,8 +112,8 @@ impl Slot {
 
 /// The commit of a transaction together with the record of its answer.
 fn commit_with_record(
-    postgres: PostgresBackend,
-    transaction: JointTransaction,
+    backend: SqlBackend,
+    transaction: Begun,
     (record, claim): (RecordKey, Claim),
     (completion, ttl): (Completion, Duration),
 ) -> Commit {
@@ -121,8 +123,8 @@ fn commit_with_record(
     };
     Commit::new(len, move |sent| async move {
         let on_sent = || sent.mark();
-        let committed = postgres
-            .complete_in(transaction, (&record, &claim), (&completion, ttl), on_sent)
+        let committed = transaction
+            .complete(&backend, (&record, &claim), (&completion, ttl), on_sent)
             .await;
         match committed {
             Ok(Fenced::Applied) => CommitOutcome::Committed,
@@ -133,11 +135,7 @@ fn commit_with_record(
 }
 
 /// Rolls back what a handler did whose answer does not commit it.
-async fn roll_back(
-    transaction: JointTransaction,
-    record: &RecordKey,
-    result: HandlerResult<Answer>,
-) -> HandlerResult<Answer> {
+async fn roll_back(transaction: Begun, record: &RecordKey, result: HandlerResult<Answer>) -> HandlerResult<Answer> {
     match (transaction.roll_back().await, result) {
         // The handler has committed by itself, and that must not come twice.
         (Err(error), HandlerResult::Whole { answer, outcome }) => {
@@ -160,7 +158,7 @@ fn is_done(answer: &Answer, verdict: Option<Verdict>) -> bool {
     status.is_success() || status.is_redirection() || (failed() && verdict.is_some_and(Verdict::keeps))
 }
 
-/// What is known where the server did not commit, with a line in the log that says why and what to do.
+/// What is known where the database did not commit, with a line in the log that says why and what to do.
 fn sort_refusal(error: &EndError, record: Option<&RecordKey>) -> CommitOutcome {
     let key = record.map(RecordKey::shown).map(tracing::field::display);
     let cause = error as &dyn Error;

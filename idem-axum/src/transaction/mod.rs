@@ -1,4 +1,4 @@
-//! The handler's effects and its outcome in one transaction of Postgres: all of it, or nothing.
+//! The handler's effects and its outcome in one transaction of Postgres or SQLite: all of it, or nothing.
 //!
 //! Owns the extractor, and the way of a transaction from the handler to the commit:
 //!
@@ -11,8 +11,9 @@
 //!    is in the transaction. Any other answer rolls back, as an early return does everywhere: one that is kept (a 404, say)
 //!    is then recorded by itself, and one that is not (5xx, 408, 425, 429) releases the claim.
 //!
-//! While the handler runs, its claim is renewed over other connections and in another table, and the transaction holds no
-//! lock on the record: only its last statement does, for the length of the commit.
+//! In Postgres, the claim is renewed over other connections and in another table while the handler runs, and the transaction holds
+//! no lock on the record: only its last statement does, for the length of the commit. In SQLite, the transaction is the one writer
+//! from its beginning to its end: nobody can renew the claim, and nobody can take it over either.
 //!
 //! | what happens | effects | record | client |
 //! |---|---|---|---|
@@ -27,22 +28,23 @@
 //! | the answer is to be committed, and the server refuses | none | released | 500 or 503 `rolled-back` |
 //! | the commit is sent, and its answer is lost | all or none | completed or released | 503 `not-committed`; its retry finds out |
 //!
-//! In the last case, the engine releases the claim: a `DELETE` that waits for the row until the transaction that wrote
-//! it has ended, and then finds a claim to release or a completion to leave alone. So nothing is guessed.
-//! [`idem_postgres::EndKind`] has the sorting of what the server says.
+//! In the last case, the engine releases the claim: a `DELETE` that waits until the transaction that wrote the row has ended, and
+//! then finds a claim to release or a completion to leave alone. So nothing is guessed. The backends have the sorting of what their
+//! databases say.
 
+mod database;
 mod ending;
 mod slot;
 
-use std::any::Any;
 use std::convert::Infallible;
+use std::marker::PhantomData;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use idem_core::Backend;
-use idem_postgres::sqlx::{self, PgConnection};
-use idem_postgres::{JointTransaction, PostgresBackend};
 
+use self::database::Begun;
+pub(crate) use self::database::SqlBackend;
+pub use self::database::TransactionDatabase;
 pub(crate) use self::slot::Slot;
 #[cfg(doc)]
 use crate::Verdict;
@@ -89,28 +91,33 @@ use crate::Verdict;
 /// Where the request runs unprotected, without a key that is not required or in an outage, the transaction is committed or
 /// rolled back by the same rules, without a record; only a streamed answer is then let through, after the commit.
 #[derive(Debug)]
-pub struct Transaction {
+pub struct Transaction<
+    #[cfg(feature = "postgres")] D: TransactionDatabase = sqlx::Postgres,
+    #[cfg(not(feature = "postgres"))] D: TransactionDatabase,
+> {
     slot: Slot,
-    begun: Option<JointTransaction>,
+    begun: Option<Begun>,
+    database: PhantomData<fn() -> D>,
 }
 
-impl Transaction {
+impl<D: TransactionDatabase> Transaction<D> {
     /// The connection of the transaction, which begins with the first call.
     ///
     /// # Errors
     ///
     /// When the pool has no connection or the database cannot be reached: answer with a 503, and the retry runs again.
     /// [`sqlx::Error::Configuration`] where the handler lacks `#[idempotent]`, because nothing would commit it.
-    pub async fn begin(&mut self) -> sqlx::Result<&mut PgConnection> {
+    pub async fn begin(&mut self) -> sqlx::Result<&mut D::Connection> {
         let begun = match self.begun.take() {
             Some(begun) => begun,
             None => self.slot.begin().await?,
         };
-        Ok(self.begun.insert(begun).connection())
+        let connection = D::connection(self.begun.insert(begun));
+        connection.ok_or_else(|| sqlx::Error::Configuration("a handler has one Transaction, in one database".into()))
     }
 }
 
-impl Drop for Transaction {
+impl<D: TransactionDatabase> Drop for Transaction<D> {
     fn drop(&mut self) {
         if let Some(begun) = self.begun.take() {
             self.slot.put(begun);
@@ -118,17 +125,16 @@ impl Drop for Transaction {
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Transaction {
+impl<S: Sync, D: TransactionDatabase> FromRequestParts<S> for Transaction<D> {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let slot = Slot::of(&mut parts.extensions);
-        slot.note_wanted();
-        Ok(Self { slot, begun: None })
+        slot.note_wanted(D::KIND);
+        Ok(Self {
+            slot,
+            begun: None,
+            database: PhantomData,
+        })
     }
-}
-
-/// The backend, if it is one whose records can be written in a transaction.
-pub(crate) fn postgres(backend: &impl Backend) -> Option<PostgresBackend> {
-    (backend as &dyn Any).downcast_ref().cloned()
 }

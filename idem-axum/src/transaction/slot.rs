@@ -3,16 +3,14 @@
 //! Owns the hand-over from the handler's argument to whatever ends the transaction, and who may commit it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use axum::body::Body;
 use axum::http::Extensions;
 use axum::response::Response;
 use idem_http::{IdempotencyProblem, Settings};
-use idem_postgres::sqlx;
-use idem_postgres::{JointTransaction, PostgresBackend};
 
+use super::database::{Begun, Kind, SqlBackend};
 use crate::Idempotency;
 
 /// What is found in a slot whose handler has ended.
@@ -20,7 +18,7 @@ pub(super) enum Left {
     /// No transaction was begun.
     Nothing,
     /// The handler ended with it.
-    Transaction(JointTransaction),
+    Transaction(Begun),
     /// It is still in use, so that it can be neither committed nor waited for.
     InUse,
 }
@@ -31,15 +29,15 @@ pub(crate) struct Slot(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    /// An argument has it.
-    is_wanted: AtomicBool,
+    /// The database in which an argument wants it.
+    wanted: OnceLock<Kind>,
     /// Who will commit: the handler's own engine, whether from the layer or from an argument.
     committer: OnceLock<Committer>,
     state: Mutex<State>,
 }
 
 struct Committer {
-    postgres: Option<PostgresBackend>,
+    backend: Option<SqlBackend>,
     settings: Arc<Settings>,
 }
 
@@ -49,7 +47,7 @@ enum State {
     NotBegun,
     /// The handler has it.
     Lent,
-    Ended(JointTransaction),
+    Ended(Begun),
     /// Whatever comes now is too late, and is rolled back.
     Closed,
 }
@@ -76,27 +74,29 @@ impl Slot {
 
     /// Names who will commit, before the handler runs; or answers in its place where the backend cannot commit it.
     pub(crate) fn guard(&self, idempotency: &Idempotency) -> Option<Response> {
-        let postgres = idempotency.postgres().cloned();
-        if postgres.is_none() && self.0.is_wanted.load(Ordering::Relaxed) {
+        let backend = idempotency.sql().cloned();
+        let is_there = |wanted: &Kind| backend.as_ref().is_some_and(|backend| backend.kind() == *wanted);
+        if let Some(wanted) = self.0.wanted.get().filter(|wanted| !is_there(wanted)) {
             idempotency.note_lack_of_transaction();
             tracing::error!(
-                "a handler takes a Transaction, but its records are not in Postgres; give it an `idem_axum::Idempotency` \
-                 over a `PostgresBackend`"
+                "a handler takes a Transaction, but its records are not in that database; give it an `idem_axum::Idempotency` \
+                 over a `{}`",
+                wanted.backend()
             );
             let refusal = idempotency.settings().problem(IdempotencyProblem::NotConfigured);
             return Some(refusal.map(Body::new));
         }
         let settings = idempotency.settings().clone();
-        let _ = self.0.committer.set(Committer { postgres, settings });
+        let _ = self.0.committer.set(Committer { backend, settings });
         None
     }
 
-    pub(super) async fn begin(&self) -> sqlx::Result<JointTransaction> {
-        let Some(postgres) = self.postgres() else {
+    pub(super) async fn begin(&self) -> sqlx::Result<Begun> {
+        let Some(backend) = self.backend() else {
             let advice = "nothing would commit it: the handler of a Transaction needs #[idempotent]";
             return Err(sqlx::Error::Configuration(advice.into()));
         };
-        let begun = postgres.begin().await?;
+        let begun = backend.begin().await?;
         match self.replace(State::Lent) {
             State::NotBegun => Ok(begun),
             state => {
@@ -106,7 +106,7 @@ impl Slot {
         }
     }
 
-    pub(super) fn put(&self, begun: JointTransaction) {
+    pub(super) fn put(&self, begun: Begun) {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*state, State::Lent) {
             *state = State::Ended(begun);
@@ -122,14 +122,15 @@ impl Slot {
         }
     }
 
-    /// An argument wants a transaction.
-    pub(super) fn note_wanted(&self) {
-        self.0.is_wanted.store(true, Ordering::Relaxed);
+    /// An argument wants a transaction in this database. Of two arguments that do not agree, the first one counts, and the other
+    /// one cannot begin.
+    pub(super) fn note_wanted(&self, kind: Kind) {
+        let _ = self.0.wanted.set(kind);
     }
 
     /// The backend by which the transaction is committed.
-    pub(super) fn postgres(&self) -> Option<&PostgresBackend> {
-        self.0.committer.get()?.postgres.as_ref()
+    pub(super) fn backend(&self) -> Option<&SqlBackend> {
+        self.0.committer.get()?.backend.as_ref()
     }
 
     fn replace(&self, state: State) -> State {

@@ -17,7 +17,7 @@ async fn a_new_file_is_read_by_its_owner_alone_and_so_is_its_log() {
 #[tokio::test]
 async fn a_database_in_memory_is_refused_because_each_connection_would_have_another_one() {
     let pool = SqlitePool::connect("sqlite::memory:").await.expect("memory");
-    let backend = SqliteBackend::new(&pool);
+    let backend = SqliteBackend::new(pool);
     for error in [
         backend.migrate().await.expect_err("no file"),
         backend.check().await.expect_err("no file"),
@@ -50,7 +50,7 @@ async fn what_is_missing_or_damaged_is_said_and_nothing_is_taken_for_absent() {
         .filename(folder.path().join("empty.db"))
         .create_if_missing(true);
     let pool = SqlitePool::connect_with(options).await.expect("created");
-    let unmigrated = SqliteBackend::new(&pool);
+    let unmigrated = SqliteBackend::new(pool);
     let error = unmigrated.check().await.expect_err("there is no table");
     assert_eq!(error.kind(), BackendErrorKind::Config, "{error}");
     assert!(error.to_string().contains("SqliteBackend::migrate"), "{error}");

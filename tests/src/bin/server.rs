@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let backend = PostgresBackend::new(pool.clone());
         backend.migrate().await?;
         let backend = backend.with_sweeper(Duration::from_millis(50));
-        let idempotency = recorded(backend.clone()).with_transactions_of(backend);
+        let idempotency = recorded(backend.clone()).with_transactions_of(&backend);
         (idempotency, lab::pool::routes(pool))
     } else {
         (recorded(RedisBackend::connect(&url).await?), Router::new())

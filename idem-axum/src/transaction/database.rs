@@ -1,0 +1,168 @@
+//! The databases in which a handler's rows and the record of its answer can be committed together.
+//!
+//! Owns the choice between them. What each of them does is its backend's.
+
+use std::any::Any;
+use std::time::Duration;
+
+use idem_core::{Backend, Claim, Completion, EndError, Fenced, RecordKey};
+
+/// A backend whose records can be written in a handler's transaction.
+#[derive(Clone, Debug)]
+pub(crate) enum SqlBackend {
+    #[cfg(feature = "postgres")]
+    Postgres(idem_postgres::PostgresBackend),
+    #[cfg(feature = "sqlite")]
+    Sqlite(idem_sqlite::SqliteBackend),
+}
+
+/// A transaction that was begun.
+#[derive(Debug)]
+pub enum Begun {
+    #[cfg(feature = "postgres")]
+    Postgres(idem_postgres::JointTransaction),
+    #[cfg(feature = "sqlite")]
+    Sqlite(idem_sqlite::JointTransaction),
+}
+
+/// Which database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    #[cfg(feature = "postgres")]
+    Postgres,
+    #[cfg(feature = "sqlite")]
+    Sqlite,
+}
+
+/// A database whose transaction a handler can take as [`Transaction`](crate::Transaction): `sqlx::Postgres`, with the feature
+/// `postgres`, or `sqlx::Sqlite`, with the feature `sqlite`.
+pub trait TransactionDatabase: Sealed {}
+
+pub trait Sealed: sqlx::Database {
+    const KIND: Kind;
+
+    /// The connection, if the transaction is one of this database.
+    fn connection(begun: &mut Begun) -> Option<&mut Self::Connection>;
+}
+
+#[cfg(feature = "postgres")]
+impl TransactionDatabase for sqlx::Postgres {}
+
+#[cfg(feature = "postgres")]
+impl Sealed for sqlx::Postgres {
+    const KIND: Kind = Kind::Postgres;
+
+    fn connection(begun: &mut Begun) -> Option<&mut Self::Connection> {
+        match begun {
+            Begun::Postgres(begun) => Some(begun.connection()),
+            #[cfg(feature = "sqlite")]
+            Begun::Sqlite(_) => None,
+        }
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl TransactionDatabase for sqlx::Sqlite {}
+
+#[cfg(feature = "sqlite")]
+impl Sealed for sqlx::Sqlite {
+    const KIND: Kind = Kind::Sqlite;
+
+    fn connection(begun: &mut Begun) -> Option<&mut Self::Connection> {
+        match begun {
+            #[cfg(feature = "postgres")]
+            Begun::Postgres(_) => None,
+            Begun::Sqlite(begun) => Some(begun.connection()),
+        }
+    }
+}
+
+impl Kind {
+    /// The name of the backend that has its records there.
+    pub(super) fn backend(self) -> &'static str {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres => "PostgresBackend",
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite => "SqliteBackend",
+        }
+    }
+}
+
+impl SqlBackend {
+    /// The backend, if it is one of those.
+    pub(crate) fn of(backend: &impl Backend) -> Option<Self> {
+        let backend: &dyn Any = backend;
+        #[cfg(feature = "postgres")]
+        if let Some(postgres) = backend.downcast_ref::<idem_postgres::PostgresBackend>() {
+            return Some(Self::Postgres(postgres.clone()));
+        }
+        #[cfg(feature = "sqlite")]
+        if let Some(sqlite) = backend.downcast_ref::<idem_sqlite::SqliteBackend>() {
+            return Some(Self::Sqlite(sqlite.clone()));
+        }
+        None
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => Kind::Postgres,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => Kind::Sqlite,
+        }
+    }
+
+    pub(super) async fn begin(&self) -> sqlx::Result<Begun> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(backend) => backend.begin().await.map(Begun::Postgres),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(backend) => backend.begin().await.map(Begun::Sqlite),
+        }
+    }
+}
+
+impl Begun {
+    /// Completes the claim and commits. The transaction is one of the `backend`'s database, which has begun it.
+    pub(super) async fn complete(
+        self,
+        backend: &SqlBackend,
+        record: (&RecordKey, &Claim),
+        outcome: (&Completion, Duration),
+        asked: impl FnOnce(),
+    ) -> Result<Fenced, EndError> {
+        match (self, backend) {
+            #[cfg(feature = "postgres")]
+            (Self::Postgres(begun), SqlBackend::Postgres(backend)) => {
+                backend.complete_in(begun, record, outcome, asked).await
+            }
+            #[cfg(feature = "sqlite")]
+            (Self::Sqlite(begun), SqlBackend::Sqlite(backend)) => {
+                backend.complete_in(begun, record, outcome, asked).await
+            }
+            #[cfg(all(feature = "postgres", feature = "sqlite"))]
+            (Self::Postgres(_), SqlBackend::Sqlite(_)) | (Self::Sqlite(_), SqlBackend::Postgres(_)) => {
+                Err(EndError::new(idem_core::EndKind::Refused))
+            }
+        }
+    }
+
+    pub(super) async fn commit(self, asked: impl FnOnce()) -> Result<(), EndError> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(begun) => begun.commit(asked).await,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(begun) => begun.commit(asked).await,
+        }
+    }
+
+    pub(super) async fn roll_back(self) -> Result<(), EndError> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(begun) => begun.roll_back().await,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(begun) => begun.roll_back().await,
+        }
+    }
+}
