@@ -1,4 +1,4 @@
-//! The in-memory backend: for tests, and for development in one process.
+//! The in-memory backend, for tests.
 //!
 //! Owns its records, and loses them when they expire or the process ends. Does not reach other processes: two servers
 //! with a `MemoryBackend` each may run the same request once each.
@@ -26,10 +26,10 @@ const SWEEP: usize = 4;
 /// How many records of each shard a claim checks for expiry, at most, if there is no room for it.
 const SWEEP_WHEN_FULL: usize = 16;
 
-/// Records in this process's memory; clones share them. For tests, and for a single process in development.
+/// Records in this process's memory; clones share them. For tests.
 ///
-/// The records are lost when the process ends, and other processes do not see them. A service keeps its records in Redis or
-/// Postgres.
+/// The records are lost when the process ends, which is exactly when clients try again, and other processes do not see them. A
+/// service keeps its records in a file of SQLite, in Redis or in Postgres.
 ///
 /// It uses tokio's clock, so a paused clock pauses leases and expiry too. Expired records are never returned. Later claims
 /// remove them from memory, a few at a time.

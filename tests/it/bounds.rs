@@ -12,7 +12,7 @@ use idem_axum::{
     Scoped, idempotent,
 };
 use idem_core::{Acquisition, Claim, ClaimPolicy, Fingerprint, IdempotencyKey, RecordKey, Scope};
-use idem_tests::{Answer, App, Call, PATIENCE, PostgresServer, RedisServer, Service, in_time};
+use idem_tests::{Answer, App, Call, PATIENCE, PostgresServer, RedisServer, Service, SqliteFile, in_time};
 use reqwest::Method;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -299,6 +299,19 @@ macro_rules! on_each_backend {
                         let server = PostgresServer::shared().await;
                         let (backend, _schema) = server.backend().await;
                         in_time(super::$test(form, backend)).await;
+                    }
+                }
+            )*
+        }
+
+        mod sqlite {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    for form in FORMS {
+                        let file = SqliteFile::create().await;
+                        in_time(super::$test(form, file.backend().await)).await;
                     }
                 }
             )*

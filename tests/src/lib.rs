@@ -33,6 +33,7 @@ mod pages {
 }
 mod sentinels;
 mod service;
+mod sqlite_file;
 
 pub use app::{App, Order, Tenant, router};
 pub use client::{Answer, Call, Client, OTHER_TENANT, TENANT};
@@ -46,6 +47,7 @@ pub use redis_cluster::{RedisCluster, until};
 pub use redis_server::RedisServer;
 pub use sentinels::Sentinels;
 pub use service::Service;
+pub use sqlite_file::SqliteFile;
 
 /// How long a test may take before it counts as hanging; far above what any takes.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_mins(1);
@@ -83,6 +85,14 @@ macro_rules! on_every_backend {
                 #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $test() {
                     $crate::in_time(super::$test($crate::Service::postgres($routes).await)).await;
+                }
+            )*
+        }
+        mod sqlite {
+            $(
+                #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    $crate::in_time(super::$test($crate::Service::sqlite($routes).await)).await;
                 }
             )*
         }

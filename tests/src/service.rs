@@ -9,7 +9,7 @@ use idem_axum::{Backend, Idempotency, MemoryBackend, RedisBackend};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::{App, Client, PostgresServer, RedisServer, router};
+use crate::{App, Client, PostgresServer, RedisServer, SqliteFile, router};
 
 /// A running service; it stops when this is dropped.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct Service {
     pub redis: Option<RedisServer>,
     /// The one behind it that it shares with other tests.
     pub postgres: Option<Arc<PostgresServer>>,
+    /// The file behind it, if it has one.
+    pub sqlite: Option<SqliteFile>,
     serving: JoinHandle<()>,
 }
 
@@ -48,6 +50,14 @@ impl Service {
         let (backend, _schema) = server.backend().await;
         let mut service = Self::start(backend, more, None).await;
         service.postgres = Some(server);
+        service
+    }
+
+    /// On a file of SQLite of its own, with `more` routes.
+    pub async fn sqlite(more: Router<App>) -> Self {
+        let file = SqliteFile::create().await;
+        let mut service = Self::start(file.backend().await, more, None).await;
+        service.sqlite = Some(file);
         service
     }
 
@@ -76,6 +86,7 @@ impl Service {
             address,
             redis: None,
             postgres: None,
+            sqlite: None,
             serving,
         }
     }

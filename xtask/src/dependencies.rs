@@ -33,7 +33,7 @@ const SERVERS: &[&str] = &[
 /// The types of HTTP, and of services that speak it.
 const HTTP: &[&str] = &["http", "http-body", "tower-service"];
 
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 11] = [
     Rule {
         name: "idem-macros",
         ours: &[],
@@ -62,12 +62,25 @@ const RULES: [Rule; 10] = [
     Rule {
         name: "idem-postgres",
         ours: &["idem-core"],
-        never: &[&["axum", "axum-core", "redis"]],
+        never: &[&["axum", "axum-core", "redis", "sqlx-sqlite"]],
+        on_request: &[],
+    },
+    Rule {
+        name: "idem-sqlite",
+        ours: &["idem-core"],
+        never: &[&["axum", "axum-core", "redis", "sqlx-postgres"]],
         on_request: &[],
     },
     Rule {
         name: "idem-axum",
-        ours: &["idem-core", "idem-http", "idem-macros", "idem-postgres", "idem-redis"],
+        ours: &[
+            "idem-core",
+            "idem-http",
+            "idem-macros",
+            "idem-postgres",
+            "idem-redis",
+            "idem-sqlite",
+        ],
         never: &[],
         on_request: &[],
     },

@@ -11,7 +11,15 @@ use crate::commands::cargo_in;
 use crate::manifests::{members_replaced, published, read, workspace};
 
 /// What comes with a feature only.
-const OPTIONAL: [&str; 5] = ["aide", "axum-extra", "idem-postgres", "idem-redis", "utoipa"];
+const OPTIONAL: [&str; 7] = [
+    "aide",
+    "axum-extra",
+    "idem-postgres",
+    "idem-redis",
+    "idem-sqlite",
+    "sqlx",
+    "utoipa",
+];
 
 /// What the optional crates need, which has to be set to its lowest version by name.
 const OF_OPTIONAL: [&str; 5] = ["aide", "axum-extra", "redis", "sqlx", "utoipa"];

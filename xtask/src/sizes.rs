@@ -11,11 +11,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-const CRATES: [&str; 6] = [
+const CRATES: [&str; 7] = [
     "idem-core",
     "idem-http",
     "idem-redis",
     "idem-postgres",
+    "idem-sqlite",
     "idem-axum",
     "idem-macros",
 ];

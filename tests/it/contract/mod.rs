@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use idem_axum::{Backend, MemoryBackend, RedisBackend};
-use idem_tests::{Client, PostgresServer, RedisServer, in_time};
+use idem_tests::{Client, PostgresServer, RedisServer, SqliteFile, in_time};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -169,6 +169,11 @@ async fn on_postgres(form: Form, version: Version) {
     play_all(form, backend, None, version).await;
 }
 
+async fn on_sqlite(form: Form, version: Version) {
+    let file = SqliteFile::create().await;
+    play_all(form, file.backend().await, None, version).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_case_holds_in_memory_over_http_1() {
     in_time(play_all(Form::Attribute, MemoryBackend::new(), None, Version::Http1)).await;
@@ -227,4 +232,24 @@ async fn every_case_holds_on_postgres_over_http_1_by_the_layer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_case_holds_on_postgres_over_http_2_by_the_layer() {
     in_time(on_postgres(Form::Layer, Version::Http2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_case_holds_on_sqlite_over_http_1() {
+    in_time(on_sqlite(Form::Attribute, Version::Http1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_case_holds_on_sqlite_over_http_2() {
+    in_time(on_sqlite(Form::Attribute, Version::Http2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_case_holds_on_sqlite_over_http_1_by_the_layer() {
+    in_time(on_sqlite(Form::Layer, Version::Http1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_case_holds_on_sqlite_over_http_2_by_the_layer() {
+    in_time(on_sqlite(Form::Layer, Version::Http2)).await;
 }
