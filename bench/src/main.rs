@@ -21,10 +21,12 @@ mod report;
 mod serve;
 #[cfg(feature = "postgres")]
 mod sql;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: idem-bench [--quick | --growth | --postgres [--quick]]
+const USAGE: &str = "usage: idem-bench [--quick | --growth | --postgres [--quick] | --sqlite [--quick]]
        idem-bench serve <variant> <url>
        idem-bench load <address> <keys> <connections> <bytes> <milliseconds> <seed>";
 
@@ -40,6 +42,10 @@ async fn main() -> ExitCode {
         ["--postgres"] => postgres::all(measure::Effort::FULL).await,
         #[cfg(feature = "postgres")]
         ["--postgres", "--quick"] => postgres::all(measure::Effort::QUICK).await,
+        #[cfg(feature = "sqlite")]
+        ["--sqlite"] => sqlite::all(measure::Effort::FULL).await,
+        #[cfg(feature = "sqlite")]
+        ["--sqlite", "--quick"] => sqlite::all(measure::Effort::QUICK).await,
         ["serve", variant, url] => serve::run(variant, url).await,
         ["load", ref rest @ ..] => match load::Load::parse(rest) {
             Some(load) => load.run().await,

@@ -90,6 +90,10 @@ pub(crate) async fn run(variant: &str, url: &str) {
         "postgres-wide" => sql::annotated(url, sql::WIDE, false).await,
         #[cfg(feature = "postgres")]
         "swept" => sql::annotated(url, sql::NARROW, true).await,
+        #[cfg(feature = "sqlite")]
+        "sqlite-by-hand" => crate::sqlite::by_hand(url).await,
+        #[cfg(feature = "sqlite")]
+        "sqlite" => crate::sqlite::annotated(url).await,
         "memory" => guarded(Idempotency::new(MemoryBackend::new())),
         "redis" => {
             let backend = RedisBackend::connect(url).await;

@@ -80,6 +80,21 @@ pub(crate) fn create(path: &Path) -> Result<(), BackendError> {
     }
 }
 
+/// Which file has this name now. Whoever has opened a file keeps it, also if it is deleted or replaced.
+#[cfg(unix)]
+pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+/// An open file can be neither deleted nor replaced.
+#[cfg(not(unix))]
+pub(crate) fn identity(_path: &Path) -> Option<(u64, u64)> {
+    None
+}
+
 /// Fails if the file is on a network file system, whose locks and shared memory do not reach other machines.
 #[cfg(target_os = "linux")]
 fn refuse_network(file: &Path) -> Result<(), BackendError> {

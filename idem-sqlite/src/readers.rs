@@ -2,16 +2,15 @@
 //!
 //! Owns at most [`READERS`] of them. A reader never waits for a writer. A read that is given up closes its connection.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use idem_core::{BackendError, BackendErrorKind};
-use sqlx::SqliteConnection;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow};
+use sqlx::{SqlStr, SqliteConnection};
 use tokio::sync::Semaphore;
 
 use crate::connecting;
 use crate::error::backend_error;
-use sqlx::SqlStr;
 
 /// The most connections that read at the same time.
 const READERS: usize = 4;
@@ -19,7 +18,14 @@ const READERS: usize = 4;
 pub(crate) struct Readers {
     options: Arc<SqliteConnectOptions>,
     permits: Semaphore,
-    idle: Mutex<Vec<SqliteConnection>>,
+    idle: Mutex<Idle>,
+}
+
+#[derive(Default)]
+struct Idle {
+    connections: Vec<SqliteConnection>,
+    /// How often all were closed. A connection that was lent before is not taken back.
+    closed: u64,
 }
 
 impl Readers {
@@ -38,9 +44,9 @@ impl Readers {
         arguments: SqliteArguments,
     ) -> Result<Option<SqliteRow>, BackendError> {
         const READING: &str = "reading a record";
-        let closed = || BackendError::new(BackendErrorKind::Unavailable, READING).not_written();
-        let _permit = self.permits.acquire().await.map_err(|_closed| closed())?;
-        let idle = self.idle().pop();
+        let gone = |_| BackendError::new(BackendErrorKind::Unavailable, READING).not_written();
+        let _permit = self.permits.acquire().await.map_err(gone)?;
+        let (idle, closed) = self.take();
         let mut connection = match idle {
             Some(connection) => connection,
             None => connecting::reader(&self.options).await?,
@@ -49,11 +55,27 @@ impl Readers {
             .fetch_optional(&mut connection)
             .await;
         let row = read.map_err(|error| backend_error(READING, error).not_written())?;
-        self.idle().push(connection);
+        let mut idle = self.idle();
+        if idle.closed == closed {
+            idle.connections.push(connection);
+        }
+        drop(idle);
         Ok(row)
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<SqliteConnection>> {
+    /// Closes those that do not read, so that the next ones open what has the file's name then.
+    pub(crate) fn close(&self) {
+        let mut idle = self.idle();
+        idle.connections.clear();
+        idle.closed += 1;
+    }
+
+    fn take(&self) -> (Option<SqliteConnection>, u64) {
+        let mut idle = self.idle();
+        (idle.connections.pop(), idle.closed)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,6 +9,7 @@
 //! | what fails | what is known |
 //! |---|---|
 //! | the database is locked by another process | nothing was written; tried again for as long as somebody waits for an answer |
+//! | the file was deleted or replaced | nothing; it is opened anew |
 //! | opening, beginning, or a statement | nothing of the batch was written |
 //! | the commit | unknown; a later call by the same owner finds out |
 //!
@@ -50,6 +51,8 @@ pub(crate) struct Writer {
     /// What was asked and is not done.
     waiting: VecDeque<Change>,
     connection: Option<SqliteConnection>,
+    /// The file that `connection` has opened.
+    file: Option<(u64, u64)>,
 }
 
 /// Why a batch was not written.
@@ -66,6 +69,7 @@ impl Writer {
             asked,
             waiting: VecDeque::new(),
             connection: None,
+            file: None,
         }
     }
 
@@ -138,11 +142,9 @@ impl Writer {
     }
 
     async fn begin(&mut self) -> Result<SqliteConnection, NotBegun> {
-        let mut connection = match self.connection.take() {
+        let mut connection = match self.opened() {
             Some(connection) => connection,
-            None => connecting::writer(&self.store.options)
-                .await
-                .map_err(NotBegun::Failed)?,
+            None => self.open().await.map_err(NotBegun::Failed)?,
         };
         match sqlx::query(text_of("BEGIN IMMEDIATE")).execute(&mut connection).await {
             Ok(_begun) => Ok(connection),
@@ -152,6 +154,18 @@ impl Writer {
             }
             Err(error) => Err(NotBegun::Failed(backend_error(WRITING, error).not_written())),
         }
+    }
+
+    /// The open connection, unless the file was deleted or replaced: other processes would not see what is written there.
+    fn opened(&mut self) -> Option<SqliteConnection> {
+        let connection = self.connection.take()?;
+        (self.file == connecting::identity(self.store.options.get_filename())).then_some(connection)
+    }
+
+    async fn open(&mut self) -> Result<SqliteConnection, BackendError> {
+        self.store.readers.close();
+        self.file = connecting::identity(self.store.options.get_filename());
+        connecting::writer(&self.store.options).await
     }
 
     /// Applies a batch, commits it and answers. Returns the connection unless an error has made it useless; closing it rolls back.

@@ -144,7 +144,13 @@ async fn while_a_transaction_is_open_replays_are_answered_and_other_charges_wait
         assert_eq!((records, entries), (2, 0), "its claim is there, and its row is not");
         ledger.send("done", &done).await.assert_replays(&replayed);
         assert_eq!(ledger.send("k", &held).await.problem(), "in-flight");
-        let other = tokio::spawn(ledger.service.client.order_at("/charges", "other", &Order::new("other")).send());
+        let other = tokio::spawn(
+            ledger
+                .service
+                .client
+                .order_at("/charges", "other", &Order::new("other"))
+                .send(),
+        );
         ledger.send("done", &done).await.assert_replays(&replayed);
         ledger.steps.go_on.notify_one();
         assert_eq!(first.await.expect("no panic").status, StatusCode::CREATED);
@@ -177,14 +183,21 @@ async fn a_success_after_the_transaction_was_undone_is_not_sent() {
     assert_eq!(undone.status, StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!((ledger.entries("o").await, ledger.records().await), (0, 0));
     let failed = ledger.send("k", &Order::new("o").answered_with(500)).await;
-    assert_eq!((failed.status, failed.body.as_ref()), (StatusCode::INTERNAL_SERVER_ERROR, &b"o"[..]));
+    assert_eq!(
+        (failed.status, failed.body.as_ref()),
+        (StatusCode::INTERNAL_SERVER_ERROR, &b"o"[..])
+    );
     assert_eq!(ledger.records().await, 0, "it is released");
 }
 
 /// Nobody knows how much of it is there, so that it is not done again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_that_commits_by_itself_is_not_run_again() {
-    for then in ["COMMIT", "COMMIT; BEGIN", "ROLLBACK; INSERT INTO ledger (entry) VALUES ('o')"] {
+    for then in [
+        "COMMIT",
+        "COMMIT; BEGIN",
+        "ROLLBACK; INSERT INTO ledger (entry) VALUES ('o')",
+    ] {
         for (status, problem) in [(201, "not-committed"), (500, "")] {
             let ledger = Ledger::start(then).await;
             let order = Order::new("o").answered_with(status);

@@ -96,6 +96,7 @@ pub(crate) fn test() -> Result<(), String> {
 pub(crate) fn bench(options: &[&str]) -> Result<(), String> {
     let features: &[&str] = match options {
         ["--postgres", ..] => &["--features", "postgres"],
+        ["--sqlite", ..] => &["--features", "sqlite"],
         _ => &[],
     };
     let package = ["--release", "--package", "idem-bench"];

@@ -39,18 +39,21 @@ commands:
   bench   [--quick]: idem beside a bare handler and two hand-written schemes, in one run
           --growth: with more records, waiters and threads
           --postgres [--quick]: on Postgres, beside hand-written SQL
+          --sqlite [--quick]: on SQLite, beside hand-written SQL
   parts   micro benchmarks of what a request goes through
   instructions [--bless]: those of one request, by callgrind, against bench/instructions.tsv; needs valgrind
   mutants [file]...: changes idem-http and idem-axum, or the files of them, and lists what no test notices; needs cargo-mutants
   macro-cost  what the attribute costs in compile time and machine code, as a table";
 
 /// What the benchmark understands.
-const BENCHES: [&[&str]; 5] = [
+const BENCHES: [&[&str]; 7] = [
     &[],
     &["--quick"],
     &["--growth"],
     &["--postgres"],
     &["--postgres", "--quick"],
+    &["--sqlite"],
+    &["--sqlite", "--quick"],
 ];
 
 fn main() -> ExitCode {

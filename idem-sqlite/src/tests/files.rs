@@ -73,3 +73,30 @@ async fn tables_of_two_names_in_one_file_do_not_touch_each_other() {
     let _first = claimed(&file.backend, "k").await;
     let _second = claimed(&other, "k").await;
 }
+
+/// Two processes must not write two files under one name: whoever comes later would not see what the first one has claimed.
+#[tokio::test]
+async fn a_file_that_is_moved_away_or_replaced_is_opened_anew() {
+    let file = OnFile::start().await;
+    let _claim = claimed(&file.backend, "k").await;
+    let (path, away) = (file.folder.path().join("idem.db"), file.folder.path().join("away.db"));
+    for suffix in ["", "-wal", "-shm"] {
+        let named = |path: &std::path::Path| format!("{}{suffix}", path.display());
+        std::fs::rename(named(&path), named(&away)).expect("it is there");
+    }
+    let other = Claim::first(Fingerprint::NONE, &POLICY);
+    let error = file.backend.claim(&key("other"), &other).await.expect_err("it is gone");
+    assert_eq!(error.kind(), BackendErrorKind::Unavailable, "{error}");
+    assert!(
+        error.is_not_written() && error.to_string().contains("cannot be opened"),
+        "{error}"
+    );
+    let replaced = file.other().await;
+    let first = claimed(&replaced, "new").await;
+    let found = file.backend.claim(&key("new"), &other).await.expect("a healthy file");
+    assert!(
+        matches!(&found, Acquisition::Existing(Record::Claimed { claim, .. }) if *claim == first),
+        "{found:?}"
+    );
+    assert_eq!(file.backend.read(&key("k")).await.expect("a healthy file"), None);
+}
