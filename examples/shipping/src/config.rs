@@ -23,7 +23,7 @@ pub(crate) struct Config {
 pub(crate) enum Records<'a> {
     Redis(&'a str),
     Postgres(&'a str),
-    ThisProcess,
+    Sqlite(&'a str),
 }
 
 /// An hour: longer is a slip of the hand.
@@ -54,12 +54,12 @@ pub(crate) const TOKENS: Variable = Variable {
 pub(crate) const DATABASE_URL: Variable = Variable {
     name: "DATABASE_URL",
     default: Some("sqlite://shipping.db?mode=rwc"),
-    meaning: "sqlite://file?mode=rwc; or postgres://user:password@host/database, which keeps the records as well",
+    meaning: "sqlite://file?mode=rwc or postgres://user:password@host/database; keeps the records as well, without Redis",
 };
 pub(crate) const REDIS_URL: Variable = Variable {
     name: "REDIS_URL",
     default: None,
-    meaning: "redis://user:password@host:port/; keeps the records, which are in this process only with neither",
+    meaning: "redis://user:password@host:port/; keeps the records, which are beside the orders without it",
 };
 pub(crate) const OTLP_ENDPOINT: Variable = Variable {
     name: "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -130,11 +130,11 @@ impl Config {
         })
     }
 
-    /// Redis where it is named, or else the database if other processes can share it.
+    /// Redis if it is named, or else the database of the orders.
     pub(crate) fn records(&self) -> Records<'_> {
         match &self.redis_url {
             Some(url) => Records::Redis(url),
-            None if self.database_url.starts_with("sqlite:") => Records::ThisProcess,
+            None if self.database_url.starts_with("sqlite:") => Records::Sqlite(&self.database_url),
             None => Records::Postgres(&self.database_url),
         }
     }

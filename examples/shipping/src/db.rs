@@ -66,12 +66,15 @@ impl Db {
         sqlx::query("SELECT 1").execute(&self.0).await.map(|_| ())
     }
 
-    /// Writes a row and returns its id.
+    /// Writes a row and returns its id. A row that the same `request` has written already is returned in its place.
     #[tracing::instrument(skip_all)]
-    pub(crate) async fn insert(&self, tenant: &Tenant, order: &NewOrder) -> sqlx::Result<i64> {
+    pub(crate) async fn insert(&self, request: Option<&str>, tenant: &Tenant, order: &NewOrder) -> sqlx::Result<i64> {
+        // DO NOTHING would return no id where the row is there.
         sqlx::query_scalar(
-            "INSERT INTO orders (tenant, order_id, vendor, address) VALUES ($1, $2, $3, $4) RETURNING id",
+            "INSERT INTO orders (request, tenant, order_id, vendor, address) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (request) DO UPDATE SET request = excluded.request RETURNING id",
         )
+        .bind(request)
         .bind(tenant.name())
         .bind(&order.order_id)
         .bind(&order.vendor)

@@ -6,7 +6,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use idem_axum::idempotent;
+use idem_axum::{Execution, idempotent};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -46,7 +46,8 @@ pub(crate) struct Order {
 /// Ships an order.
 // Whoever sends an order again while it is placed wants its receipt, which is seconds away, and not a refusal. The wait is
 // longer than a lease: where the process of the first one dies, the one that waits is still there to run in its place.
-#[idempotent(ttl = "24h", scope = "tenant", in_flight = "wait", wait = "45s")]
+// The lease is short, so that a retry soon runs in the place of a process that died. A live process renews it.
+#[idempotent(ttl = "24h", scope = "tenant", lease = "3s", in_flight = "wait", wait = "45s")]
 #[utoipa::path(
     post,
     path = "/shipping/order",
@@ -68,9 +69,13 @@ pub(crate) struct Order {
 pub(crate) async fn place_order(
     State(app): State<App>,
     tenant: Tenant,
+    execution: Execution,
     Json(order): Json<NewOrder>,
 ) -> Result<(StatusCode, Json<Receipt>), ApiError> {
-    place(&app, &tenant, &order).await
+    // The row is not in the transaction of the record: a process may die with the row written and no answer recorded. The
+    // run in its place finds the row by the request, and ships under the same id. Where rows and records are in one
+    // database, `Transaction` is the other way: it commits both at once (see examples/payments).
+    place(&app, execution.record_key(), &tenant, &order).await
 }
 
 pub(crate) async fn place_order_naively(
@@ -78,7 +83,7 @@ pub(crate) async fn place_order_naively(
     tenant: Tenant,
     Json(order): Json<NewOrder>,
 ) -> Result<(StatusCode, Json<Receipt>), ApiError> {
-    place(&app, &tenant, &order).await
+    place(&app, None, &tenant, &order).await
 }
 
 pub(crate) async fn list_orders(State(app): State<App>, tenant: Tenant) -> Result<Json<Vec<Order>>, ApiError> {
@@ -86,9 +91,14 @@ pub(crate) async fn list_orders(State(app): State<App>, tenant: Tenant) -> Resul
 }
 
 /// Writes the row first and takes its time then: a handler that is dropped half-way has left its effect behind.
-async fn place(app: &App, tenant: &Tenant, order: &NewOrder) -> Result<(StatusCode, Json<Receipt>), ApiError> {
+async fn place(
+    app: &App,
+    request: Option<&str>,
+    tenant: &Tenant,
+    order: &NewOrder,
+) -> Result<(StatusCode, Json<Receipt>), ApiError> {
     order.check()?;
-    let shipping_id = app.db.insert(tenant, order).await?;
+    let shipping_id = app.db.insert(request, tenant, order).await?;
     tracing::info!(%tenant, order_id = ?order.order_id, shipping_id, "row written");
     tokio::time::sleep(app.delay).await;
     ship(tenant, order, shipping_id);

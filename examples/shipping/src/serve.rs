@@ -5,12 +5,14 @@
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use idem_axum::sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use idem_axum::sqlx::{self, PgPool};
-use idem_axum::{BackendError, Idempotency, MemoryBackend, PostgresBackend, RedisBackend};
+use idem_axum::{BackendError, Idempotency, PostgresBackend, RedisBackend, SqliteBackend};
 use metrics_exporter_prometheus::BuildError;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -24,7 +26,7 @@ use crate::{metrics, operators};
 /// How long handlers and outcomes may take once every connection is closed.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
-/// How often records that have expired are deleted from Postgres.
+/// How often records that have expired are deleted from the database.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
 /// What the line on stdout begins with, before the URL.
@@ -36,7 +38,7 @@ pub(crate) enum ServeError {
     #[error("{}: Redis cannot be used", config::REDIS_URL.name)]
     Redis(#[source] BackendError),
     #[error("{}: records cannot be kept there", config::DATABASE_URL.name)]
-    Postgres(#[source] BackendError),
+    Records(#[source] BackendError),
     #[error("{}: records cannot be kept there", config::DATABASE_URL.name)]
     Pool(#[source] sqlx::Error),
     #[error("{}: the database cannot be used", config::DATABASE_URL.name)]
@@ -68,7 +70,7 @@ impl Service {
         let idempotency = match config.records() {
             Records::Redis(url) => Idempotency::new(RedisBackend::connect(url).await.map_err(ServeError::Redis)?),
             Records::Postgres(url) => Idempotency::new(postgres(url).await?),
-            Records::ThisProcess => in_memory(),
+            Records::Sqlite(url) => Idempotency::new(sqlite(url).await?),
         };
         let app = App {
             db: db.clone(),
@@ -108,7 +110,7 @@ impl Service {
         // Without a backend, outcomes could be waited for all day.
         match timeout(DRAIN_LIMIT, self.idempotency.drain()).await {
             Ok(()) => tracing::info!("drained"),
-            Err(_elapsed) => tracing::warn!("some outcomes could not be recorded; retries of those will ship again"),
+            Err(_elapsed) => tracing::warn!("some outcomes could not be recorded; retries of those will run again"),
         }
         self.db.close().await;
         Ok(())
@@ -119,18 +121,17 @@ impl Service {
 async fn postgres(url: &str) -> Result<PostgresBackend, ServeError> {
     let pool = PgPool::connect_lazy(url).map_err(ServeError::Pool)?;
     let backend = PostgresBackend::new(pool).with_sweeper(SWEEP_INTERVAL);
-    backend.migrate().await.map_err(ServeError::Postgres)?;
+    backend.migrate().await.map_err(ServeError::Records)?;
     Ok(backend)
 }
 
-fn in_memory() -> Idempotency {
-    tracing::warn!(
-        "{} is not set and {} not a Postgres: idempotency records are kept in this process only; they are lost when it ends and not shared \
-         with a second one",
-        config::REDIS_URL.name,
-        config::DATABASE_URL.name
-    );
-    Idempotency::new(MemoryBackend::new())
+/// The same in the file of the orders. The file remembers its records when this process is killed.
+async fn sqlite(url: &str) -> Result<SqliteBackend, ServeError> {
+    let options = SqliteConnectOptions::from_str(url).map_err(ServeError::Pool)?;
+    let pool = SqlitePoolOptions::new().connect_lazy_with(options);
+    let backend = SqliteBackend::new(pool).with_sweeper(SWEEP_INTERVAL);
+    backend.migrate().await.map_err(ServeError::Records)?;
+    Ok(backend)
 }
 
 /// Serves until Ctrl-C or SIGTERM.

@@ -1,6 +1,8 @@
 -- No UNIQUE on order_id: the naive route must be able to ship an order twice.
 CREATE TABLE orders (
     id         BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    -- Which request wrote the row; NULL on the naive route, and any number of rows may be NULL.
+    request    TEXT UNIQUE,
     tenant     TEXT NOT NULL,
     order_id   TEXT NOT NULL,
     vendor     TEXT NOT NULL,

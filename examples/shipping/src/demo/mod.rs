@@ -1,7 +1,7 @@
-//! `shipping demo`: the service, its clients and what retries do to it, told in five acts.
+//! `shipping demo`: the service, its clients and what retries do to it, told in six acts.
 //!
 //! Owns the stage: a service of its own on a free loopback port, over a temporary database, and its end. Where records
-//! are in Redis, a second process serves beside this one. The acts are in [`story`], HTTP in [`client`], the other
+//! are in Redis, a second process serves beside this one. The last act has a process of its own, to kill. The acts are in [`story`], HTTP in [`client`], the other
 //! process in [`mod@second`], the looks in [`mod@print`].
 
 mod client;
@@ -20,7 +20,7 @@ use self::client::Client;
 use self::print::Printer;
 use self::second::Second;
 pub(crate) use self::second::{ARGUMENT as SECOND, serve as serve_second};
-use self::story::Story;
+use self::story::{Stage, Story};
 use crate::config::{self, Config, InvalidVariable};
 use crate::serve::{ServeError, Service};
 use crate::tenant::Tokens;
@@ -84,14 +84,18 @@ pub(crate) async fn run(config: Config) -> Result<(), DemoError> {
         let _ = stopped.await;
     }));
 
+    let stage = Stage {
+        database_url: database_url.clone(),
+        delay,
+    };
     let told = if shares_records {
         let second = Second::start(&database_url).await?;
         let others = Client::new(second.url.clone(), second.id, delay)?;
-        let told = tell(first, others, "in Redis", delay).await;
+        let told = tell(first, others, "in Redis", stage).await;
         second.stop().await?;
         told
     } else {
-        tell(first.clone(), first, "in memory", delay).await
+        tell(first.clone(), first, "in SQLite, beside the orders", stage).await
     };
 
     drop(stop);
@@ -100,14 +104,14 @@ pub(crate) async fn run(config: Config) -> Result<(), DemoError> {
 }
 
 /// Says who plays, and plays.
-async fn tell(first: Client, others: Client, records: &str, delay: Duration) -> Result<(), DemoError> {
+async fn tell(first: Client, others: Client, records: &str, stage: Stage) -> Result<(), DemoError> {
     let printer = Printer::stdout();
-    printer.title(records, delay);
+    printer.title(records, stage.delay);
     printer.cast(&if first.process == others.process {
         let redis = config::REDIS_URL.name;
         format!("one process; with {redis} set, retries and duplicates go to a second one")
     } else {
         format!("first calls go to {first}, retries and duplicates to {others}")
     });
-    Story::new(first, others, printer).tell().await
+    Story::new(first, others, printer, stage).tell().await
 }

@@ -1,6 +1,6 @@
-//! The second process of the story: this program once more, over the same database and the same Redis.
+//! A further process of the story: this program once more, over the same database and, where there is one, the same Redis.
 //!
-//! Owns how it is started and how it ends, on both sides: it serves for as long as its stdin is open, so it ends also
+//! Owns how it is started, killed and ended, on both sides: it serves for as long as its stdin is open, so it ends also
 //! when the demo was killed and could not stop it.
 
 use std::env;
@@ -61,6 +61,11 @@ impl Second {
         };
         let url = url.to_owned();
         Ok(Self { child, id, url })
+    }
+
+    /// Kills it with SIGKILL, and waits until it is gone. Nothing in it is told.
+    pub(super) async fn kill(mut self) -> Result<(), DemoError> {
+        self.child.kill().await.map_err(DemoError::NoSecond)
     }
 
     /// Lets it answer what it has taken, and waits until it has ended.

@@ -1,14 +1,16 @@
-//! The five acts, and what must come out of each.
+//! The six acts, and what must come out of each.
 //!
 //! Owns the plot and its checks: every line that is told was compared with what it promises. It waits for rows and
 //! answers, never for a guess of how long something takes.
 
 use std::fmt;
+use std::time::Duration;
 
 use tokio::time::sleep;
 
 use super::client::{Answer, Client, Post, Route};
 use super::print::{Printer, Tone};
+use super::second::Second;
 use super::{ACME, DemoError, GLOBEX, PATIENCE};
 
 /// What an answer must be.
@@ -60,12 +62,19 @@ impl fmt::Display for Tally {
     }
 }
 
+/// What a process of the last act serves.
+pub(super) struct Stage {
+    pub(super) database_url: String,
+    pub(super) delay: Duration,
+}
+
 pub(super) struct Story {
     /// Sends first calls.
     first: Client,
     /// Sends everything else: to the second process, where there are two.
     others: Client,
     printer: Printer,
+    stage: Stage,
     /// Keeps the keys of one run apart from those of another in the same Redis.
     run: u64,
     naive: Tally,
@@ -74,11 +83,12 @@ pub(super) struct Story {
 }
 
 impl Story {
-    pub(super) fn new(first: Client, others: Client, printer: Printer) -> Self {
+    pub(super) fn new(first: Client, others: Client, printer: Printer, stage: Stage) -> Self {
         Self {
             first,
             others,
             printer,
+            stage,
             run: rand::random(),
             naive: Tally::default(),
             idempotent: Tally::default(),
@@ -92,6 +102,7 @@ impl Story {
         self.idempotent_retry().await?;
         let first = self.idempotent_duplicate().await?;
         self.other_requests(&first).await?;
+        self.killed_process().await?;
         self.verdict()
     }
 
@@ -170,6 +181,32 @@ impl Story {
         self.idempotent.orders += 1;
         self.line("other tenant", &answer, CREATED);
         self.rows(&globex, 1).await
+    }
+
+    async fn killed_process(&mut self) -> Result<(), DemoError> {
+        let plot = "the process is killed in the middle, started again, and the client retries";
+        let order = self.act(6, Route::Idempotent, plot);
+        let (killed, client) = self.start_process().await?;
+        let running = client.start(&order).await?;
+        killed.kill().await?;
+        let cut_off = matches!(running.await?, Err(DemoError::Http(_)));
+        let text = if cut_off {
+            format!("no answer: process {} is killed, its row written", client.process)
+        } else {
+            "answered before the process was killed".to_owned()
+        };
+        self.check(cut_off, "first call", "", &text, Tone::Plain);
+        let (started, client) = self.start_process().await?;
+        let retry = client.post(&order).await?;
+        self.line("retry", &retry, CREATED);
+        self.rows(&order, 1).await?;
+        started.stop().await
+    }
+
+    async fn start_process(&self) -> Result<(Second, Client), DemoError> {
+        let process = Second::start(&self.stage.database_url).await?;
+        let client = Client::new(process.url.clone(), process.id, self.stage.delay)?;
+        Ok((process, client))
     }
 
     fn act(&mut self, number: usize, route: Route, plot: &str) -> Post {

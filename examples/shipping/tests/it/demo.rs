@@ -18,7 +18,7 @@ fn assert_comes_out_as_told(ended: &Ended) {
     assert_eq!(
         verdict,
         [
-            "idempotent  3 orders, 3 rows: every order shipped once",
+            "idempotent  4 orders, 4 rows: every order shipped once",
             "naive       2 orders, 4 rows: a retry ships again",
         ]
     );
@@ -37,6 +37,8 @@ fn the_demo_comes_out_as_told() {
     let ended = Process::start(&["demo"], &[DELAY]).ended();
 
     assert_comes_out_as_told(&ended);
+    let told = ["records in SQLite", "no answer: process"];
+    assert!(told.iter().all(|part| ended.stdout.contains(part)), "{ended:#?}");
     assert_eq!(processes(&ended, "duplicate"), processes(&ended, "first call"));
 }
 

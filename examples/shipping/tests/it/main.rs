@@ -18,6 +18,7 @@ mod document;
 mod duplicates;
 mod exposition;
 mod health;
+mod killed;
 mod metrics;
 mod mix;
 mod orders;

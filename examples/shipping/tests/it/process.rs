@@ -65,6 +65,12 @@ impl Process {
         self.stderr.wait_for(part);
     }
 
+    /// Kills it with SIGKILL, and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("a child can be waited for");
+    }
+
     #[cfg(unix)]
     pub(crate) fn terminate(&self) {
         let id = self.child.id().to_string();
