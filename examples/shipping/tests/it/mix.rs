@@ -22,8 +22,8 @@ const ACME: &str = "acme-demo";
 
 /// Longer than a duplicate takes to find that it has to wait.
 const DELAY: (&str, &str) = ("SHIPPING_DELAY_MS", "2500");
-/// Longer than the ten seconds, a third of a lease, after which a lease is renewed.
-const BEYOND_A_RENEWAL: (&str, &str) = ("SHIPPING_DELAY_MS", "11000");
+/// Longer than the second, a third of a lease, after which a lease is renewed.
+const BEYOND_A_RENEWAL: (&str, &str) = ("SHIPPING_DELAY_MS", "4000");
 
 /// What was counted.
 pub(crate) struct Counted {
