@@ -27,7 +27,7 @@ const MANAGERS: [(&str, &[&[&str]]); 6] = [
     ("brew", &[&["install"]]),
 ];
 
-const NEEDED: [Needed; 5] = [
+const NEEDED: [Needed; 6] = [
     Needed {
         program: "redis-server",
         versions: None,
@@ -62,6 +62,19 @@ const NEEDED: [Needed; 5] = [
             ("pacman", "pgbouncer"),
             ("zypper", "pgbouncer"),
             ("brew", "pgbouncer"),
+        ],
+    },
+    // The lab preloads its library, to step the time of day of single processes.
+    Needed {
+        program: "faketime",
+        versions: None,
+        packages: &[
+            ("apt-get", "faketime"),
+            ("dnf", "libfaketime"),
+            ("apk", "libfaketime"),
+            ("pacman", "libfaketime"),
+            ("zypper", "libfaketime"),
+            ("brew", "libfaketime"),
         ],
     },
     Needed {
