@@ -12,6 +12,7 @@
 
 mod app;
 mod client;
+mod disk;
 pub mod lab;
 mod log;
 mod openapi;
@@ -34,9 +35,11 @@ mod pages {
 mod sentinels;
 mod service;
 mod sqlite_file;
+mod stepped_clock;
 
 pub use app::{App, Order, Tenant, router};
 pub use client::{Answer, Call, Client, OTHER_TENANT, TENANT};
+pub use disk::Disk;
 pub use log::Log;
 pub use openapi::validate_openapi;
 pub use pgbouncer::PgBouncer;
@@ -48,6 +51,7 @@ pub use redis_server::RedisServer;
 pub use sentinels::Sentinels;
 pub use service::Service;
 pub use sqlite_file::SqliteFile;
+pub use stepped_clock::SteppedClock;
 
 /// How long a test may take before it counts as hanging; far above what any takes.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_mins(1);

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::Client;
+use crate::{Client, SteppedClock};
 
 /// How to start a `server` process.
 #[derive(Clone, Debug)]
@@ -13,6 +13,7 @@ pub struct Program {
     backend_url: String,
     journal: Option<PathBuf>,
     calls: Option<PathBuf>,
+    variables: Vec<(&'static str, PathBuf)>,
     is_quiet: bool,
 }
 
@@ -25,13 +26,14 @@ pub struct Process {
 }
 
 impl Program {
-    /// The binary `server` of this package, on the Redis or Postgres server at `backend_url`.
+    /// The binary `server` of this package, on the Redis or Postgres server, or the file of SQLite, at `backend_url`.
     pub fn new(binary: impl AsRef<Path>, backend_url: &str) -> Self {
         Self {
             binary: binary.as_ref().to_owned(),
             backend_url: backend_url.to_owned(),
             journal: None,
             calls: None,
+            variables: Vec::new(),
             is_quiet: false,
         }
     }
@@ -50,6 +52,13 @@ impl Program {
         self
     }
 
+    /// The same going by the time of day of `clock`.
+    #[must_use]
+    pub fn going_by(mut self, clock: &SteppedClock) -> Self {
+        self.variables = clock.variables();
+        self
+    }
+
     /// The same without what it says when it cannot start.
     #[must_use]
     pub fn quiet(mut self) -> Self {
@@ -61,6 +70,7 @@ impl Program {
     pub fn try_start(&self) -> Option<Process> {
         let mut command = Command::new(&self.binary);
         command.env("BACKEND_URL", &self.backend_url);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         if let Some(journal) = &self.journal {
             command.env("IDEM_JOURNAL", journal);
         }
@@ -92,7 +102,7 @@ impl Program {
 }
 
 impl Process {
-    /// Starts `program`, the binary `server` of this package, on the Redis or Postgres server at `backend_url`, and waits until it
+    /// Starts `program`, the binary `server` of this package, on the Redis or Postgres server, or the file of SQLite, at `backend_url`, and waits until it
     /// listens.
     pub fn start(program: impl AsRef<Path>, backend_url: &str) -> Self {
         Program::new(program, backend_url).start()
@@ -100,9 +110,14 @@ impl Process {
 
     /// Kills it with SIGKILL.
     pub fn kill(&mut self) {
+        self.send_kill();
+        let _ = self.child.wait();
+    }
+
+    /// Sends SIGKILL, and does not wait for its end.
+    pub fn send_kill(&mut self) {
         // It is gone either way.
         let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 
     /// Whether it has ended.

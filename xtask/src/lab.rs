@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::commands::cargo;
 
-const BACKENDS: [&str; 3] = ["redis", "cluster", "postgres"];
+const BACKENDS: [&str; 4] = ["redis", "cluster", "postgres", "sqlite"];
 
 /// What the command was told.
 pub(crate) struct Options {
@@ -38,6 +38,9 @@ impl Options {
             *option = Some(number.parse().ok()?);
         }
         let seconds = seconds?;
+        if is_siege && backend == "sqlite" {
+            return None;
+        }
         let seed = seed.unwrap_or_else(|| {
             SystemTime::now()
                 .duration_since(UNIX_EPOCH)

@@ -32,8 +32,8 @@ commands:
   package   packages the crates that are published, and compiles them from their packages alone
   minimal-versions  compiles the crates that are published with the lowest versions of dependencies that they allow
   newcomer  runs the commands of the README and the tutorial on a clean checkout of HEAD, as a new user does
-  lab     [--siege] --seconds <number> [--seed <number>] [--backend redis|cluster|postgres]: the fault lab for so long, or a
-          siege by hostile clients, and a table of what came of it
+  lab     [--siege] --seconds <number> [--seed <number>] [--backend redis|cluster|postgres|sqlite]: the fault lab for so
+          long, or a siege by hostile clients (not on sqlite), and a table of what came of it
   spec    explores every state that the specification and its owners can reach within their bounds, and prints the figures
           --mutants: prints the shortest way on which each wrong specification breaks its rule
   bench   [--quick]: idem beside a bare handler and two hand-written schemes, in one run

@@ -1,6 +1,6 @@
 //! The fault lab as a command: rounds of it until the time is over, and a table.
 //!
-//! `lab redis|cluster|postgres --seconds N --seed S` starts with the round of that seed. With `--seconds 0` it runs that round alone.
+//! `lab redis|cluster|postgres|sqlite --seconds N --seed S` starts with the round of that seed. With `--seconds 0` it runs that round alone.
 //! `lab siege redis|cluster|postgres --seconds N --seed S` besieges one process for so long.
 
 use std::path::Path;
@@ -22,8 +22,10 @@ async fn main() -> ExitCode {
         ["siege", ref rest @ ..] => (true, rest),
         ref rest => (false, rest),
     };
-    let Some((backend, seconds, seed)) = parse(rest) else {
+    let Some((backend, seconds, seed)) = parse(rest).filter(|(backend, ..)| !is_siege || *backend != Backend::Sqlite)
+    else {
         eprintln!("usage: lab [siege] <redis | cluster | postgres> --seconds <number> --seed <number>");
+        eprintln!("       lab sqlite --seconds <number> --seed <number>");
         return ExitCode::from(2);
     };
     // Cargo puts the binaries of a package into one folder.

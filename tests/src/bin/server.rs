@@ -1,5 +1,5 @@
-//! The service under test as a process: on the Redis, Redis Cluster or Postgres at `BACKEND_URL`, on a free port that it
-//! prints. With `IDEM_JOURNAL`, it has the fault lab's handlers too, which keep their journal in that file. With `IDEM_CALLS`,
+//! The service under test as a process: on the Redis, Redis Cluster, Postgres or file of SQLite at `BACKEND_URL`, on a free port
+//! that it prints. With `IDEM_JOURNAL`, it has the fault lab's handlers too, which keep their journal in that file. With `IDEM_CALLS`,
 //! it records all calls on its backend in that file.
 
 use std::path::Path;
@@ -7,28 +7,36 @@ use std::time::Duration;
 
 use axum::Router;
 use idem_axum::sqlx::postgres::PgPoolOptions;
-use idem_axum::{Backend, Idempotency, PostgresBackend, RedisBackend};
+use idem_axum::{Backend, Idempotency, PostgresBackend, RedisBackend, SqliteBackend};
 use idem_core::spec::history::Recorder;
 use idem_tests::lab::{self, CallLog, Journal};
 use idem_tests::router;
 use tokio::net::TcpListener;
 
+/// How often expired records are deleted: often enough that it is among what goes wrong.
+const SWEEPING: Duration = Duration::from_millis(50);
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = std::env::var("BACKEND_URL")?;
-    let (idempotency, pool) = if url.starts_with("postgres:") {
+    let (idempotency, transacting) = if url.starts_with("postgres:") {
         let options = PgPoolOptions::new().max_connections(lab::pool::CONNECTIONS);
         let pool = options.connect(&url).await?;
         let backend = PostgresBackend::new(pool.clone());
         backend.migrate().await?;
-        let backend = backend.with_sweeper(Duration::from_millis(50));
+        let backend = backend.with_sweeper(SWEEPING);
         let idempotency = recorded(backend.clone()).with_transactions_of(&backend);
-        (idempotency, lab::pool::routes(pool))
+        let routes = lab::transacting_in_postgres().merge(lab::pool::routes(pool));
+        (idempotency, routes)
+    } else if let Some(path) = url.strip_prefix("sqlite:") {
+        let backend = SqliteBackend::open(path).await?.with_sweeper(SWEEPING);
+        let idempotency = recorded(backend.clone()).with_transactions_of(&backend);
+        (idempotency, lab::transacting_in_sqlite())
     } else {
         (recorded(RedisBackend::connect(&url).await?), Router::new())
     };
     let journaled = match std::env::var_os("IDEM_JOURNAL") {
-        Some(file) => lab::routes(Journal::open(Path::new(&file))).merge(pool),
+        Some(file) => lab::routes(Journal::open(Path::new(&file)), transacting),
         None => Router::new(),
     };
     let (router, _app) = router(&idempotency, journaled);

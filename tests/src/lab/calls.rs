@@ -10,13 +10,14 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use idem_core::spec::history::{self, CallId, Event, Log, Report};
 use idem_core::spec::{Call, Reply};
 use idem_core::{Claim, Completion, Record};
 
 use self::lines::Line;
+use super::clock;
 use super::plan::Route;
 
 /// The file that recorders append to; clones share it. An event is one write, so that a killed process leaves whole lines.
@@ -32,9 +33,8 @@ impl CallLog {
 }
 
 impl Log for CallLog {
-    /// The time of day, which all processes of the lab share. The lab does not set it.
     fn now(&self) -> Duration {
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+        clock::now()
     }
 
     fn write(&self, event: Event) {

@@ -5,6 +5,7 @@
 mod cluster;
 mod postgres;
 mod redis;
+mod sqlite;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio::time::sleep;
 use self::cluster::ClusterFault;
 use self::postgres::PostgresFault;
 use self::redis::RedisFault;
+use self::sqlite::SqliteFault;
 use super::calls::CallLog;
 use super::fleet::Fleet;
 use super::journal::{Event, Journal};
@@ -49,6 +51,8 @@ pub(super) enum Fault {
     Cluster(ClusterFault),
     /// What only this server knows.
     Postgres(PostgresFault),
+    /// What only a file knows.
+    Sqlite(SqliteFault),
 }
 
 /// What faults happen to.
@@ -65,6 +69,25 @@ pub(super) struct Scene<'a> {
 impl Fault {
     /// One of each kind, in any order.
     pub(super) fn deal(random: &mut Random, backend: Backend, keeps: bool) -> Vec<Self> {
+        let mut deck = match backend {
+            Backend::Redis | Backend::Cluster | Backend::Postgres => Self::deal_of_servers(random, backend, keeps),
+            Backend::Sqlite => SqliteFault::deal(random).into_iter().map(Self::Sqlite).collect(),
+        };
+        if backend == Backend::Sqlite {
+            deck.push(Self::freeze_process(random));
+        }
+        if !keeps {
+            deck.extend([Self::Forget; 2]);
+        }
+        random.shuffle(&mut deck);
+        deck
+    }
+
+    fn freeze_process(random: &mut Random) -> Self {
+        Self::FreezeProcess(random.one_of(&[0, 1, 2]), random.millis(200, 3_000))
+    }
+
+    fn deal_of_servers(random: &mut Random, backend: Backend, keeps: bool) -> Vec<Self> {
         let mut deck = vec![
             Self::KillClients,
             Self::Cut,
@@ -72,7 +95,7 @@ impl Fault {
             Self::Slow(random.millis(2, 100), random.millis(200, 3_000)),
             // From 1 to 8 megabytes a second.
             Self::SlowLine(random.millis(2, 16), random.millis(2_000, 5_000)),
-            Self::FreezeProcess(random.one_of(&[0, 1, 2]), random.millis(200, 3_000)),
+            Self::freeze_process(random),
         ];
         if backend != Backend::Cluster {
             deck.push(Self::Freeze(random.millis(500, 3_000)));
@@ -82,11 +105,8 @@ impl Fault {
             Backend::Redis => deck.extend(RedisFault::deal(random, keeps).into_iter().map(Self::Redis)),
             Backend::Cluster => deck.extend(ClusterFault::deal(random, keeps).into_iter().map(Self::Cluster)),
             Backend::Postgres => deck.extend(PostgresFault::deal(random).into_iter().map(Self::Postgres)),
+            Backend::Sqlite => {}
         }
-        if !keeps {
-            deck.extend([Self::Forget; 2]);
-        }
-        random.shuffle(&mut deck);
         deck
     }
 
@@ -102,10 +122,12 @@ impl Fault {
             Self::SlowLine(..) => "line slow under large answers",
             Self::FreezeProcess(..) => "process frozen",
             Self::Forget if backend == Backend::Postgres => "TRUNCATE",
+            Self::Forget if backend == Backend::Sqlite => "DELETE of all records",
             Self::Forget => "FLUSHALL",
             Self::Redis(fault) => fault.name(),
             Self::Cluster(fault) => fault.name(),
             Self::Postgres(fault) => fault.name(),
+            Self::Sqlite(fault) => fault.name(),
         };
         name.to_owned()
     }
@@ -132,6 +154,7 @@ impl Fault {
             Self::Silence => true,
             Self::SlowLine(..) => false,
             Self::Postgres(fault) => fault.stalls(),
+            Self::Sqlite(fault) => fault.stalls(),
             _ => !self.length().is_zero(),
         }
     }
@@ -146,6 +169,7 @@ impl Fault {
             Self::Redis(fault) => fault.length(),
             Self::Cluster(fault) => fault.length(),
             Self::Postgres(fault) => fault.length(),
+            Self::Sqlite(fault) => fault.length(),
             Self::KillClients | Self::Cut | Self::Silence | Self::Forget => Duration::ZERO,
         }
     }
@@ -166,6 +190,12 @@ impl Fault {
             Some(spared) => Some(Span::begin(spared, scene.fleet).await),
             None => None,
         };
+        if let (Self::Sqlite(fault), Server::Sqlite(sqlite)) = (self, &*scene.server)
+            && !fault.is_possible(sqlite)
+        {
+            let (what, loses) = (format!("{}: left out", fault.name()), false);
+            return scene.journal.write(Event::Fault { what, loses });
+        }
         scene.journal.write(Event::Fault {
             what: self.name(scene.server.backend()),
             loses: self.loses(),
@@ -183,7 +213,9 @@ impl Fault {
     }
 
     async fn do_harm(self, scene: &mut Scene<'_>) {
-        let Scene { server, fleet, .. } = scene;
+        let Scene {
+            server, fleet, journal, ..
+        } = scene;
         match (self, &mut **server) {
             (Self::Freeze(length), server) => server.freeze(length).await,
             (Self::Restart(length), server) => server.restart(length).await,
@@ -198,7 +230,8 @@ impl Fault {
             (Self::Redis(fault), Server::Redis(redis, _)) => fault.inject(redis).await,
             (Self::Cluster(fault), Server::Cluster(cluster)) => fault.inject(cluster).await,
             (Self::Postgres(fault), Server::Postgres(postgres, _)) => fault.inject(postgres, fleet).await,
-            (Self::Redis(_) | Self::Cluster(_) | Self::Postgres(_), _) => {
+            (Self::Sqlite(fault), Server::Sqlite(sqlite)) => fault.inject(sqlite, fleet, journal).await,
+            (Self::Redis(_) | Self::Cluster(_) | Self::Postgres(_) | Self::Sqlite(_), _) => {
                 panic!("{self:?} was dealt for another server")
             }
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep;
 
+use super::journal::{Event, Journal};
 use crate::{Client, Process, Program};
 
 /// How often somebody looks who has died.
@@ -61,6 +62,30 @@ impl Fleet {
         if let Some(process) = place.as_ref().filter(|process| Some(process.id()) == frozen) {
             process.thaw();
         }
+    }
+
+    /// Kills the process at a place, if there is one.
+    pub(super) fn kill(&self, at: usize, journal: &Journal) {
+        kill(&mut [lock(&self.places[at % self.places.len()])], journal);
+    }
+
+    /// Kills all processes at once, and keeps the places empty while `meanwhile` looks at what they have left.
+    pub(super) fn kill_all(&self, journal: &Journal, meanwhile: impl FnOnce()) {
+        let mut places: Vec<_> = self.places.iter().map(lock).collect();
+        kill(&mut places, journal);
+        meanwhile();
+    }
+}
+
+/// Kills what is at these places, before anybody waits for one of them to have ended.
+fn kill(places: &mut [MutexGuard<'_, Option<Process>>], journal: &Journal) {
+    for process in places.iter_mut().filter_map(|place| place.as_mut()) {
+        journal.write(Event::Killed { process: process.id() });
+        process.send_kill();
+    }
+    for place in places {
+        // Dropping it waits for its end.
+        drop(place.take());
     }
 }
 

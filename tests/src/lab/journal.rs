@@ -7,10 +7,11 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::lab::clock;
 use crate::lab::service::Point;
 
 /// The file that events are appended to; clones share it.
@@ -20,7 +21,7 @@ pub struct Journal(Arc<File>);
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Since the start of 1970, for readers. What came first is said by the order of lines.
+    /// For readers, by a clock that all processes share. What came first is said by the order of lines.
     pub at: Duration,
     /// Which process wrote it.
     pub process: u32,
@@ -63,6 +64,11 @@ pub enum Event {
         /// Whether it holds an answer in hand that it knows to be recorded.
         recorded: bool,
     },
+    /// The lab is about to kill a process.
+    Killed {
+        /// Which.
+        process: u32,
+    },
     /// The lab is about to do harm.
     Fault {
         /// Which.
@@ -81,7 +87,7 @@ impl Journal {
 
     /// Adds a line.
     pub fn write(&self, event: Event) {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let at = clock::now();
         let process = std::process::id();
         let mut line = serde_json::to_vec(&Entry { at, process, event }).expect("plain data");
         line.push(b'\n');

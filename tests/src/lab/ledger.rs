@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use idem_axum::Transaction;
+use sqlx::Sqlite;
 use tokio::time::timeout;
 
-use crate::PostgresServer;
+use crate::{PostgresServer, SqliteFile};
 
 /// How long a handler tries to write its row. A connection that has fallen silent would hold it for ever.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -21,9 +22,13 @@ pub(super) struct Row {
     pub(super) token: String,
 }
 
+const CREATE: &str = "CREATE TABLE ledger (key text, token text)";
+const INSERT: &str = "INSERT INTO ledger (key, token) VALUES ($1, $2)";
+const SELECT: &str = "SELECT key, token FROM ledger";
+
 /// Makes the table, and a role that may not write into it.
 pub(super) async fn make(postgres: &PostgresServer) {
-    postgres.execute("CREATE TABLE ledger (key text, token text)").await;
+    postgres.execute(CREATE).await;
     postgres.execute("CREATE ROLE nobody_at_all").await;
 }
 
@@ -31,7 +36,22 @@ pub(super) async fn make(postgres: &PostgresServer) {
 pub(super) async fn write(transaction: &mut Transaction, row: &Row) -> bool {
     let writing = async {
         let connection = transaction.begin().await?;
-        let insert = sqlx::query("INSERT INTO ledger (key, token) VALUES ($1, $2)");
+        let insert = sqlx::query(INSERT);
+        insert.bind(&row.key).bind(&row.token).execute(connection).await
+    };
+    matches!(timeout(LIMIT, writing).await, Ok(Ok(_)))
+}
+
+/// Makes the table in a file.
+pub(super) async fn make_in_file(file: &SqliteFile) {
+    file.execute(CREATE).await;
+}
+
+/// Adds a row in a file, and says whether it is there as far as the transaction can tell.
+pub(super) async fn write_in_file(transaction: &mut Transaction<Sqlite>, row: &Row) -> bool {
+    let writing = async {
+        let connection = transaction.begin().await?;
+        let insert = sqlx::query(INSERT);
         insert.bind(&row.key).bind(&row.token).execute(connection).await
     };
     matches!(timeout(LIMIT, writing).await, Ok(Ok(_)))
@@ -39,8 +59,18 @@ pub(super) async fn write(transaction: &mut Transaction, row: &Row) -> bool {
 
 /// All rows that were committed.
 pub(super) async fn read(postgres: &PostgresServer) -> Vec<Row> {
-    let rows = sqlx::query_as("SELECT key, token FROM ledger");
+    let rows = sqlx::query_as(SELECT);
     let rows = rows.fetch_all(&mut postgres.connection().await).await;
-    let rows = rows.expect("the table is there").into_iter();
-    rows.map(|(key, token)| Row { key, token }).collect()
+    of(rows.expect("the table is there"))
+}
+
+/// All rows that were committed in a file.
+pub(super) async fn read_file(file: &SqliteFile) -> Vec<Row> {
+    let rows = sqlx::query_as(SELECT);
+    let rows = rows.fetch_all(&mut file.stranger().await).await;
+    of(rows.expect("the table is there"))
+}
+
+fn of(rows: Vec<(String, String)>) -> Vec<Row> {
+    rows.into_iter().map(|(key, token)| Row { key, token }).collect()
 }

@@ -1,5 +1,5 @@
-//! The fault lab: a service of several processes on one Redis, Redis Cluster or Postgres, under load, while all of them are
-//! killed, frozen and cut off.
+//! The fault lab: a service of several processes on one Redis, Redis Cluster, Postgres or file of SQLite, under load, while all of
+//! them are killed, frozen and cut off.
 //!
 //! A round is a seeded `plan`, clients that carry out its requests (`load`), what goes wrong meanwhile (`faults`,
 //! and the named points of death in `service`), a journal of every execution that outlives its process (`journal`),
@@ -11,6 +11,7 @@
 //! so a seed that has failed once may have to be tried several times.
 
 mod calls;
+mod clock;
 mod cluster;
 mod faults;
 mod fleet;
@@ -26,6 +27,7 @@ mod refusals;
 mod server;
 mod service;
 pub mod siege;
+mod sqlite;
 mod table;
 
 use std::path::Path;
@@ -39,7 +41,7 @@ pub use self::journal::{Entry, Event, Journal, read};
 pub use self::measures::Measures;
 pub use self::plan::Size;
 pub use self::server::Backend;
-pub use self::service::{DIE, LEASE, Point, REQUEST, Task, routes};
+pub use self::service::{DIE, LEASE, Point, REQUEST, Task, routes, transacting_in_postgres, transacting_in_sqlite};
 pub use self::table::Totals;
 
 use self::faults::Scene;
@@ -60,10 +62,12 @@ pub async fn round(binary: &Path, backend: Backend, seed: u64, size: Size) -> To
     let mut server = Server::start(backend).await;
     let owners = server.owners(&plan.keys).await;
     let program = |at| {
-        Program::new(binary, &server.url(at))
-            .journaled(&file)
-            .recorded(&recorded)
-            .quiet()
+        let program = Program::new(binary, &server.url(at));
+        let program = program.journaled(&file).recorded(&recorded).quiet();
+        match server.clock(at) {
+            Some(clock) => program.going_by(clock),
+            None => program,
+        }
     };
     let fleet = Arc::new(Fleet::start((0..PROCESSES).map(program).collect()));
     let load = Load::new(plan.clone(), fleet.clone());

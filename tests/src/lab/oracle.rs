@@ -50,6 +50,9 @@ impl<'a> Round<'a> {
                 Event::Dies { .. } => {
                     round.deaths.entry(entry.process).or_insert(line);
                 }
+                Event::Killed { process } => {
+                    round.deaths.entry(process).or_insert(line);
+                }
                 Event::Fault { loses: true, .. } => round.losses.push(line),
                 _ => {}
             }
@@ -67,7 +70,12 @@ impl<'a> Round<'a> {
 
     /// Whether anything at all had gone wrong by then.
     fn is_troubled(&self, line: usize) -> bool {
-        let trouble = |entry: &Entry| matches!(entry.event, Event::Dies { .. } | Event::Fault { .. });
+        let trouble = |entry: &Entry| {
+            matches!(
+                entry.event,
+                Event::Dies { .. } | Event::Killed { .. } | Event::Fault { .. }
+            )
+        };
         self.entries[..line].iter().any(trouble)
     }
 
@@ -91,7 +99,7 @@ impl<'a> Round<'a> {
                 Event::Dies {
                     key, recorded: true, ..
                 } => lives[named[key.as_str()]].kept_at = Some(line),
-                Event::Effect { .. } | Event::Dies { .. } | Event::Fault { .. } => {}
+                Event::Effect { .. } | Event::Dies { .. } | Event::Killed { .. } | Event::Fault { .. } => {}
             }
         }
         for answered in answers {
@@ -135,6 +143,9 @@ pub(super) fn is_running(entries: &[Entry]) -> bool {
             }
             Event::Dies { .. } => {
                 dead.insert(entry.process);
+            }
+            Event::Killed { process } => {
+                dead.insert(*process);
             }
             Event::Effect { .. } | Event::Fault { .. } => {}
         }

@@ -11,7 +11,8 @@ use tokio::time::sleep;
 use super::cluster::Cluster;
 use super::ledger;
 use super::plan::Key;
-use crate::{PostgresServer, Proxy, RedisServer};
+use super::sqlite::Sqlite;
+use crate::{PostgresServer, Proxy, RedisServer, SteppedClock};
 
 /// What a round keeps its records on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,11 +24,13 @@ pub enum Backend {
     Cluster,
     /// A Postgres server whose commits survive its death.
     Postgres,
+    /// A file that all processes have open.
+    Sqlite,
 }
 
 impl Backend {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Redis, Self::Cluster, Self::Postgres];
+    pub const ALL: [Self; 4] = [Self::Redis, Self::Cluster, Self::Postgres, Self::Sqlite];
 
     /// As tables call its server.
     pub fn name(self) -> &'static str {
@@ -35,6 +38,7 @@ impl Backend {
             Self::Redis => "Redis",
             Self::Cluster => "cluster",
             Self::Postgres => "Postgres",
+            Self::Sqlite => "SQLite",
         }
     }
 }
@@ -45,6 +49,7 @@ pub(super) enum Server {
     Redis(RedisServer, Proxy),
     Cluster(Cluster),
     Postgres(PostgresServer, Proxy),
+    Sqlite(Sqlite),
 }
 
 impl Server {
@@ -62,6 +67,7 @@ impl Server {
                 let proxy = Proxy::start(postgres.address()).await;
                 Self::Postgres(postgres, proxy)
             }
+            Backend::Sqlite => Self::Sqlite(Sqlite::start().await),
         }
     }
 
@@ -70,6 +76,7 @@ impl Server {
             Self::Redis(..) => Backend::Redis,
             Self::Cluster(_) => Backend::Cluster,
             Self::Postgres(..) => Backend::Postgres,
+            Self::Sqlite(_) => Backend::Sqlite,
         }
     }
 
@@ -77,6 +84,7 @@ impl Server {
         match self {
             Self::Redis(_, proxy) | Self::Postgres(_, proxy) => slice::from_ref(proxy),
             Self::Cluster(cluster) => cluster.proxies(),
+            Self::Sqlite(_) => &[],
         }
     }
 
@@ -85,12 +93,21 @@ impl Server {
     pub(super) fn url(&self, place: usize) -> String {
         let (direct, address, proxy) = match self {
             Self::Cluster(cluster) => return cluster.url(),
+            Self::Sqlite(sqlite) => return sqlite.file.url(),
             Self::Redis(redis, proxy) => (redis.url(), redis.address(), proxy),
             Self::Postgres(postgres, proxy) => (postgres.url(), postgres.address(), proxy),
         };
         match place {
             0 => direct,
             _ => direct.replace(&address.to_string(), &proxy.address.to_string()),
+        }
+    }
+
+    /// The time of day that the process at a place goes by, if it is not the right one.
+    pub(super) fn clock(&self, place: usize) -> Option<&SteppedClock> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.clocks.get(place),
+            Self::Redis(..) | Self::Cluster(_) | Self::Postgres(..) => None,
         }
     }
 
@@ -122,6 +139,7 @@ impl Server {
                 postgres.thaw();
             }
             Self::Cluster(_) => panic!("a cluster is frozen node by node"),
+            Self::Sqlite(_) => panic!("a file has no server"),
         }
     }
 
@@ -139,6 +157,7 @@ impl Server {
                 postgres.restart().await;
             }
             Self::Cluster(_) => panic!("a cluster is restarted node by node"),
+            Self::Sqlite(_) => panic!("a file has no server"),
         }
     }
 
@@ -156,6 +175,7 @@ impl Server {
                 cluster.tell(OTHERS).await;
             }
             Self::Postgres(postgres, _) => postgres.kill_clients().await,
+            Self::Sqlite(_) => panic!("a file has no server"),
         }
     }
 
@@ -165,6 +185,9 @@ impl Server {
             Self::Redis(redis, _) => redis.tell("FLUSHALL").await,
             Self::Cluster(cluster) => cluster.tell("FLUSHALL").await,
             Self::Postgres(postgres, _) => postgres.execute("TRUNCATE idem_records").await,
+            Self::Sqlite(sqlite) => {
+                sqlite.file.execute("DELETE FROM idem_records").await;
+            }
         }
     }
 
@@ -173,6 +196,7 @@ impl Server {
         match self {
             Self::Redis(..) | Self::Cluster(_) => Vec::new(),
             Self::Postgres(postgres, _) => ledger::read(postgres).await,
+            Self::Sqlite(sqlite) => ledger::read_file(&sqlite.file).await,
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Owns the points at which a process can be killed. A request names one in a header, which is no part of its
 //! fingerprint; it is the process itself that sends the signal, so that the point is a point and not luck.
 
+mod transacting;
+
 use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Request};
@@ -12,12 +14,12 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::post;
 use axum::{Extension, Json, Router};
-use idem_axum::{Execution, Transaction, idempotent};
+use idem_axum::{Execution, idempotent};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+pub use self::transacting::{transacting_in_postgres, transacting_in_sqlite};
 use super::journal::{Event, Journal};
-use super::ledger::{self, Row};
 use super::random::Random;
 use crate::App;
 use crate::process::signal;
@@ -229,20 +231,6 @@ async fn large(asked: Asked, execution: Execution, Json(task): Json<Task>) -> Ca
     execute(asked, execution, task).await
 }
 
-#[idempotent(ttl = "24h", scope = global, lease = "6s", in_flight = "wait", wait = "10s")]
-async fn transacting(
-    asked: Asked,
-    execution: Execution,
-    mut transaction: Transaction,
-    Json(task): Json<Task>,
-) -> Carried {
-    let row = Row {
-        key: asked.key.clone(),
-        token: token(&execution),
-    };
-    carry_out(asked, execution, task, ledger::write(&mut transaction, &row)).await
-}
-
 /// Asked whether the records can be reached.
 #[idempotent(ttl = "1m", scope = global, lease = "1s")]
 async fn probe() -> StatusCode {
@@ -258,14 +246,13 @@ async fn die_with_the_answer(Extension(journal): Extension<Journal>, request: Re
     response
 }
 
-/// The handlers, for [`router`](crate::router).
-pub fn routes(journal: Journal) -> Router<App> {
-    Router::new()
+/// The handlers, for [`router`](crate::router), with that of a backend that has transactions.
+pub fn routes(journal: Journal, transacting: Router<App>) -> Router<App> {
+    transacting
         .route("/journaled/rejecting", post(rejecting))
         .route("/journaled/waiting", post(waiting))
         .route("/journaled/refusing", post(refusing))
         .route("/journaled/large", post(large))
-        .route("/journaled/transacting", post(transacting))
         .route("/journaled/probe", post(probe))
         .route("/journaled/brisk", post(brisk))
         .route("/journaled/brisk-refusing", post(brisk_refusing))

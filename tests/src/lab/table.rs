@@ -44,7 +44,7 @@ impl Totals {
             let fault = match &entry.event {
                 Event::Dies { at, .. } => format!("process killed {}", at.name()),
                 Event::Fault { what, .. } => what.clone(),
-                Event::Began { .. } | Event::Effect { .. } | Event::Ended { .. } => continue,
+                Event::Began { .. } | Event::Effect { .. } | Event::Ended { .. } | Event::Killed { .. } => continue,
             };
             *self.faults.entry(fault).or_default() += 1;
         }

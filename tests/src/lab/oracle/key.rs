@@ -230,7 +230,7 @@ impl<'a> Life<'a> {
             let is_ours = match &entry.event {
                 Event::Began { key, .. } => *key == self.key.name,
                 Event::Effect { token } | Event::Ended { token } => self.runs.iter().any(|run| run.token == token),
-                Event::Dies { .. } | Event::Fault { .. } => true,
+                Event::Dies { .. } | Event::Killed { .. } | Event::Fault { .. } => true,
             };
             if is_ours {
                 let at = entry.at.saturating_sub(begun).as_millis();

@@ -89,6 +89,10 @@ impl Tale {
         self.then(number, event)
     }
 
+    fn killed(self, process: u32) -> Self {
+        self.then(0, Event::Killed { process })
+    }
+
     fn committed(mut self, token: u32) -> Self {
         let (key, token) = ("k".to_owned(), format!("t{token}"));
         self.rows.push(Row { key, token });
@@ -181,6 +185,9 @@ fn a_death_explains_one_more_attempt_and_no_more() {
         died().ran(2, 2).got_created(3, 2, true).keeps_the_rules().executions,
         [2]
     );
+    let killed = kept().began(1, 1).killed(1).ran(2, 2).got_created(3, 2, true);
+    assert_eq!(killed.keeps_the_rules().executions, [2]);
+    kept().began(1, 1).killed(2).ran(2, 2).breaks("IDEM-1");
     died().ran(2, 2).ran(3, 3).breaks("IDEM-2");
     died().ran(2, 1).breaks("IDEM-7");
     died().began(2, 2).ran(3, 3).ended(2).breaks("IDEM-1");

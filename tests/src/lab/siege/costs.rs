@@ -33,6 +33,7 @@ impl Besieged {
             Backend::Redis => Self::Redis(RedisServer::start().await),
             Backend::Cluster => Self::Cluster(RedisCluster::start().await),
             Backend::Postgres => Self::Postgres(PostgresServer::start().await),
+            Backend::Sqlite => panic!("a file has no server to besiege"),
         }
     }
 
