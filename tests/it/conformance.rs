@@ -1,13 +1,16 @@
 //! The contract of `Backend`, on every backend.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use ::redis::aio::ConnectionLike;
 use ::redis::cluster::ClusterClient;
-use idem_axum::{PostgresBackend, RedisBackend, sqlx};
-use idem_core::RecordKey;
+use idem_axum::{PostgresBackend, RedisBackend, SqliteBackend, sqlx};
 use idem_core::conformance::Subject;
-use idem_tests::{PostgresServer, RedisCluster, RedisServer};
+use idem_core::{Acquisition, Backend, BackendError, Changed, Claim, Completion, Fenced, Record, RecordKey};
+use idem_tests::{PostgresServer, RedisCluster, RedisServer, SqliteFile};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tokio::sync::Mutex;
 
 mod memory {
@@ -29,6 +32,10 @@ mod cluster {
 
 mod postgres {
     idem_core::conformance!(super::OnPostgres::start());
+}
+
+mod sqlite {
+    idem_core::conformance!(super::OnSqlite::start());
 }
 
 /// The backend, and the server that has to live as long.
@@ -132,6 +139,92 @@ impl Subject for OnPostgres {
         let sql = format!("UPDATE {}.idem_records SET state = 9 WHERE key = $1", self.schema);
         let spoiling = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(key.as_str());
         let spoiled = spoiling.execute(&mut self.server.connection().await).await;
+        spoiled.expect("the table is there").rows_affected() == 1
+    }
+}
+
+/// Two backends on one file, and the file that has to live as long.
+struct OnSqlite {
+    backend: InTurn,
+    file: SqliteFile,
+}
+
+/// Each call goes to the other one of two backends, so that a record is written by one and read by the other, as by two processes.
+#[derive(Debug)]
+struct InTurn {
+    backends: [SqliteBackend; 2],
+    calls: AtomicUsize,
+}
+
+impl InTurn {
+    fn next(&self) -> &SqliteBackend {
+        &self.backends[self.calls.fetch_add(1, Ordering::Relaxed) % 2]
+    }
+}
+
+impl Backend for InTurn {
+    async fn claim(&self, key: &RecordKey, claim: &Claim) -> Result<Acquisition, BackendError> {
+        self.next().claim(key, claim).await
+    }
+
+    async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
+        self.next().take_over(key, lapsed, claim).await
+    }
+
+    async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        self.next().renew(key, claim).await
+    }
+
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        completion: &Completion,
+        ttl: Duration,
+    ) -> Result<Fenced, BackendError> {
+        self.next().complete(key, claim, completion, ttl).await
+    }
+
+    async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        self.next().release(key, claim).await
+    }
+
+    async fn read(&self, key: &RecordKey) -> Result<Option<Record>, BackendError> {
+        self.next().read(key).await
+    }
+
+    async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
+        self.next().changed(key).await
+    }
+
+    async fn check(&self) -> Result<(), BackendError> {
+        self.next().check().await
+    }
+}
+
+impl OnSqlite {
+    async fn start() -> Self {
+        let file = SqliteFile::create().await;
+        let backend = || {
+            let options = SqliteConnectOptions::new().filename(file.path());
+            SqliteBackend::new(SqlitePool::connect_lazy_with(options))
+        };
+        let (backends, calls) = ([backend(), backend()], AtomicUsize::new(0));
+        let backend = InTurn { backends, calls };
+        Self { backend, file }
+    }
+}
+
+impl Subject for OnSqlite {
+    type Backend = InTurn;
+
+    fn backend(&self) -> &InTurn {
+        &self.backend
+    }
+
+    async fn spoil(&self, key: &RecordKey) -> bool {
+        let spoiling = sqlx::query("UPDATE idem_records SET state = 9 WHERE key = $1").bind(key.as_str());
+        let spoiled = spoiling.execute(&mut self.file.stranger().await).await;
         spoiled.expect("the table is there").rows_affected() == 1
     }
 }

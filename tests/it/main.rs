@@ -70,6 +70,7 @@ mod scripted_backends;
 mod sentinels;
 mod settings;
 mod siege;
+mod sqlite;
 mod sqlite_transactions;
 mod tls;
 mod traces;

@@ -102,8 +102,8 @@ impl Program {
 }
 
 impl Process {
-    /// Starts `program`, the binary `server` of this package, on the Redis or Postgres server, or the file of SQLite, at `backend_url`, and waits until it
-    /// listens.
+    /// Starts `program`, the binary `server` of this package, on the Redis or Postgres server, or the file of SQLite, at
+    /// `backend_url`, and waits until it listens.
     pub fn start(program: impl AsRef<Path>, backend_url: &str) -> Self {
         Program::new(program, backend_url).start()
     }
