@@ -199,7 +199,7 @@ mod tests {
             (Backend::Redis, 10, 12),
             (Backend::Cluster, 10, 13),
             (Backend::Postgres, 20, 21),
-            (Backend::Sqlite, 10, 11),
+            (Backend::Sqlite, 9, 10),
         ] {
             let (kept, forgot) = (kinds(backend, true), kinds(backend, false));
             assert_eq!(
