@@ -63,10 +63,10 @@ async fn no_rule_is_broken_where_postgres_loses_its_records_but_those_that_need_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_rule_is_broken_where_a_file_of_sqlite_keeps_its_records() {
-    play(Backend::Sqlite, 0).await;
+    play(Backend::Sqlite, 832).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_rule_is_broken_where_a_file_of_sqlite_loses_its_records_but_those_that_need_them() {
-    play(Backend::Sqlite, 1).await;
+    play(Backend::Sqlite, 599).await;
 }
