@@ -53,6 +53,7 @@ fn features() -> Result<(), String> {
         "postgres",
         "redis",
         "redis-rustls",
+        "sqlite",
         "testing",
         "typed-routing",
         "utoipa",
