@@ -163,8 +163,12 @@ impl Writer {
     }
 
     async fn open(&mut self) -> Result<SqliteConnection, BackendError> {
-        self.store.readers.close();
-        self.file = connecting::identity(self.store.options.get_filename());
+        let file = connecting::identity(self.store.options.get_filename());
+        if self.file != file {
+            // Not after each error: closing the last connection to a file empties its log.
+            self.store.readers.close();
+            self.file = file;
+        }
         connecting::writer(&self.store.options).await
     }
 
