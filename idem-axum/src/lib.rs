@@ -46,7 +46,7 @@ pub use self::idempotency::Idempotency;
 pub use self::layer::{IdempotencyLayer, IdempotencyService, NoScope, RequestScope, Scoped};
 pub use self::problem::ProblemDetails;
 #[cfg(feature = "transaction")]
-pub use self::transaction::{Transaction, TransactionDatabase};
+pub use self::transaction::{Joint, JointError, JointErrorKind, JointRecord, Transaction, TransactionDatabase};
 
 /// What the expansion of `#[idempotent]` names. Not part of the public interface.
 #[doc(hidden)]

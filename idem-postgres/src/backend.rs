@@ -11,6 +11,7 @@ use idem_core::{
     Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, EndError, Fenced, Record,
     RecordKey,
 };
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgPool, SqlStr};
 use tokio::time::sleep;
 
@@ -38,7 +39,7 @@ const ENDING: [Duration; 3] = [
 /// sets one.
 #[derive(Clone)]
 pub struct PostgresBackend {
-    table: Table,
+    pub(crate) table: Table,
     subscriptions: Arc<Mutex<Option<Subscriptions>>>,
     sweeper: Option<Arc<Sweeper>>,
 }
@@ -52,6 +53,54 @@ impl PostgresBackend {
     #[must_use]
     pub fn new(pool: PgPool) -> Self {
         Self::on(Connections::of(pool, DEFAULT_MOST), Name::new())
+    }
+
+    /// Connects to the database that `url` names, `postgres://user:password@host:port/database`. The backend has a pool of its own
+    /// then, so the application may use any client and any version of it.
+    ///
+    /// `?sslmode=require` and `?sslmode=verify-full` encrypt the connections, with the feature `rustls`. The pool of handlers'
+    /// transactions opens 10 connections at most; use [`new`](Self::new) for another limit.
+    ///
+    /// ```no_run
+    /// # async fn set_up() -> Result<(), Box<dyn std::error::Error>> {
+    /// use idem_postgres::PostgresBackend;
+    ///
+    /// let backend = PostgresBackend::connect("postgres://app@localhost/shop").await?;
+    /// backend.migrate().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// - [`BackendErrorKind::Config`] if the URL cannot be used.
+    /// - The error of the server or the network, if the connection cannot be made within some seconds. The call is not repeated.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub async fn connect(url: &str) -> Result<Self, BackendError> {
+        let backend = Self::lazy(url)?;
+        backend.table.connections.lend("connecting").await?;
+        Ok(backend)
+    }
+
+    /// As [`connect`](Self::connect), but connects at the first call, so that a service can start before its database does.
+    ///
+    /// While the database is unreachable, requests get the same answer as in any outage.
+    ///
+    /// # Errors
+    ///
+    /// [`BackendErrorKind::Config`] if the URL cannot be used.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn lazy(url: &str) -> Result<Self, BackendError> {
+        let refused =
+            |error: sqlx::Error| BackendError::new(BackendErrorKind::Config, "reading the URL").with_source(error);
+        let options: PgConnectOptions = url.parse().map_err(refused)?;
+        Ok(Self::new(PgPoolOptions::new().connect_lazy_with(options)))
     }
 
     fn on(connections: Connections, name: Name) -> Self {
@@ -198,7 +247,7 @@ impl PostgresBackend {
     }
 
     /// Executes a statement of the claim's owner.
-    async fn owned(
+    pub(crate) async fn owned(
         &self,
         what: &'static str,
         statement: &SqlStr,

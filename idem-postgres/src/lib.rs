@@ -95,6 +95,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod backend;
+mod by_hand;
 mod claims;
 mod connections;
 mod error;

@@ -28,7 +28,7 @@ const SWEEPING: Duration = Duration::from_mins(1);
 /// Clones share the connections and the thread that writes. Calls have no deadline of their own: the engine sets one.
 #[derive(Clone)]
 pub struct SqliteBackend {
-    changes: Arc<Changes>,
+    pub(crate) changes: Arc<Changes>,
     /// For the transactions of handlers.
     application: SqlitePool,
 }

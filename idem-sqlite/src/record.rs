@@ -62,13 +62,9 @@ impl Parameters {
 
     /// Adds `?3` and `?4`, the state and the payload of `completion`.
     pub(crate) fn completion(mut self, completion: &Completion) -> Result<Self, BoxDynError> {
-        let (state, payload) = match completion {
-            Completion::Stored(payload) => (STORED, Some(payload.to_vec())),
-            Completion::NotStored => (NOT_STORED, None),
-            Completion::Unknown => (UNKNOWN, None),
-        };
+        let (state, payload) = completed(completion);
         self.arguments.add(state)?;
-        self.arguments.add(payload)?;
+        self.arguments.add(payload.map(<[u8]>::to_vec))?;
         Ok(self)
     }
 
@@ -109,6 +105,15 @@ impl Parameters {
 
     pub(crate) fn into_arguments(self) -> SqliteArguments {
         self.arguments
+    }
+}
+
+/// The columns `state` and `payload` of a completion.
+pub(crate) fn completed(completion: &Completion) -> (i64, Option<&[u8]>) {
+    match completion {
+        Completion::Stored(payload) => (STORED, Some(payload)),
+        Completion::NotStored => (NOT_STORED, None),
+        Completion::Unknown => (UNKNOWN, None),
     }
 }
 

@@ -36,6 +36,8 @@ mod sentinels;
 mod service;
 mod sqlite_file;
 mod stepped_clock;
+mod strace;
+mod tripwire;
 
 pub use app::{App, Order, Tenant, router};
 pub use client::{Answer, Call, Client, OTHER_TENANT, TENANT};
@@ -52,6 +54,8 @@ pub use sentinels::Sentinels;
 pub use service::Service;
 pub use sqlite_file::SqliteFile;
 pub use stepped_clock::SteppedClock;
+pub use strace::Strace;
+pub use tripwire::Tripwire;
 
 /// How long a test may take before it counts as hanging; far above what any takes.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_mins(1);

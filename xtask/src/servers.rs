@@ -77,6 +77,18 @@ const NEEDED: [Needed; 6] = [
             ("brew", "libfaketime"),
         ],
     },
+    // Tests of SQLite kill a process at each of its writes.
+    Needed {
+        program: "strace",
+        versions: None,
+        packages: &[
+            ("apt-get", "strace"),
+            ("dnf", "strace"),
+            ("apk", "strace"),
+            ("pacman", "strace"),
+            ("zypper", "strace"),
+        ],
+    },
     Needed {
         program: "curl",
         versions: None,

@@ -5,7 +5,7 @@
 use std::any::Any;
 use std::time::Duration;
 
-use idem_core::{Backend, Claim, Completion, EndError, Fenced, RecordKey};
+use idem_core::{Backend, BackendError, Claim, Completion, EndError, Fenced, RecordKey};
 
 /// A backend whose records can be written in a handler's transaction.
 #[derive(Clone, Debug)]
@@ -78,13 +78,13 @@ impl Sealed for sqlx::Sqlite {
 }
 
 impl Kind {
-    /// The name of the backend that has its records there.
-    pub(super) fn backend(self) -> &'static str {
+    /// What a handler wants that takes a transaction in this database, for the log.
+    pub(super) fn wants(self) -> &'static str {
         match self {
             #[cfg(feature = "postgres")]
-            Self::Postgres => "PostgresBackend",
+            Self::Postgres => "Transaction, which needs records in a `PostgresBackend`",
             #[cfg(feature = "sqlite")]
-            Self::Sqlite => "SqliteBackend",
+            Self::Sqlite => "Transaction, which needs records in a `SqliteBackend`",
         }
     }
 }
@@ -119,6 +119,43 @@ impl SqlBackend {
             Self::Postgres(backend) => backend.begin().await.map(Begun::Postgres),
             #[cfg(feature = "sqlite")]
             Self::Sqlite(backend) => backend.begin().await.map(Begun::Sqlite),
+        }
+    }
+}
+
+impl SqlBackend {
+    /// The statement that completes a claim in a transaction of another client.
+    pub(super) fn completion_sql(
+        &self,
+        record: (&RecordKey, &Claim),
+        outcome: (&Completion, Duration),
+    ) -> Result<String, BackendError> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(backend) => Ok(backend.completion_sql(record, outcome)),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(backend) => backend.completion_sql(record, outcome),
+        }
+    }
+
+    /// A statement that does nothing, for a handler that runs without a claim.
+    pub(super) fn nothing_sql(&self) -> String {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => "SELECT WHERE false".to_owned(),
+            // Some clients refuse to execute a `SELECT`.
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => "DROP TABLE IF EXISTS temp.idem_of_no_request".to_owned(),
+        }
+    }
+
+    /// Whether a claim has been completed.
+    pub(super) async fn is_completed(&self, record: &RecordKey, claim: &Claim) -> Result<bool, BackendError> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(backend) => backend.is_completed(record, claim).await,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(backend) => backend.is_completed(record, claim).await,
         }
     }
 }

@@ -17,6 +17,7 @@ use idem_http::body::made;
 use idem_http::{IdempotencyProblem, ResponseBody, StoredAnswers, Verdict};
 
 use super::database::{Begun, SqlBackend};
+use super::joint::{JointClaim, JointMark};
 use super::slot::{Left, Slot};
 
 /// An answer, as `idem-http` has it.
@@ -31,11 +32,17 @@ impl Slot {
         record: RecordKey,
         claim: Claim,
     ) -> HandlerResult<Answer> {
-        let response = handler.await;
+        self.fill_joint(|| JointClaim {
+            record: record.clone(),
+            claim: claim.clone(),
+            rules: rules.clone(),
+        });
+        let mut response = handler.await;
+        let mark = JointMark::take_off(&mut response);
         let verdict = response.extensions().get().copied();
         let result = answer::finish(response, &rules);
         let transaction = match self.close() {
-            Left::Nothing => return result,
+            Left::Nothing => return self.end_joint(mark, result),
             Left::Transaction(transaction) => transaction,
             Left::InUse => return released(self.outlived()),
         };

@@ -34,6 +34,7 @@
 
 mod database;
 mod ending;
+mod joint;
 mod slot;
 
 use std::convert::Infallible;
@@ -45,6 +46,7 @@ use axum::http::request::Parts;
 use self::database::Begun;
 pub(crate) use self::database::SqlBackend;
 pub use self::database::TransactionDatabase;
+pub use self::joint::{Joint, JointError, JointErrorKind, JointRecord};
 pub(crate) use self::slot::Slot;
 #[cfg(doc)]
 use crate::Verdict;

@@ -3,6 +3,7 @@
 //! Owns the hand-over from the handler's argument to whatever ends the transaction, and who may commit it.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use axum::body::Body;
@@ -11,6 +12,7 @@ use axum::response::Response;
 use idem_http::{IdempotencyProblem, Settings};
 
 use super::database::{Begun, Kind, SqlBackend};
+use super::joint::JointClaim;
 use crate::Idempotency;
 
 /// What is found in a slot whose handler has ended.
@@ -31,6 +33,10 @@ pub(crate) struct Slot(Arc<Shared>);
 struct Shared {
     /// The database in which an argument wants it.
     wanted: OnceLock<Kind>,
+    /// Whether an argument wants to write the record in a transaction of the handler's own.
+    is_joint_wanted: AtomicBool,
+    /// What that argument needs, once there is a claim.
+    joint: OnceLock<JointClaim>,
     /// Who will commit: the handler's own engine, whether from the layer or from an argument.
     committer: OnceLock<Committer>,
     state: Mutex<State>,
@@ -75,13 +81,10 @@ impl Slot {
     /// Names who will commit, before the handler runs; or answers in its place where the backend cannot commit it.
     pub(crate) fn guard(&self, idempotency: &Idempotency) -> Option<Response> {
         let backend = idempotency.sql().cloned();
-        let is_there = |wanted: &Kind| backend.as_ref().is_some_and(|backend| backend.kind() == *wanted);
-        if let Some(wanted) = self.0.wanted.get().filter(|wanted| !is_there(wanted)) {
+        if let Some(lacking) = self.lacking(backend.as_ref()) {
             idempotency.note_lack_of_transaction();
             tracing::error!(
-                "a handler takes a Transaction, but its records are not in that database; give it an `idem_axum::Idempotency` \
-                 over a `{}`",
-                wanted.backend()
+                "a handler takes a {lacking}, but its records are not in that database; give it an `idem_axum::Idempotency` over that"
             );
             let refusal = idempotency.settings().problem(IdempotencyProblem::NotConfigured);
             return Some(refusal.map(Body::new));
@@ -89,6 +92,17 @@ impl Slot {
         let settings = idempotency.settings().clone();
         let _ = self.0.committer.set(Committer { backend, settings });
         None
+    }
+
+    /// What an argument wants that the backend cannot give.
+    fn lacking(&self, backend: Option<&SqlBackend>) -> Option<&'static str> {
+        match self.0.wanted.get() {
+            Some(wanted) if backend.is_none_or(|backend| backend.kind() != *wanted) => Some(wanted.wants()),
+            _ if backend.is_none() && self.0.is_joint_wanted.load(Ordering::Relaxed) => {
+                Some("Joint, which needs records in a `PostgresBackend` or `SqliteBackend`")
+            }
+            _ => None,
+        }
     }
 
     pub(super) async fn begin(&self) -> sqlx::Result<Begun> {
@@ -126,6 +140,24 @@ impl Slot {
     /// one cannot begin.
     pub(super) fn note_wanted(&self, kind: Kind) {
         let _ = self.0.wanted.set(kind);
+    }
+
+    /// An argument wants to write the record itself.
+    pub(super) fn note_joint(&self) {
+        self.0.is_joint_wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells such an argument about its claim.
+    pub(super) fn fill_joint(&self, claimed: impl FnOnce() -> JointClaim) {
+        if self.0.is_joint_wanted.load(Ordering::Relaxed) {
+            // A slot belongs to one handler, which runs at most once.
+            let _ = self.0.joint.set(claimed());
+        }
+    }
+
+    /// The claim of such an argument; none where the handler runs without one.
+    pub(super) fn joint_claim(&self) -> Option<&JointClaim> {
+        self.0.joint.get()
     }
 
     /// The backend by which the transaction is committed.

@@ -4,18 +4,16 @@
 
 mod provider;
 mod service;
-mod tripwire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use idem_tests::PostgresServer;
+use idem_tests::{PostgresServer, Tripwire};
 use tokio::task::JoinSet;
 
 use crate::provider::Provider;
 use crate::service::{Service, pay};
-use crate::tripwire::Tripwire;
 
 const RUNS: usize = 200;
 

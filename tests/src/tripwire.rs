@@ -10,12 +10,12 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Counts the messages on all connections that go through it, once it is armed.
-#[derive(Clone, Default)]
-pub(crate) struct Tripwire(Arc<Mutex<Option<(usize, u32)>>>);
+#[derive(Clone, Debug, Default)]
+pub struct Tripwire(Arc<Mutex<Option<(usize, u32)>>>);
 
 impl Tripwire {
     /// An address that leads to `server`.
-    pub(crate) async fn before(&self, server: SocketAddr) -> SocketAddr {
+    pub async fn before(&self, server: SocketAddr) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let tripwire = self.clone();
@@ -33,12 +33,12 @@ impl Tripwire {
     }
 
     /// Kills `process` after so many messages from now on. Every other one still arrives.
-    pub(crate) fn arm(&self, messages: usize, process: u32) {
+    pub fn arm(&self, messages: usize, process: u32) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((messages, process));
     }
 
     /// Kills nobody any more.
-    pub(crate) fn disarm(&self) {
+    pub fn disarm(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
