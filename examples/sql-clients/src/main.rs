@@ -33,7 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         _ => return Err("usage: sql-clients <sqlx-0.8 | tokio-postgres | diesel | sea-orm | rusqlite>".into()),
     };
     let idempotency = idempotency(&client, &url).await?;
-    let router: Router = routes.layer(idempotency.clone());
+    let app: Router = routes.layer(idempotency.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("http://{}", listener.local_addr()?);
     let stop = async {
@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             std::future::pending::<()>().await;
         }
     };
-    axum::serve(listener, router).with_graceful_shutdown(stop).await?;
+    axum::serve(listener, app).with_graceful_shutdown(stop).await?;
     idempotency.drain().await;
     Ok(())
 }
