@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::middleware::from_fn;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use idem_axum::Idempotency;
 
@@ -26,11 +26,12 @@ pub(crate) struct App {
     pub(crate) delay: Duration,
 }
 
-pub(crate) fn router(app: App, idempotency: Idempotency) -> Router {
+/// `place_order` is the handler that suits where the records are.
+pub(crate) fn router(app: App, idempotency: Idempotency, place_order: MethodRouter<App>) -> Router {
     let document = Json(document::of(&idempotency));
     Router::new()
         .route("/openapi.json", get(async || document))
-        .route("/shipping/order", post(orders::place_order))
+        .route("/shipping/order", place_order)
         .route("/naive/shipping/order", post(orders::place_order_naively))
         .route("/shipping/orders", get(orders::list_orders))
         .layer(idempotency)

@@ -12,7 +12,7 @@ use crate::tenant::Tokens;
 /// What an operator chooses.
 pub(crate) struct Config {
     pub(crate) addr: SocketAddr,
-    /// How long an order takes once its row is written.
+    /// How long it takes to pack an order.
     pub(crate) delay: Duration,
     pub(crate) tokens: Tokens,
     pub(crate) database_url: String,
@@ -44,7 +44,7 @@ pub(crate) const ADDR: Variable = Variable {
 pub(crate) const DELAY: Variable = Variable {
     name: "SHIPPING_DELAY_MS",
     default: Some("2000"),
-    meaning: "how long an order takes after its row is written, which makes races visible",
+    meaning: "how long it takes to pack an order, which makes races visible",
 };
 pub(crate) const TOKENS: Variable = Variable {
     name: "SHIPPING_TOKENS",

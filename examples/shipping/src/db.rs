@@ -1,13 +1,13 @@
 //! The orders table, in `SQLite` or Postgres.
 //!
 //! Owns the pool, the migrations and every query. The SQL is the same for both: `$1` binds in either, so one pool of
-//! the `Any` driver serves them.
+//! the `Any` driver serves them. A row that is written together with its record is written on idem's connection.
 
 use std::time::Duration;
 
 use sqlx::any::{AnyPoolOptions, install_default_drivers};
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{AnyConnection, AnyPool, Connection as _};
+use sqlx::{AnyConnection, AnyPool, Connection as _, SqliteConnection};
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
@@ -66,7 +66,7 @@ impl Db {
         sqlx::query("SELECT 1").execute(&self.0).await.map(|_| ())
     }
 
-    /// Writes a row and returns its id. A row that the same `request` has written already is returned in its place.
+    /// Writes a row by itself and returns its id. A row that the same `request` has written already is returned in its place.
     #[tracing::instrument(skip_all)]
     pub(crate) async fn insert(&self, request: Option<&str>, tenant: &Tenant, order: &NewOrder) -> sqlx::Result<i64> {
         // DO NOTHING would return no id where the row is there.
@@ -97,4 +97,20 @@ impl Db {
     pub(crate) async fn close(&self) {
         self.0.close().await;
     }
+}
+
+/// Writes a row in a transaction and returns its id. It is there once somebody commits the transaction.
+#[tracing::instrument(name = "insert", skip_all)]
+pub(crate) async fn insert_in(
+    connection: &mut SqliteConnection,
+    tenant: &Tenant,
+    order: &NewOrder,
+) -> sqlx::Result<i64> {
+    sqlx::query_scalar("INSERT INTO orders (tenant, order_id, vendor, address) VALUES ($1, $2, $3, $4) RETURNING id")
+        .bind(tenant.name())
+        .bind(&order.order_id)
+        .bind(&order.vendor)
+        .bind(&order.address)
+        .fetch_one(connection)
+        .await
 }

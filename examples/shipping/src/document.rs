@@ -1,7 +1,8 @@
 //! The API as an `OpenAPI` document, for `/openapi.json`.
 //!
 //! Owns what is said of the API as a whole. Each route is described where its handler is, and what a client sends and gets
-//! for the sake of idempotency by the layer itself.
+//! for the sake of idempotency by the layer itself. Of the two handlers that may be behind `/shipping/order`, it describes the one
+//! with more answers: only a transaction can be rolled back.
 
 use idem_axum::Idempotency;
 use utoipa::openapi::OpenApi;

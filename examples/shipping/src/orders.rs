@@ -1,16 +1,19 @@
-//! Orders: their types and the three handlers.
+//! Orders: their types and their handlers.
 //!
-//! Owns what the routes do. `place_order` is the one to look at: an ordinary handler, and one line that makes it safe
-//! to retry. The naive one does the same without that line.
+//! Owns what the routes do. [`place_order`] is the one to look at: an ordinary handler, one line that makes it safe to
+//! retry, and a transaction that has the order's row and the record of its answer. [`place_order_by_request`] takes its
+//! place where there is no such transaction. The naive handler has neither.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use idem_axum::{Execution, idempotent};
+use idem_axum::sqlx::Sqlite;
+use idem_axum::{Execution, Transaction, idempotent};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::db;
 use crate::error::{ApiError, ErrorBody};
 use crate::tenant::Tenant;
 
@@ -43,7 +46,12 @@ pub(crate) struct Order {
     created_at: String,
 }
 
+/// What placing an order comes to.
+type Placed = Result<(StatusCode, Json<Receipt>), ApiError>;
+
 /// Ships an order.
+// For records in the same file of SQLite as the orders. The document of the API describes this handler.
+//
 // Whoever sends an order again while it is placed wants its receipt, which is seconds away, and not a refusal. The wait is
 // longer than a lease: where the process of the first one dies, the one that waits is still there to run in its place.
 // The lease is short, so that a retry soon runs in the place of a process that died. A live process renews it.
@@ -69,20 +77,32 @@ pub(crate) struct Order {
 pub(crate) async fn place_order(
     State(app): State<App>,
     tenant: Tenant,
+    mut transaction: Transaction<Sqlite>,
+    Json(order): Json<NewOrder>,
+) -> Placed {
+    order.check()?;
+    pack(&app, &tenant, &order).await;
+    // The slow work comes first: from here to its end, the transaction keeps everybody else from writing to the file.
+    let connection = transaction.begin().await?;
+    let shipping_id = db::insert_in(connection, &tenant, &order).await?;
+    // The row and the record of this answer are committed together.
+    Ok(receipt(&tenant, &order, shipping_id))
+}
+
+/// The same for records in Redis, and in Postgres: the row is written first, and may be there without a record.
+#[idempotent(ttl = "24h", scope = "tenant", lease = "3s", in_flight = "wait", wait = "45s")]
+pub(crate) async fn place_order_by_request(
+    State(app): State<App>,
+    tenant: Tenant,
     execution: Execution,
     Json(order): Json<NewOrder>,
-) -> Result<(StatusCode, Json<Receipt>), ApiError> {
-    // The row is not in the transaction of the record: a process may die with the row written and no answer recorded. The
-    // run in its place finds the row by the request, and ships under the same id. Where rows and records are in one
-    // database, `Transaction` is the other way: it commits both at once (see examples/payments).
+) -> Placed {
+    // If the process dies with the row written and no answer recorded, the run in its place finds the row by the
+    // request, and ships under the same id. In Postgres, `Transaction` is the other way (see examples/payments).
     place(&app, execution.record_key(), &tenant, &order).await
 }
 
-pub(crate) async fn place_order_naively(
-    State(app): State<App>,
-    tenant: Tenant,
-    Json(order): Json<NewOrder>,
-) -> Result<(StatusCode, Json<Receipt>), ApiError> {
+pub(crate) async fn place_order_naively(State(app): State<App>, tenant: Tenant, Json(order): Json<NewOrder>) -> Placed {
     place(&app, None, &tenant, &order).await
 }
 
@@ -90,26 +110,24 @@ pub(crate) async fn list_orders(State(app): State<App>, tenant: Tenant) -> Resul
     Ok(Json(app.db.orders(&tenant).await?))
 }
 
-/// Writes the row first and takes its time then: a handler that is dropped half-way has left its effect behind.
-async fn place(
-    app: &App,
-    request: Option<&str>,
-    tenant: &Tenant,
-    order: &NewOrder,
-) -> Result<(StatusCode, Json<Receipt>), ApiError> {
+/// Writes the row first and packs then: a handler that is dropped half-way has left its effect behind.
+async fn place(app: &App, request: Option<&str>, tenant: &Tenant, order: &NewOrder) -> Placed {
     order.check()?;
     let shipping_id = app.db.insert(request, tenant, order).await?;
-    tracing::info!(%tenant, order_id = ?order.order_id, shipping_id, "row written");
-    tokio::time::sleep(app.delay).await;
-    ship(tenant, order, shipping_id);
-    let receipt = Receipt { ok: true, shipping_id };
-    Ok((StatusCode::CREATED, Json(receipt)))
+    pack(app, tenant, order).await;
+    Ok(receipt(tenant, order, shipping_id))
 }
 
-/// The parcel leaves, as far as there is one. In a trace it is a span, which begins after an impatient client is gone.
+/// The slow work of an order, as far as there is any. Packing again does no harm; it is the row that ships.
 #[tracing::instrument(skip_all)]
-fn ship(tenant: &Tenant, order: &NewOrder, shipping_id: i64) {
-    tracing::info!(%tenant, order_id = ?order.order_id, shipping_id, "shipped");
+async fn pack(app: &App, tenant: &Tenant, order: &NewOrder) {
+    tracing::info!(%tenant, order_id = ?order.order_id, "packing");
+    tokio::time::sleep(app.delay).await;
+}
+
+fn receipt(tenant: &Tenant, order: &NewOrder, shipping_id: i64) -> (StatusCode, Json<Receipt>) {
+    tracing::info!(%tenant, order_id = ?order.order_id, shipping_id, "placed");
+    (StatusCode::CREATED, Json(Receipt { ok: true, shipping_id }))
 }
 
 impl NewOrder {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::routing::post;
 use idem_axum::sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use idem_axum::sqlx::{self, PgPool};
 use idem_axum::{BackendError, Idempotency, PostgresBackend, RedisBackend, SqliteBackend};
@@ -21,7 +22,7 @@ use crate::app::{self, App};
 use crate::config::{self, Config, Records};
 use crate::db::{Db, OpenError};
 use crate::health::Needed;
-use crate::{metrics, operators};
+use crate::{metrics, operators, orders};
 
 /// How long handlers and outcomes may take once every connection is closed.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
@@ -67,10 +68,16 @@ impl Service {
         // Before idem, which describes what it counts to the recorder that is there.
         let metrics = metrics::install()?;
         let db = Db::open(&config.database_url).await?;
-        let idempotency = match config.records() {
-            Records::Redis(url) => Idempotency::new(RedisBackend::connect(url).await.map_err(ServeError::Redis)?),
-            Records::Postgres(url) => Idempotency::new(postgres(url).await?),
-            Records::Sqlite(url) => Idempotency::new(sqlite(url).await?),
+        let (idempotency, place_order) = match config.records() {
+            Records::Redis(url) => (
+                Idempotency::new(redis(url).await?),
+                post(orders::place_order_by_request),
+            ),
+            Records::Postgres(url) => (
+                Idempotency::new(postgres(url).await?),
+                post(orders::place_order_by_request),
+            ),
+            Records::Sqlite(url) => (Idempotency::new(sqlite(url).await?), post(orders::place_order)),
         };
         let app = App {
             db: db.clone(),
@@ -89,7 +96,7 @@ impl Service {
         Ok(Self {
             addr: listener.local_addr().map_err(cannot_listen)?,
             listener,
-            router: app::router(app, idempotency.clone()).merge(operators::router(needed, metrics)),
+            router: app::router(app, idempotency.clone(), place_order).merge(operators::router(needed, metrics)),
             idempotency,
             db,
         })
@@ -117,6 +124,10 @@ impl Service {
     }
 }
 
+async fn redis(url: &str) -> Result<RedisBackend, ServeError> {
+    RedisBackend::connect(url).await.map_err(ServeError::Redis)
+}
+
 /// A table beside the orders, by way of a pool of its own, for theirs speaks to other databases too.
 async fn postgres(url: &str) -> Result<PostgresBackend, ServeError> {
     let pool = PgPool::connect_lazy(url).map_err(ServeError::Pool)?;
@@ -125,7 +136,7 @@ async fn postgres(url: &str) -> Result<PostgresBackend, ServeError> {
     Ok(backend)
 }
 
-/// The same in the file of the orders. The file remembers its records when this process is killed.
+/// The same in the file of the orders, by connections on which a handler can write a row together with its record.
 async fn sqlite(url: &str) -> Result<SqliteBackend, ServeError> {
     let options = SqliteConnectOptions::from_str(url).map_err(ServeError::Pool)?;
     let pool = SqlitePoolOptions::new().connect_lazy_with(options);

@@ -5,13 +5,15 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
+use axum::routing::{MethodRouter, post};
 use idem_axum::testing::{BackendCall, Fault, ReplayTest, ScriptedBackend, assert_replays};
-use idem_axum::{Backend, BackendErrorKind, Idempotency, MemoryBackend};
+use idem_axum::{Backend, BackendErrorKind, Idempotency, MemoryBackend, SqliteBackend};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
 
 use super::{App, router};
 use crate::db::Db;
+use crate::orders;
 use crate::tenant::Tokens;
 
 struct Fixture {
@@ -22,6 +24,17 @@ struct Fixture {
 
 async fn on(backend: impl Backend) -> Fixture {
     let folder = tempfile::tempdir().expect("a temporary folder");
+    with(backend, post(orders::place_order_by_request), folder).await
+}
+
+/// The records are in the file of the orders.
+async fn on_one_file() -> Fixture {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let backend = SqliteBackend::open(folder.path().join("shipping.db")).await;
+    with(backend.expect("a new file"), post(orders::place_order), folder).await
+}
+
+async fn with(backend: impl Backend, place_order: MethodRouter<App>, folder: TempDir) -> Fixture {
     let url = format!("sqlite://{}?mode=rwc", folder.path().join("shipping.db").display());
     let db = Db::open(&url).await.expect("a database");
     let app = App {
@@ -30,7 +43,7 @@ async fn on(backend: impl Backend) -> Fixture {
         delay: Duration::ZERO,
     };
     Fixture {
-        app: router(app, Idempotency::new(backend)),
+        app: router(app, Idempotency::new(backend), place_order),
         db,
         _folder: folder,
     }
@@ -61,6 +74,14 @@ impl Fixture {
 #[tokio::test]
 async fn an_order_is_replayed() {
     let shipping = on(MemoryBackend::new()).await;
+    let answer = assert_replays(&shipping.app, order("/shipping/order")).await;
+    assert_eq!(answer.status(), StatusCode::CREATED);
+    assert_eq!(shipping.rows().await, 1);
+}
+
+#[tokio::test]
+async fn an_order_whose_record_is_in_its_file_is_replayed() {
+    let shipping = on_one_file().await;
     let answer = assert_replays(&shipping.app, order("/shipping/order")).await;
     assert_eq!(answer.status(), StatusCode::CREATED);
     assert_eq!(shipping.rows().await, 1);

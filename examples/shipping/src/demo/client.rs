@@ -66,12 +66,22 @@ impl Answer {
     }
 }
 
+/// When the row of an order under idempotency is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RowComes {
+    /// Before the order is packed, by itself.
+    First,
+    /// Once it is packed, together with the record of the answer.
+    WithRecord,
+}
+
 /// A client of one process.
 #[derive(Clone, Debug)]
 pub(super) struct Client {
     http: reqwest::Client,
     url: String,
     pub(super) process: u32,
+    row_comes: RowComes,
     patience: Duration,
 }
 
@@ -82,7 +92,7 @@ impl fmt::Display for Client {
 }
 
 impl Client {
-    pub(super) fn new(url: String, process: u32, delay: Duration) -> Result<Self, DemoError> {
+    pub(super) fn new(url: String, process: u32, row_comes: RowComes, delay: Duration) -> Result<Self, DemoError> {
         let patience = delay + LIMIT;
         // A proxy would take loopback addresses for its own.
         let http = reqwest::Client::builder().no_proxy().timeout(patience).build()?;
@@ -90,6 +100,7 @@ impl Client {
             http,
             url,
             process,
+            row_comes,
             patience,
         })
     }
@@ -120,18 +131,37 @@ impl Client {
         Instant::now() + self.patience
     }
 
-    /// Sends a request, and returns while it is running: its row is written, its answer still to come.
+    /// Sends a request, and returns while it is running: its handler has begun, its answer is still to come.
     pub(super) async fn start(&self, post: &Post) -> Result<JoinHandle<Result<Answer, DemoError>>, DemoError> {
+        let limit = self.limit();
+        // The run before is counted until its outcome is recorded.
+        while self.shows(post).await? {
+            Self::look_again(limit).await?;
+        }
         let (client, sent) = (self.clone(), post.clone());
         let running = tokio::spawn(async move { client.post(&sent).await });
-        let limit = self.limit();
-        while self.rows(post).await? == 0 {
-            if Instant::now() > limit {
-                return Err(DemoError::TooLong("a row"));
-            }
-            sleep(LOOK_AGAIN).await;
+        while !self.shows(post).await? {
+            Self::look_again(limit).await?;
         }
         Ok(running)
+    }
+
+    /// Whether it shows that the handler runs: by the row, or where that comes last, by what idem counts.
+    async fn shows(&self, post: &Post) -> Result<bool, DemoError> {
+        if post.route == Route::Naive || self.row_comes == RowComes::First {
+            return Ok(self.rows(post).await? > 0);
+        }
+        let page = self.http.get(format!("{}/metrics", self.url)).send().await?;
+        let page = page.error_for_status()?.text().await?;
+        Ok(page.lines().any(|line| line == "idem_handlers_in_flight 1"))
+    }
+
+    async fn look_again(limit: Instant) -> Result<(), DemoError> {
+        if Instant::now() > limit {
+            return Err(DemoError::TooLong("an order to begin"));
+        }
+        sleep(LOOK_AGAIN).await;
+        Ok(())
     }
 
     /// How many rows the tenant has for the order.

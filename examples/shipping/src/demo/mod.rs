@@ -1,8 +1,8 @@
 //! `shipping demo`: the service, its clients and what retries do to it, told in six acts.
 //!
 //! Owns the stage: a service of its own on a free loopback port, over a temporary database, and its end. Where records
-//! are in Redis, a second process serves beside this one. The last act has a process of its own, to kill. The acts are in [`story`], HTTP in [`client`], the other
-//! process in [`mod@second`], the looks in [`mod@print`].
+//! are in Redis, a second process serves beside this one. The last act has a process of its own, to kill. The acts are in
+//! [`story`], HTTP in [`client`], the other process in [`mod@second`], the looks in [`mod@print`].
 
 mod client;
 mod print;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use self::client::Client;
+use self::client::{Client, RowComes};
 use self::print::Printer;
 use self::second::Second;
 pub(crate) use self::second::{ARGUMENT as SECOND, serve as serve_second};
@@ -78,7 +78,12 @@ pub(crate) async fn run(config: Config) -> Result<(), DemoError> {
         ..config
     })
     .await?;
-    let first = Client::new(service.url(), process::id(), delay)?;
+    let row_comes = if shares_records {
+        RowComes::First
+    } else {
+        RowComes::WithRecord
+    };
+    let first = Client::new(service.url(), process::id(), row_comes, delay)?;
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(service.run(async {
         let _ = stopped.await;
@@ -86,11 +91,12 @@ pub(crate) async fn run(config: Config) -> Result<(), DemoError> {
 
     let stage = Stage {
         database_url: database_url.clone(),
+        row_comes,
         delay,
     };
     let told = if shares_records {
         let second = Second::start(&database_url).await?;
-        let others = Client::new(second.url.clone(), second.id, delay)?;
+        let others = Client::new(second.url.clone(), second.id, row_comes, delay)?;
         let told = tell(first, others, "in Redis", stage).await;
         second.stop().await?;
         told

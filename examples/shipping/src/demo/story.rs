@@ -1,6 +1,6 @@
 //! The six acts, and what must come out of each.
 //!
-//! Owns the plot and its checks: every line that is told was compared with what it promises. It waits for rows and
+//! Owns the plot and its checks: every line that is told was compared with what it promises. It waits for handlers and
 //! answers, never for a guess of how long something takes.
 
 use std::fmt;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::client::{Answer, Client, Post, Route};
+use super::client::{Answer, Client, Post, Route, RowComes};
 use super::print::{Printer, Tone};
 use super::second::Second;
 use super::{ACME, DemoError, GLOBEX, PATIENCE};
@@ -65,6 +65,7 @@ impl fmt::Display for Tally {
 /// What a process of the last act serves.
 pub(super) struct Stage {
     pub(super) database_url: String,
+    pub(super) row_comes: RowComes,
     pub(super) delay: Duration,
 }
 
@@ -191,12 +192,18 @@ impl Story {
         killed.kill().await?;
         let cut_off = matches!(running.await?, Err(DemoError::Http(_)));
         let text = if cut_off {
-            format!("no answer: process {} is killed, its row written", client.process)
+            format!("no answer: process {} is killed", client.process)
         } else {
             "answered before the process was killed".to_owned()
         };
         self.check(cut_off, "first call", "", &text, Tone::Plain);
         let (started, client) = self.start_process().await?;
+        let left = client.rows(&order).await?;
+        let (expected, text) = match self.stage.row_comes {
+            RowComes::First => (1, "written before the kill; its answer is not recorded"),
+            RowComes::WithRecord => (0, "nothing was committed before the kill"),
+        };
+        self.check(left == expected, "rows", &left.to_string(), text, Tone::Plain);
         let retry = client.post(&order).await?;
         self.line("retry", &retry, CREATED);
         self.rows(&order, 1).await?;
@@ -205,7 +212,7 @@ impl Story {
 
     async fn start_process(&self) -> Result<(Second, Client), DemoError> {
         let process = Second::start(&self.stage.database_url).await?;
-        let client = Client::new(process.url.clone(), process.id, self.stage.delay)?;
+        let client = Client::new(process.url.clone(), process.id, self.stage.row_comes, self.stage.delay)?;
         Ok((process, client))
     }
 

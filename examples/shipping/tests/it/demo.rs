@@ -37,7 +37,11 @@ fn the_demo_comes_out_as_told() {
     let ended = Process::start(&["demo"], &[DELAY]).ended();
 
     assert_comes_out_as_told(&ended);
-    let told = ["records in SQLite", "no answer: process"];
+    let told = [
+        "records in SQLite",
+        "no answer: process",
+        "0  nothing was committed before the kill",
+    ];
     assert!(told.iter().all(|part| ended.stdout.contains(part)), "{ended:#?}");
     assert_eq!(processes(&ended, "duplicate"), processes(&ended, "first call"));
 }
@@ -52,6 +56,8 @@ async fn the_demo_comes_out_as_told_over_two_processes() {
     let (first, duplicate) = (processes(&ended, "first call"), processes(&ended, "duplicate"));
     assert_eq!((first.len(), duplicate.len()), (2, 2), "{ended:#?}");
     assert!(first.iter().all(|process| !duplicate.contains(process)), "{ended:#?}");
+    let told = "1  written before the kill; its answer is not recorded";
+    assert!(ended.stdout.contains(told), "{ended:#?}");
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ async fn a_duplicate_during_the_delay_gets_the_first_ones_answer() {
     let mut service = Service::start(3000);
 
     let first = send(&service.client);
-    service.process.wait_for_log("row written");
+    service.process.wait_for_log("packing");
     let duplicate = send(&service.client);
 
     assert_replays(&answer(duplicate).await, &answer(first).await);
@@ -46,7 +46,7 @@ async fn assert_replays_from_another_process(variables: &[(&str, &str)], waits: 
     let other = Service::start_with(&variables);
 
     let first = send(&service.client);
-    service.process.wait_for_log("row written");
+    service.process.wait_for_log("packing");
     let duplicate = send(&other.client);
     waits().await;
 

@@ -99,7 +99,7 @@ async fn outcomes() -> [Page; 3] {
     let with_redis = Page::of(&client).await;
 
     let unrecorded = send(&client, "c");
-    service.process.wait_for_log("row written");
+    service.process.wait_for_log("packing");
     redis.kill();
     assert_eq!(unrecorded.await.expect("no panic").status, 201);
     for _ in 0..2 {
@@ -112,7 +112,7 @@ async fn outcomes() -> [Page; 3] {
 async fn one_order_thrice(service: &mut Service, redis: &RedisServer) -> Page {
     let client = service.client.clone();
     let first = send(&client, "k");
-    service.process.wait_for_log("row written");
+    service.process.wait_for_log("packing");
     let duplicate = send(&client, "k");
     redis.wait_for_calls("subscribe", 1).await;
     let meanwhile = Page::of(&client).await;
@@ -153,7 +153,7 @@ async fn take_over() -> [Page; 2] {
     let fast = Service::start_with(&[&[("SHIPPING_DELAY_MS", "0")], &shared[..]].concat());
 
     let first = send(&slow.client, "k");
-    slow.process.wait_for_log("row written");
+    slow.process.wait_for_log("packing");
     // A live claim is kept for longer than the 24 hours of `ttl`: what is kept for less has lapsed.
     redis.tell("PEXPIRE idem:{POST%20/shipping/order:acme:k} 3600000").await;
     let second = send(&fast.client, "k");

@@ -13,7 +13,7 @@ fn sigterm_waits_for_a_handler_whose_client_has_left() {
     let request = raw_order(&service.client.addr, "k", "", &order("a"));
     let mut client = TcpStream::connect(&service.client.addr).expect("it listens");
     client.write_all(request.as_bytes()).expect("it reads");
-    service.process.wait_for_log("row written");
+    service.process.wait_for_log("packing");
 
     drop(client);
     service.process.terminate();
@@ -26,7 +26,7 @@ fn sigterm_waits_for_a_handler_whose_client_has_left() {
             .find(part)
             .unwrap_or_else(|| panic!("no {part:?}: {ended:#?}"))
     };
-    assert!(position("shipped") < position("drained"), "{ended:#?}");
+    assert!(position("placed") < position("drained"), "{ended:#?}");
 }
 
 #[test]

@@ -54,7 +54,7 @@ async fn a_handler_whose_client_has_left_is_in_its_callers_trace_and_so_is_the_r
     ]);
 
     let first = send(&service, FIRST);
-    service.process.wait_for_log("row written");
+    service.process.wait_for_log("packing");
     drop(first);
     service
         .process
@@ -72,8 +72,8 @@ async fn a_handler_whose_client_has_left_is_in_its_callers_trace_and_so_is_the_r
     let whole = [
         ("caller", request),
         (request, "idempotent"),
+        ("idempotent", "pack"),
         ("idempotent", "insert"),
-        ("idempotent", "ship"),
     ];
     assert_eq!(tree(&first), BTreeSet::from(whole), "{first:#?}");
     assert_eq!(hex(&named(&first, request).parent_span_id), FIRST.1);
