@@ -21,6 +21,11 @@ impl Client {
 
     /// Posts an order, with an idempotency key unless it is empty.
     pub(crate) async fn post(&self, path: &str, token: &str, key: &str, order: &Value) -> Answer {
+        self.try_post(path, token, key, order).await.expect("an answer")
+    }
+
+    /// The same for a service that may not answer.
+    pub(crate) async fn try_post(&self, path: &str, token: &str, key: &str, order: &Value) -> reqwest::Result<Answer> {
         let mut request = self
             .http
             .post(format!("http://{}{path}", self.addr))
@@ -29,7 +34,7 @@ impl Client {
         if !key.is_empty() {
             request = request.header("Idempotency-Key", key);
         }
-        Answer::of(request).await
+        Answer::try_of(request).await
     }
 
     /// Posts any body as an order of `acme`.
@@ -74,12 +79,16 @@ pub(crate) struct Answer {
 
 impl Answer {
     async fn of(request: reqwest::RequestBuilder) -> Self {
-        let response = request.send().await.expect("an answer");
-        Self {
+        Self::try_of(request).await.expect("an answer")
+    }
+
+    async fn try_of(request: reqwest::RequestBuilder) -> reqwest::Result<Self> {
+        let response = request.send().await?;
+        Ok(Self {
             status: response.status().as_u16(),
             headers: response.headers().clone(),
-            body: response.bytes().await.expect("a whole body").to_vec(),
-        }
+            body: response.bytes().await?.to_vec(),
+        })
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {

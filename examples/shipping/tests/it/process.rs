@@ -65,6 +65,10 @@ impl Process {
         self.stderr.wait_for(part);
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills it with SIGKILL, and waits until it is gone.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it runs");
