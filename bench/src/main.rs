@@ -23,10 +23,12 @@ mod serve;
 mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(feature = "sqlite")]
+mod syncs;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: idem-bench [--quick | --growth | --postgres [--quick] | --sqlite [--quick]]
+const USAGE: &str = "usage: idem-bench [--quick | --growth | --postgres [--quick] | --sqlite [--quick | --syncs]]
        idem-bench serve <variant> <url>
        idem-bench load <address> <keys> <connections> <bytes> <milliseconds> <seed>";
 
@@ -46,6 +48,8 @@ async fn main() -> ExitCode {
         ["--sqlite"] => sqlite::all(measure::Effort::FULL).await,
         #[cfg(feature = "sqlite")]
         ["--sqlite", "--quick"] => sqlite::all(measure::Effort::QUICK).await,
+        #[cfg(feature = "sqlite")]
+        ["--sqlite", "--syncs"] => syncs::all().await,
         ["serve", variant, url] => serve::run(variant, url).await,
         ["load", ref rest @ ..] => match load::Load::parse(rest) {
             Some(load) => load.run().await,

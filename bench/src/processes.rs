@@ -1,6 +1,7 @@
 //! The processes of a measurement: Redis servers, services, loads. All end when they are dropped.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -117,7 +118,8 @@ impl Redis {
 /// A service in a process of its own.
 pub(crate) struct Service {
     pub(crate) address: SocketAddr,
-    _child: Child,
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "dropping it ends the process"))]
+    child: Child,
 }
 
 impl Service {
@@ -128,27 +130,51 @@ impl Service {
     /// On so many threads; as many as the machine has where nothing is said.
     pub(crate) async fn start_with(variant: &str, redis: &str, threads: Option<u32>) -> Self {
         let threads = threads.map(|threads| ("TOKIO_WORKER_THREADS", threads.to_string()));
-        let mut child = Command::new(std::env::current_exe().expect("this program"))
-            .args(["serve", variant, redis])
-            .envs(threads)
+        let mut command = Command::new(this_program());
+        command.args(["serve", variant, redis]).envs(threads);
+        Self::spawn(command).await
+    }
+
+    /// As the child of a program that observes it, whose arguments end with its own.
+    #[cfg(feature = "sqlite")]
+    pub(crate) async fn start_under(mut observer: Command, variant: &str, url: &str) -> Self {
+        observer.arg(this_program()).args(["serve", variant, url]);
+        Self::spawn(observer).await
+    }
+
+    async fn spawn(mut command: Command) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .expect("this program starts");
+            .unwrap_or_else(|error| panic!("{command:?}: {error}; see `cargo xtask setup`"));
         let stdout = child.stdout.take().expect("it is piped");
         let line = BufReader::new(stdout).lines().next_line().await;
         let line = line.expect("a pipe").expect("it says where it listens");
         Self {
             address: line.parse().expect("an address"),
-            _child: child,
+            child,
         }
     }
+
+    /// Ends it by SIGTERM, which an observer passes on, and waits until it has ended.
+    #[cfg(feature = "sqlite")]
+    pub(crate) async fn stop(mut self) {
+        let id = self.child.id().expect("it runs").to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().await;
+        assert!(sent.is_ok_and(|status| status.success()), "it could not be stopped");
+        self.child.wait().await.expect("a child can be waited for");
+    }
+}
+
+fn this_program() -> PathBuf {
+    std::env::current_exe().expect("this program")
 }
 
 /// Sends the load from a process of its own.
 pub(crate) async fn measure(load: &Load) -> Outcome {
-    let output = Command::new(std::env::current_exe().expect("this program"))
+    let output = Command::new(this_program())
         .args(load.arguments())
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())

@@ -26,7 +26,7 @@ use crate::serve::key;
 const POOL: u32 = 16;
 
 /// By hand and ours, in this order.
-const VARIANTS: [&str; 2] = ["sqlite-by-hand", "sqlite"];
+pub(crate) const VARIANTS: [&str; 2] = ["sqlite-by-hand", "sqlite"];
 
 /// One kind of load.
 #[derive(Clone, Copy, Debug)]

@@ -40,13 +40,14 @@ commands:
           --growth: with more records, waiters and threads
           --postgres [--quick]: on Postgres, beside hand-written SQL
           --sqlite [--quick]: on SQLite, beside hand-written SQL
+          --sqlite --syncs: how often a request on SQLite waits for the disk, by strace
   parts   micro benchmarks of what a request goes through
   instructions [--bless]: those of one request, by callgrind, against bench/instructions.tsv; needs valgrind
   mutants [file]...: changes idem-http and idem-axum, or the files of them, and lists what no test notices; needs cargo-mutants
   macro-cost  what the attribute costs in compile time and machine code, as a table";
 
 /// What the benchmark understands.
-const BENCHES: [&[&str]; 7] = [
+const BENCHES: [&[&str]; 8] = [
     &[],
     &["--quick"],
     &["--growth"],
@@ -54,6 +55,7 @@ const BENCHES: [&[&str]; 7] = [
     &["--postgres", "--quick"],
     &["--sqlite"],
     &["--sqlite", "--quick"],
+    &["--sqlite", "--syncs"],
 ];
 
 fn main() -> ExitCode {

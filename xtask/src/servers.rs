@@ -27,7 +27,7 @@ const MANAGERS: [(&str, &[&[&str]]); 6] = [
     ("brew", &[&["install"]]),
 ];
 
-const NEEDED: [Needed; 6] = [
+const NEEDED: [Needed; 7] = [
     Needed {
         program: "redis-server",
         versions: None,
@@ -77,7 +77,7 @@ const NEEDED: [Needed; 6] = [
             ("brew", "libfaketime"),
         ],
     },
-    // Tests of SQLite kill a process at each of its writes.
+    // Tests of SQLite kill a process at each of its writes, and the bench counts how often it waits for the disk.
     Needed {
         program: "strace",
         versions: None,
