@@ -296,10 +296,11 @@ impl Idempotency {
     /// Asks the backend whether it would accept claims now, within the deadline; for readiness probes.
     ///
     /// On Redis it writes a key of its own, so that a server that takes no writes fails it; of a cluster it asks one
-    /// primary. On Postgres it looks at the tables and asks whether the server takes writes.
+    /// primary. On Postgres it looks at the tables and asks whether the server takes writes. On SQLite it takes the lock for
+    /// writing and looks at the table.
     ///
-    /// A handler that takes a `Transaction`, on a backend that is not a `PostgresBackend`, makes it fail from its first request
-    /// on: which arguments a route's handler takes is not known before. Call each such route once in a test.
+    /// A handler that takes a `Transaction`, on a backend in another database, makes it fail from its first request on:
+    /// which arguments a route's handler takes is not known before. Call each such route once in a test.
     ///
     /// ```
     /// use axum::extract::State;

@@ -32,8 +32,8 @@ impl MemoryNotice {
         if self.is_due() && self.is_due.swap(false, Ordering::Relaxed) {
             tracing::warn!(
                 "clients are served over a connection, and their records are in this process's memory: the records are lost when the \
-                 process ends, and other processes do not see them. Keep them in Redis or Postgres; `MemoryBackend` is for tests and \
-                 for a single process in development"
+                 process ends, and other processes do not see them. `MemoryBackend` is for tests: keep the records of one machine in a \
+                 file, by `SqliteBackend`, and those of many machines in Redis or Postgres"
             );
         }
     }

@@ -14,7 +14,7 @@
 //! | [`backend`] | the contract of every store, and its errors | any store |
 //! | [`engine`] | claim, run detached, renew, complete, release | the content of an answer |
 //! | [`end`] | what is known of a handler's transaction that was to be committed with its record | any database |
-//! | [`memory`] | the backend of one process | other processes |
+//! | [`memory`] | the backend for tests, in the memory of one process | other processes |
 //! | `spec` | the contract of [`backend`] as one pure function, with the feature `conformance` | time, any store |
 //! | `observe` | the metrics, with the feature `metrics` | the exporter |
 //!

@@ -15,8 +15,8 @@
 //! | [`observing`] | a service with traffic: what idem would do, before it does it |
 //! | [`migration`] | from Redis code written by hand, and from `axum-idempotent` |
 //!
-//! The programs keep their records in a `MemoryBackend`, so that they run anywhere. Use Redis or Postgres for a service that
-//! runs in more than one process, or that must remember its requests after a restart.
+//! The programs keep their records in a `MemoryBackend`, so that they run anywhere. A service keeps them where they outlive its
+//! process: on one machine in a file, by `SqliteBackend`; on many machines in Redis or Postgres.
 //!
 //! The tests of this crate run every Rust program on these pages, and each program asserts what the text beside it says. The
 //! program on Postgres is compiled only; `examples/payments` is a service of that kind. The integration tests run the programs for

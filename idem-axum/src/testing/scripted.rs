@@ -20,7 +20,7 @@ use super::script::{BackendCall, Fault, Script, Stall};
 /// the contract too; [`Fault::LostClaim`] and [`Fault::Superseded`] break the clauses that they name, as a store does that
 /// loses what it was given.
 ///
-/// A `Transaction` needs a `PostgresBackend` itself, and is refused in front of this one.
+/// A `Transaction` needs a `PostgresBackend` or a `SqliteBackend` itself, and is refused in front of this one.
 ///
 /// ```
 /// use axum::http::Request;

@@ -79,7 +79,7 @@ impl Room {
         let max = self.max.load(Ordering::Relaxed);
         let context = format!(
             "the records in memory have reached their bound of {max} bytes; raise it by \
-             `MemoryBackend::with_max_bytes`, or keep the records in Redis or Postgres"
+             `MemoryBackend::with_max_bytes`, or keep the records in SQLite, Redis or Postgres"
         );
         BackendError::new(BackendErrorKind::Unavailable, context).not_written()
     }
