@@ -14,6 +14,7 @@
 //! | [`backend`] | the contract of every store, and its errors | any store |
 //! | [`engine`] | claim, run detached, renew, complete, release | the content of an answer |
 //! | [`end`] | what is known of a handler's transaction that was to be committed with its record | any database |
+//! | [`columns`] | a record as columns of a table, for backends in SQL | tables, statements, clocks |
 //! | [`memory`] | the backend for tests, in the memory of one process | other processes |
 //! | `spec` | the contract of [`backend`] as one pure function, with the feature `conformance` | time, any store |
 //! | `observe` | the metrics, with the feature `metrics` | the exporter |
@@ -24,6 +25,7 @@
 
 pub mod backend;
 pub mod claim;
+pub mod columns;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod end;

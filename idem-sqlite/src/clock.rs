@@ -13,6 +13,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use idem_core::columns::millis;
 use idem_core::{BackendError, BackendErrorKind};
 
 /// The clocks of this machine since its boot.
@@ -68,11 +69,6 @@ impl Moment {
         let later = self.day.saturating_add(time);
         millis(later.saturating_add(Duration::from_nanos(999_999)))
     }
-}
-
-/// A duration in milliseconds. The limits of the engine's policies keep it far below the maximum.
-pub(crate) fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn nanos(duration: Duration) -> i64 {

@@ -1,23 +1,20 @@
 //! A record as a row of the table.
 //!
-//! Owns the meaning of the columns; `migrations/` has their names and types. A row that is not a whole record of a known state
-//! is an error, never absent (IDEM-15). Does not own the statements that read and write rows: [`table`](crate::table).
+//! Owns the order in which columns are read, the numbers of parameters, and what the clocks say of a row; `migrations/` has the
+//! names and types of columns. Does not own what makes columns a record, [`idem_core::columns`], nor the statements that read and
+//! write rows, [`table`](crate::table).
 
 use std::time::Duration;
 
-use idem_core::claim::{millis_of_time, time_from_millis};
-use idem_core::{BackendError, BackendErrorKind, Claim, Completion, Fingerprint, Owner, Record, RecordKey, Token};
+use idem_core::claim::millis_of_time;
+pub(crate) use idem_core::columns::Found;
+use idem_core::columns::{self, Columns, millis};
+use idem_core::{BackendError, Claim, Completion, RecordKey, Token};
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments as _, error::BoxDynError};
 
-use crate::clock::{Clock, Moment, millis};
-
-const CLAIMED: i64 = 1;
-const STORED: i64 = 2;
-const NOT_STORED: i64 = 3;
-// 4 and 5 are the numbers of states in Redis that this table does not have.
-const UNKNOWN: i64 = 6;
+use crate::clock::{Clock, Moment};
 
 /// The parameters of a statement; [`Statements`](crate::table::Statements) has their numbers.
 pub(crate) struct Parameters {
@@ -110,40 +107,22 @@ impl Parameters {
 
 /// The columns `state` and `payload` of a completion.
 pub(crate) fn completed(completion: &Completion) -> (i64, Option<&[u8]>) {
-    match completion {
-        Completion::Stored(payload) => (STORED, Some(payload)),
-        Completion::NotStored => (NOT_STORED, None),
-        Completion::Unknown => (UNKNOWN, None),
-    }
+    let (state, payload) = columns::completed(completion);
+    (state.number().into(), payload)
 }
 
 /// The columns that are read.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
-    state: i64,
-    token: Vec<u8>,
-    attempt: i64,
-    fingerprint: Vec<u8>,
-    lease_ms: i64,
-    ttl_ms: i64,
-    began_ms: i64,
-    owner: String,
+    columns: Columns,
     boot: String,
     lapses_ns: i64,
     expires_ms: i64,
-    payload: Option<Vec<u8>>,
-}
-
-/// A record that has not expired.
-#[derive(Debug)]
-pub(crate) struct Found {
-    pub(crate) record: Record,
-    pub(crate) token: Token,
 }
 
 impl Row {
     pub(crate) fn of(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
+        let columns = Columns {
             state: row.try_get(0)?,
             token: row.try_get(1)?,
             attempt: row.try_get(2)?,
@@ -152,10 +131,13 @@ impl Row {
             ttl_ms: row.try_get(5)?,
             began_ms: row.try_get(6)?,
             owner: row.try_get(7)?,
+            payload: row.try_get(11)?,
+        };
+        Ok(Self {
+            columns,
             boot: row.try_get(8)?,
             lapses_ns: row.try_get(9)?,
             expires_ms: row.try_get(10)?,
-            payload: row.try_get(11)?,
         })
     }
 
@@ -170,52 +152,11 @@ impl Row {
 
     /// Decodes the row; `None` if it has expired, because an expired record counts as absent.
     pub(crate) fn decode(self, at: (&Clock, Moment)) -> Result<Option<Found>, BackendError> {
-        let is_held = self.state == CLAIMED && !self.remaining(at).is_zero();
+        let remaining = self.remaining(at);
+        let is_held = self.columns.is_claimed() && !remaining.is_zero();
         if self.expires_ms <= at.1.day_ms() && !is_held {
             return Ok(None);
         }
-        self.decode_live(at)
-            .map(Some)
-            .map_err(|what| BackendError::new(BackendErrorKind::Unreadable, what))
+        self.columns.decode(remaining).map(Some)
     }
-
-    fn decode_live(self, at: (&Clock, Moment)) -> Result<Found, &'static str> {
-        let remaining = self.remaining(at);
-        let token = self.token.try_into().map_err(|_| "its token is of another length")?;
-        let token = Token::from_bytes(token);
-        let fingerprint = self.fingerprint.try_into();
-        let fingerprint = Fingerprint::from_bytes(fingerprint.map_err(|_| "its fingerprint is of another length")?);
-        let completion = match (self.state, self.payload) {
-            (CLAIMED, None) => {
-                let claim = Claim {
-                    token,
-                    attempt: self.attempt.try_into().map_err(|_| "its attempt is out of range")?,
-                    fingerprint,
-                    lease: duration(self.lease_ms)?,
-                    ttl: duration(self.ttl_ms)?,
-                    began_at: time_from_millis(self.began_ms.try_into().map_err(|_| "it began before 1970")?),
-                    owner: Owner::from_bytes(self.owner.as_bytes()).ok_or("its owner is too long")?,
-                };
-                let record = Record::Claimed { claim, remaining };
-                return Ok(Found { record, token });
-            }
-            (STORED, Some(payload)) => Completion::Stored(payload.into()),
-            (NOT_STORED, None) => Completion::NotStored,
-            (UNKNOWN, None) => Completion::Unknown,
-            (CLAIMED | STORED | NOT_STORED | UNKNOWN, _) => {
-                return Err("its state and its payload do not go together");
-            }
-            _ => return Err("its state is of another version"),
-        };
-        let record = Record::Completed {
-            fingerprint,
-            completion,
-        };
-        Ok(Found { record, token })
-    }
-}
-
-fn duration(millis: i64) -> Result<Duration, &'static str> {
-    let millis = u64::try_from(millis).map_err(|_| "a duration is negative")?;
-    Ok(Duration::from_millis(millis))
 }
