@@ -33,6 +33,7 @@ mod generated_responses;
 mod handlers;
 mod in_memory;
 mod incident;
+mod joint;
 mod lab;
 mod large_bodies;
 mod late_layers;
