@@ -55,6 +55,7 @@ mod postgres_outages;
 mod postgres_pool;
 mod postgres_refusals;
 mod postgres_sweeps;
+mod postgres_urls;
 mod postgres_waiting;
 mod problem_examples;
 mod raw;
