@@ -8,7 +8,14 @@ use idem_http::RequestOutcome;
 const PAGE: &str = include_str!("../../docs/incident.md");
 
 /// The crates whose lines an operator sees.
-const CRATES: [&str; 5] = ["idem-core", "idem-http", "idem-axum", "idem-redis", "idem-postgres"];
+const CRATES: [&str; 6] = [
+    "idem-core",
+    "idem-http",
+    "idem-axum",
+    "idem-redis",
+    "idem-postgres",
+    "idem-sqlite",
+];
 
 #[test]
 fn every_outcome_has_a_row() {

@@ -38,6 +38,7 @@ use crate::run::with_axum_body;
 /// in its own transaction.
 ///
 /// [`Transaction`](super::Transaction) is shorter where it fits: it begins and ends the transaction, over the sqlx that idem uses.
+/// [`guide::repositories`](crate::guide::repositories) shows a `Joint` with SQL behind a repository.
 ///
 /// ```no_run
 /// use axum::extract::State;
