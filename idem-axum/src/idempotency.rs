@@ -59,9 +59,9 @@ struct Parts {
     /// The same backend, where handlers can join its transactions.
     #[cfg(feature = "transaction")]
     sql: Option<SqlBackend>,
-    /// A handler takes a `Transaction` that this backend cannot give, as a request has shown.
+    /// A handler takes a `Transaction` or a `Joint` that it cannot be given, as a request has shown.
     #[cfg(feature = "transaction")]
-    lacks_transaction: Arc<AtomicBool>,
+    has_unfit_handler: Arc<AtomicBool>,
 }
 
 impl Idempotency {
@@ -81,7 +81,7 @@ impl Idempotency {
             #[cfg(feature = "transaction")]
             sql,
             #[cfg(feature = "transaction")]
-            lacks_transaction: Arc::default(),
+            has_unfit_handler: Arc::default(),
             memory_notice: Arc::new(MemoryNotice::new(engine.is_in_process())),
             engine,
             settings: Arc::default(),
@@ -299,7 +299,7 @@ impl Idempotency {
     /// primary. On Postgres it looks at the tables and asks whether the server takes writes. On SQLite it takes the lock for
     /// writing and looks at the table.
     ///
-    /// A handler that takes a `Transaction`, on a backend in another database, makes it fail from its first request on:
+    /// A handler that takes a `Transaction` or a `Joint`, on a backend in another database, makes it fail from its first request on:
     /// which arguments a route's handler takes is not known before. Call each such route once in a test.
     ///
     /// ```
@@ -318,25 +318,25 @@ impl Idempotency {
     /// # Errors
     ///
     /// When the backend cannot be reached, refuses, or does not answer in time.
-    /// [`BackendErrorKind::Config`](crate::BackendErrorKind::Config) where a handler wants a `Transaction` that the backend
-    /// does not have.
+    /// [`BackendErrorKind::Config`](crate::BackendErrorKind::Config) where a handler wants a `Transaction` or a `Joint` that the
+    /// backend does not have, or both.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future gives up the question, and nothing else.
     pub async fn check(&self) -> Result<(), BackendError> {
         #[cfg(feature = "transaction")]
-        if self.0.lacks_transaction.load(Ordering::Relaxed) {
-            let context = "a handler takes a `Transaction`, and the records are not in its database";
+        if self.0.has_unfit_handler.load(Ordering::Relaxed) {
+            let context = "a handler takes a `Transaction` or a `Joint` that it cannot be given; the log says why";
             return Err(BackendError::new(idem_core::BackendErrorKind::Config, context));
         }
         self.0.engine.check().await
     }
 
-    /// A handler takes a `Transaction` that the backend cannot give.
+    /// A handler takes a `Transaction` or a `Joint` that it cannot be given.
     #[cfg(feature = "transaction")]
-    pub(crate) fn note_lack_of_transaction(&self) {
-        self.0.lacks_transaction.store(true, Ordering::Relaxed);
+    pub(crate) fn note_unfit_handler(&self) {
+        self.0.has_unfit_handler.store(true, Ordering::Relaxed);
     }
 
     /// Waits until every handler that was started has ended and its outcome is recorded.

@@ -54,13 +54,13 @@ pub enum IdempotencyProblem {
     /// 503: as many handlers run as the service allows. This attempt did not run; an earlier one may have. Try again later, under
     /// the same key.
     TooBusy,
-    /// 500 or 503: the handler ran, and everything that it did in its `Transaction` was rolled back. Try again later where it
+    /// 500 or 503: the handler ran, and everything that it did in its transaction was rolled back. Try again later where it
     /// may pass; it is refused again otherwise.
     RolledBack {
         /// Whether the same may succeed the next time: 503 then.
         may_pass: bool,
     },
-    /// 503: the handler ran, and whether what it did in its `Transaction` was committed is not known. Under the same key, a
+    /// 503: the handler ran, and whether what it did in its transaction was committed is not known. Under the same key, a
     /// retry finds out.
     NotCommitted,
     /// 500: the handler is annotated, but the service is not set up for it; the log says what to add.

@@ -45,10 +45,11 @@ pub(crate) fn described(
     attributes
 }
 
-/// Whether an argument is a `Transaction`, by the written name of its type. The macro cannot resolve types.
+/// Whether an argument is a `Transaction` or a `Joint`, by the written name of its type. The macro cannot resolve types.
 fn is_transaction(argument: &PatType) -> bool {
     let Type::Path(ty) = &*argument.ty else { return false };
-    ty.path.segments.last().is_some_and(|last| last.ident == "Transaction")
+    let name = ty.path.segments.last().map(|last| &last.ident);
+    name.is_some_and(|name| name == "Transaction" || name == "Joint")
 }
 
 fn is_description(path: &Path) -> bool {

@@ -11,7 +11,6 @@ use idem_core::{
     Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, EndError, Fenced, Record,
     RecordKey,
 };
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgPool, SqlStr};
 use tokio::time::sleep;
 
@@ -58,8 +57,9 @@ impl PostgresBackend {
     /// Connects to the database that `url` names, `postgres://user:password@host:port/database`. The backend has a pool of its own
     /// then, so the application may use any client and any version of it.
     ///
-    /// `?sslmode=require` and `?sslmode=verify-full` encrypt the connections, with the feature `rustls`. The pool of handlers'
-    /// transactions opens 10 connections at most; use [`new`](Self::new) for another limit.
+    /// With the feature `rustls`, `?sslmode=require` encrypts the connections. `?sslmode=verify-full` also checks the server's
+    /// certificate, by the roots of the system or of `&sslrootcert=/path/root.pem`. The pool of handlers' transactions opens 10
+    /// connections at most; use [`new`](Self::new) for another limit.
     ///
     /// ```no_run
     /// # async fn set_up() -> Result<(), Box<dyn std::error::Error>> {
@@ -73,7 +73,7 @@ impl PostgresBackend {
     ///
     /// # Errors
     ///
-    /// - [`BackendErrorKind::Config`] if the URL cannot be used.
+    /// - [`BackendErrorKind::Config`] if the URL cannot be used, or asks for TLS without the feature. The error does not show the URL.
     /// - The error of the server or the network, if the connection cannot be made within some seconds. The call is not repeated.
     ///
     /// # Panics
@@ -91,16 +91,13 @@ impl PostgresBackend {
     ///
     /// # Errors
     ///
-    /// [`BackendErrorKind::Config`] if the URL cannot be used.
+    /// [`BackendErrorKind::Config`] if the URL cannot be used, or asks for TLS without the feature.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime.
     pub fn lazy(url: &str) -> Result<Self, BackendError> {
-        let refused =
-            |error: sqlx::Error| BackendError::new(BackendErrorKind::Config, "reading the URL").with_source(error);
-        let options: PgConnectOptions = url.parse().map_err(refused)?;
-        Ok(Self::new(PgPoolOptions::new().connect_lazy_with(options)))
+        Ok(Self::new(crate::url::pool(url)?))
     }
 
     fn on(connections: Connections, name: Name) -> Self {

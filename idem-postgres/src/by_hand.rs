@@ -5,9 +5,11 @@
 
 use std::time::Duration;
 
-use idem_core::{BackendError, Claim, Completion, Fenced, RecordKey};
+use idem_core::{BackendError, Claim, Completion, RecordKey};
+use sqlx::Row as _;
 
 use crate::PostgresBackend;
+use crate::error::backend_error;
 use crate::protocol::Call;
 use crate::record::End;
 
@@ -25,22 +27,30 @@ impl PostgresBackend {
         let end = End::new(key, claim, self.table.name.channel());
         let call = Call {
             what: "completing in another transaction",
-            statement: &self.table.statements.complete,
+            statement: &self.table.statements.complete_by_hand,
             values: &end.complete(completion, ttl),
         };
         call.text()
     }
 
-    /// Whether `claim` has been completed. If it has not, a transaction that would complete it may still be open:
+    /// Whether `claim` has been completed, also if the record has expired since. `None` if the record is gone, or is another claim's.
+    ///
+    /// If it has not been completed, a transaction that would complete it may still be open:
     /// [`release`](idem_core::Backend::release) waits for the end of that transaction.
     ///
     /// # Errors
     ///
     /// When the database cannot be reached or refuses.
-    pub async fn is_completed(&self, key: &RecordKey, claim: &Claim) -> Result<bool, BackendError> {
+    pub async fn is_completed(&self, key: &RecordKey, claim: &Claim) -> Result<Option<bool>, BackendError> {
+        const LOOKING: &str = "looking for a completion";
         let end = End::new(key, claim, self.table.name.channel());
-        let statement = &self.table.statements.is_completed;
-        let found = self.owned("looking for a completion", statement, &end.owner()).await?;
-        Ok(found == Fenced::Applied)
+        let call = Call {
+            what: LOOKING,
+            statement: &self.table.statements.has_ended,
+            values: &end.owner(),
+        };
+        let row = self.table.ask(call).await?;
+        let is_completed = row.map(|row| row.try_get(0)).transpose();
+        is_completed.map_err(|error| backend_error(LOOKING, error))
     }
 }

@@ -108,6 +108,7 @@ mod subscriber;
 mod subscriptions;
 mod sweeper;
 mod table;
+mod url;
 
 pub use backend::PostgresBackend;
 pub use joint::JointTransaction;

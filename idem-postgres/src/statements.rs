@@ -26,8 +26,14 @@ pub(crate) struct Statements {
     /// snapshot may be older than the last renewal, so the statement does not check whether the claim has expired. The row with
     /// this token exists until another claim replaces it.
     pub(crate) complete_in: SqlStr,
+    /// Completes in a transaction of another client. Values as for `complete`. Does not check whether the claim has expired, as
+    /// `complete_in` does not. Fails if no transaction was begun in an earlier message.
+    pub(crate) complete_by_hand: SqlStr,
     /// `$1` id, `$2` token. Returns a row if that claim has been completed.
     pub(crate) is_completed: SqlStr,
+    /// `$1` id, `$2` token. Returns a row, which says whether the claim has been completed, if the record is of that claim, also
+    /// if it has expired.
+    pub(crate) has_ended: SqlStr,
     /// `$1` id, `$2` token, `$3` lock of waiters, `$4` channel, `$5` message. Returns a row if the claim was released.
     pub(crate) release: SqlStr,
     /// `$1` id. Returns the row.
@@ -54,6 +60,12 @@ const RECORD: &str = "record.state, record.token, record.attempt, record.fingerp
      record.began_ms, record.owner, record.payload, greatest(record.expires_at, renewed.expires_at) <= clock_timestamp() AS expired, \
      ceil(extract(epoch FROM greatest(record.lease_until, renewed.lease_until) - clock_timestamp()) * 1000)::bigint \
      AS remaining";
+
+/// Fails where a statement is a transaction by itself: such a statement has the time of its transaction. There is no function that
+/// raises an error, so a text that is no boolean says what is wrong. It has the value of a column in it, because a constant would be
+/// converted in any case.
+const IN_TRANSACTION: &str = "CASE WHEN transaction_timestamp() <> statement_timestamp() THEN true \
+     ELSE ('idem: execute this statement in the transaction of the rows, after a BEGIN by itself; state ' || state)::boolean END";
 
 /// How long an ended lease is kept: longer than a statement can take that has seen the lease's claim in place.
 const GRACE: &str = "interval '1 minute'";
@@ -130,6 +142,11 @@ impl Statements {
                  AND current_setting('idem.transaction', true) = $9 {}",
                 tell("$6", "$7", "$8")
             )),
+            complete_by_hand: text(format!(
+                "UPDATE {records} SET {completed} WHERE id = $1 AND state = 1 AND token = $2 AND {IN_TRANSACTION} {}",
+                tell("$6", "$7", "$8")
+            )),
+            has_ended: text(format!("SELECT state <> 1 FROM {records} WHERE id = $1 AND token = $2")),
             is_completed: text(format!(
                 "SELECT true FROM {records} \
                  WHERE id = $1 AND token = $2 AND state IN (2, 3, 6) AND expires_at > clock_timestamp()"

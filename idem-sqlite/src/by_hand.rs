@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use idem_core::{BackendError, Claim, Completion, RecordKey};
+use sqlx::Row as _;
 
 use crate::SqliteBackend;
 use crate::clock::Clock;
@@ -21,19 +22,15 @@ impl SqliteBackend {
     ///
     /// It changes one row, or none if the claim was superseded. [`is_completed`](Self::is_completed) tells whether the transaction
     /// was committed.
-    ///
-    /// # Errors
-    ///
-    /// When the clocks of this machine cannot be read.
+    #[must_use]
     pub fn completion_sql(
         &self,
         (key, claim): (&RecordKey, &Claim),
         (completion, ttl): (&Completion, Duration),
-    ) -> Result<String, BackendError> {
-        let (clock, now) = (self.changes.clock()?, Clock::now());
+    ) -> String {
         let (state, payload) = completed(completion);
-        let statement = &self.changes.store().statements.complete_silently;
-        Ok(filled_in(statement, |number, text| match number {
+        let statement = &self.changes.store().statements.complete_by_hand;
+        filled_in(statement, |number, text| match number {
             1 => write_text(key.as_str(), text),
             2 => write_bytes(&claim.token.to_bytes(), text),
             3 => write_number(state, text),
@@ -41,33 +38,34 @@ impl SqliteBackend {
                 Some(payload) => write_bytes(payload, text),
                 None => text.push_str("NULL"),
             },
-            10 => write_number(now.expires_ms(ttl), text),
-            11 => write_text(clock.boot(), text),
-            12 => write_number(now.boot_ns(), text),
-            13 => write_number(now.day_ms(), text),
+            10 => write_number(Clock::now().expires_ms(ttl), text),
             // Not the number of a value: left as it is, so that SQLite reports the error.
             _ => write_placeholder(number, text),
-        }))
+        })
     }
 
-    /// Whether `claim` has been completed. If it has not, a transaction that would complete it may still be open:
+    /// Whether `claim` has been completed, also if the record has expired since. `None` if the record is gone, or is another claim's.
+    ///
+    /// If it has not been completed, a transaction that would complete it may still be open:
     /// [`release`](idem_core::Backend::release) waits for the end of that transaction.
     ///
     /// # Errors
     ///
     /// When the file cannot be opened or read.
-    pub async fn is_completed(&self, key: &RecordKey, claim: &Claim) -> Result<bool, BackendError> {
+    pub async fn is_completed(&self, key: &RecordKey, claim: &Claim) -> Result<Option<bool>, BackendError> {
         const LOOKING: &str = "looking for a completion";
-        let (clock, store) = (self.changes.clock()?, self.changes.store());
-        let parameters = Parameters::own(key, claim.token).and_then(|own| own.at((clock, Clock::now())));
+        let store = self.changes.store();
+        let parameters = Parameters::own(key, claim.token);
         let parameters = parameters.map_err(|error| backend_error(LOOKING, sqlx::Error::Encode(error)))?;
-        let statement = &store.statements.is_completed;
+        let statement = &store.statements.has_ended;
         let row = store.readers.read(statement, parameters.into_arguments()).await?;
-        if row.is_some() {
+        let is_completed = row.map(|row| row.try_get(0)).transpose();
+        let is_completed = is_completed.map_err(|error| backend_error(LOOKING, error).not_written())?;
+        if is_completed == Some(true) {
             // Another client has ended the claim, so the writer has woken nobody.
             store.waiters.wake(key);
         }
-        Ok(row.is_some())
+        Ok(is_completed)
     }
 }
 

@@ -58,8 +58,12 @@ pub(crate) struct Statements {
     pub(crate) take_over: SqlStr,
     pub(crate) renew: SqlStr,
     pub(crate) complete: SqlStr,
-    /// As `complete`, but returns no row: some clients refuse to execute a statement that does.
-    pub(crate) complete_silently: String,
+    /// Completes in a transaction of another client. Values as for `complete`, but none of the clocks: nobody can renew a claim while
+    /// the transaction writes. Returns no row, because some clients refuse to execute a statement that does.
+    pub(crate) complete_by_hand: String,
+    /// Returns a row, which says whether the claim has been completed, if the record is of the claim with this token, also if it has
+    /// expired.
+    pub(crate) has_ended: SqlStr,
     /// Whether a record is the completion of the claim with this token.
     pub(crate) is_completed: SqlStr,
     pub(crate) release: SqlStr,
@@ -80,7 +84,7 @@ impl Statements {
              ON CONFLICT (key) DO UPDATE SET state = 1, token = ?2, attempt = ?3, fingerprint = ?4, lease_ms = ?5, ttl_ms = ?6, \
              began_ms = ?7, owner = ?8, boot = ?11, lapses_ns = ?9, expires_ms = ?10, payload = NULL WHERE"
         );
-        let complete = format!("UPDATE {table} SET state = ?3, payload = ?4, expires_ms = ?10 WHERE {own}");
+        let complete = format!("UPDATE {table} SET state = ?3, payload = ?4, expires_ms = ?10");
         Arc::new(Self {
             read: text(format!("SELECT {RECORD} FROM {table} WHERE key = ?1")),
             claim: text(format!("{insert} {expired} RETURNING 1")),
@@ -90,8 +94,9 @@ impl Statements {
             renew: text(format!(
                 "UPDATE {table} SET boot = ?11, lapses_ns = ?9, expires_ms = ?10 WHERE {own} RETURNING 1"
             )),
-            complete: text(format!("{complete} RETURNING 1")),
-            complete_silently: complete,
+            complete: text(format!("{complete} WHERE {own} RETURNING 1")),
+            complete_by_hand: format!("{complete} WHERE key = ?1 AND state = 1 AND token = ?2"),
+            has_ended: text(format!("SELECT state <> 1 FROM {table} WHERE key = ?1 AND token = ?2")),
             is_completed: text(format!(
                 "SELECT 1 FROM {table} WHERE key = ?1 AND token = ?2 AND state IN (2, 3, 6) AND NOT ({expired})"
             )),

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use axum::http::StatusCode;
 use axum::{Json, Router};
 use idem_axum::openapi::PROBLEM_SCHEMA;
-use idem_axum::{AfterCrash, Idempotency, InFlight, MemoryBackend, Policy, StoredAnswers, Transaction, idempotent};
+use idem_axum::{
+    AfterCrash, Idempotency, InFlight, Joint, MemoryBackend, Policy, StoredAnswers, Transaction, idempotent,
+};
 use idem_tests::{Order, Service, validate_openapi};
 use serde_json::{Value, json};
 use utoipa::{Modify as _, OpenApi as _};
@@ -59,6 +61,12 @@ async fn transacting(_: Transaction, order: String) -> String {
     order
 }
 
+#[idempotent(ttl = "1m", scope = global)]
+#[utoipa::path(post, path = "/joint", request_body = String, responses((status = 201, description = "Placed.", body = String)))]
+async fn joining(_: Joint, order: String) -> String {
+    order
+}
+
 #[utoipa::path(get, path = "/plain", responses((status = 200, description = "Done.", body = String)))]
 #[expect(dead_code, reason = "it is only described")]
 async fn not_annotated() -> &'static str {
@@ -80,7 +88,7 @@ struct Done(String);
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
-    paths(plain, every_option, natural_key, transacting, not_annotated),
+    paths(plain, every_option, natural_key, transacting, joining, not_annotated),
     components(responses(Done), schemas(Problem))
 )]
 struct Api;
@@ -252,17 +260,20 @@ fn a_natural_key_is_no_parameter_and_a_response_described_elsewhere_is_marked_he
 #[test]
 fn a_handler_with_a_transaction_may_be_undone_or_nobody_knows() {
     let document = described_by(&idempotency());
-    let responses = &operation(&document, "post", "/transaction")["responses"];
-    assert_eq!(
-        names(responses),
-        BTreeSet::from(["201", "400", "409", "422", "500", "503"])
-    );
-    assert_eq!(codes(&responses["500"]), ["rolled-back"]);
-    assert!(responses["500"]["headers"]["Retry-After"].is_null());
-    assert_eq!(
-        codes(&responses["503"]),
-        ["backend-unavailable", "rolled-back", "not-committed"]
-    );
+    for path in ["/transaction", "/joint"] {
+        let responses = &operation(&document, "post", path)["responses"];
+        assert_eq!(
+            names(responses),
+            BTreeSet::from(["201", "400", "409", "422", "500", "503"]),
+            "{path}"
+        );
+        assert_eq!(codes(&responses["500"]), ["rolled-back"]);
+        assert!(responses["500"]["headers"]["Retry-After"].is_null());
+        assert_eq!(
+            codes(&responses["503"]),
+            ["backend-unavailable", "rolled-back", "not-committed"]
+        );
+    }
 }
 
 #[test]

@@ -7,41 +7,22 @@ use axum::Router;
 use axum::http::StatusCode;
 use idem_axum::redis::{Client, TlsCertificates};
 use idem_axum::{BackendErrorKind, RedisBackend};
-use idem_tests::{Order, RedisServer, Service, in_time};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use tempfile::TempDir;
+use idem_tests::{Certificates, Order, RedisServer, Service, in_time};
 
-/// A server that speaks TLS beside what the tests need, and the certificate to know it by.
+/// A server that speaks TLS beside what the tests need.
 struct Secured {
     server: RedisServer,
     port: u16,
-    root: String,
-    _certificates: TempDir,
+    certificates: Certificates,
 }
 
 impl Secured {
     async fn start() -> Self {
         // An application chooses a provider once; the other test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut authority = CertificateParams::default();
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        let authority = CertifiedIssuer::self_signed(authority, key).expect("a certificate");
-        let key = KeyPair::generate().expect("a key");
-        let names = CertificateParams::new(["localhost".to_owned()]).expect("a name");
-        let certificate = names.signed_by(&key, &authority).expect("a certificate");
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = |name: &str, pem: &str| {
-            let path = folder.path().join(name);
-            fs::write(&path, pem).expect("the folder is ours");
-            path.display().to_string()
-        };
-        let root = authority.pem();
-        let files = [
-            file("root.pem", &root),
-            file("certificate.pem", &certificate.pem()),
-            file("key.pem", &key.serialize_pem()),
-        ];
+        let certificates = Certificates::new();
+        let files = [&certificates.root, &certificates.certificate, &certificates.key];
+        let files = files.map(|file| file.display().to_string());
         let port = Cell::new(0);
         let server = RedisServer::start_on_ports(|tls| {
             port.set(tls);
@@ -57,8 +38,7 @@ impl Secured {
         Self {
             server,
             port,
-            root,
-            _certificates: folder,
+            certificates,
         }
     }
 
@@ -73,7 +53,7 @@ async fn claims_answers_and_messages_go_over_tls() {
         let redis = Secured::start().await;
         let certificates = TlsCertificates {
             client_tls: None,
-            root_cert: Some(redis.root.clone().into_bytes()),
+            root_cert: Some(fs::read(&redis.certificates.root).expect("the file is there")),
         };
         let client = Client::build_with_tls(redis.url(), certificates).expect("a client");
         let backend = RedisBackend::connect_with(client).await.expect("it is known");

@@ -11,6 +11,7 @@
 )]
 
 mod app;
+mod certificates;
 mod client;
 mod disk;
 pub mod lab;
@@ -40,6 +41,7 @@ mod strace;
 mod tripwire;
 
 pub use app::{App, Order, Tenant, router};
+pub use certificates::Certificates;
 pub use client::{Answer, Call, Client, OTHER_TENANT, TENANT};
 pub use disk::Disk;
 pub use log::Log;

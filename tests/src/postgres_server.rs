@@ -1,5 +1,6 @@
 //! A real Postgres of its own for tests, never the system's.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
+use crate::Certificates;
 use crate::redis_server::free_port;
 
 /// A cluster in a temporary folder, on a free loopback port. What is committed survives being killed; only a crash of the
@@ -31,6 +33,19 @@ impl PostgresServer {
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         make_cluster(&folder);
+        Self::start_in(folder).await
+    }
+
+    /// The same, which speaks TLS with those who want it.
+    pub async fn start_with_tls(certificates: &Certificates) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        make_cluster(&folder);
+        let data = folder.path().join("data");
+        certificates.copy_to(&data.join("server.crt"), &data.join("server.key"));
+        give_to_postgres(&data);
+        let settings = fs::OpenOptions::new().append(true).open(data.join("postgresql.conf"));
+        let written = settings.and_then(|mut settings| writeln!(settings, "ssl = on"));
+        written.expect("the file is there");
         Self::start_in(folder).await
     }
 

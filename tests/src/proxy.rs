@@ -21,9 +21,11 @@ pub struct Proxy {
     accepting: JoinHandle<()>,
 }
 
-/// How many bytes have come, passed on or not.
+/// What has come, passed on or not.
 #[derive(Debug, Default)]
 struct Passed {
+    /// How often bytes have come from clients.
+    messages: AtomicU64,
     to_server: AtomicU64,
     to_clients: AtomicU64,
 }
@@ -68,6 +70,11 @@ impl Proxy {
         self.passed.to_server.load(Ordering::Relaxed)
     }
 
+    /// How many messages have come from clients: of a client that waits for each answer, round trips.
+    pub fn messages_to_server(&self) -> u64 {
+        self.passed.messages.load(Ordering::Relaxed)
+    }
+
     /// How many bytes have come from the server.
     pub fn bytes_to_clients(&self) -> u64 {
         self.passed.to_clients.load(Ordering::Relaxed)
@@ -109,10 +116,17 @@ async fn pass_on(mut client: TcpStream, server: SocketAddr, mut orders: watch::R
     let latency = orders.clone();
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = upstream.split();
+    let count_to_server = |bytes| {
+        passed.messages.fetch_add(1, Ordering::Relaxed);
+        passed.to_server.fetch_add(bytes, Ordering::Relaxed);
+    };
+    let count_to_client = |bytes| {
+        passed.to_clients.fetch_add(bytes, Ordering::Relaxed);
+    };
     let both = async {
         tokio::join!(
-            pass_chunks(from_client, to_server, &latency, &passed.to_server),
-            pass_chunks(from_server, to_client, &latency, &passed.to_clients)
+            pass_chunks(from_client, to_server, &latency, count_to_server),
+            pass_chunks(from_server, to_client, &latency, count_to_client)
         );
     };
     tokio::select! {
@@ -132,11 +146,11 @@ async fn pass_chunks(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     orders: &watch::Receiver<Orders>,
-    passed: &AtomicU64,
+    count: impl Fn(u64),
 ) {
     let mut chunk = vec![0; 16 * 1024];
     while let Ok(length @ 1..) = from.read(&mut chunk).await {
-        passed.fetch_add(length.try_into().unwrap_or_default(), Ordering::Relaxed);
+        count(length.try_into().unwrap_or_default());
         let latency = orders.borrow().latency;
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;

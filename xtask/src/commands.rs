@@ -51,6 +51,7 @@ fn features() -> Result<(), String> {
         "macros",
         "metrics",
         "postgres",
+        "postgres-rustls",
         "redis",
         "redis-rustls",
         "sqlite",

@@ -33,7 +33,7 @@ const SERVERS: &[&str] = &[
 /// The types of HTTP, and of services that speak it.
 const HTTP: &[&str] = &["http", "http-body", "tower-service"];
 
-const RULES: [Rule; 11] = [
+const RULES: [Rule; 12] = [
     Rule {
         name: "idem-macros",
         ours: &[],
@@ -98,6 +98,12 @@ const RULES: [Rule; 11] = [
     },
     Rule {
         name: "proxy",
+        ours: &["idem-axum"],
+        never: &[],
+        on_request: &[],
+    },
+    Rule {
+        name: "sql-clients",
         ours: &["idem-axum"],
         never: &[],
         on_request: &[],

@@ -12,10 +12,11 @@
 //! | [`graphql`] | answers that are always 200, partial errors, a key in the variables |
 //! | [`clients`] | keys and retries from the client's side, in curl, reqwest and JavaScript |
 //! | [`routers`] | routers that read a handler's signature: typed routes of `axum-extra`, and `aide` |
+//! | [`repositories`] | SQL behind repositories, on any client of the database |
 //! | [`observing`] | a service with traffic: what idem would do, before it does it |
 //! | [`migration`] | from Redis code written by hand, and from `axum-idempotent` |
 //!
-//! The programs keep their records in a `MemoryBackend`, so that they run anywhere. A service keeps them where they outlive its
+//! Most programs keep their records in a `MemoryBackend`, so that they run anywhere. A service keeps them where they outlive its
 //! process: on one machine in a file, by `SqliteBackend`; on many machines in Redis or Postgres.
 //!
 //! The tests of this crate run every Rust program on these pages, and each program asserts what the text beside it says. The
@@ -49,6 +50,9 @@ pub mod orders {}
 
 #[doc = include_str!("payments.md")]
 pub mod payments {}
+
+#[doc = include_str!("repositories.md")]
+pub mod repositories {}
 
 #[doc = include_str!("routers.md")]
 pub mod routers {}

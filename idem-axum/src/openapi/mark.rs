@@ -49,7 +49,8 @@ fn value<T: Copy>(words: &[(&str, T)], word: Option<&str>) -> Option<T> {
 }
 
 impl Mark {
-    /// The mark of a handler: whether its key is an expression, and whether it has an argument of the type `Transaction`.
+    /// The mark of a handler: whether its key is an expression, and whether it has an argument of the type `Transaction` or
+    /// `Joint`.
     #[must_use]
     pub fn new(operation: &Operation, natural_key: bool, transaction: bool) -> Self {
         let options = operation.policy.set_options();

@@ -56,7 +56,7 @@
 //! | each answer that is kept | `Idempotent-Replayed` | `store` |
 //! | 202 | accepted, with `Retry-After` | `in_flight = "accept"` |
 //! | 400, 409, 422, 503 | the problems, as `docs/http.md` has them, with an example of each | `required`, `in_flight`, `after_crash` |
-//! | 500, 503 | that the effects were rolled back, or that their outcome is not known | an argument whose type is written `Transaction` |
+//! | 500, 503 | that the effects were rolled back, or that their outcome is not known | an argument whose type is written `Transaction` or `Joint` |
 //!
 //! A [`Verdict`](crate::Verdict) is not seen in a signature. If a handler keeps a failure by it, the document does not say that the failure
 //! may be a replay. If it answers with `Verdict::Unknown`, describe the 409 `outcome-unknown` in `#[utoipa::path]`.

@@ -125,14 +125,10 @@ impl SqlBackend {
 
 impl SqlBackend {
     /// The statement that completes a claim in a transaction of another client.
-    pub(super) fn completion_sql(
-        &self,
-        record: (&RecordKey, &Claim),
-        outcome: (&Completion, Duration),
-    ) -> Result<String, BackendError> {
+    pub(super) fn completion_sql(&self, record: (&RecordKey, &Claim), outcome: (&Completion, Duration)) -> String {
         match self {
             #[cfg(feature = "postgres")]
-            Self::Postgres(backend) => Ok(backend.completion_sql(record, outcome)),
+            Self::Postgres(backend) => backend.completion_sql(record, outcome),
             #[cfg(feature = "sqlite")]
             Self::Sqlite(backend) => backend.completion_sql(record, outcome),
         }
@@ -149,13 +145,23 @@ impl SqlBackend {
         }
     }
 
-    /// Whether a claim has been completed.
-    pub(super) async fn is_completed(&self, record: &RecordKey, claim: &Claim) -> Result<bool, BackendError> {
+    /// Whether a claim has been completed; `None` if its record is gone, or is another claim's.
+    pub(super) async fn is_completed(&self, record: &RecordKey, claim: &Claim) -> Result<Option<bool>, BackendError> {
         match self {
             #[cfg(feature = "postgres")]
             Self::Postgres(backend) => backend.is_completed(record, claim).await,
             #[cfg(feature = "sqlite")]
             Self::Sqlite(backend) => backend.is_completed(record, claim).await,
+        }
+    }
+
+    /// Releases a claim. Waits for the end of a transaction that has completed it.
+    pub(super) async fn release(&self, record: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(backend) => backend.release(record, claim).await,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(backend) => backend.release(record, claim).await,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::StatusCode;
 use axum::response::Response;
 use idem_core::{
     Claim, Commit, CommitOutcome, Completion, EndError, EndKind, Fenced, HandlerResult, RecordKey, RecordOutcome,
@@ -17,11 +18,11 @@ use idem_http::body::made;
 use idem_http::{IdempotencyProblem, ResponseBody, StoredAnswers, Verdict};
 
 use super::database::{Begun, SqlBackend};
-use super::joint::{JointClaim, JointMark};
+use super::joint::{JointClaim, JointRun};
 use super::slot::{Left, Slot};
 
 /// An answer, as `idem-http` has it.
-type Answer = Response<ResponseBody<Body>>;
+pub(super) type Answer = Response<ResponseBody<Body>>;
 
 impl Slot {
     /// Runs the handler of a claim; what it did in a transaction is committed with its outcome.
@@ -32,17 +33,22 @@ impl Slot {
         record: RecordKey,
         claim: Claim,
     ) -> HandlerResult<Answer> {
-        self.fill_joint(|| JointClaim {
-            record: record.clone(),
-            claim: claim.clone(),
-            rules: rules.clone(),
+        self.joint().fill(|| {
+            JointRun::Claimed(JointClaim {
+                record: record.clone(),
+                claim: claim.clone(),
+                rules: rules.clone(),
+            })
         });
         let mut response = handler.await;
-        let mark = JointMark::take_off(&mut response);
+        let told = self.told_end(&mut response);
         let verdict = response.extensions().get().copied();
         let result = answer::finish(response, &rules);
+        if let Some(told) = told {
+            return self.end_joint(told, result);
+        }
         let transaction = match self.close() {
-            Left::Nothing => return self.end_joint(mark, result),
+            Left::Nothing => return result,
             Left::Transaction(transaction) => transaction,
             Left::InUse => return released(self.outlived()),
         };
@@ -53,7 +59,7 @@ impl Slot {
             HandlerResult::Whole {
                 answer,
                 outcome: RecordOutcome::Complete { completion, keep_for },
-            } if completion != Completion::Unknown && is_done(&answer, verdict) => {
+            } if completion != Completion::Unknown && is_done(answer.status(), verdict) => {
                 let ttl = keep_for.unwrap_or(claim.ttl);
                 let commit = commit_with_record(backend, transaction, (record, claim), (completion, ttl));
                 HandlerResult::Joint { answer, commit }
@@ -77,6 +83,7 @@ impl Slot {
         stored: StoredAnswers,
         deadline: Duration,
     ) -> Answer {
+        self.joint().fill(|| JointRun::Unprotected(stored));
         let (head, body) = handler.await.into_parts();
         let verdict = head.extensions.get().copied();
         let is_kept = answer::is_kept(&head, verdict, stored);
@@ -86,7 +93,7 @@ impl Slot {
             Left::Transaction(transaction) => transaction,
             Left::InUse => return self.outlived(),
         };
-        if !is_kept || !is_done(&response, verdict) {
+        if !is_kept || !is_done(response.status(), verdict) {
             if let Err(error) = transaction.roll_back().await {
                 sort_refusal(&error, None);
             }
@@ -159,8 +166,7 @@ async fn roll_back(transaction: Begun, record: &RecordKey, result: HandlerResult
 
 /// Whether the work is committed with an answer that is kept: the status says that what was asked for was done, or the verdict
 /// on a refusal or a failure says that what was done stays.
-fn is_done(answer: &Answer, verdict: Option<Verdict>) -> bool {
-    let status = answer.status();
+pub(super) fn is_done(status: StatusCode, verdict: Option<Verdict>) -> bool {
     let failed = || status.is_client_error() || status.is_server_error();
     status.is_success() || status.is_redirection() || (failed() && verdict.is_some_and(Verdict::keeps))
 }
@@ -213,7 +219,7 @@ fn sort_refusal(error: &EndError, record: Option<&RecordKey>) -> CommitOutcome {
     }
 }
 
-fn released(answer: Answer) -> HandlerResult<Answer> {
+pub(super) fn released(answer: Answer) -> HandlerResult<Answer> {
     let outcome = RecordOutcome::Release;
     HandlerResult::Whole { answer, outcome }
 }

@@ -3,7 +3,6 @@
 //! Owns the hand-over from the handler's argument to whatever ends the transaction, and who may commit it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use axum::body::Body;
@@ -12,7 +11,7 @@ use axum::response::Response;
 use idem_http::{IdempotencyProblem, Settings};
 
 use super::database::{Begun, Kind, SqlBackend};
-use super::joint::JointClaim;
+use super::joint::JointState;
 use crate::Idempotency;
 
 /// What is found in a slot whose handler has ended.
@@ -33,10 +32,8 @@ pub(crate) struct Slot(Arc<Shared>);
 struct Shared {
     /// The database in which an argument wants it.
     wanted: OnceLock<Kind>,
-    /// Whether an argument wants to write the record in a transaction of the handler's own.
-    is_joint_wanted: AtomicBool,
-    /// What that argument needs, once there is a claim.
-    joint: OnceLock<JointClaim>,
+    /// Of an argument that writes the record in a transaction of the handler's own.
+    joint: JointState,
     /// Who will commit: the handler's own engine, whether from the layer or from an argument.
     committer: OnceLock<Committer>,
     state: Mutex<State>,
@@ -82,23 +79,33 @@ impl Slot {
     pub(crate) fn guard(&self, idempotency: &Idempotency) -> Option<Response> {
         let backend = idempotency.sql().cloned();
         if let Some(lacking) = self.lacking(backend.as_ref()) {
-            idempotency.note_lack_of_transaction();
             tracing::error!(
                 "a handler takes a {lacking}, but its records are not in that database; give it an `idem_axum::Idempotency` over that"
             );
-            let refusal = idempotency.settings().problem(IdempotencyProblem::NotConfigured);
-            return Some(refusal.map(Body::new));
+            return Some(Self::refuse_handler(idempotency));
+        }
+        if self.0.joint.is_wanted() && self.0.wanted.get().is_some() {
+            tracing::error!(
+                "a handler takes a Transaction and a Joint, which are two transactions for one record; take one of them"
+            );
+            return Some(Self::refuse_handler(idempotency));
         }
         let settings = idempotency.settings().clone();
         let _ = self.0.committer.set(Committer { backend, settings });
         None
     }
 
+    fn refuse_handler(idempotency: &Idempotency) -> Response {
+        idempotency.note_unfit_handler();
+        let refusal = idempotency.settings().problem(IdempotencyProblem::NotConfigured);
+        refusal.map(Body::new)
+    }
+
     /// What an argument wants that the backend cannot give.
     fn lacking(&self, backend: Option<&SqlBackend>) -> Option<&'static str> {
         match self.0.wanted.get() {
             Some(wanted) if backend.is_none_or(|backend| backend.kind() != *wanted) => Some(wanted.wants()),
-            _ if backend.is_none() && self.0.is_joint_wanted.load(Ordering::Relaxed) => {
+            _ if backend.is_none() && self.0.joint.is_wanted() => {
                 Some("Joint, which needs records in a `PostgresBackend` or `SqliteBackend`")
             }
             _ => None,
@@ -142,22 +149,9 @@ impl Slot {
         let _ = self.0.wanted.set(kind);
     }
 
-    /// An argument wants to write the record itself.
-    pub(super) fn note_joint(&self) {
-        self.0.is_joint_wanted.store(true, Ordering::Relaxed);
-    }
-
-    /// Tells such an argument about its claim.
-    pub(super) fn fill_joint(&self, claimed: impl FnOnce() -> JointClaim) {
-        if self.0.is_joint_wanted.load(Ordering::Relaxed) {
-            // A slot belongs to one handler, which runs at most once.
-            let _ = self.0.joint.set(claimed());
-        }
-    }
-
-    /// The claim of such an argument; none where the handler runs without one.
-    pub(super) fn joint_claim(&self) -> Option<&JointClaim> {
-        self.0.joint.get()
+    /// The state of an argument that writes the record itself.
+    pub(super) fn joint(&self) -> &JointState {
+        &self.0.joint
     }
 
     /// The backend by which the transaction is committed.

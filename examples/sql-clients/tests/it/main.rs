@@ -23,13 +23,10 @@ const WRITES: usize = 24;
 const WORKERS: usize = 6;
 
 /// Runs `run` for each number below `runs`, a few at a time, and returns how many processes were killed.
-async fn run_all<F: Future<Output = bool> + Send>(
+async fn run_all<F: Future<Output = bool> + Send + 'static>(
     runs: usize,
     run: impl Fn(usize) -> F + Send + Sync + 'static,
-) -> usize
-where
-    F: 'static,
-{
+) -> usize {
     let (run, next) = (Arc::new(run), Arc::new(AtomicUsize::new(0)));
     let mut workers = JoinSet::new();
     for _ in 0..WORKERS {
