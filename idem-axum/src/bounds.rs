@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use axum::response::IntoResponse;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use crate::Idempotency;
+use crate::{Idempotency, StepError};
 
 /// A value that `fingerprint = …` compares. Implemented for everything that serde can serialize.
 #[diagnostic::on_unimplemented(
@@ -90,3 +91,25 @@ impl<T: EngineValue + ?Sized> EngineValue for Arc<T> {
         T::engine(self)
     }
 }
+
+/// What a step returns. Implemented for everything that serde can serialize and deserialize.
+#[diagnostic::on_unimplemented(
+    message = "the result of a step is recorded in its serde form, and `{Self}` has none",
+    label = "its result is not `serde::Serialize` and `serde::de::DeserializeOwned`",
+    note = "derive `serde::Serialize` and `serde::Deserialize` for it, or return the part that a later attempt needs, such as an id"
+)]
+pub trait StepResult: Serialize + DeserializeOwned {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned> StepResult for T {}
+
+/// What the body of a step may fail with. Implemented for everything that a [`StepError`](crate::StepError) converts into.
+#[diagnostic::on_unimplemented(
+    message = "the error of a step also says why the step has no result, and `{Self}` cannot be made of a `StepError`",
+    label = "its error is not `From<idem_axum::StepError>`",
+    note = "implement `From<StepError>` for it, and answer with that error's own response: `Self::Step(error) => error.into_response()`"
+)]
+pub trait StepFailure: From<StepError> {}
+
+#[diagnostic::do_not_recommend]
+impl<E: From<StepError>> StepFailure for E {}

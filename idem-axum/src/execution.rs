@@ -1,18 +1,19 @@
 //! What a handler may know of its own run.
 //!
-//! Owns the extractor and the keys derived for calls that the handler makes itself. It is extracted before the claim,
-//! as every argument is, and filled in when the claim is acquired.
+//! Owns the extractor, and where the durable steps of the run are found. It is extracted before the claim, as every argument is, and
+//! filled in when the claim is acquired.
 
 use std::convert::Infallible;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use axum::extract::FromRequestParts;
 use axum::http::Extensions;
 use axum::http::request::Parts;
-use idem_core::{Claim, RecordKey, Token};
-use sha2::{Digest as _, Sha256};
+use idem_core::key::unrepeatable_key;
+use idem_core::{Claim, RecordKey, Steps, Token};
 
 use crate::layer::LayerRun;
 
@@ -37,6 +38,9 @@ struct Shared {
     own: OnceLock<Option<Filled>>,
     /// That of a layer around a handler that has none of its own.
     layer: Option<Execution>,
+    /// Whether an argument asks for durable steps.
+    wants_steps: AtomicBool,
+    steps: OnceLock<Steps>,
 }
 
 #[derive(Debug)]
@@ -85,17 +89,10 @@ impl Execution {
     /// unprotected it is new each time, because nothing tells a retry from a first request.
     #[must_use]
     pub fn downstream_key(&self, label: &str) -> String {
-        let mut hash = Sha256::new();
-        hash.update(b"idem downstream key 1");
         match self.filled() {
-            Some(filled) => hash.update(filled.record.as_str()),
-            None => hash.update(Token::random().to_bytes()),
+            Some(filled) => filled.record.downstream_key(label),
+            None => unrepeatable_key(label),
         }
-        // No record key contains a NUL.
-        hash.update([0]);
-        hash.update(label);
-        let digest: [u8; 32] = hash.finalize().into();
-        uuid(digest)
     }
 
     /// The one of a request, for all its arguments and its guard. One that is filled in belongs to a handler that hands its
@@ -105,8 +102,10 @@ impl Execution {
             Some(execution) if execution.0.own.get().is_none() => execution.clone(),
             _ => {
                 let layer = extensions.get::<LayerRun>().map(|layer| layer.execution.clone());
-                let own = OnceLock::new();
-                let execution = Self(Arc::new(Shared { own, layer }));
+                let execution = Self(Arc::new(Shared {
+                    layer,
+                    ..Shared::default()
+                }));
                 extensions.insert(execution.clone());
                 execution
             }
@@ -143,6 +142,34 @@ impl Execution {
         let _ = self.0.own.set(None);
     }
 
+    /// An argument asks for durable steps.
+    pub(crate) fn note_steps(&self) {
+        self.0.wants_steps.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether an argument asks for durable steps.
+    pub(crate) fn wants_steps(&self) -> bool {
+        self.0.wants_steps.load(Ordering::Relaxed)
+    }
+
+    /// Fills in the steps of the run.
+    pub(crate) fn fill_steps(&self, steps: Steps) {
+        // An execution belongs to one handler, which runs at most once.
+        let _ = self.0.steps.set(steps);
+    }
+
+    /// The steps of the run: this handler's, or those of a layer around it.
+    pub(crate) fn steps(&self) -> &Steps {
+        match (self.0.own.get(), &self.0.layer) {
+            (None, Some(layer)) => layer.steps(),
+            (Some(_), _) => self.0.steps.get_or_init(Steps::unprotected),
+            (None, None) => self.0.steps.get_or_init(|| {
+                tracing::error!("a handler takes Steps, and nothing guards it; annotate it with #[idempotent], or add an IdempotencyLayer");
+                Steps::unguarded()
+            }),
+        }
+    }
+
     fn filled(&self) -> Option<&Filled> {
         match (self.0.own.get(), &self.0.layer) {
             (Some(own), _) => own.as_ref(),
@@ -150,16 +177,6 @@ impl Execution {
             (None, None) => None,
         }
     }
-}
-
-/// The first 16 bytes, marked as a UUID of version 8.
-fn uuid(digest: [u8; 32]) -> String {
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&digest[..16]);
-    bytes[6] = bytes[6] & 0x0F | 0x80;
-    bytes[8] = bytes[8] & 0x3F | 0x80;
-    let hex = format!("{:032x}", u128::from_be_bytes(bytes));
-    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
 impl<S: Sync> FromRequestParts<S> for Execution {

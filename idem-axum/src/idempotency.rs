@@ -2,10 +2,10 @@
 
 mod observing;
 mod privacy;
+mod steps;
 
 use std::fmt::Display;
 use std::sync::Arc;
-#[cfg(feature = "transaction")]
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -62,6 +62,8 @@ struct Parts {
     /// A handler takes a `Transaction` or a `Joint` that it cannot be given, as a request has shown.
     #[cfg(feature = "transaction")]
     has_unfit_handler: Arc<AtomicBool>,
+    /// A handler takes `Steps` that this backend does not keep, as a request has shown.
+    lacks_steps: Arc<AtomicBool>,
 }
 
 impl Idempotency {
@@ -82,6 +84,7 @@ impl Idempotency {
             sql,
             #[cfg(feature = "transaction")]
             has_unfit_handler: Arc::default(),
+            lacks_steps: Arc::default(),
             memory_notice: Arc::new(MemoryNotice::new(engine.is_in_process())),
             engine,
             settings: Arc::default(),
@@ -328,6 +331,10 @@ impl Idempotency {
         #[cfg(feature = "transaction")]
         if self.0.has_unfit_handler.load(Ordering::Relaxed) {
             let context = "a handler takes a `Transaction` or a `Joint` that it cannot be given; the log says why";
+            return Err(BackendError::new(idem_core::BackendErrorKind::Config, context));
+        }
+        if self.0.lacks_steps.load(Ordering::Relaxed) {
+            let context = "a handler takes `Steps`, and the backend keeps none";
             return Err(BackendError::new(idem_core::BackendErrorKind::Config, context));
         }
         self.0.engine.check().await

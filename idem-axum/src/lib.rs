@@ -20,6 +20,7 @@ pub mod openapi;
 mod problem;
 mod request_body;
 mod run;
+mod steps;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "transaction")]
@@ -46,7 +47,13 @@ pub use self::idempotency::Idempotency;
 pub use self::layer::{IdempotencyLayer, IdempotencyService, NoScope, RequestScope, Scoped};
 pub use self::problem::ProblemDetails;
 #[cfg(feature = "transaction")]
-pub use self::transaction::{Joint, JointError, JointErrorKind, JointRecord, Transaction, TransactionDatabase};
+pub use self::steps::{StepBody, StepTransaction};
+pub use self::steps::{StepError, Steps};
+#[cfg(feature = "transaction")]
+pub use self::transaction::{
+    Joint, JointError, JointErrorKind, JointRecord, Transaction, TransactionConnection, TransactionDatabase,
+};
+pub use idem_core::steps::{AtLeastOnce, AtMostOnce, Reconciled, Step, StepErrorKind, StepLimits, StepRun};
 
 /// What the expansion of `#[idempotent]` names. Not part of the public interface.
 #[doc(hidden)]

@@ -13,7 +13,7 @@ use axum::http::Method;
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use idem_core::{Claim, Fingerprint, HandlerResult, RecordKey};
+use idem_core::{Fingerprint, HandlerResult, RecordKey, Run};
 use idem_http::answer::AnswerRules;
 use idem_http::fingerprint::ComparedPath;
 use idem_http::guarded::observed_result;
@@ -29,6 +29,9 @@ use crate::bounds::HandlerAnswer;
 use crate::captured::CapturedRequest;
 use crate::guarded::{Guard, GuardParts};
 use crate::identity::{Identity, SerdeForm};
+use crate::steps::shaped_step_errors;
+#[cfg(feature = "transaction")]
+use crate::transaction::JointClaim;
 
 /// Runs `handler` once per record, or answers in its place.
 ///
@@ -88,37 +91,48 @@ enum Identified {
 struct AxumHandler {
     request: Arc<CapturedRequest>,
     handler: BoxFuture<'static, Response>,
+    settings: Arc<Settings>,
 }
 
 impl Handler<Body> for AxumHandler {
     fn run(
         self,
         record: &RecordKey,
-        claim: &Claim,
+        run: &mut Run,
         mut rules: AnswerRules,
     ) -> impl Future<Output = HandlerResult<Response<ResponseBody<Body>>>> + Send + 'static + use<> {
-        self.request.execution.fill(record, claim);
+        let execution = &self.request.execution;
+        execution.fill(record, run.claim());
+        let steps = execution.wants_steps().then(|| run.steps());
+        let mut handler = self.handler;
+        if let Some(steps) = &steps {
+            execution.fill_steps(steps.clone());
+            handler = shaped_step_errors(handler, self.settings);
+        }
         rules.passes_verdict = self.request.layer.is_some();
         #[cfg(feature = "transaction")]
         let running = {
-            let transaction = self.request.transaction.clone();
-            transaction.join(self.handler, rules, record.clone(), claim.clone())
+            let claimed = JointClaim {
+                record: record.clone(),
+                claim: run.claim().clone(),
+                steps,
+                rules,
+            };
+            self.request.transaction.clone().join(handler, claimed)
         };
         #[cfg(not(feature = "transaction"))]
-        let running = self
-            .handler
-            .map(move |response| idem_http::answer::finish(response, &rules));
+        let running = handler.map(move |response| idem_http::answer::finish(response, &rules));
         running
     }
 
     fn run_observed(
         self,
         record: &RecordKey,
-        claim: &Claim,
+        run: &mut Run,
         rules: AnswerRules,
         deadline: Duration,
     ) -> impl Future<Output = HandlerResult<Response<ResponseBody<Body>>>> + Send + 'static + use<> {
-        self.request.execution.fill(record, claim);
+        self.request.execution.fill(record, run.claim());
         self.run_apart(rules.stored, deadline)
             .map(move |answer| observed_result(answer, &rules))
     }
@@ -183,6 +197,7 @@ fn guarded(
     let axum_handler = AxumHandler {
         request: request.clone(),
         handler,
+        settings: guarded.setup.settings().clone(),
     };
     match identified {
         Identified::Whole(record, identity) => guarded
@@ -251,8 +266,7 @@ fn identify(
     identity: Identity,
 ) -> Identified {
     let settings = guarded.setup.settings();
-    #[cfg(feature = "transaction")]
-    if let Some(refusal) = request.transaction.guard(&guarded.setup) {
+    if let Some(refusal) = unfit_arguments(guarded, request) {
         if settings.is_observing() {
             return Identified::RefusalObserved(RequestOutcome::NotConfigured);
         }
@@ -295,6 +309,25 @@ fn identify(
         Ok(None) => Identified::BodyUnread(record),
         Err(refused) => refuse(refused),
     }
+}
+
+/// The answer to a handler that takes an argument which its engine cannot give.
+fn unfit_arguments(
+    guarded: &GuardedRequest<Idempotency, &'static Operation>,
+    request: &CapturedRequest,
+) -> Option<Response> {
+    if request.execution.wants_steps() && !guarded.setup.keeps_steps() {
+        tracing::error!(
+            "a handler takes Steps, and its backend keeps none; give it an `idem_axum::Idempotency` over one that does"
+        );
+        let refusal = guarded.setup.settings().problem(IdempotencyProblem::NotConfigured);
+        return Some(refusal.map(Body::new));
+    }
+    #[cfg(feature = "transaction")]
+    if let Some(refusal) = request.transaction.guard(&guarded.setup) {
+        return Some(refusal);
+    }
+    None
 }
 
 /// What tells this request from another one under its key; `None` where some of its body is still to be read.

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use crate::steps::StepStore;
 use crate::{Acquisition, Claim, Completion, Fenced, Record, RecordKey};
 
 /// A store of records that makes each operation below atomic.
@@ -53,6 +54,8 @@ use crate::{Acquisition, Claim, Completion, Fenced, Record, RecordKey};
 /// 14. [`check`](Backend::check) is `Ok` if the store would accept a claim now, as far as one call can tell, and changes
 ///     no record.
 /// 15. [`read`](Backend::read) returns what is stored under the key, as `claim` would, and changes nothing.
+///
+/// A store that also keeps durable steps has more clauses: [`StepBackend`](crate::steps::StepBackend).
 ///
 /// # Dropped calls and deadlines
 ///
@@ -142,6 +145,13 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     fn is_in_process(&self) -> bool {
         false
     }
+
+    /// The steps of this store, if it keeps any. A handler with durable steps is refused where it does not.
+    ///
+    /// A backend that wraps another one has to pass this on.
+    fn steps(&self) -> Option<StepStore<'_>> {
+        None
+    }
 }
 
 /// Resolves when a record may have changed. It does not say how: look the record up again.
@@ -198,6 +208,8 @@ pub(crate) trait DynBackend: fmt::Debug + Send + Sync + 'static {
     fn check(&self) -> BoxFuture<'_, Result<(), BackendError>>;
 
     fn is_in_process(&self) -> bool;
+
+    fn steps(&self) -> Option<StepStore<'_>>;
 }
 
 impl<B: Backend> DynBackend for B {
@@ -246,6 +258,10 @@ impl<B: Backend> DynBackend for B {
 
     fn is_in_process(&self) -> bool {
         Backend::is_in_process(self)
+    }
+
+    fn steps(&self) -> Option<StepStore<'_>> {
+        Backend::steps(self)
     }
 }
 

@@ -40,7 +40,7 @@ use crate::claim::time_from_millis;
 use crate::{BackendError, BackendErrorKind, Claim, Completion, Fingerprint, Owner, Record, Token};
 
 /// What the column `state` says. A later version that writes rows in another form takes new numbers.
-// 4 and 5 are the numbers of states in Redis that no table has.
+// 5 is the number of a state in Redis that no table has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i16)]
 #[non_exhaustive]
@@ -51,12 +51,23 @@ pub enum State {
     Stored = 2,
     /// Completed, without a payload.
     NotStored = 3,
+    /// A handler has claimed the key, and steps are recorded.
+    ClaimedWithSteps = 4,
     /// Completed, and it is not known whether the handler took effect.
     Unknown = 6,
+    /// An attempt has ended without an outcome, and its steps are kept.
+    Parked = 7,
 }
 
 impl State {
-    const ALL: [Self; 4] = [Self::Claimed, Self::Stored, Self::NotStored, Self::Unknown];
+    const ALL: [Self; 6] = [
+        Self::Claimed,
+        Self::Stored,
+        Self::NotStored,
+        Self::ClaimedWithSteps,
+        Self::Unknown,
+        Self::Parked,
+    ];
 
     /// The number that is stored.
     #[must_use]
@@ -134,7 +145,8 @@ impl Columns {
     /// Whether the row is a claim, whose lease counts.
     #[must_use]
     pub fn is_claimed(&self) -> bool {
-        self.state == i64::from(State::Claimed.number())
+        let claimed = [State::Claimed, State::ClaimedWithSteps];
+        claimed.into_iter().any(|state| self.state == i64::from(state.number()))
     }
 
     /// Decodes the row; `remaining` is what is left of the lease if it is a claim.
@@ -154,7 +166,7 @@ impl Columns {
         let fingerprint = Fingerprint::from_bytes(fingerprint.map_err(|_| "its fingerprint is of another length")?);
         let state = State::of(self.state).ok_or("its state is of another version")?;
         let completion = match (state, self.payload) {
-            (State::Claimed, None) => {
+            (State::Claimed | State::ClaimedWithSteps | State::Parked, None) => {
                 let claim = Claim {
                     token,
                     attempt: self.attempt.try_into().map_err(|_| "its attempt is out of range")?,
@@ -163,8 +175,13 @@ impl Columns {
                     ttl: duration(self.ttl_ms)?,
                     began_at: time_from_millis(self.began_ms.try_into().map_err(|_| "it began before 1970")?),
                     owner: Owner::from_bytes(self.owner.as_bytes()).ok_or("its owner is too long")?,
+                    has_steps: state != State::Claimed,
                 };
-                let record = Record::Claimed { claim, remaining };
+                let record = if state == State::Parked {
+                    Record::Parked { claim }
+                } else {
+                    Record::Claimed { claim, remaining }
+                };
                 return Ok(Found { record, token });
             }
             (State::Stored, Some(payload)) => Completion::Stored(payload.into()),
@@ -210,7 +227,7 @@ mod tests {
 
     #[test]
     fn the_numbers_of_states_are_frozen() {
-        assert_eq!(State::ALL.map(State::number), [1, 2, 3, 6]);
+        assert_eq!(State::ALL.map(State::number), [1, 2, 3, 4, 6, 7]);
         for state in State::ALL {
             assert_eq!(State::of(state.number().into()), Some(state));
         }
@@ -226,6 +243,7 @@ mod tests {
             ttl: Duration::from_hours(24),
             began_at: time_from_millis(1_764_000_000_123),
             owner: Owner::new("web:1"),
+            has_steps: false,
         };
         assert_eq!((millis(claim.lease), millis(claim.ttl)), (30_000, 86_400_000));
         for remaining in [LEFT, Duration::ZERO] {
@@ -234,6 +252,22 @@ mod tests {
             assert!(columns().is_claimed());
             assert_eq!(columns().decode(remaining).expect("a record"), Found { record, token });
         }
+    }
+
+    #[test]
+    fn a_claim_with_steps_and_a_parked_one_say_so() {
+        let with_state = |state: State| Columns {
+            state: state.number().into(),
+            ..columns()
+        };
+        let with_steps = with_state(State::ClaimedWithSteps);
+        assert!(with_steps.is_claimed());
+        let held = with_steps.decode(LEFT).expect("a record").record;
+        assert!(matches!(held, Record::Claimed { claim, remaining: LEFT } if claim.has_steps));
+        let parked = with_state(State::Parked);
+        assert!(!parked.is_claimed());
+        let parked = parked.decode(LEFT).expect("a record").record;
+        assert!(matches!(parked, Record::Parked { claim } if claim.has_steps && claim.attempt == 2));
     }
 
     #[test]
@@ -263,11 +297,12 @@ mod tests {
         type Spoil = (fn(&mut Columns), &'static str);
         const STATES: &str = "its state is of another version";
         const TOGETHER: &str = "its state and its payload do not go together";
-        let spoilt: [Spoil; 18] = [
+        let spoilt: [Spoil; 19] = [
             (|row| row.state = 0, STATES),
-            (|row| row.state = 4, STATES),
             (|row| row.state = 5, STATES),
-            (|row| row.state = 7, STATES),
+            (|row| row.state = 8, STATES),
+            (|row| (row.state, row.payload) = (4, Some(Vec::new())), TOGETHER),
+            (|row| (row.state, row.payload) = (7, Some(Vec::new())), TOGETHER),
             (|row| row.state = -1, STATES),
             (|row| row.state = 0x1_0000_0001, STATES),
             (|row| row.state = 2, TOGETHER),

@@ -4,6 +4,7 @@
 //! only if all three parts are equal, whatever bytes the parts contain. Does not own where the parts come from: the
 //! integration reads the header.
 
+mod downstream;
 mod draft;
 mod escape;
 mod hash;
@@ -13,6 +14,7 @@ use std::cmp::Ordering;
 use std::fmt::{self, Display};
 use std::sync::Arc;
 
+pub use self::downstream::unrepeatable_key;
 use self::escape::escape;
 pub(crate) use self::hash::ByRecord;
 pub use self::shown::Shown;

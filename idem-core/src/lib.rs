@@ -14,6 +14,7 @@
 //! | [`backend`] | the contract of every store, and its errors | any store |
 //! | [`engine`] | claim, run detached, renew, complete, release | the content of an answer |
 //! | [`end`] | what is known of a handler's transaction that was to be committed with its record | any database |
+//! | [`steps`] | what an attempt has finished, so that its successor does not do it again | where steps are stored |
 //! | [`columns`] | a record as columns of a table, for backends in SQL | tables, statements, clocks |
 //! | [`memory`] | the backend for tests, in the memory of one process | other processes |
 //! | `spec` | the contract of [`backend`] as one pure function, with the feature `conformance` | time, any store |
@@ -37,6 +38,7 @@ mod observe;
 pub mod policy;
 #[cfg(any(test, feature = "conformance"))]
 pub mod spec;
+pub mod steps;
 
 pub use backend::{Backend, BackendError, BackendErrorKind, Changed};
 pub use claim::{Acquisition, Claim, Completion, Decision, Fenced, Owner, Record, Token, decide};
@@ -49,3 +51,4 @@ pub use fingerprint::Fingerprint;
 pub use key::{IdempotencyKey, KeyError, RecordKey, Scope};
 pub use memory::MemoryBackend;
 pub use policy::{AfterCrash, ClaimPolicy};
+pub use steps::{StepError, StepErrorKind, StepLimits, Steps};

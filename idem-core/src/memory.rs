@@ -5,6 +5,7 @@
 
 mod room;
 mod shard;
+mod steps;
 mod waiters;
 
 use std::fmt;
@@ -15,6 +16,8 @@ use tokio::time::Instant;
 
 use self::room::{Full, Room, record_bytes};
 use self::shard::{Entry, Shard, State};
+use self::steps::Steps;
+use crate::steps::StepStore;
 use crate::{Acquisition, Backend, BackendError, Changed, Claim, Completion, Fenced, Record, RecordKey};
 
 const SHARDS: usize = 64;
@@ -157,23 +160,27 @@ impl Backend for MemoryBackend {
                 });
             }
             shard.sweep(now, SWEEP);
-            shard.put_claim(key, claim, now)?;
+            shard.put_claim(key, claim, Steps::default(), now)?;
             Ok(Acquisition::Acquired)
         })
     }
 
     async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
         self.with_room(key, |shard, now| {
-            let record = shard.live(key, now).map(|entry| entry.state.record(now));
-            match record {
-                Some(Record::Claimed { claim: held, .. }) if held.token == claim.token => {
+            let steps = match shard.live(key, now).map(|entry| &mut entry.state) {
+                Some(State::Claimed { claim: held, .. }) if held.token == claim.token => {
                     return Ok(Acquisition::Acquired);
                 }
-                Some(Record::Claimed { claim: held, remaining }) if held == *lapsed && remaining.is_zero() => {}
-                Some(record) => return Ok(Acquisition::Existing(record)),
-                None => {}
-            }
-            shard.put_claim(key, claim, now)?;
+                Some(State::Claimed {
+                    claim: held,
+                    lapses,
+                    steps,
+                }) if *held == *lapsed && *lapses <= now => steps.clone(),
+                Some(State::Parked { claim: held, steps }) if *held == *lapsed => steps.clone(),
+                Some(state) => return Ok(Acquisition::Existing(state.record(now))),
+                None => Steps::default(),
+            };
+            shard.put_claim(key, claim, steps, now)?;
             Ok(Acquisition::Acquired)
         })
     }
@@ -181,7 +188,9 @@ impl Backend for MemoryBackend {
     async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
         Ok(self.at(key, |shard, now| match shard.owned(key, claim.token, now) {
             Some(Entry {
-                state: State::Claimed { claim: held, lapses },
+                state: State::Claimed {
+                    claim: held, lapses, ..
+                },
                 expires,
                 ..
             }) => {
@@ -204,19 +213,22 @@ impl Backend for MemoryBackend {
             let Some(Entry { state, expires, .. }) = shard.owned(key, claim.token, now) else {
                 return Fenced::Superseded;
             };
-            if matches!(state, State::Claimed { .. }) {
-                let claimed = record_bytes(key, state);
-                *state = State::Completed {
-                    token: claim.token,
-                    fingerprint: claim.fingerprint,
-                    completion: completion.clone(),
-                };
-                *expires = now + ttl;
-                let grown = record_bytes(key, state) - claimed;
-                shard.room.take(grown);
-                shard.sweep_in_time(key, ttl);
-                shard.wake(key);
+            match state {
+                State::Parked { .. } => return Fenced::Superseded,
+                State::Completed { .. } => return Fenced::Applied,
+                State::Claimed { .. } => {}
             }
+            let before = record_bytes(key, state);
+            *state = State::Completed {
+                token: claim.token,
+                fingerprint: claim.fingerprint,
+                completion: completion.clone(),
+            };
+            *expires = now + ttl;
+            let after = record_bytes(key, state);
+            shard.room.change(before, after);
+            shard.sweep_in_time(key, ttl);
+            shard.wake(key);
             Fenced::Applied
         }))
     }
@@ -253,6 +265,10 @@ impl Backend for MemoryBackend {
 
     fn is_in_process(&self) -> bool {
         true
+    }
+
+    fn steps(&self) -> Option<StepStore<'_>> {
+        Some(StepStore::of(self))
     }
 
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {

@@ -15,6 +15,9 @@ pub(crate) enum Call {
     Read,
     Listen,
     Check,
+    RecordStep,
+    ReadSteps,
+    Park,
 }
 
 #[cfg(feature = "metrics")]
@@ -40,6 +43,9 @@ mod figures {
                 Self::Read => "read",
                 Self::Listen => "listen",
                 Self::Check => "check",
+                Self::RecordStep => "record_step",
+                Self::ReadSteps => "read_steps",
+                Self::Park => "park",
             }
         }
     }

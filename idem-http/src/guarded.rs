@@ -24,8 +24,8 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Response};
 use idem_core::{
-    AfterCrash, BackendError, BackendErrorKind, Claim, ClaimResult, Duplicate, Engine, Fingerprint, HandlerResult,
-    RecordKey, Run, RunAnswer,
+    AfterCrash, BackendError, BackendErrorKind, ClaimResult, Duplicate, Engine, Fingerprint, HandlerResult, RecordKey,
+    Run, RunAnswer,
 };
 
 use crate::answer::AnswerRules;
@@ -51,11 +51,11 @@ pub trait Setup: Clone + Send + Sync + 'static {
 
 /// A handler, as this module runs it.
 pub trait Handler<B: HandlerBody>: Send + 'static {
-    /// Runs under a claim, and prepares the answer by `rules`.
+    /// Runs under the claim of `run`, from which it may take [`steps`](Run::steps), and prepares the answer by `rules`.
     fn run(
         self,
         record: &RecordKey,
-        claim: &Claim,
+        run: &mut Run,
         rules: AnswerRules,
     ) -> impl Future<Output = HandlerResult<Response<ResponseBody<B>>>> + Send + 'static + use<B, Self>;
 
@@ -64,7 +64,7 @@ pub trait Handler<B: HandlerBody>: Send + 'static {
     fn run_observed(
         self,
         record: &RecordKey,
-        claim: &Claim,
+        run: &mut Run,
         rules: AnswerRules,
         deadline: Duration,
     ) -> impl Future<Output = HandlerResult<Response<ResponseBody<B>>>> + Send + 'static + use<B, Self>;
@@ -248,14 +248,14 @@ where
 
 /// Runs the handler under its claim.
 fn run_under<B: HandlerBody, H: Handler<B>>(
-    run: Run,
+    mut run: Run,
     mut observation: Observation,
     record: &RecordKey,
     rules: AnswerRules,
     handler: H,
 ) -> impl Future<Output = RunAnswer<Response<ResponseBody<B>>>> + Send + use<B, H> {
     observation.runs(run.claim().attempt);
-    let handling = handler.run(record, run.claim(), rules);
+    let handling = handler.run(record, &mut run, rules);
     run.run(handling, |outcome| observation.ran(outcome))
 }
 

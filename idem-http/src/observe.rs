@@ -20,10 +20,12 @@ use crate::problem::IdempotencyProblem;
 pub enum RequestOutcome {
     /// The handler ran and its answer is kept.
     Executed,
-    /// The handler ran in the place of an attempt whose process died, or stalled.
+    /// The handler ran in the place of an earlier attempt, whose process died or stalled, or which was parked.
     TookOver,
     /// The handler ran; its answer is one that is not kept, and a retry runs again.
     Released,
+    /// The handler ran; its answer is one that is not kept, and its steps are. A retry goes on after them.
+    Parked,
     /// The handler ran; its answer is too large to be kept, or broke off.
     NotStored,
     /// The handler ran; the backend failed, and its answer is not recorded yet.
@@ -76,6 +78,7 @@ impl RequestOutcome {
         Self::Executed,
         Self::TookOver,
         Self::Released,
+        Self::Parked,
         Self::NotStored,
         Self::NotRecorded,
         Self::Superseded,
@@ -107,6 +110,7 @@ impl RequestOutcome {
             RunOutcome::Completed | RunOutcome::Released if attempt > 1 => Self::TookOver,
             RunOutcome::Completed => Self::Executed,
             RunOutcome::Released => Self::Released,
+            RunOutcome::Parked => Self::Parked,
             RunOutcome::NotStored => Self::NotStored,
             RunOutcome::NotRecorded => Self::NotRecorded,
             RunOutcome::Superseded => Self::Superseded,
@@ -143,6 +147,7 @@ impl RequestOutcome {
             Self::Executed => "executed",
             Self::TookOver => "took_over",
             Self::Released => "released",
+            Self::Parked => "parked",
             Self::NotStored => "not_stored",
             Self::NotRecorded => "not_recorded",
             Self::Superseded => "superseded",

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use idem_core::steps::StepStore;
 use idem_core::{
     Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, EndError, Fenced, Record,
     RecordKey,
@@ -309,7 +310,8 @@ impl Backend for PostgresBackend {
         let end = record::End::new(key, claim, self.table.name.channel());
         let statements = &self.table.statements;
         let values = end.complete(completion, ttl);
-        if self.owned("completing", &statements.complete, &values).await? == Fenced::Applied {
+        let complete = statements.complete_of(claim);
+        if self.owned("completing", complete, &values).await? == Fenced::Applied {
             return Ok(Fenced::Applied);
         }
         self.owned("looking for a completion", &statements.is_completed, &end.owner())
@@ -378,6 +380,10 @@ impl Backend for PostgresBackend {
         connection.give_up();
         let context = "the server takes no writes";
         Err(BackendError::new(BackendErrorKind::Unavailable, context))
+    }
+
+    fn steps(&self) -> Option<StepStore<'_>> {
+        Some(StepStore::of(self))
     }
 }
 

@@ -27,7 +27,7 @@ impl PostgresBackend {
         let end = End::new(key, claim, self.table.name.channel());
         let call = Call {
             what: "completing in another transaction",
-            statement: &self.table.statements.complete_by_hand,
+            statement: self.table.statements.complete_by_hand_of(claim),
             values: &end.complete(completion, ttl),
         };
         call.text()

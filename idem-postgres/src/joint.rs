@@ -23,7 +23,7 @@ use std::time::Duration;
 use idem_core::{Claim, Completion, EndError, EndKind, Fenced, RecordKey};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgTransactionManager;
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row as _, SqlSafeStr as _};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row as _, SqlSafeStr as _, SqlStr};
 // sqlx's own count of transactions, by which a handler's `connection.begin()` is a savepoint.
 use sqlx_core::transaction::TransactionManager as _;
 use tokio::time::timeout;
@@ -184,14 +184,41 @@ impl JointTransaction {
     }
 
     /// Completes the claim and commits.
-    pub(crate) async fn complete(mut self, it: Completing<'_>, asked: impl FnOnce()) -> Result<Fenced, EndError> {
-        self.state = State::Ending;
+    pub(crate) async fn complete(self, it: Completing<'_>, asked: impl FnOnce()) -> Result<Fenced, EndError> {
         let end = record::End::new(it.key, it.claim, it.table.name.channel());
-        let mut values = end.complete(it.completion, it.ttl);
-        values.push(Value::Text(&self.mark));
+        let statement = it.table.statements.complete_in_of(it.claim);
+        self.write_and_commit(statement, end.complete(it.completion, it.ttl), asked)
+            .await
+    }
+
+    /// Records a step of the claim and commits.
+    pub(crate) async fn record_step(
+        self,
+        table: &Table,
+        owner: [Value<'_>; 2],
+        (name, step): (&str, &[u8]),
+        asked: impl FnOnce(),
+    ) -> Result<Fenced, EndError> {
+        let [id, token] = owner;
+        let values = vec![id, token, Value::Text(name), Value::Bytes(step)];
+        self.write_and_commit(&table.statements.steps.record_in, values, asked)
+            .await
+    }
+
+    /// Executes a statement on the record, whose last value is the mark, and commits. If the statement returns no row, the claim was
+    /// superseded, and the transaction is rolled back.
+    async fn write_and_commit(
+        mut self,
+        statement: &SqlStr,
+        mut values: Vec<Value<'_>>,
+        asked: impl FnOnce(),
+    ) -> Result<Fenced, EndError> {
+        self.state = State::Ending;
+        let mark = self.mark.clone();
+        values.push(Value::Text(&mark));
         let call = Call {
-            what: "completing in a transaction",
-            statement: &it.table.statements.complete_in,
+            what: "writing a record in a transaction",
+            statement,
             values: &values,
         };
         // From the record's statement to the commit, the record is locked. If the commit never comes, because the process stalls or

@@ -22,6 +22,8 @@
 //! | claim over an expired row | `UPDATE … WHERE expires_at <= clock_timestamp()`; of many concurrent ones, one succeeds |
 //! | take over | `UPDATE … WHERE token = …`, after the lease is ended in the table of leases |
 //! | renew | `INSERT … ON CONFLICT DO UPDATE` in the table of leases |
+//! | record a step | the same, then `UPDATE … WHERE token = …` of the record, and `INSERT … ON CONFLICT DO UPDATE` of the step |
+//! | park | `UPDATE … WHERE token = …`, or `DELETE` if there are no steps |
 //! | complete, release | `UPDATE` or `DELETE … WHERE token = …` |
 //! | wait | an advisory lock, and `LISTEN` to one channel per table, on one connection for all waiters of a process |
 //! | expire | `DELETE` of a batch of rows, `FOR UPDATE SKIP LOCKED` |
@@ -74,6 +76,8 @@
 //! ```sql
 #![doc = include_str!("../migrations/0001_records.sql")]
 #![doc = include_str!("../migrations/0002_leases.sql")]
+#![doc = include_str!("../migrations/0003_origin.sql")]
+#![doc = include_str!("../migrations/0004_steps.sql")]
 //! ```
 //!
 //! If two services use one database, give each a schema or a table of its own
@@ -82,8 +86,8 @@
 //!
 //! # Permissions
 //!
-//! Once the tables exist, the role needs `SELECT`, `INSERT`, `UPDATE` and `DELETE` on `idem_records` and
-//! `idem_records_leases`, and `USAGE` of their schema. The role is the one that the pool's connections log in with. A role that
+//! Once the tables exist, the role needs `SELECT`, `INSERT`, `UPDATE` and `DELETE` on `idem_records`,
+//! `idem_records_leases` and `idem_records_steps`, and `USAGE` of their schema. The role is the one that the pool's connections log in with. A role that
 //! `after_connect` or a handler sets is not used for the records.
 //!
 //! # Durability
@@ -104,6 +108,7 @@ mod migrations;
 mod protocol;
 mod record;
 mod statements;
+mod steps;
 mod subscriber;
 mod subscriptions;
 mod sweeper;

@@ -25,6 +25,7 @@ pub const MIGRATIONS: &[(&str, &str)] = &[
     ("records", include_str!("../migrations/0001_records.sql")),
     ("leases", include_str!("../migrations/0002_leases.sql")),
     ("origin", include_str!("../migrations/0003_origin.sql")),
+    ("steps", include_str!("../migrations/0004_steps.sql")),
 ];
 
 const WHAT: &str = "migrating";
@@ -132,6 +133,7 @@ fn unhex(hex: &str) -> Vec<u8> {
 fn migration((version, (description, sql)): (i64, &(&'static str, &str)), name: &Name) -> Migration {
     let sql = sql
         .replace("public.idem_records_leases", &name.qualified_with("_leases"))
+        .replace("public.idem_records_steps", &name.qualified_with("_steps"))
         .replace("public.idem_records", &name.qualified())
         .replace("idem_records_expiry", &name.quoted_with("_expiry"));
     let sql = AssertSqlSafe(sql).into_sql_str();

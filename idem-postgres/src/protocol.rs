@@ -44,18 +44,48 @@ pub(crate) struct Call<'a> {
     pub(crate) values: &'a [Value<'a>],
 }
 
+/// Which rows of a statement's result are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    First,
+    All,
+}
+
+/// The rows of a result. The usual result has one, for which nothing is allocated.
+#[derive(Default)]
+pub(crate) struct Rows {
+    pub(crate) first: Option<PgRow>,
+    pub(crate) others: Vec<PgRow>,
+}
+
 impl Call<'_> {
-    /// Executes the statement and returns its first row.
-    pub(crate) async fn fetch(&self, connection: &mut PgConnection, route: Route) -> sqlx::Result<Option<PgRow>> {
-        match route {
-            Route::Direct => self.prepared().fetch_optional(connection).await,
-            Route::Pooled => {
+    /// Executes the statement and returns the wanted rows.
+    pub(crate) async fn fetch(
+        &self,
+        connection: &mut PgConnection,
+        route: Route,
+        wanted: Wanted,
+    ) -> sqlx::Result<Rows> {
+        let rows = match (route, wanted) {
+            (Route::Direct, Wanted::First) => {
+                let first = self.prepared().fetch_optional(connection).await?;
+                return Ok(Rows {
+                    first,
+                    ..Rows::default()
+                });
+            }
+            (Route::Direct, Wanted::All) => self.prepared().fetch_all(connection).await?,
+            (Route::Pooled, _) => {
                 // In text answers, the form of bytes depends on this setting.
                 let text = format!("SET LOCAL bytea_output = 'hex'; {}", self.text());
-                let rows = sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(connection).await?;
-                Ok(rows.into_iter().next())
+                sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(connection).await?
             }
-        }
+        };
+        let mut rows = rows.into_iter();
+        Ok(Rows {
+            first: rows.next(),
+            others: rows.collect(),
+        })
     }
 
     fn prepared(&self) -> Query<'_, Postgres, PgArguments> {

@@ -4,8 +4,12 @@
 //! again before it is written. A renewal and a takeover of one claim write the same row in the table of leases, so that one of
 //! the two finds the effect of the other. Does not own how a statement is sent: [`protocol`](crate::protocol).
 
+mod steps;
+
+use idem_core::Claim;
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 
+pub(crate) use self::steps::StepStatements;
 use crate::table::Name;
 
 /// The text of each statement.
@@ -46,10 +50,12 @@ pub(crate) struct Statements {
     pub(crate) sweep: SqlStr,
     /// Deletes leases whose claim has ended.
     pub(crate) sweep_leases: SqlStr,
+    /// Those about records with steps.
+    pub(crate) steps: StepStatements,
 }
 
 /// The columns that a claim writes over an older row.
-const REPLACE: &str = "key = $2, state = 1, token = $3, attempt = $4, fingerprint = $5, lease_ms = $6, ttl_ms = $7, \
+const REPLACE: &str = "key = $2, token = $3, attempt = $4, fingerprint = $5, lease_ms = $6, ttl_ms = $7, \
      began_ms = $8, owner = $9, \
      lease_until = clock_timestamp() + $6 * interval '1 millisecond', \
      expires_at = clock_timestamp() + ($6 + $7) * interval '1 millisecond', \
@@ -70,41 +76,51 @@ const IN_TRANSACTION: &str = "CASE WHEN transaction_timestamp() <> statement_tim
 /// How long an ended lease is kept: longer than a statement can take that has seen the lease's claim in place.
 const GRACE: &str = "interval '1 minute'";
 
+/// What a completion writes. Within the lease, `sweep_at` does not change, so its index is not updated: unless the outcome is kept for
+/// much shorter than usual.
+const COMPLETED: &str = "state = $3, payload = $4, expires_at = clock_timestamp() + $5 * interval '1 millisecond', \
+     sweep_at = CASE WHEN $5 < ttl_ms / 2 THEN clock_timestamp() + $5 * interval '1 millisecond' \
+     ELSE greatest(sweep_at, clock_timestamp() + $5 * interval '1 millisecond') END";
+
+/// The claim with the token `$2`, if it has not expired.
+fn own(leases: &str) -> String {
+    format!(
+        "id = $1 AND state IN (1, 4) AND token = $2 AND (expires_at > clock_timestamp() OR EXISTS (SELECT FROM {leases} \
+         AS renewed WHERE renewed.id = $1 AND renewed.token = $2 AND renewed.expires_at > clock_timestamp()))"
+    )
+}
+
+/// Tells the waiters. They hold the lock in shared mode. If there are none, this transaction takes the lock until its end. A waiter
+/// that comes meanwhile does not get the lock, and is told to look again.
+fn tell(lock: &str, channel: &str, message: &str) -> String {
+    format!("RETURNING CASE WHEN NOT pg_try_advisory_xact_lock({lock}) THEN pg_notify({channel}, {message})::text END")
+}
+
+fn text(text: String) -> SqlStr {
+    AssertSqlSafe(text).into_sql_str().clone()
+}
+
 impl Statements {
     pub(crate) fn on(name: &Name) -> Self {
         let records = &name.qualified();
         let leases = &name.qualified_with("_leases");
-        let text = |text: String| AssertSqlSafe(text).into_sql_str().clone();
-        // The claim with the token `$2`, if it has not expired.
-        let own = format!(
-            "id = $1 AND state = 1 AND token = $2 AND (expires_at > clock_timestamp() OR EXISTS (SELECT FROM {leases} \
-             AS renewed WHERE renewed.id = $1 AND renewed.token = $2 AND renewed.expires_at > clock_timestamp()))"
-        );
+        let steps = &name.qualified_with("_steps");
+        let own = own(leases);
         // Ends the lease of the claims that `whose` selects, unless a renewal was faster.
         let seize = |whose: &str, unless_renewed: &str| {
             format!(
                 "WITH seized AS (INSERT INTO {leases} AS renewed (id, token, lease_until, expires_at, is_over) \
-                 SELECT id, token, clock_timestamp(), clock_timestamp(), true FROM {records} WHERE id = $1 AND state = 1 AND {whose} \
+                 SELECT id, token, clock_timestamp(), clock_timestamp(), true FROM {records} WHERE id = $1 AND state IN (1, 4) AND {whose} \
                  ON CONFLICT (id, token) DO UPDATE SET is_over = true, lease_until = clock_timestamp(), \
                  expires_at = clock_timestamp() WHERE renewed.{unless_renewed} <= clock_timestamp() \
                  RETURNING token) "
             )
         };
-        // Waiters hold the lock in shared mode. If there are none, this transaction takes the lock until its end. A waiter that
-        // comes meanwhile does not get the lock, and is told to look again.
-        let tell = |lock: &str, channel: &str, message: &str| {
-            format!(
-                "RETURNING CASE WHEN NOT pg_try_advisory_xact_lock({lock}) THEN pg_notify({channel}, {message})::text END"
-            )
-        };
-        let completed = "state = $3, payload = $4, expires_at = clock_timestamp() + $5 * interval '1 millisecond', \
-             sweep_at = CASE WHEN $5 < ttl_ms / 2 THEN clock_timestamp() + $5 * interval '1 millisecond' \
-             ELSE greatest(sweep_at, clock_timestamp() + $5 * interval '1 millisecond') END";
         Self {
             // Reads the existing row first, so that a replay writes nothing and waits for no lock.
             claim: text(format!(
                 "WITH found AS MATERIALIZED (SELECT {RECORD} FROM {records} AS record LEFT JOIN {leases} AS renewed \
-                 ON record.state = 1 AND renewed.id = record.id AND renewed.token = record.token WHERE record.id = $1), \
+                 ON record.state IN (1, 4) AND renewed.id = record.id AND renewed.token = record.token WHERE record.id = $1), \
                  claimed AS (INSERT INTO {records} \
                  (id, key, state, token, attempt, fingerprint, lease_ms, ttl_ms, began_ms, owner, lease_until, expires_at, sweep_at) \
                  SELECT $1, $2, 1, $3, $4, $5, $6, $7, $8, $9, clock_timestamp() + $6 * interval '1 millisecond', \
@@ -115,13 +131,15 @@ impl Statements {
                  UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM claimed"
             )),
             claim_expired: text(format!(
-                "{} UPDATE {records} SET {REPLACE} WHERE id = $1 AND expires_at <= clock_timestamp() \
-                 AND (state <> 1 OR token IN (SELECT token FROM seized)) RETURNING true",
+                "{}, claimed AS (UPDATE {records} SET state = 1, {REPLACE} WHERE id = $1 AND expires_at <= clock_timestamp() \
+                 AND (state NOT IN (1, 4) OR token IN (SELECT token FROM seized)) RETURNING true), \
+                 gone AS (DELETE FROM {steps} WHERE id = $1 AND EXISTS (SELECT FROM claimed)) SELECT * FROM claimed",
                 seize("expires_at <= clock_timestamp()", "expires_at")
             )),
             take_over: text(format!(
-                "{} UPDATE {records} SET {REPLACE} \
-                 WHERE id = $1 AND state = 1 AND token = $10 AND EXISTS (SELECT FROM seized) RETURNING true",
+                "{} UPDATE {records} SET state = CASE WHEN state IN (4, 7) THEN 4 ELSE 1 END, {REPLACE} \
+                 WHERE id = $1 AND token = $10 AND (state IN (1, 4) AND EXISTS (SELECT FROM seized) \
+                 OR state = 7 AND expires_at > clock_timestamp()) RETURNING true",
                 seize("token = $10 AND lease_until <= clock_timestamp()", "lease_until")
             )),
             renew: text(format!(
@@ -131,22 +149,22 @@ impl Statements {
                  ON CONFLICT (id, token) DO UPDATE SET lease_until = excluded.lease_until, \
                  expires_at = excluded.expires_at WHERE NOT renewed.is_over RETURNING true"
             )),
-            // Within the lease, `sweep_at` does not change, so its index is not updated: unless the outcome is kept for much shorter
-            // than usual.
             complete: text(format!(
-                "UPDATE {records} SET {completed} WHERE {own} {}",
+                "UPDATE {records} SET {COMPLETED} WHERE {own} {}",
                 tell("$6", "$7", "$8")
             )),
             complete_in: text(format!(
-                "UPDATE {records} SET {completed} WHERE id = $1 AND state = 1 AND token = $2 \
+                "UPDATE {records} SET {COMPLETED} WHERE id = $1 AND state IN (1, 4) AND token = $2 \
                  AND current_setting('idem.transaction', true) = $9 {}",
                 tell("$6", "$7", "$8")
             )),
             complete_by_hand: text(format!(
-                "UPDATE {records} SET {completed} WHERE id = $1 AND state = 1 AND token = $2 AND {IN_TRANSACTION} {}",
+                "UPDATE {records} SET {COMPLETED} WHERE id = $1 AND state IN (1, 4) AND token = $2 AND {IN_TRANSACTION} {}",
                 tell("$6", "$7", "$8")
             )),
-            has_ended: text(format!("SELECT state <> 1 FROM {records} WHERE id = $1 AND token = $2")),
+            has_ended: text(format!(
+                "SELECT state NOT IN (1, 4, 7) FROM {records} WHERE id = $1 AND token = $2"
+            )),
             is_completed: text(format!(
                 "SELECT true FROM {records} \
                  WHERE id = $1 AND token = $2 AND state IN (2, 3, 6) AND expires_at > clock_timestamp()"
@@ -154,19 +172,20 @@ impl Statements {
             release: text(format!("DELETE FROM {records} WHERE {own} {}", tell("$3", "$4", "$5"))),
             read: text(format!(
                 "SELECT {RECORD} FROM {records} AS record LEFT JOIN {leases} AS renewed \
-                 ON record.state = 1 AND renewed.id = record.id AND renewed.token = record.token WHERE record.id = $1"
+                 ON record.state IN (1, 4) AND renewed.id = record.id AND renewed.token = record.token WHERE record.id = $1"
             )),
-            is_claimed: text(format!("SELECT true FROM {records} WHERE id = $1 AND state = 1")),
+            is_claimed: text(format!("SELECT true FROM {records} WHERE id = $1 AND state IN (1, 4)")),
             check: text(format!(
                 "SELECT count(*) FROM (SELECT owner FROM {records} LIMIT 1) AS any_record, \
-                 (SELECT count(*) FROM (SELECT FROM {leases} LIMIT 1) AS any_lease) AS leases \
+                 (SELECT count(*) FROM (SELECT FROM {leases} LIMIT 1) AS any_lease) AS leases, \
+                 (SELECT count(*) FROM (SELECT FROM {steps} LIMIT 1) AS any_step) AS steps \
                  HAVING current_setting('transaction_read_only') = 'off'"
             )),
             // `statement_timestamp()` is constant, unlike `clock_timestamp()`, so the index scan can use it as a bound. The rows
             // are chosen once, in an array; a plan could otherwise run the subquery again for each row.
             sweep: text(format!(
                 "WITH swept AS (DELETE FROM {records} WHERE id = ANY (ARRAY(SELECT id FROM {records} AS record \
-                 WHERE sweep_at <= statement_timestamp() AND expires_at <= statement_timestamp() AND NOT (state = 1 \
+                 WHERE sweep_at <= statement_timestamp() AND expires_at <= statement_timestamp() AND NOT (state IN (1, 4) \
                  AND EXISTS (SELECT FROM {leases} AS renewed WHERE renewed.id = record.id \
                  AND renewed.token = record.token AND renewed.expires_at > statement_timestamp())) \
                  ORDER BY sweep_at LIMIT $1 FOR UPDATE SKIP LOCKED)) \
@@ -175,8 +194,36 @@ impl Statements {
             sweep_leases: text(format!(
                 "DELETE FROM {leases} AS renewed WHERE renewed.lease_until < statement_timestamp() - {GRACE} \
                  AND NOT EXISTS (SELECT FROM {records} AS record WHERE record.id = renewed.id \
-                 AND record.token = renewed.token AND record.state = 1)"
+                 AND record.token = renewed.token AND record.state IN (1, 4))"
             )),
+            steps: StepStatements::on(name),
+        }
+    }
+
+    /// The statement that completes `claim`. Only a claim with steps pays for deleting them.
+    pub(crate) fn complete_of(&self, claim: &Claim) -> &SqlStr {
+        if claim.has_steps {
+            &self.steps.complete
+        } else {
+            &self.complete
+        }
+    }
+
+    /// The same, in a transaction of another client.
+    pub(crate) fn complete_by_hand_of(&self, claim: &Claim) -> &SqlStr {
+        if claim.has_steps {
+            &self.steps.complete_by_hand
+        } else {
+            &self.complete_by_hand
+        }
+    }
+
+    /// The same, in a handler's transaction.
+    pub(crate) fn complete_in_of(&self, claim: &Claim) -> &SqlStr {
+        if claim.has_steps {
+            &self.steps.complete_in
+        } else {
+            &self.complete_in
         }
     }
 }

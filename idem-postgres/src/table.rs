@@ -8,7 +8,7 @@ use idem_core::BackendError;
 use sqlx::postgres::PgRow;
 
 use crate::connections::Connections;
-use crate::protocol::Call;
+use crate::protocol::{Call, Rows, Wanted};
 use crate::statements::Statements;
 
 /// The longest name. The channel consists of schema, dot and table, and an identifier has at most 63 bytes.
@@ -98,6 +98,11 @@ impl Table {
     /// Executes one statement on a connection of the pool.
     pub(crate) async fn ask(&self, call: Call<'_>) -> Result<Option<PgRow>, BackendError> {
         self.connections.lend(call.what).await?.ask(call).await
+    }
+
+    /// Executes one statement on a connection of the pool, and returns all its rows.
+    pub(crate) async fn ask_all(&self, call: Call<'_>) -> Result<Rows, BackendError> {
+        self.connections.lend(call.what).await?.ask_for(call, Wanted::All).await
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use idem_core::steps::StepStore;
 use idem_core::{
     Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, LARGE_PAYLOAD, Record,
     RecordKey,
@@ -154,7 +155,7 @@ impl RedisBackend {
     }
 
     /// The Redis key of the record. The braces make operation, scope and key the hash tag.
-    fn key(&self, key: &RecordKey) -> String {
+    pub(crate) fn key(&self, key: &RecordKey) -> String {
         [&self.prefix, ":{", key.as_str(), "}"].concat()
     }
 
@@ -164,7 +165,7 @@ impl RedisBackend {
     }
 
     /// Runs a script that reports whether the claim was still in place.
-    async fn fenced(
+    pub(crate) async fn fenced(
         &self,
         what: &'static str,
         name: &str,
@@ -176,12 +177,27 @@ impl RedisBackend {
     }
 }
 
+impl RedisBackend {
+    /// What a takeover has found; `None` if the record has gone meanwhile.
+    async fn taken(&self, name: &str, taken: Fenced) -> Result<Option<Acquisition>, BackendError> {
+        if taken == Fenced::Applied {
+            return Ok(Some(Acquisition::Acquired));
+        }
+        // Read by a command of its own: a script would copy the value.
+        let Some(held) = self.get(name).await? else {
+            return Ok(None);
+        };
+        let record = self.examine(name, held).boxed().await?;
+        Ok(record.map(Acquisition::Existing))
+    }
+}
+
 pub(crate) fn busy() -> BackendError {
     BackendError::new(BackendErrorKind::Unavailable, "the record changed at every look")
 }
 
 /// How long a claim stays in Redis: its lease, and then its `ttl`.
-fn lifetime(claim: &Claim) -> u64 {
+pub(crate) fn lifetime(claim: &Claim) -> u64 {
     millis(claim.ttl).saturating_add(millis(claim.lease))
 }
 
@@ -206,7 +222,7 @@ impl Backend for RedisBackend {
             {
                 None => return Ok(Acquisition::Acquired),
                 // An earlier try of this call has written the claim; its answer was lost.
-                Some(held) if held[..] == value[..] => return Ok(Acquisition::Acquired),
+                Some(held) if record::is_claim(&held, &value) => return Ok(Acquisition::Acquired),
                 Some(held) => {
                     if let Some(record) = self.examine(&name, held).boxed().await? {
                         return Ok(Acquisition::Existing(record));
@@ -220,6 +236,13 @@ impl Backend for RedisBackend {
     async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
         let name = self.key(key);
         for _ in 0..LOOKS {
+            if lapsed.has_steps {
+                let taken = self.take_over_with_steps(&name, lapsed, claim).boxed().await?;
+                if let Some(acquisition) = self.taken(&name, taken).await? {
+                    return Ok(acquisition);
+                }
+                continue;
+            }
             let mut command = scripts::TAKE_OVER.on(&name, 4, 2 * (record::MAX_CLAIM_LEN + NUMBER_LEN));
             command
                 .arg(&record::encode_claim(lapsed)[..])
@@ -231,14 +254,8 @@ impl Backend for RedisBackend {
                 .connection
                 .invoke(what, &name, &scripts::TAKE_OVER, &command)
                 .await?;
-            if scripts::fenced(taken) == Fenced::Applied {
-                return Ok(Acquisition::Acquired);
-            }
-            // Read by a command of its own: a script would copy the value.
-            if let Some(held) = self.get(&name).await?
-                && let Some(record) = self.examine(&name, held).boxed().await?
-            {
-                return Ok(Acquisition::Existing(record));
+            if let Some(acquisition) = self.taken(&name, scripts::fenced(taken)).await? {
+                return Ok(acquisition);
             }
         }
         Err(busy())
@@ -246,6 +263,9 @@ impl Backend for RedisBackend {
 
     async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
         let name = self.key(key);
+        if claim.has_steps {
+            return self.renew_with_steps(&name, claim).boxed().await;
+        }
         let mut command = scripts::RENEW.on(&name, 2, record::MAX_CLAIM_LEN + NUMBER_LEN);
         command.arg(&record::encode_claim(claim)[..]).arg(lifetime(claim));
         self.fenced("renewing a lease", &name, &scripts::RENEW, &command).await
@@ -259,6 +279,9 @@ impl Backend for RedisBackend {
         ttl: Duration,
     ) -> Result<Fenced, BackendError> {
         let name = self.key(key);
+        if claim.has_steps {
+            return self.complete_with_steps(&name, claim, completion, ttl).boxed().await;
+        }
         match completion {
             Completion::Stored(payload) if payload.len() > LARGE_PAYLOAD => {
                 large::complete(&self.connection, &name, claim, payload, ttl)
@@ -275,6 +298,9 @@ impl Backend for RedisBackend {
 
     async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
         let name = self.key(key);
+        if claim.has_steps {
+            return self.release_with_steps(&name, claim).boxed().await;
+        }
         let script = scripts::RELEASE.on_cluster(self.connection.is_cluster());
         let mut command = script.on(&name, 1, record::MAX_CLAIM_LEN);
         command.arg(&record::encode_claim(claim)[..]);
@@ -300,6 +326,10 @@ impl Backend for RedisBackend {
         let mut command = redis::cmd("SET");
         command.arg(&name).arg("").arg("PX").arg(1000);
         self.connection.query("checking", &name, &command).await
+    }
+
+    fn steps(&self) -> Option<StepStore<'_>> {
+        Some(StepStore::of(self))
     }
 }
 

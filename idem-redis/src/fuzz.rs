@@ -9,13 +9,14 @@ use idem_core::{Claim, Owner, Token};
 
 use redis::ToRedisArgs as _;
 
-use crate::record::{Completed, Stored, decode, encode_claim};
+use crate::record::{Completed, Stored, decode, encode_claim, encode_parked};
 
 /// Decodes a stored value and encodes it again. Decoding a completed record keeps nothing of its claim but the fingerprint.
 #[must_use]
 pub fn read_and_write(value: &[u8]) -> Option<Vec<u8>> {
     Some(match decode(&Bytes::copy_from_slice(value)).ok()? {
         Stored::Claimed(claim) => encode_claim(&claim).to_vec(),
+        Stored::Parked(claim) => encode_parked(&claim).to_vec(),
         Stored::Completed {
             fingerprint,
             completion,
@@ -28,6 +29,7 @@ pub fn read_and_write(value: &[u8]) -> Option<Vec<u8>> {
                 ttl: Duration::ZERO,
                 began_at: SystemTime::UNIX_EPOCH,
                 owner: Owner::NONE,
+                has_steps: false,
             };
             Completed::new(&claim, &completion).to_redis_args().concat()
         }
@@ -44,6 +46,7 @@ pub fn read_and_write(value: &[u8]) -> Option<Vec<u8>> {
                 ttl: Duration::ZERO,
                 began_at: SystemTime::UNIX_EPOCH,
                 owner: Owner::NONE,
+                has_steps: false,
             };
             Completed::beside(&claim, len).to_redis_args().concat()
         }

@@ -68,7 +68,31 @@ pub(crate) async fn complete(
         .arg(&completed)
         .arg(millis(ttl))
         .arg(ALONE);
-    match untimed(complete_small(connection, name, script, &command)).await? {
+    completed_large(untimed(complete_small(connection, name, script, &command)).await?)
+}
+
+/// The same for a claim that may have steps under the key `steps`, by `script`.
+pub(crate) async fn complete_with_steps(
+    connection: &Connection,
+    name: &str,
+    (claim, payload, ttl): (&Claim, &Bytes, Duration),
+    (script, steps): (&Script, &str),
+) -> Result<Fenced, BackendError> {
+    let key = payload_key(name, claim.token);
+    write(connection, &key, payload).await?;
+    let completed = Completed::beside(claim, payload.len());
+    let bytes = record::MAX_CLAIM_LEN + completed.len() + 2 * NUMBER_LEN;
+    let mut command = script.on_all([name, steps, &key], 4, bytes);
+    command
+        .arg(&record::encode_claim_with_steps(claim)[..])
+        .arg(&completed)
+        .arg(millis(ttl))
+        .arg(ALONE);
+    completed_large(untimed(complete_small(connection, name, script, &command)).await?)
+}
+
+fn completed_large(answer: i64) -> Result<Fenced, BackendError> {
+    match answer {
         scripts::PAYLOAD_IS_GONE => {
             let context = "a large answer had expired before its record was written";
             Err(BackendError::new(BackendErrorKind::Unavailable, context))

@@ -68,6 +68,7 @@ mod reading;
 mod record;
 mod scripts;
 mod server;
+mod steps;
 mod subscriber;
 mod subscriptions;
 mod topology;

@@ -27,6 +27,7 @@ impl RedisBackend {
                         return Ok(Some(Record::Claimed { claim, remaining }));
                     }
                 }
+                Stored::Parked(claim) => return Ok(Some(Record::Parked { claim })),
                 Stored::Completed {
                     fingerprint,
                     completion,

@@ -52,7 +52,7 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    fn new(source: &str) -> Self {
+    pub(crate) fn new(source: &str) -> Self {
         Self {
             source: source.to_owned(),
             hash: redis::Script::new(source).get_hash().to_owned(),
@@ -116,7 +116,7 @@ pub(crate) struct Telling {
 }
 
 impl Telling {
-    fn new(source: &str) -> Self {
+    pub(crate) fn new(source: &str) -> Self {
         Self {
             server: Script::new(source),
             cluster: Script::new(&source.replace("'PUBLISH'", "'SPUBLISH'")),

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use idem_core::steps::StepStore;
 use idem_core::{
     Acquisition, Backend, BackendError, Changed, Claim, Completion, EndError, EndKind, Fenced, Record, RecordKey,
 };
@@ -173,7 +174,7 @@ impl SqliteBackend {
         transaction.complete(completing, asked).await
     }
 
-    fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Store {
         self.changes.store()
     }
 
@@ -192,7 +193,7 @@ impl SqliteBackend {
         row.decode((clock, Clock::now()))
     }
 
-    async fn own(&self, key: &RecordKey, claim: &Claim, step: OwnStep) -> Result<Fenced, BackendError> {
+    pub(crate) async fn own(&self, key: &RecordKey, claim: &Claim, step: OwnStep) -> Result<Fenced, BackendError> {
         let (key, claim) = (key.clone(), claim.clone());
         self.changes
             .make(|answer| Change::Own {
@@ -273,6 +274,10 @@ impl Backend for SqliteBackend {
 
     async fn check(&self) -> Result<(), BackendError> {
         self.changes.make(|answer| Change::Check { answer }).await
+    }
+
+    fn steps(&self) -> Option<StepStore<'_>> {
+        Some(StepStore::of(self))
     }
 }
 

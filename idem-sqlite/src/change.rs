@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use idem_core::{Acquisition, BackendError, Claim, Completion, Fenced, Record, RecordKey, Token};
+use bytes::Bytes;
+use idem_core::{Acquisition, BackendError, BackendErrorKind, Claim, Completion, Fenced, Record, RecordKey, Token};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{SqlStr, SqliteConnection};
 use tokio::sync::oneshot;
@@ -68,6 +69,9 @@ pub(crate) enum OwnStep {
     Renew,
     Complete(Completion, Duration),
     Release,
+    /// The name and the bytes of a durable step.
+    Record(String, Bytes),
+    Park,
 }
 
 impl Change {
@@ -105,7 +109,7 @@ impl Change {
         match self {
             Self::Own {
                 key,
-                step: OwnStep::Complete(..) | OwnStep::Release,
+                step: OwnStep::Complete(..) | OwnStep::Release | OwnStep::Park,
                 answer,
                 ..
             } if matches!(answer.found, Some(Ok(Fenced::Applied))) => Some(key),
@@ -132,7 +136,7 @@ impl Change {
                 claim,
                 step,
                 answer,
-            } => answer.found = Some(Ok(own(connection, statements, (key, claim, step), at).await?)),
+            } => answer.found = Some(own(connection, statements, (key, claim, step), at).await?),
             Self::Check { answer } => {
                 fetch(connection, &statements.check, SqliteArguments::default()).await?;
                 answer.found = Some(Ok(()));
@@ -169,7 +173,7 @@ async fn acquire(
     Ok(row.decode(at).and_then(|found| {
         let found = found.ok_or_else(|| {
             let context = "a record that expired was not replaced";
-            BackendError::new(idem_core::BackendErrorKind::Refused, context).not_written()
+            BackendError::new(BackendErrorKind::Refused, context).not_written()
         })?;
         Ok(existing(found.record, found.token, claim))
     }))
@@ -188,7 +192,7 @@ async fn own(
     statements: &Statements,
     (key, claim, step): (&RecordKey, &Claim, &OwnStep),
     at: (&Clock, Moment),
-) -> sqlx::Result<Fenced> {
+) -> sqlx::Result<Result<Fenced, BackendError>> {
     let own = || Parameters::own(key, claim.token);
     let (statement, parameters) = match step {
         OwnStep::Renew => {
@@ -198,16 +202,79 @@ async fn own(
         }
         OwnStep::Complete(completion, ttl) => {
             if complete(connection, statements, (key, claim), (completion, *ttl), at).await? == Fenced::Applied {
-                return Ok(Fenced::Applied);
+                return Ok(Ok(Fenced::Applied));
             }
             // It may be a repetition.
             (&statements.is_completed, own().and_then(|own| own.at(at)))
         }
         OwnStep::Release => (&statements.release, own().and_then(|own| own.at(at))),
+        OwnStep::Record(name, step) => {
+            return record_step(connection, statements, (key, claim), (name, step), at).await;
+        }
+        OwnStep::Park => return Ok(Ok(park(connection, statements, (key, claim), at).await?)),
     };
     let arguments = parameters.map_err(sqlx::Error::Encode)?.into_arguments();
     let row = fetch(connection, statement, arguments).await?;
-    Ok(row.map_or(Fenced::Superseded, |_row| Fenced::Applied))
+    Ok(Ok(row.map_or(Fenced::Superseded, |_row| Fenced::Applied)))
+}
+
+/// Records a durable step in the transaction of `connection`.
+pub(crate) async fn record_step(
+    connection: &mut SqliteConnection,
+    statements: &Statements,
+    (key, claim): (&RecordKey, &Claim),
+    (name, step): (&str, &Bytes),
+    at: (&Clock, Moment),
+) -> sqlx::Result<Result<Fenced, BackendError>> {
+    let kept = claim.lease.saturating_add(claim.ttl);
+    let own = Parameters::own(key, claim.token);
+    let held = own.and_then(|own| own.until(Some(claim.lease), kept, at));
+    let held = held.map_err(sqlx::Error::Encode)?.into_arguments();
+    if fetch(connection, &statements.hold_for_step, held).await?.is_none() {
+        return find_lost_steps(connection, statements, (key, claim)).await;
+    }
+    let written = Parameters::step(key, name, step).map_err(sqlx::Error::Encode)?;
+    sqlx::query_with(statements.write_step.clone(), written.into_arguments())
+        .execute(connection)
+        .await?;
+    Ok(Ok(Fenced::Applied))
+}
+
+/// Why a step was not written: its claim is not in place, or the steps before it are gone.
+async fn find_lost_steps(
+    connection: &mut SqliteConnection,
+    statements: &Statements,
+    (key, claim): (&RecordKey, &Claim),
+) -> sqlx::Result<Result<Fenced, BackendError>> {
+    let own = Parameters::own(key, claim.token).map_err(sqlx::Error::Encode)?;
+    let row = fetch(connection, &statements.read_steps, own.into_arguments()).await?;
+    Ok(if row.is_some() {
+        let context = "the steps of the record are gone";
+        Err(BackendError::new(BackendErrorKind::Unreadable, context).not_written())
+    } else {
+        Ok(Fenced::Superseded)
+    })
+}
+
+/// Parks a claim with steps, and releases one without.
+async fn park(
+    connection: &mut SqliteConnection,
+    statements: &Statements,
+    (key, claim): (&RecordKey, &Claim),
+    at: (&Clock, Moment),
+) -> sqlx::Result<Fenced> {
+    let own = || Parameters::own(key, claim.token);
+    for (statement, parameters) in [
+        (&statements.park, own().and_then(|own| own.until(None, claim.ttl, at))),
+        (&statements.is_parked, own().and_then(|own| own.at(at))),
+        (&statements.release, own().and_then(|own| own.at(at))),
+    ] {
+        let arguments = parameters.map_err(sqlx::Error::Encode)?.into_arguments();
+        if fetch(connection, statement, arguments).await?.is_some() {
+            return Ok(Fenced::Applied);
+        }
+    }
+    Ok(Fenced::Superseded)
 }
 
 /// Completes a claim in the transaction of `connection`. Repeated, it is superseded.

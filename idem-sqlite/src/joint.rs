@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use idem_core::{Claim, Completion, EndError, EndKind, Fenced, RecordKey, Token};
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqlitePool, SqliteTransactionManager};
@@ -30,7 +31,7 @@ use sqlx_core::transaction::TransactionManager as _;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::timeout;
 
-use crate::change::complete;
+use crate::change::{complete, record_step};
 use crate::clock::Clock;
 use crate::error::{self, primary};
 use crate::store::Store;
@@ -156,14 +157,39 @@ impl JointTransaction {
         self.close_mark().await?;
         let at = (it.clock, Clock::now());
         let statements = &it.store.statements;
-        let completing = complete(
-            &mut self.connection,
-            statements,
-            (it.key, it.claim),
-            (it.completion, it.ttl),
-            at,
-        );
-        match completing.await {
+        let (owner, outcome) = ((it.key, it.claim), (it.completion, it.ttl));
+        let completed = complete(&mut self.connection, statements, owner, outcome, at).await;
+        let written = self.commit_if_written(completed, asked).await?;
+        if written == Fenced::Applied {
+            it.store.waiters.wake(it.key);
+        }
+        Ok(written)
+    }
+
+    /// Records a step of the claim and commits.
+    pub(crate) async fn record_step(
+        mut self,
+        (store, clock): (&Store, &Clock),
+        record: (&RecordKey, &Claim),
+        step: (&str, &Bytes),
+        asked: impl FnOnce(),
+    ) -> Result<Fenced, EndError> {
+        self.state = State::Ending;
+        self.close_mark().await?;
+        let at = (clock, Clock::now());
+        let recorded = record_step(&mut self.connection, &store.statements, record, step, at).await;
+        // Steps that are gone are as good as a claim that is gone: nothing is committed.
+        let recorded = recorded.map(|recorded| recorded.unwrap_or(Fenced::Superseded));
+        self.commit_if_written(recorded, asked).await
+    }
+
+    /// Commits what was written to the record, or rolls back.
+    async fn commit_if_written(
+        mut self,
+        written: sqlx::Result<Fenced>,
+        asked: impl FnOnce(),
+    ) -> Result<Fenced, EndError> {
+        match written {
             Ok(Fenced::Applied) => {}
             Ok(Fenced::Superseded) => {
                 let _ = timeout(ROLLBACK_LIMIT, self.undo()).await;
@@ -172,7 +198,6 @@ impl JointTransaction {
             Err(error) => return Err(self.refused(error).await),
         }
         self.send_commit(asked).await?;
-        it.store.waiters.wake(it.key);
         Ok(Fenced::Applied)
     }
 

@@ -64,6 +64,7 @@ mod joint;
 mod migrations;
 mod readers;
 mod record;
+mod steps;
 mod store;
 mod table;
 mod waiters;

@@ -18,7 +18,10 @@ use crate::table::{Name, text};
 ///
 /// Use them to create the table by your own migrations. Otherwise call [`SqliteBackend::migrate`](crate::SqliteBackend::migrate).
 /// Later versions of this crate append migrations and change none. For another table, replace the name.
-pub const MIGRATIONS: &[(&str, &str)] = &[("records", include_str!("../migrations/0001_records.sql"))];
+pub const MIGRATIONS: &[(&str, &str)] = &[
+    ("records", include_str!("../migrations/0001_records.sql")),
+    ("steps", include_str!("../migrations/0002_steps.sql")),
+];
 
 const WHAT: &str = "migrating";
 

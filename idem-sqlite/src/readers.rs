@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use idem_core::{BackendError, BackendErrorKind};
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow};
 use sqlx::{SqlStr, SqliteConnection};
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, Semaphore};
 
 use crate::connecting;
 use crate::error::backend_error;
@@ -19,6 +19,12 @@ pub(crate) struct Readers {
     options: Arc<SqliteConnectOptions>,
     permits: Semaphore,
     idle: Mutex<Idle>,
+}
+
+const READING: &str = "reading a record";
+
+fn gone(_: AcquireError) -> BackendError {
+    BackendError::new(BackendErrorKind::Unavailable, READING).not_written()
 }
 
 #[derive(Default)]
@@ -43,24 +49,45 @@ impl Readers {
         statement: &SqlStr,
         arguments: SqliteArguments,
     ) -> Result<Option<SqliteRow>, BackendError> {
-        const READING: &str = "reading a record";
-        let gone = |_| BackendError::new(BackendErrorKind::Unavailable, READING).not_written();
         let _permit = self.permits.acquire().await.map_err(gone)?;
+        let (mut connection, closed) = self.lend().await?;
+        let query = sqlx::query_with(statement.clone(), arguments);
+        let read = query.fetch_optional(&mut connection).await;
+        let row = read.map_err(|error| backend_error(READING, error).not_written())?;
+        self.put_back(connection, closed);
+        Ok(row)
+    }
+
+    /// All rows that `statement` finds.
+    pub(crate) async fn read_all(
+        &self,
+        statement: &SqlStr,
+        arguments: SqliteArguments,
+    ) -> Result<Vec<SqliteRow>, BackendError> {
+        let _permit = self.permits.acquire().await.map_err(gone)?;
+        let (mut connection, closed) = self.lend().await?;
+        let query = sqlx::query_with(statement.clone(), arguments);
+        let read = query.fetch_all(&mut connection).await;
+        let rows = read.map_err(|error| backend_error(READING, error).not_written())?;
+        self.put_back(connection, closed);
+        Ok(rows)
+    }
+
+    /// A connection, and how often all were closed before.
+    async fn lend(&self) -> Result<(SqliteConnection, u64), BackendError> {
         let (idle, closed) = self.take();
-        let mut connection = match idle {
+        let connection = match idle {
             Some(connection) => connection,
             None => connecting::reader(&self.options).await?,
         };
-        let read = sqlx::query_with(statement.clone(), arguments)
-            .fetch_optional(&mut connection)
-            .await;
-        let row = read.map_err(|error| backend_error(READING, error).not_written())?;
+        Ok((connection, closed))
+    }
+
+    fn put_back(&self, connection: SqliteConnection, closed: u64) {
         let mut idle = self.idle();
         if idle.closed == closed {
             idle.connections.push(connection);
         }
-        drop(idle);
-        Ok(row)
     }
 
     /// Closes those that do not read, so that the next ones open what has the file's name then.

@@ -36,6 +36,14 @@ impl Parameters {
         Ok(Self { arguments })
     }
 
+    /// The parameters of [`Statements::write_step`](crate::table::Statements).
+    pub(crate) fn step(key: &RecordKey, name: &str, step: &[u8]) -> Result<Self, BoxDynError> {
+        let mut parameters = Self::of(key)?;
+        parameters.arguments.add(name)?;
+        parameters.arguments.add(step.to_vec())?;
+        Ok(parameters)
+    }
+
     /// The parameters of a statement by the owner of the claim with `token`, which keeps the record until `expires_ms`.
     pub(crate) fn own(key: &RecordKey, token: Token) -> Result<Self, BoxDynError> {
         let mut own = Self::of(key)?;

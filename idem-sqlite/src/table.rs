@@ -67,6 +67,16 @@ pub(crate) struct Statements {
     /// Whether a record is the completion of the claim with this token.
     pub(crate) is_completed: SqlStr,
     pub(crate) release: SqlStr,
+    /// `?3` the name and `?4` the bytes of a step; in two statements, of which the first one is this and the second one
+    /// `write_step`. Returns whether the steps are lost, and writes nothing then.
+    pub(crate) hold_for_step: SqlStr,
+    /// `?1` the key, `?2` the name and `?3` the bytes of a step.
+    pub(crate) write_step: SqlStr,
+    /// Returns a row without a name if the claim is in place, and a row for each of its steps.
+    pub(crate) read_steps: SqlStr,
+    pub(crate) park: SqlStr,
+    /// Whether a record is the parked claim with this token.
+    pub(crate) is_parked: SqlStr,
     /// Of an array of pairs of a key and a token in hexadecimal digits, the positions of those whose claim is not in place any more.
     pub(crate) ended: SqlStr,
     pub(crate) check: SqlStr,
@@ -76,12 +86,13 @@ pub(crate) struct Statements {
 impl Statements {
     pub(crate) fn on(name: &Name) -> Arc<Self> {
         let table = name.quoted();
-        let expired = "expires_ms <= ?13 AND (state <> 1 OR boot <> ?11 OR lapses_ns <= ?12)";
-        let own = format!("key = ?1 AND state = 1 AND token = ?2 AND NOT ({expired})");
+        let expired = "expires_ms <= ?13 AND (state NOT IN (1, 4) OR boot <> ?11 OR lapses_ns <= ?12)";
+        let steps = name.quoted_with("_steps");
+        let own = format!("key = ?1 AND state IN (1, 4) AND token = ?2 AND NOT ({expired})");
         let insert = format!(
             "INSERT INTO {table} (key, state, token, attempt, fingerprint, lease_ms, ttl_ms, began_ms, owner, boot, lapses_ns, \
              expires_ms, payload) VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?11, ?9, ?10, NULL) \
-             ON CONFLICT (key) DO UPDATE SET state = 1, token = ?2, attempt = ?3, fingerprint = ?4, lease_ms = ?5, ttl_ms = ?6, \
+             ON CONFLICT (key) DO UPDATE SET state = CASE WHEN state IN (4, 7) AND NOT ({expired}) THEN 4 ELSE 1 END, token = ?2, attempt = ?3, fingerprint = ?4, lease_ms = ?5, ttl_ms = ?6, \
              began_ms = ?7, owner = ?8, boot = ?11, lapses_ns = ?9, expires_ms = ?10, payload = NULL WHERE"
         );
         let complete = format!("UPDATE {table} SET state = ?3, payload = ?4, expires_ms = ?10");
@@ -89,21 +100,42 @@ impl Statements {
             read: text(format!("SELECT {RECORD} FROM {table} WHERE key = ?1")),
             claim: text(format!("{insert} {expired} RETURNING 1")),
             take_over: text(format!(
-                "{insert} ({expired}) OR (state = 1 AND token = ?14 AND (boot <> ?11 OR lapses_ns <= ?12)) RETURNING 1"
+                "{insert} ({expired}) OR (token = ?14 AND (state = 7 \
+                 OR state IN (1, 4) AND (boot <> ?11 OR lapses_ns <= ?12))) RETURNING 1"
             )),
             renew: text(format!(
                 "UPDATE {table} SET boot = ?11, lapses_ns = ?9, expires_ms = ?10 WHERE {own} RETURNING 1"
             )),
             complete: text(format!("{complete} WHERE {own} RETURNING 1")),
-            complete_by_hand: format!("{complete} WHERE key = ?1 AND state = 1 AND token = ?2"),
-            has_ended: text(format!("SELECT state <> 1 FROM {table} WHERE key = ?1 AND token = ?2")),
+            complete_by_hand: format!("{complete} WHERE key = ?1 AND state IN (1, 4) AND token = ?2"),
+            has_ended: text(format!(
+                "SELECT state NOT IN (1, 4, 7) FROM {table} WHERE key = ?1 AND token = ?2"
+            )),
             is_completed: text(format!(
                 "SELECT 1 FROM {table} WHERE key = ?1 AND token = ?2 AND state IN (2, 3, 6) AND NOT ({expired})"
             )),
             release: text(format!("DELETE FROM {table} WHERE {own} RETURNING 1")),
+            hold_for_step: text(format!(
+                "UPDATE {table} SET state = 4, boot = ?11, lapses_ns = ?9, expires_ms = ?10 WHERE {own} \
+                 AND NOT (state = 4 AND NOT EXISTS (SELECT 1 FROM {steps} AS step WHERE step.key = ?1)) RETURNING 1"
+            )),
+            write_step: text(format!(
+                "INSERT INTO {steps} (key, name, step) VALUES (?1, ?2, ?3) \
+                 ON CONFLICT (key, name) DO UPDATE SET step = ?3"
+            )),
+            read_steps: text(format!(
+                "SELECT step.name, step.step FROM {table} AS record LEFT JOIN {steps} AS step ON step.key = record.key \
+                 WHERE record.key = ?1 AND record.token = ?2 AND record.state IN (1, 4)"
+            )),
+            park: text(format!(
+                "UPDATE {table} SET state = 7, boot = ?11, lapses_ns = ?12, expires_ms = ?10 WHERE {own} AND state = 4 RETURNING 1"
+            )),
+            is_parked: text(format!(
+                "SELECT 1 FROM {table} WHERE key = ?1 AND token = ?2 AND state = 7 AND NOT ({expired})"
+            )),
             ended: text(format!(
                 "SELECT asked.key FROM json_each(?1) AS asked WHERE NOT EXISTS (SELECT 1 FROM {table} AS record \
-                 WHERE record.key = asked.value ->> 0 AND record.state = 1 AND hex(record.token) = asked.value ->> 1)"
+                 WHERE record.key = asked.value ->> 0 AND record.state IN (1, 4) AND hex(record.token) = asked.value ->> 1)"
             )),
             check: text(format!("SELECT owner FROM {table} LIMIT 1")),
             sweep: text(format!(

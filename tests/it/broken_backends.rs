@@ -115,7 +115,7 @@ impl Broken {
             ..asks.clone()
         };
         Ok(match self.inner.claim(key, &witness).await? {
-            Acquisition::Existing(Record::Claimed { claim, .. }) => claim,
+            Acquisition::Existing(Record::Claimed { claim, .. } | Record::Parked { claim }) => claim,
             Acquisition::Existing(Record::Completed { .. }) => asks.clone(),
             Acquisition::Acquired => {
                 let _ = self.inner.release(key, &witness).await?;
@@ -131,7 +131,7 @@ impl Broken {
         };
         Ok(match self.inner.claim(key, &witness).await? {
             Acquisition::Existing(Record::Claimed { remaining, .. }) => remaining.is_zero(),
-            Acquisition::Existing(Record::Completed { .. }) => false,
+            Acquisition::Existing(Record::Parked { .. } | Record::Completed { .. }) => false,
             Acquisition::Acquired => {
                 let _ = self.inner.release(key, &witness).await?;
                 false

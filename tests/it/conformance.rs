@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use ::redis::aio::ConnectionLike;
 use ::redis::cluster::ClusterClient;
+use bytes::Bytes;
 use idem_axum::{PostgresBackend, RedisBackend, SqliteBackend, sqlx};
 use idem_core::conformance::Subject;
+use idem_core::steps::{RecordedSteps, StepBackend, StepStore};
 use idem_core::{Acquisition, Backend, BackendError, Changed, Claim, Completion, Fenced, Record, RecordKey};
 use idem_tests::{PostgresServer, RedisCluster, RedisServer, SqliteFile};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
@@ -15,27 +17,35 @@ use tokio::sync::Mutex;
 
 mod memory {
     idem_core::conformance!(async { idem_core::MemoryBackend::new() });
+    idem_core::conformance_of_steps!(async { idem_core::MemoryBackend::new() });
 }
 
 /// One that was told nothing.
 mod scripted {
     idem_core::conformance!(async { idem_axum::testing::ScriptedBackend::new(idem_core::MemoryBackend::new()) });
+    idem_core::conformance_of_steps!(async {
+        idem_axum::testing::ScriptedBackend::new(idem_core::MemoryBackend::new())
+    });
 }
 
 mod redis {
     idem_core::conformance!(super::OnRedis::start());
+    idem_core::conformance_of_steps!(super::OnRedis::start());
 }
 
 mod cluster {
     idem_core::conformance!(super::OnCluster::start());
+    idem_core::conformance_of_steps!(super::OnCluster::start());
 }
 
 mod postgres {
     idem_core::conformance!(super::OnPostgres::start());
+    idem_core::conformance_of_steps!(super::OnPostgres::start());
 }
 
 mod sqlite {
     idem_core::conformance!(super::OnSqlite::start());
+    idem_core::conformance_of_steps!(super::OnSqlite::start());
 }
 
 /// The backend, and the server that has to live as long.
@@ -62,6 +72,10 @@ impl Subject for OnRedis {
     async fn spoil(&self, key: &RecordKey) -> bool {
         spoiled(&mut self.server.connection().await, key).await
     }
+
+    async fn lose_steps(&self, key: &RecordKey) -> bool {
+        lost_steps(&mut self.server.connection().await, key).await
+    }
 }
 
 /// Writes over a record past the backend.
@@ -70,6 +84,14 @@ async fn spoiled(connection: &mut (impl ConnectionLike + Send), key: &RecordKey)
     set.arg(format!("idem:{{{key}}}")).arg("somebody else's").arg("XX");
     let said: String = set.query_async(connection).await.expect("the record is there");
     said == "OK"
+}
+
+/// Deletes the steps of a record past the backend.
+async fn lost_steps(connection: &mut (impl ConnectionLike + Send), key: &RecordKey) -> bool {
+    let mut del = ::redis::cmd("DEL");
+    del.arg(format!("idem:{{{key}}}:s"));
+    let deleted: i64 = del.query_async(connection).await.expect("the server answers");
+    deleted == 1
 }
 
 /// The backend, and the cluster that has to live as long: one for all tests that run at a time, since nodes take
@@ -107,6 +129,12 @@ impl Subject for OnCluster {
         let mut connection = client.get_async_connection().await.expect("the cluster answers");
         spoiled(&mut connection, key).await
     }
+
+    async fn lose_steps(&self, key: &RecordKey) -> bool {
+        let client = ClusterClient::new(self.cluster.urls().to_vec()).expect("a client");
+        let mut connection = client.get_async_connection().await.expect("the cluster answers");
+        lost_steps(&mut connection, key).await
+    }
 }
 
 /// The backend, in a schema of its own, and the server that has to live as long.
@@ -140,6 +168,16 @@ impl Subject for OnPostgres {
         let spoiling = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(key.as_str());
         let spoiled = spoiling.execute(&mut self.server.connection().await).await;
         spoiled.expect("the table is there").rows_affected() == 1
+    }
+
+    async fn lose_steps(&self, key: &RecordKey) -> bool {
+        let sql = format!(
+            "DELETE FROM {0}.idem_records_steps WHERE id = (SELECT id FROM {0}.idem_records WHERE key = $1)",
+            self.schema
+        );
+        let losing = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(key.as_str());
+        let lost = losing.execute(&mut self.server.connection().await).await;
+        lost.expect("the tables are there").rows_affected() == 1
     }
 }
 
@@ -200,6 +238,30 @@ impl Backend for InTurn {
     async fn check(&self) -> Result<(), BackendError> {
         self.next().check().await
     }
+
+    fn steps(&self) -> Option<StepStore<'_>> {
+        Some(StepStore::of(self))
+    }
+}
+
+impl StepBackend for InTurn {
+    async fn record_step(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        name: &str,
+        step: &Bytes,
+    ) -> Result<Fenced, BackendError> {
+        self.next().record_step(key, claim, name, step).await
+    }
+
+    async fn read_steps(&self, key: &RecordKey, claim: &Claim) -> Result<Option<RecordedSteps>, BackendError> {
+        self.next().read_steps(key, claim).await
+    }
+
+    async fn park(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        self.next().park(key, claim).await
+    }
 }
 
 impl OnSqlite {
@@ -226,5 +288,11 @@ impl Subject for OnSqlite {
         let spoiling = sqlx::query("UPDATE idem_records SET state = 9 WHERE key = $1").bind(key.as_str());
         let spoiled = spoiling.execute(&mut self.file.stranger().await).await;
         spoiled.expect("the table is there").rows_affected() == 1
+    }
+
+    async fn lose_steps(&self, key: &RecordKey) -> bool {
+        let losing = sqlx::query("DELETE FROM idem_records_steps WHERE key = $1").bind(key.as_str());
+        let lost = losing.execute(&mut self.file.stranger().await).await;
+        lost.expect("the tables are there").rows_affected() == 1
     }
 }

@@ -74,6 +74,7 @@ mod settings;
 mod siege;
 mod sqlite;
 mod sqlite_transactions;
+mod steps;
 mod tls;
 mod traces;
 mod transaction_ends;

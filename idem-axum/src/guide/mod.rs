@@ -3,6 +3,7 @@
 //! | guide | shows |
 //! |---|---|
 //! | [`payments`] | a charge at a provider, and rows of your own database beside it |
+//! | [`steps`] | several effects in one request: a retry goes on where the attempt before it stopped |
 //! | [`orders`] | many tenants, refused orders, clients that write their JSON anew |
 //! | [`signup`] | forms where nobody is logged in: the scope, secrets in bodies and answers, validation |
 //! | [`tickets`] | seats that are sold once, and a buyer whose retry is not told that the seat is taken |
@@ -25,7 +26,7 @@
 
 // What the pages name. Links in them are followed in rustdoc, and read as plain names everywhere else.
 #[allow(unused_imports, reason = "only links use them")]
-use crate::{Execution, Idempotency, IdempotencyLayer, Verdict};
+use crate::{Execution, Idempotency, IdempotencyLayer, Steps, Verdict};
 
 #[doc = include_str!("clients.md")]
 pub mod clients {}
@@ -59,6 +60,9 @@ pub mod routers {}
 
 #[doc = include_str!("signup.md")]
 pub mod signup {}
+
+#[doc = include_str!("steps.md")]
+pub mod steps {}
 
 #[doc = include_str!("tickets.md")]
 pub mod tickets {}

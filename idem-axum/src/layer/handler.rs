@@ -19,7 +19,7 @@ use axum::extract::Request;
 use axum::http::Uri;
 use axum::http::request::Parts;
 use bytes::Bytes;
-use idem_core::{Claim, Completion, HandlerResult, RecordKey, RecordOutcome};
+use idem_core::{Completion, HandlerResult, RecordKey, RecordOutcome, Run};
 use idem_http::answer::{self, AnswerRules};
 use idem_http::body::made;
 use idem_http::fingerprint::{ComparedPath, RequestHash, of_request};
@@ -151,13 +151,13 @@ where
     fn run(
         mut self,
         record: &RecordKey,
-        claim: &Claim,
+        run: &mut Run,
         mut rules: AnswerRules,
     ) -> impl Future<Output = HandlerResult<Answer>> + Send + 'static + use<S, R> {
         let extensions = &mut self.head.extensions;
         let outer = extensions.remove::<LayerRun>();
         rules.passes_verdict = outer.is_some();
-        extensions.insert(LayerRun::new(outer, record, claim, &self.shared));
+        extensions.insert(LayerRun::new(outer, record, run, &self.shared));
         // An execution that a layer outside of this one has asked for is not that of this claim.
         extensions.remove::<Execution>();
         let key = record.clone();
@@ -190,11 +190,11 @@ where
     fn run_observed(
         self,
         record: &RecordKey,
-        claim: &Claim,
+        run: &mut Run,
         rules: AnswerRules,
         _: Duration,
     ) -> impl Future<Output = HandlerResult<Answer>> + Send + 'static + use<S, R> {
-        self.run(record, claim, rules)
+        self.run(record, run, rules)
     }
 
     fn run_unprotected(self, _: &Policy, _: Duration) -> impl Future<Output = Answer> + Send + 'static + use<S, R> {

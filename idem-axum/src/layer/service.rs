@@ -19,7 +19,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use idem_core::{Claim, RecordKey};
+use idem_core::{RecordKey, Run};
 use idem_http::body::made;
 use idem_http::identity::{Caller, record_key};
 use idem_http::{
@@ -67,11 +67,14 @@ pub(crate) struct LayerRun {
 
 impl LayerRun {
     /// The run of a layer, inside of another one if there is an `outer` one.
-    pub(super) fn new(outer: Option<Self>, record: &RecordKey, claim: &Claim, layer: &Shared) -> Self {
+    pub(super) fn new(outer: Option<Self>, record: &RecordKey, run: &mut Run, layer: &Shared) -> Self {
         let mut records = outer.map_or_else(Vec::new, |outer| outer.records);
         records.push(record.clone());
+        let execution = Execution::of_claim(record, run.claim());
+        // Which arguments the handlers inside have is not known yet.
+        execution.fill_steps(run.steps());
         Self {
-            execution: Execution::of_claim(record, claim),
+            execution,
             records,
             has_warned: layer.has_warned.clone(),
         }

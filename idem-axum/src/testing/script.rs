@@ -23,6 +23,12 @@ pub enum BackendCall {
     Complete,
     /// Gives the record up, where the outcome is not kept.
     Release,
+    /// Records a durable step.
+    RecordStep,
+    /// Reads the durable steps of earlier attempts.
+    ReadSteps,
+    /// Keeps the steps of an attempt whose answer is not kept, in place of a release.
+    Park,
     /// Reads a record, where a request may not claim it because too many handlers run.
     Read,
     /// Listens for the end of a claim, where duplicates wait.

@@ -11,6 +11,9 @@ use idem_core::{
     Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, Record, RecordKey, Token,
 };
 
+use bytes::Bytes;
+use idem_core::steps::{RecordedSteps, StepBackend, StepStore};
+
 use super::script::{BackendCall, Fault, Script, Stall};
 
 /// A backend in front of another one, such as a [`MemoryBackend`](crate::MemoryBackend), whose calls fail, stall or find
@@ -237,5 +240,43 @@ impl<B: Backend> Backend for ScriptedBackend<B> {
 
     async fn check(&self) -> Result<(), BackendError> {
         self.play(BackendCall::Check, None, self.0.inner.check()).await
+    }
+
+    fn steps(&self) -> Option<StepStore<'_>> {
+        self.0.inner.steps().map(|_inner| StepStore::of(self))
+    }
+}
+
+impl<B: Backend> ScriptedBackend<B> {
+    fn inner_steps(&self) -> Result<StepStore<'_>, BackendError> {
+        let lacking = || BackendError::new(BackendErrorKind::Config, "the backend behind it keeps no steps");
+        self.0.inner.steps().ok_or_else(lacking)
+    }
+}
+
+impl<B: Backend> StepBackend for ScriptedBackend<B> {
+    async fn record_step(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        name: &str,
+        step: &Bytes,
+    ) -> Result<Fenced, BackendError> {
+        let effect = self.inner_steps()?.record_step(key, claim, name, step);
+        self.play(BackendCall::RecordStep, Some(key), effect).await
+    }
+
+    async fn read_steps(&self, key: &RecordKey, claim: &Claim) -> Result<Option<RecordedSteps>, BackendError> {
+        let effect = self.inner_steps()?.read_steps(key, claim);
+        self.play(BackendCall::ReadSteps, Some(key), effect).await
+    }
+
+    async fn park(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        let effect = async {
+            let fenced = self.inner_steps()?.park(key, claim).await?;
+            self.ended(key, fenced);
+            Ok(fenced)
+        };
+        self.play(BackendCall::Park, Some(key), effect).await
     }
 }

@@ -5,6 +5,8 @@
 use std::any::Any;
 use std::time::Duration;
 
+use bytes::Bytes;
+use idem_core::steps::StepBackend as _;
 use idem_core::{Backend, BackendError, Claim, Completion, EndError, Fenced, RecordKey};
 
 /// A backend whose records can be written in a handler's transaction.
@@ -23,6 +25,35 @@ pub enum Begun {
     Postgres(idem_postgres::JointTransaction),
     #[cfg(feature = "sqlite")]
     Sqlite(idem_sqlite::JointTransaction),
+}
+
+/// A connection to a database in which the rows of a step can be committed with its record: `sqlx::PgConnection`, with the feature
+/// `postgres`, or `sqlx::SqliteConnection`, with the feature `sqlite`.
+pub trait TransactionConnection: ConnectionOf + Send + 'static {}
+
+pub trait ConnectionOf: Sized {
+    /// The connection, if the transaction is one of this database.
+    fn of(begun: &mut Begun) -> Option<&mut Self>;
+}
+
+#[cfg(feature = "postgres")]
+impl TransactionConnection for sqlx::PgConnection {}
+
+#[cfg(feature = "postgres")]
+impl ConnectionOf for sqlx::PgConnection {
+    fn of(begun: &mut Begun) -> Option<&mut Self> {
+        sqlx::Postgres::connection(begun)
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl TransactionConnection for sqlx::SqliteConnection {}
+
+#[cfg(feature = "sqlite")]
+impl ConnectionOf for sqlx::SqliteConnection {
+    fn of(begun: &mut Begun) -> Option<&mut Self> {
+        sqlx::Sqlite::connection(begun)
+    }
 }
 
 /// Which database.
@@ -113,7 +144,7 @@ impl SqlBackend {
         }
     }
 
-    pub(super) async fn begin(&self) -> sqlx::Result<Begun> {
+    pub(crate) async fn begin(&self) -> sqlx::Result<Begun> {
         match self {
             #[cfg(feature = "postgres")]
             Self::Postgres(backend) => backend.begin().await.map(Begun::Postgres),
@@ -159,7 +190,11 @@ impl SqlBackend {
     pub(super) async fn release(&self, record: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
         match self {
             #[cfg(feature = "postgres")]
+            Self::Postgres(backend) if claim.has_steps => backend.park(record, claim).await,
+            #[cfg(feature = "postgres")]
             Self::Postgres(backend) => backend.release(record, claim).await,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(backend) if claim.has_steps => backend.park(record, claim).await,
             #[cfg(feature = "sqlite")]
             Self::Sqlite(backend) => backend.release(record, claim).await,
         }
@@ -191,7 +226,31 @@ impl Begun {
         }
     }
 
-    pub(super) async fn commit(self, asked: impl FnOnce()) -> Result<(), EndError> {
+    /// Records a step and commits. The transaction is one of the `backend`'s database, which has begun it.
+    pub(crate) async fn record_step(
+        self,
+        backend: &SqlBackend,
+        record: (&RecordKey, &Claim),
+        step: (&str, &Bytes),
+        asked: impl FnOnce(),
+    ) -> Result<Fenced, EndError> {
+        match (self, backend) {
+            #[cfg(feature = "postgres")]
+            (Self::Postgres(begun), SqlBackend::Postgres(backend)) => {
+                backend.record_step_in(begun, record, step, asked).await
+            }
+            #[cfg(feature = "sqlite")]
+            (Self::Sqlite(begun), SqlBackend::Sqlite(backend)) => {
+                backend.record_step_in(begun, record, step, asked).await
+            }
+            #[cfg(all(feature = "postgres", feature = "sqlite"))]
+            (Self::Postgres(_), SqlBackend::Sqlite(_)) | (Self::Sqlite(_), SqlBackend::Postgres(_)) => {
+                Err(EndError::new(idem_core::EndKind::Refused))
+            }
+        }
+    }
+
+    pub(crate) async fn commit(self, asked: impl FnOnce()) -> Result<(), EndError> {
         match self {
             #[cfg(feature = "postgres")]
             Self::Postgres(begun) => begun.commit(asked).await,
@@ -200,7 +259,7 @@ impl Begun {
         }
     }
 
-    pub(super) async fn roll_back(self) -> Result<(), EndError> {
+    pub(crate) async fn roll_back(self) -> Result<(), EndError> {
         match self {
             #[cfg(feature = "postgres")]
             Self::Postgres(begun) => begun.roll_back().await,

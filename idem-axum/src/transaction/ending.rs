@@ -13,7 +13,7 @@ use axum::response::Response;
 use idem_core::{
     Claim, Commit, CommitOutcome, Completion, EndError, EndKind, Fenced, HandlerResult, RecordKey, RecordOutcome,
 };
-use idem_http::answer::{self, AnswerRules};
+use idem_http::answer;
 use idem_http::body::made;
 use idem_http::{IdempotencyProblem, ResponseBody, StoredAnswers, Verdict};
 
@@ -29,21 +29,13 @@ impl Slot {
     pub(crate) async fn join(
         self,
         handler: impl Future<Output = Response>,
-        rules: AnswerRules,
-        record: RecordKey,
-        claim: Claim,
+        claimed: JointClaim,
     ) -> HandlerResult<Answer> {
-        self.joint().fill(|| {
-            JointRun::Claimed(JointClaim {
-                record: record.clone(),
-                claim: claim.clone(),
-                rules: rules.clone(),
-            })
-        });
+        self.joint().fill(|| JointRun::Claimed(Box::new(claimed.clone())));
         let mut response = handler.await;
         let told = self.told_end(&mut response);
         let verdict = response.extensions().get().copied();
-        let result = answer::finish(response, &rules);
+        let result = answer::finish(response, &claimed.rules);
         if let Some(told) = told {
             return self.end_joint(told, result);
         }
@@ -60,19 +52,20 @@ impl Slot {
                 answer,
                 outcome: RecordOutcome::Complete { completion, keep_for },
             } if completion != Completion::Unknown && is_done(answer.status(), verdict) => {
+                let claim = claimed.claim_now();
                 let ttl = keep_for.unwrap_or(claim.ttl);
-                let commit = commit_with_record(backend, transaction, (record, claim), (completion, ttl));
+                let commit = commit_with_record(backend, transaction, (claimed.record, claim), (completion, ttl));
                 HandlerResult::Joint { answer, commit }
             }
             HandlerResult::Streaming { .. } => {
                 let _ = transaction.roll_back().await;
                 tracing::error!(
-                    key = %record.shown(),
+                    key = %claimed.record.shown(),
                     "a handler with a Transaction answered with a stream, and was rolled back; collect the answer"
                 );
                 released(made(self.settings().problem(IdempotencyProblem::NotConfigured)))
             }
-            undone => roll_back(transaction, &record, undone).await,
+            undone => roll_back(transaction, &claimed.record, undone).await,
         }
     }
 
@@ -172,7 +165,7 @@ pub(super) fn is_done(status: StatusCode, verdict: Option<Verdict>) -> bool {
 }
 
 /// What is known where the database did not commit, with a line in the log that says why and what to do.
-fn sort_refusal(error: &EndError, record: Option<&RecordKey>) -> CommitOutcome {
+pub(crate) fn sort_refusal(error: &EndError, record: Option<&RecordKey>) -> CommitOutcome {
     let key = record.map(RecordKey::shown).map(tracing::field::display);
     let cause = error as &dyn Error;
     match error.kind() {

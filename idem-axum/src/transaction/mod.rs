@@ -43,9 +43,10 @@ use std::marker::PhantomData;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
-use self::database::Begun;
-pub(crate) use self::database::SqlBackend;
-pub use self::database::TransactionDatabase;
+pub(crate) use self::database::{Begun, SqlBackend};
+pub use self::database::{TransactionConnection, TransactionDatabase};
+pub(crate) use self::ending::sort_refusal;
+pub(crate) use self::joint::JointClaim;
 pub use self::joint::{Joint, JointError, JointErrorKind, JointRecord};
 pub(crate) use self::slot::Slot;
 #[cfg(doc)]

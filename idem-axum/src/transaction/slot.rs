@@ -155,7 +155,7 @@ impl Slot {
     }
 
     /// The backend by which the transaction is committed.
-    pub(super) fn backend(&self) -> Option<&SqlBackend> {
+    pub(crate) fn backend(&self) -> Option<&SqlBackend> {
         self.0.committer.get()?.backend.as_ref()
     }
 

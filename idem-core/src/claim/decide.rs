@@ -20,6 +20,8 @@ pub enum Decision {
     InFlight(Duration),
     /// The lease of this claim lapsed: run again in its place (IDEM-7).
     TakeOver(Claim),
+    /// An earlier attempt ended without an outcome and its steps are kept: go on in its place.
+    Continue(Claim),
     /// It is unknown whether the handler took effect, and it must not run again: its lease lapsed and the policy forbids another
     /// attempt (IDEM-7), or its outcome was recorded as unknown.
     OutcomeUnknown,
@@ -37,7 +39,7 @@ pub fn decide(
     now: impl FnOnce() -> SystemTime,
 ) -> Decision {
     let stored = match &record {
-        Record::Claimed { claim, .. } => &claim.fingerprint,
+        Record::Claimed { claim, .. } | Record::Parked { claim } => &claim.fingerprint,
         Record::Completed { fingerprint, .. } => fingerprint,
     };
     if stored.differs_from(fingerprint) {
@@ -50,18 +52,36 @@ pub fn decide(
             Completion::Unknown => Decision::OutcomeUnknown,
         },
         Record::Claimed { remaining, .. } if !remaining.is_zero() => Decision::InFlight(remaining),
-        Record::Claimed { claim, .. } if may_run_again(&claim, policy, now) => Decision::TakeOver(claim),
-        Record::Claimed { .. } => Decision::OutcomeUnknown,
+        Record::Claimed { claim, .. } => {
+            if may_run_again(&claim, policy, now) {
+                Decision::TakeOver(claim)
+            } else {
+                Decision::OutcomeUnknown
+            }
+        }
+        // Its attempt is known to have ended, so neither `after_crash` nor `max_attempts` is about it.
+        Record::Parked { claim } => {
+            if is_young(&claim, policy, now) {
+                Decision::Continue(claim)
+            } else {
+                Decision::OutcomeUnknown
+            }
+        }
     }
 }
 
 /// Whether the policy allows another attempt after the owner of a claim has let its lease lapse.
 fn may_run_again(lapsed: &Claim, policy: &ClaimPolicy, now: impl FnOnce() -> SystemTime) -> bool {
-    // A first attempt that began in the future is one of a process whose clock is ahead.
-    let age = || now().duration_since(lapsed.began_at).unwrap_or_default();
     policy.after_crash() == AfterCrash::Rerun
         && policy.max_attempts().is_none_or(|most| lapsed.attempt < most)
-        && policy.rerun_within().is_none_or(|within| age() <= within)
+        && is_young(lapsed, policy, now)
+}
+
+/// Whether the first attempt began recently enough for another one.
+fn is_young(claim: &Claim, policy: &ClaimPolicy, now: impl FnOnce() -> SystemTime) -> bool {
+    // A first attempt that began in the future is one of a process whose clock is ahead.
+    let age = || now().duration_since(claim.began_at).unwrap_or_default();
+    policy.rerun_within().is_none_or(|within| age() <= within)
 }
 
 #[cfg(test)]
@@ -99,6 +119,11 @@ mod tests {
         }
     }
 
+    fn parked(fingerprint: Fingerprint) -> Record {
+        let claim = claim(fingerprint);
+        Record::Parked { claim }
+    }
+
     fn done(fingerprint: Fingerprint, completion: Completion) -> Record {
         Record::Completed {
             fingerprint,
@@ -121,6 +146,9 @@ mod tests {
             (lapsed(OTHER), Decision::Mismatch),
             (lapsed(Fingerprint::NONE), Decision::TakeOver(claim(Fingerprint::NONE))),
             (lapsed(OTHER_SCHEME), Decision::TakeOver(claim(OTHER_SCHEME))),
+            (parked(MINE), Decision::Continue(claim(MINE))),
+            (parked(OTHER), Decision::Mismatch),
+            (parked(Fingerprint::NONE), Decision::Continue(claim(Fingerprint::NONE))),
             (done(MINE, stored()), replay()),
             (done(OTHER, stored()), Decision::Mismatch),
             (done(Fingerprint::NONE, stored()), replay()),
@@ -148,7 +176,12 @@ mod tests {
 
     #[test]
     fn a_request_that_is_not_compared_never_mismatches() {
-        for record in [held(OTHER), lapsed(OTHER), done(OTHER, Completion::NotStored)] {
+        for record in [
+            held(OTHER),
+            lapsed(OTHER),
+            parked(OTHER),
+            done(OTHER, Completion::NotStored),
+        ] {
             assert_ne!(
                 decide(record, &Fingerprint::NONE, &POLICY, || BEGAN),
                 Decision::Mismatch
@@ -192,6 +225,10 @@ mod tests {
                 decide(held(MINE), &MINE, &policy, || now),
                 Decision::InFlight(Duration::from_millis(1))
             );
+            // Only the age bounds what goes on after an attempt that is known to have ended.
+            let is_young = expected || policy.rerun_within().is_none_or(|within| now <= BEGAN + within);
+            let goes_on = matches!(decide(parked(MINE), &MINE, &policy, || now), Decision::Continue(_));
+            assert_eq!(goes_on, is_young, "{policy:?} {now:?}");
         }
     }
 }

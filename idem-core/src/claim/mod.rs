@@ -1,6 +1,7 @@
 //! Claims, records, and the decision what a duplicate gets.
 //!
-//! Owns the states of a record, absent → claimed → completed → absent, and the pure decision over them.
+//! Owns the states of a record, absent → claimed → completed → absent, with parked between two attempts that have steps, and the
+//! pure decision over them.
 //! Owns neither time nor I/O: a backend says whether a lease has lapsed, by its own clock.
 
 mod decide;
@@ -83,6 +84,8 @@ pub struct Claim {
     pub began_at: SystemTime,
     /// The process that holds the claim, for logs and operators.
     pub owner: Owner,
+    /// Whether steps are recorded under the claim, by this attempt or an earlier one.
+    pub has_steps: bool,
 }
 
 impl Claim {
@@ -98,6 +101,7 @@ impl Claim {
             ttl: policy.ttl(),
             began_at: time_from_millis(millis_of_time(now)),
             owner: Owner::this_process(),
+            has_steps: false,
         }
     }
 }
@@ -148,6 +152,11 @@ pub enum Record {
         claim: Claim,
         /// The rest of the lease by the backend's clock; zero if it has lapsed.
         remaining: Duration,
+    },
+    /// An attempt has ended without an outcome, and its steps are kept for the next one.
+    Parked {
+        /// The claim of the attempt, which has no owner any more.
+        claim: Claim,
     },
     /// The handler ran, and the record has its outcome.
     Completed {

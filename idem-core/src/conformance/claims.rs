@@ -47,7 +47,7 @@ pub async fn clause_02_a_present_key_is_reported_and_not_changed<S: Subject>(sub
                 assert_eq!(claim, first, "as it was written");
                 assert!(remaining > Duration::ZERO && remaining <= LONG, "{remaining:?}");
             }
-            completed @ Record::Completed { .. } => panic!("{completed:?}"),
+            other @ (Record::Parked { .. } | Record::Completed { .. }) => panic!("{other:?}"),
         }
     }
     assert_eq!(kit.complete(&key, &first, b"done").await, Fenced::Applied);

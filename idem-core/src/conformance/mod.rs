@@ -10,6 +10,8 @@
 //! }
 //! ```
 //!
+//! A backend that keeps durable steps has more clauses: [`conformance_of_steps`](crate::conformance_of_steps).
+//!
 //! The tests run on real time and need `tokio` with `macros` and `rt-multi-thread` among the caller's dependencies.
 //! No test asserts that something happened quickly. If time has to pass, a test waits until the backend reports it.
 
@@ -22,6 +24,7 @@
 mod claims;
 mod histories;
 mod outcomes;
+mod steps;
 mod store;
 
 use std::sync::Arc;
@@ -30,6 +33,7 @@ use std::time::Duration;
 pub use claims::*;
 pub use histories::*;
 pub use outcomes::*;
+pub use steps::*;
 pub use store::*;
 use tokio::time::{Instant, sleep};
 
@@ -52,6 +56,14 @@ pub trait Subject: Send + Sync + 'static {
     /// Returns `false` if that is impossible, as it is for values in the memory of one process. Clause 11 then tests
     /// nothing.
     fn spoil(&self, key: &RecordKey) -> impl Future<Output = bool> + Send {
+        let _ = key;
+        std::future::ready(false)
+    }
+
+    /// Removes the steps of the record under `key`, and leaves the record, without using the backend.
+    ///
+    /// Returns `false` if that is impossible. Clause 22 then tests nothing.
+    fn lose_steps(&self, key: &RecordKey) -> impl Future<Output = bool> + Send {
         let _ = key;
         std::future::ready(false)
     }
@@ -130,6 +142,7 @@ fn claim(lease: Duration, ttl: Duration) -> Claim {
         ttl,
         began_at: time_from_millis(1_764_000_000_123),
         owner: Owner::new("kit:1"),
+        has_steps: false,
     }
 }
 
@@ -196,7 +209,7 @@ impl<S: Subject> Kit<S> {
     async fn remaining(&self, key: &RecordKey) -> Duration {
         match self.read(key).await {
             Record::Claimed { remaining, .. } => remaining,
-            completed @ Record::Completed { .. } => panic!("{completed:?} in the place of a claim"),
+            other @ (Record::Parked { .. } | Record::Completed { .. }) => panic!("{other:?} in the place of a claim"),
         }
     }
 

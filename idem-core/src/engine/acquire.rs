@@ -13,7 +13,7 @@ use super::look::{InFlightClaim, Look};
 use super::pending::Pending;
 use super::{ClaimResult, Duplicate, Engine, Run};
 use crate::observe::Call;
-use crate::{Acquisition, BackendError, BackendErrorKind, Changed, ClaimPolicy, Fingerprint, RecordKey};
+use crate::{BackendError, BackendErrorKind, Changed, ClaimPolicy, Fingerprint, RecordKey};
 
 /// Replaces a wait that is too long to be added to the current time: thirty years.
 const FOREVER: Duration = Duration::from_hours(24 * 365 * 30);
@@ -51,6 +51,7 @@ impl Engine {
                     renewal_limit: policy.max_run(),
                     pending,
                     asked,
+                    steps: None,
                 }),
                 Look::TooBusy => ClaimResult::TooBusy,
                 Look::Duplicate(duplicate) => ClaimResult::Duplicate { duplicate, waited },
@@ -70,16 +71,16 @@ impl Engine {
         changed.ok()
     }
 
-    /// Makes a claiming call, and repeats it once if the connection fails. The claim's token makes the repetition safe. The
-    /// usual cause is a connection that broke while it was idle, and the next connection works.
-    pub(super) fn ask<'a, F>(
+    /// Makes a call that may be repeated, and repeats it once if the connection fails. The claim's token makes the repetition of
+    /// a claim safe. The usual cause is a connection that broke while it was idle, and the next connection works.
+    pub(crate) fn ask<'a, T: 'a, F>(
         &self,
         call: Call,
         lease: Duration,
         ask: impl Fn() -> F + 'a,
-    ) -> impl Future<Output = Result<Acquisition, BackendError>> + 'a
+    ) -> impl Future<Output = Result<T, BackendError>> + 'a
     where
-        F: Future<Output = Result<Acquisition, BackendError>> + 'a,
+        F: Future<Output = Result<T, BackendError>> + 'a,
     {
         let calls = ask().or_else(move |error| {
             if error.kind() == BackendErrorKind::Unavailable && !error.is_not_written() {

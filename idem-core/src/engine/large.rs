@@ -160,7 +160,8 @@ impl Work {
     /// failed.
     async fn falls_silent(&self) -> BackendError {
         let Self { engine, key, claim, .. } = self;
-        let renewed = || engine.within_deadline(Call::Renew, claim.lease, engine.0.backend.renew(key, claim));
+        let now = self.claim_now();
+        let renewed = || engine.within_deadline(Call::Renew, claim.lease, engine.0.backend.renew(key, &now));
         let is_away = |answer: &Result<Fenced, BackendError>| answer.as_ref().is_err_and(BackendError::is_transient);
         loop {
             sleep(BETWEEN_SIGNS).await;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Duplicate;
-use crate::{BackendError, Claim};
+use crate::observe;
+use crate::{BackendError, Claim, RecordKey};
 
 /// When to retry while the owner of the claim renews it.
 const SOON: Duration = Duration::from_secs(1);
@@ -65,6 +66,41 @@ pub(super) enum Found {
     Look(Look),
     /// The record is this request's own claim, from a call whose answer was lost.
     Own,
-    /// The record is a lapsed claim, and the policy allows taking it over.
+    /// The record is a claim without an owner, and the policy allows taking it over.
+    Ownerless(Ownerless),
+}
+
+/// A claim whose attempt does not run any more.
+pub(super) enum Ownerless {
+    /// Its lease has lapsed.
     Lapsed(Claim),
+    /// Its attempt ended without an outcome, and its steps are kept.
+    Parked(Claim),
+}
+
+impl Ownerless {
+    pub(super) fn claim(&self) -> &Claim {
+        match self {
+            Self::Lapsed(claim) | Self::Parked(claim) => claim,
+        }
+    }
+
+    /// Says why another attempt begins.
+    pub(super) fn log(&self, key: &RecordKey, attempt: u32) {
+        match self {
+            Self::Lapsed(lapsed) => {
+                observe::takeover();
+                tracing::warn!(
+                    key = %key.shown(),
+                    attempt,
+                    owner = %lapsed.owner,
+                    "the owner of this claim let its lease lapse; running again in its place. Look whether its \
+                     process died, or stalled for longer than a lease"
+                );
+            }
+            Self::Parked(_) => {
+                tracing::info!(key = %key.shown(), attempt, "going on after the steps of an attempt that had no outcome");
+            }
+        }
+    }
 }

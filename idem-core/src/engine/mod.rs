@@ -49,6 +49,7 @@ use self::renewals::Renewer;
 use self::run::{Held, Work};
 use crate::backend::DynBackend;
 use crate::observe::{self, Call, InFlight, Timing};
+use crate::steps::{Attempt, StepLimits, StepStore, Steps};
 use crate::{AfterCrash, Backend, BackendError, BackendErrorKind, Claim, ClaimPolicy, Fingerprint, Owner};
 
 /// Runs each request once. Clones share the backend and the running handlers.
@@ -67,6 +68,7 @@ struct Parts {
     owner: Owner,
     /// `None` if any number of handlers may run at once.
     permits: Option<Permits>,
+    step_limits: StepLimits,
 }
 
 /// The result of [`Engine::claim`].
@@ -115,6 +117,8 @@ pub struct Run {
     renewal_limit: Option<Duration>,
     /// When the claiming call was made. The lease starts later than that.
     asked: Instant,
+    /// The steps of the handler, if it has asked for them.
+    steps: Option<Steps>,
 }
 
 impl Engine {
@@ -135,6 +139,7 @@ impl Engine {
             deadline: Self::DEFAULT_DEADLINE,
             owner: Owner::this_process(),
             permits: None,
+            step_limits: StepLimits::default(),
         }))
     }
 
@@ -165,6 +170,23 @@ impl Engine {
     #[must_use]
     pub fn max_in_flight(&self) -> Option<usize> {
         self.0.permits.as_ref().map(Permits::most)
+    }
+
+    /// Sets how many steps an attempt may have, and how large their results may be.
+    #[must_use]
+    pub fn with_step_limits(mut self, limits: StepLimits) -> Self {
+        Arc::make_mut(&mut self.0).step_limits = limits;
+        self
+    }
+
+    /// Whether the backend keeps steps.
+    #[must_use]
+    pub fn keeps_steps(&self) -> bool {
+        self.step_store().is_some()
+    }
+
+    pub(crate) fn step_store(&self) -> Option<StepStore<'_>> {
+        self.0.backend.steps()
     }
 
     /// Whether the backend keeps its records in this process, so that they end with it.
@@ -226,12 +248,12 @@ impl Engine {
 
     /// The deadline of a call about a claim with this `lease`: at most a third of the lease, because a later answer would be
     /// about a lease that is close to lapsing.
-    fn deadline_of(&self, lease: Duration) -> Duration {
+    pub(crate) fn deadline_of(&self, lease: Duration) -> Duration {
         self.0.deadline.min(lease / 3)
     }
 
     /// Bounds a backend call about a claim with this `lease` by the deadline.
-    fn within_deadline<T, F>(
+    pub(crate) fn within_deadline<T, F>(
         &self,
         call: Call,
         lease: Duration,
@@ -270,6 +292,20 @@ impl Run {
     #[must_use]
     pub fn claim(&self) -> &Claim {
         self.pending.claim()
+    }
+
+    /// The durable steps of the handler, which it has to be given. If the handler does not complete the record, the steps are kept
+    /// for the next attempt. Nothing is sent until the first step.
+    ///
+    /// If the backend keeps no steps ([`Engine::keeps_steps`]), every step is an error.
+    pub fn steps(&mut self) -> Steps {
+        let steps = self.steps.get_or_insert_with(|| {
+            let engine = self.pending.engine().clone();
+            let limits = engine.0.step_limits;
+            let (key, claim) = (self.pending.key().clone(), self.pending.claim().clone());
+            Steps::of(Attempt::new(engine, key, claim, limits))
+        });
+        steps.clone()
     }
 
     /// Runs `handler` to its end and records its outcome, within the current tracing span.
@@ -314,6 +350,7 @@ impl Run {
             claim: self.pending.claim().clone(),
             after_crash: self.after_crash,
             renewal_limit: self.renewal_limit,
+            steps: self.steps.take(),
             span: Span::current(),
             is_recording: false.into(),
             held: Mutex::new(Held {

@@ -32,7 +32,8 @@ pub enum RecordOutcome {
         /// How long the record is kept; `None` for the claim's `ttl`.
         keep_for: Option<Duration>,
     },
-    /// The claim is released: the next request runs the handler as if it were the first (IDEM-11).
+    /// The claim is released: the next request runs the handler as if it were the first (IDEM-11). If the record has steps, it is
+    /// parked, and the next request goes on after them.
     Release,
 }
 
@@ -222,6 +223,8 @@ pub enum RunOutcome {
     NotStored,
     /// The claim is released. A retry runs the handler.
     Released,
+    /// The record is parked with its steps. A retry runs the handler, which goes on after them.
+    Parked,
     /// The outcome is recorded as [`Completion::Unknown`]. A retry is told so.
     Unknown,
     /// The outcome is not recorded yet, because the backend failed. Recording is retried in the background.

@@ -9,12 +9,12 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, Either};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::look::{Found, InFlightClaim, Look, Looked, PAUSE};
+use super::look::{Found, InFlightClaim, Look, Looked, Ownerless, PAUSE};
 use super::looks::{Looks, Member, Role, Wakeup};
 use super::permits::Permit;
 use super::{Duplicate, Engine, Parts};
 use crate::claim::wall_clock;
-use crate::observe::{self, Call, Waiting};
+use crate::observe::{Call, Waiting};
 use crate::{Acquisition, BackendError, Claim, ClaimPolicy, Decision, Fenced, Fingerprint, Record, RecordKey, decide};
 
 /// How often a request tries again if the record changes during its calls. After that, the answer is "in flight". Each change
@@ -150,7 +150,7 @@ impl Pending {
                     Found::Look(look) => return Ok(look),
                     // The shared answer does not decide this request: the other request was not allowed to take the lapsed
                     // claim over, or the record is this request's own claim. This request needs a call of its own.
-                    Found::Lapsed(_) | Found::Own => match Looks::join(&self.engine.0.looks, &self.key) {
+                    Found::Ownerless(_) | Found::Own => match Looks::join(&self.engine.0.looks, &self.key) {
                         Role::Turn(turn) => turn,
                         Role::Member(again) => {
                             member = again;
@@ -197,7 +197,7 @@ impl Pending {
             return Box::pin(self.hold(policy)).await;
         }
         self.has_asked = true;
-        self.claim.attempt = 1;
+        (self.claim.attempt, self.claim.has_steps) = (1, false);
         let asked = Instant::now();
         self.written.get_or_insert(asked);
         let Self { engine, key, claim, .. } = &*self;
@@ -235,7 +235,9 @@ impl Pending {
                 match self.interpret(record, policy) {
                     Found::Look(look) => Ok(look),
                     Found::Own => return Either::Right(Box::pin(self.hold(policy))),
-                    Found::Lapsed(lapsed) => return Either::Right(Box::pin(self.take_over(lapsed, policy, shown))),
+                    Found::Ownerless(ownerless) => {
+                        return Either::Right(Box::pin(self.take_over(ownerless, policy, shown)));
+                    }
                 }
             }
         };
@@ -250,14 +252,15 @@ impl Pending {
                 return Found::Own;
             }
             Record::Claimed { claim, .. } => claim.lease,
-            Record::Completed { .. } => Duration::ZERO,
+            Record::Parked { .. } | Record::Completed { .. } => Duration::ZERO,
         };
         if self.written.is_some() {
             // An earlier call may still be on its way. With a new token, its claim is never taken for a later one.
             self.renounce(policy);
         }
         Found::Look(match decide(record, &self.claim.fingerprint, policy, wall_clock) {
-            Decision::TakeOver(lapsed) => return Found::Lapsed(lapsed),
+            Decision::TakeOver(lapsed) => return Found::Ownerless(Ownerless::Lapsed(lapsed)),
+            Decision::Continue(parked) => return Found::Ownerless(Ownerless::Parked(parked)),
             Decision::InFlight(remaining) => Look::InFlight(InFlightClaim { remaining, lease }),
             Decision::Replay(payload) => Look::Duplicate(Duplicate::Replay(payload)),
             Decision::NotStored => Look::Duplicate(Duplicate::NotStored),
@@ -300,20 +303,22 @@ impl Pending {
         self.claim = self.engine.first_claim(self.claim.fingerprint, policy);
     }
 
-    /// Takes a lapsed claim over, or reports the record that has replaced it.
+    /// Takes over a claim without an owner, or reports the record that has replaced it.
     async fn take_over(
         &mut self,
-        mut lapsed: Claim,
+        mut ownerless: Ownerless,
         policy: &ClaimPolicy,
         mut shown: Option<&mut Option<Record>>,
     ) -> Looked {
         for _ in 0..ROUNDS {
-            self.claim.attempt = lapsed.attempt.saturating_add(1);
-            self.claim.began_at = lapsed.began_at;
+            let before = ownerless.claim();
+            self.claim.attempt = before.attempt.saturating_add(1);
+            self.claim.began_at = before.began_at;
+            self.claim.has_steps = before.has_steps;
             let asked = Instant::now();
             self.written = Some(asked);
             let Self { engine, key, claim, .. } = &*self;
-            let take_over = || engine.0.backend.take_over(key, &lapsed, claim);
+            let take_over = || engine.0.backend.take_over(key, before, claim);
             let taken = engine.ask(Call::TakeOver, claim.lease, take_over).await;
             if taken.is_err() {
                 // If the claim was written, it is left to its lease. A release would erase the fact that there was an earlier
@@ -322,14 +327,7 @@ impl Pending {
             }
             match taken? {
                 Acquisition::Acquired => {
-                    observe::takeover();
-                    tracing::warn!(
-                        key = %self.key.shown(),
-                        attempt = self.claim.attempt,
-                        owner = %lapsed.owner,
-                        "the owner of this claim let its lease lapse; running again in its place. Look whether its \
-                         process died, or stalled for longer than a lease"
-                    );
+                    ownerless.log(&self.key, self.claim.attempt);
                     if !self.still_holds(asked) {
                         return self.hold(policy).await;
                     }
@@ -343,7 +341,7 @@ impl Pending {
                     match self.interpret(record, policy) {
                         Found::Look(look) => return Ok(look),
                         Found::Own => return self.hold(policy).await,
-                        Found::Lapsed(again) => lapsed = again,
+                        Found::Ownerless(again) => ownerless = again,
                     }
                 }
             }

@@ -152,7 +152,7 @@ impl Pending {
         }
         Ok(match self.interpret(record, policy) {
             Found::Look(look) => Some(look),
-            Found::Own | Found::Lapsed(_) => None,
+            Found::Own | Found::Ownerless(_) => None,
         })
     }
 }

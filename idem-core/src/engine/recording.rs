@@ -60,7 +60,7 @@ impl Work {
             }
             match (recorded, &outcome) {
                 // A release may be superseded: a repeated release finds nothing, and there is no outcome to lose.
-                (Ok(_), RecordOutcome::Release) => (RunOutcome::Released, None),
+                (Ok(_), RecordOutcome::Release) => (self.released(), None),
                 (Ok(Fenced::Superseded), RecordOutcome::Complete { .. }) => {
                     self.log_superseded();
                     (RunOutcome::Superseded, None)
@@ -75,8 +75,8 @@ impl Work {
                 },
                 // The client need not know of a failed release: the claim lapses by itself.
                 (Err(error), RecordOutcome::Release) => {
-                    let rest = self.keep_recording(outcome, asked, None, error);
-                    (RunOutcome::Released, Some(rest))
+                    let released = self.released();
+                    (released, Some(self.keep_recording(outcome, asked, None, error)))
                 }
                 (Err(error), RecordOutcome::Complete { .. }) => {
                     let rest = self.keep_recording(outcome, asked, Some(renewals), error);
@@ -100,14 +100,52 @@ impl Work {
         &'a self,
         outcome: &'a RecordOutcome,
     ) -> (Call, BoxFuture<'a, Result<Fenced, BackendError>>) {
-        let Self { engine, key, claim, .. } = self;
+        let Self {
+            engine,
+            key,
+            claim,
+            steps,
+            ..
+        } = self;
         let backend = &engine.0.backend;
+        if steps.is_some() || claim.has_steps {
+            return self.recording_call_with_steps(outcome);
+        }
         match outcome {
             RecordOutcome::Complete { completion, .. } => {
                 let ttl = outcome.ttl(claim);
                 (Call::Complete, backend.complete(key, claim, completion, ttl))
             }
             RecordOutcome::Release => (Call::Release, backend.release(key, claim)),
+        }
+    }
+
+    /// The same for a record that may have steps, which a release would forget.
+    fn recording_call_with_steps<'a>(
+        &'a self,
+        outcome: &'a RecordOutcome,
+    ) -> (Call, BoxFuture<'a, Result<Fenced, BackendError>>) {
+        let claim = self.claim_now();
+        let (key, backend) = (&self.key, &self.engine.0.backend);
+        match (outcome, backend.steps().filter(|_store| claim.has_steps)) {
+            (RecordOutcome::Complete { completion, .. }, _) => {
+                let ttl = outcome.ttl(&claim);
+                let completing = async move { backend.complete(key, &claim, completion, ttl).await };
+                (Call::Complete, completing.boxed())
+            }
+            (RecordOutcome::Release, Some(store)) => (Call::Park, async move { store.park(key, &claim).await }.boxed()),
+            (RecordOutcome::Release, None) => {
+                (Call::Release, async move { backend.release(key, &claim).await }.boxed())
+            }
+        }
+    }
+
+    /// How a run is reported that has released its claim.
+    fn released(&self) -> RunOutcome {
+        if self.claim_now().has_steps {
+            RunOutcome::Parked
+        } else {
+            RunOutcome::Released
         }
     }
 

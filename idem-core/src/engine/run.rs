@@ -11,6 +11,8 @@
 //! | panics, [`AfterCrash::Rerun`] | [`RunAnswer::Panicked`] | released | once it is released |
 //! | panics, [`AfterCrash::Refuse`] | [`RunAnswer::Panicked`] | [`Completion::Unknown`] | once it is recorded |
 //!
+//! A record that has steps is parked where it would be released.
+//!
 //! Work that can wait until the client has its answer is returned as [`RemainingWork`].
 
 use std::error::Error;
@@ -32,6 +34,7 @@ use super::permits::Permit;
 use super::renewals::Renewals;
 use super::{Commit, CommitOutcome, Engine, HandlerResult, RecordOutcome, RunAnswer, RunOutcome, StreamedOutcome};
 use crate::observe::{self, Call, InFlight, LongRun, Timing};
+use crate::steps::{Attempt, Steps};
 use crate::{AfterCrash, BackendError, BackendErrorKind, Claim, Completion, Fenced, RecordKey};
 
 /// After this many renewals, a run is long enough for a line in the log. The next lines follow at each doubling.
@@ -47,6 +50,8 @@ pub(super) struct Work {
     pub(super) after_crash: AfterCrash,
     /// How long the claim is renewed while the handler runs.
     pub(super) renewal_limit: Option<Duration>,
+    /// The durable steps of the handler, if it has asked for them.
+    pub(super) steps: Option<Steps>,
     /// The span of the request, for work in other tasks.
     pub(super) span: Span,
     /// Whether the handler has ended and the engine is ending its claim.
@@ -153,6 +158,7 @@ impl Work {
         if !matches!(result, Ok(HandlerResult::Streaming { .. })) {
             self.give_back_permit();
         }
+        self.warn_of_unasked_steps(&result);
         match result {
             Ok(HandlerResult::Whole { answer, outcome }) => {
                 self.log_unknown(&outcome);
@@ -170,6 +176,25 @@ impl Work {
                 committed.boxed().right_future()
             }
             Err(_panic) => self.end_by_panic(renewals, on_outcome).boxed().right_future(),
+        }
+    }
+
+    /// The claim as it is now: with steps, if the handler has tried to record one.
+    pub(super) fn claim_now(&self) -> Claim {
+        let attempt = self.steps.as_ref().and_then(Steps::recorded);
+        attempt.map_or_else(|| self.claim.clone(), Attempt::claim)
+    }
+
+    fn warn_of_unasked_steps<A>(&self, result: &thread::Result<HandlerResult<A>>) {
+        let is_done = match result {
+            Ok(HandlerResult::Whole { outcome, .. }) => *outcome != RecordOutcome::Release,
+            Ok(HandlerResult::Streaming { .. } | HandlerResult::Joint { .. }) => true,
+            Err(_panic) => false,
+        };
+        if let Some(attempt) = self.steps.as_ref().and_then(Steps::recorded)
+            && is_done
+        {
+            attempt.warn_of_unasked();
         }
     }
 
@@ -311,7 +336,8 @@ impl Work {
                 continue;
             }
             let asked = Instant::now();
-            let renewing = engine.within_deadline(Call::Renew, claim.lease, engine.0.backend.renew(key, claim));
+            let now = self.claim_now();
+            let renewing = engine.within_deadline(Call::Renew, claim.lease, engine.0.backend.renew(key, &now));
             match renewing.await {
                 Ok(Fenced::Applied) => {
                     observe::renewal("renewed");

@@ -13,6 +13,9 @@ use crate::{BackendError, BackendErrorKind, Completion, RecordKey};
 /// grown.
 pub(super) const ENTRY_BYTES: usize = 672;
 
+/// What a step takes beside its name and its bytes.
+const STEP_BYTES: usize = 128;
+
 /// The length of the key for which `check` asks whether a claim would be accepted.
 const USUAL_KEY: usize = 64;
 
@@ -51,9 +54,9 @@ impl Room {
         reserved.map(drop).map_err(|_taken| Full)
     }
 
-    /// Takes `bytes` for an outcome, which is never refused.
-    pub(super) fn take(&self, bytes: usize) {
-        self.update(|taken| taken.saturating_add(bytes));
+    /// Counts a record that had `before` bytes and has `after` now, which is never refused.
+    pub(super) fn change(&self, before: usize, after: usize) {
+        self.update(|taken| taken.saturating_add(after).saturating_sub(before));
     }
 
     /// Gives `bytes` back.
@@ -87,12 +90,16 @@ impl Room {
 
 /// The bytes that a record counts with. Both tables of a shard share the bytes of its key.
 pub(super) fn record_bytes(key: &RecordKey, state: &State) -> usize {
-    let answer = match state {
+    let held = match state {
         State::Completed {
             completion: Completion::Stored(payload),
             ..
         } => payload.len(),
-        _ => 0,
+        State::Completed { .. } => 0,
+        State::Claimed { steps, .. } | State::Parked { steps, .. } => steps
+            .iter()
+            .map(|(name, step)| STEP_BYTES + name.len() + step.len())
+            .sum(),
     };
-    ENTRY_BYTES + key.as_str().len() + answer
+    ENTRY_BYTES + key.as_str().len() + held
 }

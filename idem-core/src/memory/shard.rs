@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::room::{Full, Room, record_bytes};
+use super::steps::Steps;
 use super::waiters::Waiters;
 use crate::key::ByRecord;
 use crate::{Claim, Completion, Fingerprint, Record, RecordKey, Token};
@@ -39,6 +40,11 @@ pub(super) enum State {
     Claimed {
         claim: Claim,
         lapses: Instant,
+        steps: Steps,
+    },
+    Parked {
+        claim: Claim,
+        steps: Steps,
     },
     Completed {
         token: Token,
@@ -67,9 +73,10 @@ impl Shard {
         self.live(key, now).filter(|entry| entry.state.token() == token)
     }
 
-    /// Puts `claim` under `key`, if there is room. A record that it replaces is never smaller than a claim.
-    pub(super) fn put_claim(&mut self, key: &RecordKey, claim: &Claim, now: Instant) -> Result<(), Full> {
-        let (state, expires) = State::claimed(claim, now);
+    /// Puts `claim` with `steps` under `key`, if there is room. A record that it replaces is never smaller: the steps are that
+    /// record's.
+    pub(super) fn put_claim(&mut self, key: &RecordKey, claim: &Claim, steps: Steps, now: Instant) -> Result<(), Full> {
+        let (state, expires) = State::claimed(claim, steps, now);
         let bytes = record_bytes(key, &state);
         let swept = expires;
         let entry = Entry { state, expires, swept };
@@ -134,26 +141,31 @@ impl Shard {
 
 impl State {
     /// The state of a claim whose lease starts `now`, and the time at which it expires.
-    pub(super) fn claimed(claim: &Claim, now: Instant) -> (Self, Instant) {
+    pub(super) fn claimed(claim: &Claim, steps: Steps, now: Instant) -> (Self, Instant) {
         let lapses = now + claim.lease;
         let expires = lapses + claim.ttl;
-        let claim = claim.clone();
-        (Self::Claimed { claim, lapses }, expires)
+        let has_steps = !steps.is_empty();
+        let claim = Claim {
+            has_steps,
+            ..claim.clone()
+        };
+        (Self::Claimed { claim, lapses, steps }, expires)
     }
 
     pub(super) fn token(&self) -> Token {
         match self {
-            Self::Claimed { claim, .. } => claim.token,
+            Self::Claimed { claim, .. } | Self::Parked { claim, .. } => claim.token,
             Self::Completed { token, .. } => *token,
         }
     }
 
     pub(super) fn record(&self, now: Instant) -> Record {
         match self {
-            Self::Claimed { claim, lapses } => Record::Claimed {
+            Self::Claimed { claim, lapses, .. } => Record::Claimed {
                 claim: claim.clone(),
                 remaining: lapses.saturating_duration_since(now),
             },
+            Self::Parked { claim, .. } => Record::Parked { claim: claim.clone() },
             Self::Completed {
                 fingerprint,
                 completion,

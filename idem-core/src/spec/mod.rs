@@ -1,13 +1,14 @@
 //! The contract of [`Backend`](crate::Backend) as one pure function, [`step`].
 //!
-//! Owns the meaning of clauses 1 to 10, 12 and 15 for a single key: which state a call leaves, and which reply it gets. Owns
+//! Owns the meaning of clauses 1 to 10, 12, 15 and, for a store that keeps steps, 16 to 21 for a single key: which state a call leaves, and which reply it gets. Owns
 //! no store and no clock: the caller passes the state and the time. Each rule in [`step`] cites its clause.
 //!
-//! Does not own three clauses, because they are not about the state of a readable record:
+//! Does not own four clauses, because they are not about the state of a readable record:
 //!
 //! - Clause 11, unreadable records: [`State`] has no unreadable state. The conformance kit tests the clause.
 //! - Clause 13, notifications: the conformance kit tests them.
 //! - Clause 14, `check`: it changes no record and has no part in the state.
+//! - Clause 22, lost steps: [`State`] loses none.
 //!
 //! The function is exact about time: a lease lapses at the millisecond [`State::Claimed::lapses`], and a record is gone at the
 //! millisecond `expires`. A checker of a real store has to allow for the time that a call is on its way.
@@ -25,12 +26,16 @@
 //! assert!(matches!(reply, Reply::Found(Some(_))));
 //! ```
 
+pub mod attempts;
 pub mod explore;
 pub mod history;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use crate::{Claim, Completion, Fenced, Record, Token};
 
@@ -79,6 +84,19 @@ pub enum Call {
     Release(Claim),
     /// [`Backend::read`](crate::Backend::read).
     Read,
+    /// [`StepBackend::record_step`](crate::steps::StepBackend::record_step).
+    RecordStep {
+        /// The claim whose step it is.
+        claim: Claim,
+        /// The name of the step.
+        name: String,
+        /// Its bytes.
+        step: Bytes,
+    },
+    /// [`StepBackend::read_steps`](crate::steps::StepBackend::read_steps).
+    ReadSteps(Claim),
+    /// [`StepBackend::park`](crate::steps::StepBackend::park).
+    Park(Claim),
 }
 
 impl Call {
@@ -90,7 +108,10 @@ impl Call {
             | Self::TakeOver { claim, .. }
             | Self::Renew(claim)
             | Self::Complete { claim, .. }
-            | Self::Release(claim) => Some(claim),
+            | Self::Release(claim)
+            | Self::RecordStep { claim, .. }
+            | Self::ReadSteps(claim)
+            | Self::Park(claim) => Some(claim),
             Self::Read => None,
         }
     }
@@ -103,11 +124,16 @@ pub enum Reply {
     Acquired,
     /// To a claim or a takeover: this record is under the key, and nothing was changed.
     Existing(Record),
-    /// To a renewal, a completion or a release.
+    /// To a renewal, a completion, a release, a step or a parking.
     Fenced(Fenced),
     /// To a read: what is under the key.
     Found(Option<Record>),
+    /// To a reading of steps: all of them, or `None` if the claim is not in place.
+    Steps(Option<Steps>),
 }
+
+/// The steps of a record, by their names.
+pub type Steps = BTreeMap<String, Bytes>;
 
 /// What is stored under one key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -123,6 +149,17 @@ pub enum State {
         lapses: Time,
         /// When the claim is gone.
         expires: Time,
+        /// Its steps, and those of the claims that it has taken over.
+        steps: Steps,
+    },
+    /// A claim whose attempt has ended, and its steps.
+    Parked {
+        /// The claim as it was written.
+        claim: Claim,
+        /// When it is gone.
+        expires: Time,
+        /// Its steps. There is at least one.
+        steps: Steps,
     },
     /// The outcome of a claim.
     Completed {
@@ -137,18 +174,31 @@ pub enum State {
 
 impl State {
     /// The state of a claim whose lease starts `now`: clause 4.
-    fn claimed(claim: &Claim, now: Time) -> Self {
+    fn claimed(claim: &Claim, steps: Steps, now: Time) -> Self {
         let lapses = now.after(claim.lease);
         let expires = lapses.after(claim.ttl);
-        let claim = claim.clone();
-        Self::Claimed { claim, lapses, expires }
+        let has_steps = !steps.is_empty();
+        let claim = Claim {
+            has_steps,
+            ..claim.clone()
+        };
+        Self::Claimed {
+            claim,
+            lapses,
+            expires,
+            steps,
+        }
     }
 
     /// What is left of the state at `now`: clauses 4 and 7 say when a record is gone.
     #[must_use]
     pub fn at(&self, now: Time) -> &Self {
         match self {
-            Self::Claimed { expires, .. } | Self::Completed { expires, .. } if *expires <= now => &Self::Absent,
+            Self::Claimed { expires, .. } | Self::Parked { expires, .. } | Self::Completed { expires, .. }
+                if *expires <= now =>
+            {
+                &Self::Absent
+            }
             present => present,
         }
     }
@@ -162,6 +212,7 @@ impl State {
                 claim: claim.clone(),
                 remaining: lapses.left_at(now),
             }),
+            Self::Parked { claim, .. } => Some(Record::Parked { claim: claim.clone() }),
             Self::Completed { claim, completion, .. } => Some(Record::Completed {
                 fingerprint: claim.fingerprint,
                 completion: completion.clone(),
@@ -180,9 +231,15 @@ impl State {
         matches!(self, Self::Completed { claim, .. } if claim.token == token)
     }
 
-    /// Whether exactly the claim `lapsed` is in place and its lease has lapsed.
-    fn is_lapsed_claim(&self, lapsed: &Claim, now: Time) -> bool {
-        matches!(self, Self::Claimed { claim, lapses, .. } if claim == lapsed && *lapses <= now)
+    /// The steps of exactly the claim `ownerless`, if it is in place and has no owner any more: its lease has lapsed, or it is parked.
+    fn ownerless_steps(&self, ownerless: &Claim, now: Time) -> Option<&Steps> {
+        match self {
+            Self::Claimed {
+                claim, lapses, steps, ..
+            } if claim == ownerless && *lapses <= now => Some(steps),
+            Self::Parked { claim, steps, .. } if claim == ownerless => Some(steps),
+            _ => None,
+        }
     }
 }
 
@@ -198,39 +255,82 @@ pub fn step(state: &State, now: Time, call: &Call) -> (State, Reply) {
         Call::TakeOver { lapsed, claim } => acquire(state, now, claim, Some(lapsed)),
         // Clause 6: the lease starts anew, lapsed or not. The lease and the ttl are those the claim was written with.
         Call::Renew(claim) => match state {
-            State::Claimed { claim: held, .. } if held.token == claim.token => {
-                (State::claimed(held, now), Reply::Fenced(Fenced::Applied))
+            State::Claimed { claim: held, steps, .. } if held.token == claim.token => {
+                (State::claimed(held, steps.clone(), now), APPLIED)
             }
             _ => superseded(state),
         },
         Call::Complete { claim, completion, ttl } => complete(state, now, claim, completion, *ttl),
         // Clause 8: the claim is gone, lapsed or not, as if it had never been made.
-        Call::Release(claim) if state.is_claim_of(claim.token) => (State::Absent, Reply::Fenced(Fenced::Applied)),
+        Call::Release(claim) if state.is_claim_of(claim.token) => (State::Absent, APPLIED),
         Call::Release(_) => superseded(state),
         // Clause 15: a read changes nothing.
         Call::Read => (state.clone(), Reply::Found(state.record(now))),
+        Call::RecordStep { claim, name, step } => record_step(state, now, claim, (name, step)),
+        // Clause 17: it changes nothing. Clause 20: a parked claim has no owner.
+        Call::ReadSteps(claim) => match state {
+            State::Claimed { claim: held, steps, .. } if held.token == claim.token => {
+                (state.clone(), Reply::Steps(Some(steps.clone())))
+            }
+            _ => (state.clone(), Reply::Steps(None)),
+        },
+        Call::Park(claim) => park(state, now, claim),
+    }
+}
+
+const APPLIED: Reply = Reply::Fenced(Fenced::Applied);
+
+/// Clause 16: the step is written over one of the same name, and the lease starts anew.
+fn record_step(state: &State, now: Time, claim: &Claim, (name, step): (&String, &Bytes)) -> (State, Reply) {
+    match state {
+        State::Claimed { claim: held, steps, .. } if held.token == claim.token => {
+            let mut steps = steps.clone();
+            steps.insert(name.clone(), step.clone());
+            (State::claimed(held, steps, now), APPLIED)
+        }
+        _ => superseded(state),
+    }
+}
+
+/// Clause 18: the attempt ends, lapsed or not, and its steps are kept for `ttl` from now on.
+fn park(state: &State, now: Time, claim: &Claim) -> (State, Reply) {
+    match state {
+        State::Claimed { claim: held, steps, .. } if held.token == claim.token => {
+            if steps.is_empty() {
+                return (State::Absent, APPLIED);
+            }
+            let parked = State::Parked {
+                claim: held.clone(),
+                expires: now.after(held.ttl),
+                steps: steps.clone(),
+            };
+            (parked, APPLIED)
+        }
+        // Repeated, it is applied, and it does not prolong the record.
+        State::Parked { claim: held, .. } if held.token == claim.token => (state.clone(), APPLIED),
+        _ => superseded(state),
     }
 }
 
 /// A claim, or the takeover of the claim `lapsed`.
 fn acquire(state: &State, now: Time, claim: &Claim, lapsed: Option<&Claim>) -> (State, Reply) {
+    let ownerless = || state.ownerless_steps(lapsed?, now);
     match state.record(now) {
         // Clause 1. Clause 5: where nothing is stored any more, a takeover claims.
-        None => (State::claimed(claim, now), Reply::Acquired),
+        None => (State::claimed(claim, Steps::new(), now), Reply::Acquired),
         // Clause 3, for a takeover as well. The lease runs on from the first call.
         Some(_) if state.is_claim_of(claim.token) => (state.clone(), Reply::Acquired),
-        // Clause 5.
-        Some(_) if lapsed.is_some_and(|lapsed| state.is_lapsed_claim(lapsed, now)) => {
-            (State::claimed(claim, now), Reply::Acquired)
-        }
-        // Clauses 2 and 5: nothing is changed.
-        Some(record) => (state.clone(), Reply::Existing(record)),
+        Some(record) => match ownerless() {
+            // Clauses 5 and 19: the steps are kept.
+            Some(steps) => (State::claimed(claim, steps.clone(), now), Reply::Acquired),
+            // Clauses 2 and 5: nothing is changed.
+            None => (state.clone(), Reply::Existing(record)),
+        },
     }
 }
 
 /// Clause 7: the completion stays for `ttl` from now on.
 fn complete(state: &State, now: Time, claim: &Claim, completion: &Completion, ttl: Duration) -> (State, Reply) {
-    let applied = Reply::Fenced(Fenced::Applied);
     match state {
         State::Claimed { claim: held, .. } if held.token == claim.token => {
             let completed = State::Completed {
@@ -238,10 +338,10 @@ fn complete(state: &State, now: Time, claim: &Claim, completion: &Completion, tt
                 completion: completion.clone(),
                 expires: now.after(ttl),
             };
-            (completed, applied)
+            (completed, APPLIED)
         }
         // Clause 7: repeated, it is applied, and it neither changes nor prolongs the outcome.
-        completed if completed.is_completion_of(claim.token) => (completed.clone(), applied),
+        completed if completed.is_completion_of(claim.token) => (completed.clone(), APPLIED),
         _ => superseded(state),
     }
 }

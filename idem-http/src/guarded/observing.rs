@@ -108,7 +108,7 @@ where
 
 /// Runs the handler under its claim, and returns what it has panicked with beside its answer.
 fn run_observed<B: HandlerBody, H: Handler<B>>(
-    run: Run,
+    mut run: Run,
     mut observation: Observation,
     record: &RecordKey,
     (rules, deadline): (AnswerRules, Duration),
@@ -117,7 +117,7 @@ fn run_observed<B: HandlerBody, H: Handler<B>>(
     observation.runs(run.claim().attempt);
     let panicked = Arc::<Mutex<Option<Panic>>>::default();
     let caught = panicked.clone();
-    let handling = handler.run_observed(record, run.claim(), rules, deadline);
+    let handling = handler.run_observed(record, &mut run, rules, deadline);
     let handling = AssertUnwindSafe(handling).catch_unwind().map(move |result| {
         result.unwrap_or_else(|panic| {
             *caught.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::opening::Opened;
 use super::{ANSWER_LIMIT, Connections};
 use crate::error::{backend_error, ends_connection, is_collision, repeated_error};
-use crate::protocol::{Call, Route};
+use crate::protocol::{Call, Route, Rows, Wanted};
 
 /// The most tries of a statement that collides with other transactions.
 const TRIES: usize = 8;
@@ -75,10 +75,15 @@ impl Lent {
     /// Every statement may be repeated. It is sent again if it collided with another transaction. If the connection was idle and
     /// turns out to be of no use, the statement is sent once more over a new connection.
     pub(crate) async fn ask(&mut self, call: Call<'_>) -> Result<Option<PgRow>, BackendError> {
+        Ok(self.ask_for(call, Wanted::First).await?.first)
+    }
+
+    /// Executes a statement, as [`ask`](Self::ask) does, and returns the wanted rows.
+    pub(crate) async fn ask_for(&mut self, call: Call<'_>, wanted: Wanted) -> Result<Rows, BackendError> {
         let mut tries = 1;
         let mut is_repeated = false;
         loop {
-            match self.try_ask(&call).await {
+            match self.try_ask(&call, wanted).await {
                 Err(error) if is_collision(&error) && tries < TRIES => tries += 1,
                 Err(error) if self.was_idle && ends_connection(&error) => {
                     self.pool.close_idle();
@@ -91,12 +96,12 @@ impl Lent {
         }
     }
 
-    async fn try_ask(&mut self, call: &Call<'_>) -> sqlx::Result<Option<PgRow>> {
+    async fn try_ask(&mut self, call: &Call<'_>, wanted: Wanted) -> sqlx::Result<Rows> {
         let Some(connection) = &mut self.connection else {
             return Err(sqlx::Error::WorkerCrashed);
         };
         self.state = State::Asked;
-        let answered = call.fetch(connection, self.opened.route).await;
+        let answered = call.fetch(connection, self.opened.route, wanted).await;
         self.state = match &answered {
             Err(error) if ends_connection(error) => State::Useless,
             _ => State::Sound,

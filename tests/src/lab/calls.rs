@@ -135,6 +135,6 @@ fn completions_in_transactions(events: &[Event]) -> Vec<Event> {
 fn outcome(record: &Record) -> Option<&Completion> {
     match record {
         Record::Completed { completion, .. } => Some(completion),
-        Record::Claimed { .. } => None,
+        Record::Claimed { .. } | Record::Parked { .. } => None,
     }
 }

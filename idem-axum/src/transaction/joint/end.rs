@@ -62,7 +62,7 @@ impl Slot {
         let (Some(backend), Some(claimed)) = (self.backend().cloned(), self.joint().claim()) else {
             return result;
         };
-        let (key, claim) = (claimed.record.clone(), claimed.claim.clone());
+        let (key, claim) = (claimed.record.clone(), claimed.claim_now());
         let HandlerResult::Whole { answer, outcome } = result else {
             tracing::error!(
                 key = %key.shown(),

@@ -27,8 +27,9 @@ use idem_http::answer::{self, AnswerRules};
 use idem_http::{IdempotencyProblem, StoredAnswers, Verdict, markers};
 
 pub use self::error::{JointError, JointErrorKind};
+pub(crate) use self::state::JointClaim;
 use self::state::Written;
-pub(super) use self::state::{JointClaim, JointRun, JointState};
+pub(super) use self::state::{JointRun, JointState};
 use super::database::SqlBackend;
 use super::slot::Slot;
 use crate::run::with_axum_body;
@@ -141,7 +142,8 @@ impl Joint {
         claimed: &JointClaim,
         answer: Response,
     ) -> Result<JointRecord, JointError> {
-        let JointClaim { record, claim, rules } = claimed;
+        let JointClaim { record, rules, .. } = claimed;
+        let claim = &claimed.claim_now();
         let Some(answer) = read_whole(answer, rules.max_response).await else {
             tracing::error!(
                 key = %record.shown(),

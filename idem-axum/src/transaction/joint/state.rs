@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use idem_core::{Claim, Completion, RecordKey};
+use idem_core::{Claim, Completion, RecordKey, Steps};
 use idem_http::StoredAnswers;
 use idem_http::answer::AnswerRules;
 
@@ -20,16 +20,27 @@ pub(crate) struct JointState {
 /// How a handler with a `Joint` runs.
 pub(crate) enum JointRun {
     /// Under a claim, which it may complete in a transaction of its own.
-    Claimed(JointClaim),
+    Claimed(Box<JointClaim>),
     /// Without a claim. Of the answers, these are kept by their status.
     Unprotected(StoredAnswers),
 }
 
-/// A claim that a handler may complete in a transaction of its own.
+/// The claim of a handler that may complete it in a transaction.
+#[derive(Clone)]
 pub(crate) struct JointClaim {
     pub(crate) record: RecordKey,
     pub(crate) claim: Claim,
+    /// The durable steps of the handler, if it has asked for them.
+    pub(crate) steps: Option<Steps>,
     pub(crate) rules: AnswerRules,
+}
+
+impl JointClaim {
+    /// The claim as it is now: with steps, if the handler has tried to record one.
+    pub(crate) fn claim_now(&self) -> Claim {
+        let now = self.steps.as_ref().and_then(Steps::claim);
+        now.unwrap_or_else(|| self.claim.clone())
+    }
 }
 
 /// What a handler has been told of its record.

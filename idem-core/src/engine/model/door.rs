@@ -14,6 +14,7 @@ use super::oracle::Oracle;
 use super::{Random, key_at};
 use crate::engine::RecordOutcome;
 use crate::spec::{Call, Reply};
+use crate::steps::StepBackend;
 use crate::{
     Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, MemoryBackend, Record,
     RecordKey,
@@ -60,6 +61,9 @@ pub(super) fn name_of(call: &Call) -> &'static str {
         Call::Complete { .. } => "completion",
         Call::Release(_) => "release",
         Call::Read => "read",
+        Call::RecordStep { .. } => "step",
+        Call::ReadSteps(_) => "reading of steps",
+        Call::Park(_) => "parking",
     }
 }
 
@@ -152,6 +156,14 @@ impl Door {
             }
             Call::Release(claim) => Reply::Fenced(store.release(key, claim).await?),
             Call::Read => Reply::Found(store.read(key).await?),
+            Call::RecordStep { claim, name, step } => {
+                Reply::Fenced(StepBackend::record_step(store, key, claim, name, step).await?)
+            }
+            Call::ReadSteps(claim) => {
+                let steps = StepBackend::read_steps(store, key, claim).await?;
+                Reply::Steps(steps.map(|steps| steps.into_iter().collect()))
+            }
+            Call::Park(claim) => Reply::Fenced(StepBackend::park(store, key, claim).await?),
         };
         shared.lock().oracle.observed(*process, key_at(key), call, &reply);
         Ok(reply)

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::setting::{Outcome, SHORT_TTL, Setting, TICK, TTL, ticks};
 use super::world::{Answer, ClaimOf, Kept, Message, Seen, Stored};
-use crate::spec::{Call, Reply, State, Time};
+use crate::spec::{Call, Reply, State, Steps, Time};
 use crate::{Claim, Completion, Fenced, Fingerprint, Owner, Record, Token};
 
 /// The time of every call: the small world's times are relative to it.
@@ -32,6 +32,7 @@ impl Setting {
             ttl: self.policy.ttl(),
             began_at: today() - ticks(of.age),
             owner: Owner::NONE,
+            has_steps: false,
         }
     }
 
@@ -42,6 +43,7 @@ impl Setting {
                 claim: self.claim(claim),
                 lapses: NOW.after(ticks(lapses)),
                 expires: NOW.after(ticks(expires)),
+                steps: Steps::new(),
             },
             Stored::Completed { owner, kept, expires } => State::Completed {
                 claim: self.claim(ClaimOf::first(owner)),
@@ -89,6 +91,7 @@ impl Setting {
                 claim: claim_of(claim),
                 has_lapsed: remaining.is_zero(),
             },
+            Record::Parked { .. } => unreachable!("the small world has no steps"),
             Record::Completed {
                 fingerprint,
                 completion,
@@ -114,6 +117,7 @@ impl Setting {
             Reply::Fenced(Fenced::Applied) => Answer::Applied,
             Reply::Fenced(Fenced::Superseded) => Answer::Superseded,
             Reply::Found(record) => Answer::Found(record.as_ref().map(|record| self.seen(record))),
+            Reply::Steps(_) => unreachable!("the small world has no steps"),
         }
     }
 }
@@ -148,7 +152,10 @@ impl Outcome {
 pub(super) fn stored(state: &State) -> Stored {
     match state {
         State::Absent => Stored::Absent,
-        State::Claimed { claim, lapses, expires } => Stored::Claimed {
+        State::Parked { .. } => unreachable!("the small world has no steps"),
+        State::Claimed {
+            claim, lapses, expires, ..
+        } => Stored::Claimed {
             claim: claim_of(claim),
             lapses: left(*lapses),
             expires: left(*expires),

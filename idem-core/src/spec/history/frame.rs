@@ -100,13 +100,19 @@ impl Situation {
     pub(super) fn may_be_gone(&self, span: Span) -> bool {
         match self.state {
             State::Absent => true,
-            State::Claimed { expires, .. } | State::Completed { expires, .. } => self.may_be_past(expires, span),
+            State::Claimed { expires, .. } | State::Parked { expires, .. } | State::Completed { expires, .. } => {
+                self.may_be_past(expires, span)
+            }
         }
     }
 
-    /// Whether the claim `lapsed` is in place and may have lapsed at the end of `span`.
-    pub(super) fn may_have_lapsed(&self, lapsed: &Claim, span: Span) -> bool {
-        matches!(&self.state, State::Claimed { claim, lapses, .. } if claim.token == lapsed.token && self.may_be_past(*lapses, span))
+    /// Whether the claim `lapsed` is in place and may have no owner at the end of `span`: it may have lapsed, or it is parked.
+    pub(super) fn may_be_ownerless(&self, lapsed: &Claim, span: Span) -> bool {
+        match &self.state {
+            State::Claimed { claim, lapses, .. } => claim.token == lapsed.token && self.may_be_past(*lapses, span),
+            State::Parked { claim, .. } => claim.token == lapsed.token,
+            _ => false,
+        }
     }
 
     fn may_be_past(&self, time: Time, span: Span) -> bool {
@@ -118,7 +124,7 @@ impl Situation {
         match self.state {
             State::Absent => Vec::new(),
             State::Claimed { lapses, expires, .. } => vec![lapses, expires],
-            State::Completed { expires, .. } => vec![expires],
+            State::Parked { expires, .. } | State::Completed { expires, .. } => vec![expires],
         }
     }
 
@@ -229,7 +235,7 @@ fn moved(mut state: State, at: Time) -> State {
     match &mut state {
         State::Absent => {}
         State::Claimed { lapses, expires, .. } => (*lapses, *expires) = (moved(*lapses), moved(*expires)),
-        State::Completed { expires, .. } => *expires = moved(*expires),
+        State::Parked { expires, .. } | State::Completed { expires, .. } => *expires = moved(*expires),
     }
     state
 }

@@ -12,7 +12,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::{Call, CallId, Event, Reply, Report};
-use crate::{Acquisition, Backend, BackendError, Changed, Claim, Completion, Fenced, Record, RecordKey};
+use crate::steps::{RecordedSteps, StepBackend, StepStore};
+use crate::{
+    Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, Record, RecordKey,
+};
 
 /// Payloads of more bytes than a digest has are replaced by their digest.
 const DIGEST_LEN: usize = 32;
@@ -126,10 +129,17 @@ impl<B, L: Log> Recorder<B, L> {
 
 fn digest(completion: &Completion) -> Completion {
     match completion {
-        Completion::Stored(payload) if payload.len() > DIGEST_LEN => {
-            Completion::Stored(Bytes::copy_from_slice(&Sha256::digest(payload)))
-        }
+        Completion::Stored(payload) => Completion::Stored(shortened_bytes(payload)),
         other => other.clone(),
+    }
+}
+
+/// The bytes, or their digest if that is shorter.
+fn shortened_bytes(bytes: &Bytes) -> Bytes {
+    if bytes.len() > DIGEST_LEN {
+        Bytes::copy_from_slice(&Sha256::digest(bytes))
+    } else {
+        bytes.clone()
     }
 }
 
@@ -150,7 +160,7 @@ fn shortened(record: &Record) -> Record {
             fingerprint: *fingerprint,
             completion: digest(completion),
         },
-        claimed @ Record::Claimed { .. } => claimed.clone(),
+        claimed @ (Record::Claimed { .. } | Record::Parked { .. }) => claimed.clone(),
     }
 }
 
@@ -215,5 +225,49 @@ impl<B: Backend, L: Log> Backend for Recorder<B, L> {
 
     fn is_in_process(&self) -> bool {
         self.inner.is_in_process()
+    }
+
+    fn steps(&self) -> Option<StepStore<'_>> {
+        self.inner.steps().map(|_inner| StepStore::of(self))
+    }
+}
+
+impl<B: Backend, L: Log> Recorder<B, L> {
+    fn inner_steps(&self) -> Result<StepStore<'_>, BackendError> {
+        let lacking = || BackendError::new(BackendErrorKind::Config, "the backend keeps no steps").not_written();
+        self.inner.steps().ok_or_else(lacking)
+    }
+}
+
+impl<B: Backend, L: Log> StepBackend for Recorder<B, L> {
+    async fn record_step(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        name: &str,
+        step: &Bytes,
+    ) -> Result<Fenced, BackendError> {
+        let made = self.inner_steps()?.record_step(key, claim, name, step);
+        let call = Call::RecordStep {
+            claim: claim.clone(),
+            name: name.to_owned(),
+            step: shortened_bytes(step),
+        };
+        self.record(key, call, made, |fenced| Reply::Fenced(*fenced)).await
+    }
+
+    async fn read_steps(&self, key: &RecordKey, claim: &Claim) -> Result<Option<RecordedSteps>, BackendError> {
+        let made = self.inner_steps()?.read_steps(key, claim);
+        self.record(key, Call::ReadSteps(claim.clone()), made, |steps| {
+            let shortened = |(name, step): &(String, Bytes)| (name.clone(), shortened_bytes(step));
+            Reply::Steps(steps.as_ref().map(|steps| steps.iter().map(shortened).collect()))
+        })
+        .await
+    }
+
+    async fn park(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        let made = self.inner_steps()?.park(key, claim);
+        self.record(key, Call::Park(claim.clone()), made, |fenced| Reply::Fenced(*fenced))
+            .await
     }
 }

@@ -142,6 +142,15 @@ impl Names {
             }
             Call::Release(claim) => format!("release {}", self.of(claim.token)),
             Call::Read => "read".to_owned(),
+            Call::RecordStep { claim, name, step } => {
+                format!(
+                    "record step {name} of {} as {}",
+                    self.of(claim.token),
+                    first_bytes(step)
+                )
+            }
+            Call::ReadSteps(claim) => format!("read the steps of {}", self.of(claim.token)),
+            Call::Park(claim) => format!("park {}", self.of(claim.token)),
         }
     }
 
@@ -158,8 +167,14 @@ impl Names {
             Reply::Acquired => "acquired".to_owned(),
             Reply::Existing(record) | Reply::Found(Some(record)) => self.record(record),
             Reply::Fenced(Fenced::Applied) => "applied".to_owned(),
-            Reply::Fenced(Fenced::Superseded) => "superseded".to_owned(),
+            Reply::Fenced(Fenced::Superseded) | Reply::Steps(None) => "superseded".to_owned(),
             Reply::Found(None) => "nothing is there".to_owned(),
+            Reply::Steps(Some(steps)) => {
+                let steps = steps
+                    .iter()
+                    .map(|(name, step)| format!("{name} as {}", first_bytes(step)));
+                format!("steps: {}", steps.collect::<Vec<_>>().join(", "))
+            }
         }
     }
 
@@ -171,6 +186,7 @@ impl Names {
             Record::Claimed { claim, remaining } => {
                 format!("{} is there, for another {remaining:?}", self.of(claim.token))
             }
+            Record::Parked { claim } => format!("{} is there, parked", self.of(claim.token)),
             Record::Completed { completion, .. } => format!("completed with {}", outcome(completion)),
         }
     }
@@ -186,13 +202,16 @@ fn name(number: usize) -> String {
     }
 }
 
+/// The first bytes, as hexadecimal digits.
+fn first_bytes(bytes: &[u8]) -> String {
+    let first = bytes.iter().take(4).map(|byte| format!("{byte:02x}"));
+    first.collect::<String>()
+}
+
 /// An outcome, with the first bytes of its payload or of the payload's digest.
 fn outcome(completion: &Completion) -> String {
     match completion {
-        Completion::Stored(payload) => {
-            let first = payload.iter().take(4).map(|byte| format!("{byte:02x}"));
-            format!("payload {}", first.collect::<String>())
-        }
+        Completion::Stored(payload) => format!("payload {}", first_bytes(payload)),
         Completion::NotStored => "an outcome that is not stored".to_owned(),
         Completion::Unknown => "an unknown outcome".to_owned(),
     }

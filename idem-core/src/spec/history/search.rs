@@ -286,9 +286,13 @@ fn after(operation: &Operation, bound: Moment, position: &Position) -> Vec<Situa
 fn is_in_vain(call: &Call, situation: &Situation, span: Span) -> bool {
     match call {
         Call::Claim(_) => !situation.may_be_gone(span),
-        Call::TakeOver { lapsed, .. } => !situation.may_be_gone(span) && !situation.may_have_lapsed(lapsed, span),
-        Call::Renew(claim) | Call::Complete { claim, .. } | Call::Release(claim) => !situation.is_owned_by(claim.token),
-        Call::Read => true,
+        Call::TakeOver { lapsed, .. } => !situation.may_be_gone(span) && !situation.may_be_ownerless(lapsed, span),
+        Call::Renew(claim)
+        | Call::Complete { claim, .. }
+        | Call::Release(claim)
+        | Call::RecordStep { claim, .. }
+        | Call::Park(claim) => !situation.is_owned_by(claim.token),
+        Call::Read | Call::ReadSteps(_) => true,
     }
 }
 
@@ -297,7 +301,7 @@ pub(super) fn changes_nothing(operation: &Operation) -> bool {
     use crate::Fenced::Superseded;
     match &operation.action {
         Action::Call { reply: Some(reply), .. } => match reply {
-            Reply::Existing(_) | Reply::Found(_) | Reply::Fenced(Superseded) => true,
+            Reply::Existing(_) | Reply::Found(_) | Reply::Steps(_) | Reply::Fenced(Superseded) => true,
             Reply::Acquired | Reply::Fenced(_) => false,
         },
         _ => false,

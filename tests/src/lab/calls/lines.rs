@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use idem_core::claim::{millis_of_time, time_from_millis};
 use idem_core::spec::history::{CallId, Event};
 use idem_core::spec::{Call, Reply};
@@ -26,6 +27,9 @@ pub(super) enum Asked {
     Complete(ClaimLine, Outcome, Duration),
     Release(ClaimLine),
     Read,
+    RecordStep(ClaimLine, String, Vec<u8>),
+    ReadSteps(ClaimLine),
+    Park(ClaimLine),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -34,17 +38,19 @@ pub(super) enum Answered {
     Existing(RecordLine),
     Fenced(bool),
     Found(Option<RecordLine>),
+    Steps(Option<Vec<(String, Vec<u8>)>>),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum RecordLine {
     Claimed(ClaimLine, Duration),
+    Parked(ClaimLine),
     Completed(Vec<u8>, Outcome),
 }
 
-/// Token, attempt, fingerprint, lease, ttl, the begin of the first attempt, and the owner.
+/// Token, attempt, fingerprint, lease, ttl, the begin of the first attempt, the owner, and whether it has steps.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct ClaimLine([u8; Token::LEN], u32, Vec<u8>, Duration, Duration, u64, String);
+pub(super) struct ClaimLine([u8; Token::LEN], u32, Vec<u8>, Duration, Duration, u64, String, bool);
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Outcome {
@@ -93,6 +99,11 @@ impl Asked {
             }
             Call::Release(claim) => Self::Release(ClaimLine::of(claim)),
             Call::Read => Self::Read,
+            Call::RecordStep { claim, name, step } => {
+                Self::RecordStep(ClaimLine::of(claim), name.clone(), step.to_vec())
+            }
+            Call::ReadSteps(claim) => Self::ReadSteps(ClaimLine::of(claim)),
+            Call::Park(claim) => Self::Park(ClaimLine::of(claim)),
         }
     }
 
@@ -111,6 +122,13 @@ impl Asked {
             },
             Self::Release(claim) => Call::Release(claim.claim()),
             Self::Read => Call::Read,
+            Self::RecordStep(claim, name, step) => Call::RecordStep {
+                claim: claim.claim(),
+                name,
+                step: step.into(),
+            },
+            Self::ReadSteps(claim) => Call::ReadSteps(claim.claim()),
+            Self::Park(claim) => Call::Park(claim.claim()),
         }
     }
 }
@@ -122,6 +140,10 @@ impl Answered {
             Reply::Existing(record) => Self::Existing(RecordLine::of(record)),
             Reply::Fenced(fenced) => Self::Fenced(*fenced == Fenced::Applied),
             Reply::Found(record) => Self::Found(record.as_ref().map(RecordLine::of)),
+            Reply::Steps(steps) => {
+                let line = |(name, step): (&String, &Bytes)| (name.clone(), step.to_vec());
+                Self::Steps(steps.as_ref().map(|steps| steps.iter().map(line).collect()))
+            }
         }
     }
 
@@ -132,6 +154,10 @@ impl Answered {
             Self::Fenced(true) => Reply::Fenced(Fenced::Applied),
             Self::Fenced(false) => Reply::Fenced(Fenced::Superseded),
             Self::Found(record) => Reply::Found(record.map(RecordLine::record)),
+            Self::Steps(steps) => {
+                let step = |(name, step): (String, Vec<u8>)| (name, step.into());
+                Reply::Steps(steps.map(|steps| steps.into_iter().map(step).collect()))
+            }
         }
     }
 }
@@ -140,6 +166,7 @@ impl RecordLine {
     fn of(record: &Record) -> Self {
         match record {
             Record::Claimed { claim, remaining } => Self::Claimed(ClaimLine::of(claim), *remaining),
+            Record::Parked { claim } => Self::Parked(ClaimLine::of(claim)),
             Record::Completed {
                 fingerprint,
                 completion,
@@ -153,6 +180,7 @@ impl RecordLine {
                 claim: claim.claim(),
                 remaining,
             },
+            Self::Parked(claim) => Record::Parked { claim: claim.claim() },
             Self::Completed(fingerprint, outcome) => Record::Completed {
                 fingerprint: fingerprint_of(fingerprint),
                 completion: outcome.completion(),
@@ -171,11 +199,12 @@ impl ClaimLine {
             claim.ttl,
             millis_of_time(claim.began_at),
             claim.owner.as_str().to_owned(),
+            claim.has_steps,
         )
     }
 
     fn claim(self) -> Claim {
-        let Self(token, attempt, fingerprint, lease, ttl, began_at, owner) = self;
+        let Self(token, attempt, fingerprint, lease, ttl, began_at, owner, has_steps) = self;
         Claim {
             token: Token::from_bytes(token),
             attempt,
@@ -184,6 +213,7 @@ impl ClaimLine {
             ttl,
             began_at: time_from_millis(began_at),
             owner: Owner::new(&owner),
+            has_steps,
         }
     }
 }

@@ -68,6 +68,7 @@ impl Oracle {
         let record = slot.state.record(self.time());
         let (is_equal, completion, remaining) = match &record {
             Some(Record::Claimed { claim, remaining }) => (claim.fingerprint == mine, None, *remaining),
+            Some(Record::Parked { claim }) => (claim.fingerprint == mine, None, Duration::ZERO),
             Some(Record::Completed {
                 fingerprint,
                 completion,

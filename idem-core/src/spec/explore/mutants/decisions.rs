@@ -46,7 +46,7 @@ pub(super) fn replay_says_not_stored(
             };
             decide(record, fingerprint, policy, || now)
         }
-        record @ Record::Claimed { .. } => decide(record, fingerprint, policy, || now),
+        record @ (Record::Claimed { .. } | Record::Parked { .. }) => decide(record, fingerprint, policy, || now),
     }
 }
 

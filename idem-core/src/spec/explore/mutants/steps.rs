@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::spec::{Call, Reply, State, Time, step};
+use crate::spec::{Call, Reply, State, Steps, Time, step};
 use crate::{Claim, Completion, Fenced};
 
 type Stepped = (State, Reply);
@@ -100,7 +100,7 @@ pub(super) fn release_of_completed(state: &State, now: Time, call: &Call) -> Ste
 
 pub(super) fn renew_revives_completed(state: &State, now: Time, call: &Call) -> Stepped {
     match call {
-        Call::Renew(claim) if is_completed(state, claim) => (State::claimed(claim, now), APPLIED),
+        Call::Renew(claim) if is_completed(state, claim) => (State::claimed(claim, Steps::new(), now), APPLIED),
         _ => step(state, now, call),
     }
 }
@@ -145,7 +145,7 @@ pub(super) fn complete_by_superseded(state: &State, now: Time, call: &Call) -> S
 
 pub(super) fn complete_of_absent(state: &State, now: Time, call: &Call) -> Stepped {
     match (call, state.at(now)) {
-        (Call::Complete { claim, .. }, State::Absent) => step(&State::claimed(claim, now), now, call),
+        (Call::Complete { claim, .. }, State::Absent) => step(&State::claimed(claim, Steps::new(), now), now, call),
         _ => step(state, now, call),
     }
 }
@@ -197,7 +197,7 @@ pub(super) fn claim_repeat_refused(state: &State, now: Time, call: &Call) -> Ste
 pub(super) fn claim_repeat_renews(state: &State, now: Time, call: &Call) -> Stepped {
     let (after, reply) = step(state, now, call);
     match call {
-        Call::Claim(claim) if reply == Reply::Acquired => (State::claimed(claim, now), reply),
+        Call::Claim(claim) if reply == Reply::Acquired => (State::claimed(claim, Steps::new(), now), reply),
         _ => (after, reply),
     }
 }

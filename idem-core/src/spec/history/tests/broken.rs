@@ -114,7 +114,7 @@ impl Broken {
                 }
                 Record::Claimed { claim, remaining }
             }
-            completed @ Record::Completed { .. } => completed,
+            other @ (Record::Parked { .. } | Record::Completed { .. }) => other,
         }
     }
 }

@@ -1,0 +1,269 @@
+//! Durable steps: a retry goes on where the attempt before it stopped.
+//!
+//! Owns the extractor, and the answers to the errors of steps. Which body is called, and what is recorded, is
+//! [`idem_core::steps`]'s.
+
+#[cfg(feature = "transaction")]
+mod transact;
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use idem_core::StepErrorKind;
+use idem_core::steps::{AtLeastOnce, Step, StepRun};
+use idem_http::{IdempotencyProblem, Settings};
+
+#[cfg(feature = "transaction")]
+pub use self::transact::{StepBody, StepTransaction};
+use crate::Execution;
+use crate::bounds::{StepFailure, StepResult};
+use crate::problem::ProblemDetails;
+
+/// An extractor that gives a handler durable steps: what one attempt has finished, the next one does not do again.
+///
+/// ```
+/// use axum::Json;
+/// use axum::response::{IntoResponse, Response};
+/// use idem_axum::{StepError, Steps, idempotent};
+/// # use axum::http::StatusCode;
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize)] struct Payment { cents: u32 }
+/// # #[derive(Serialize, Deserialize)] struct Hold { id: String }
+/// # #[derive(Serialize, Deserialize)] struct Charge { id: String }
+/// # struct Provider;
+/// # impl Provider {
+/// #     async fn hold(&self, _key: String, _: &Payment) -> Result<Hold, PayError> { Err(PayError::Provider) }
+/// #     async fn capture(&self, _key: String, _: &Hold) -> Result<Charge, PayError> { Err(PayError::Provider) }
+/// #     async fn find(&self, _: &Hold) -> Result<Option<Charge>, PayError> { Err(PayError::Provider) }
+/// # }
+/// # const PROVIDER: Provider = Provider;
+///
+/// enum PayError {
+///     Step(StepError),
+///     Provider,
+/// }
+///
+/// impl From<StepError> for PayError {
+///     fn from(error: StepError) -> Self {
+///         Self::Step(error)
+///     }
+/// }
+///
+/// impl IntoResponse for PayError {
+///     fn into_response(self) -> Response {
+///         match self {
+///             Self::Step(error) => error.into_response(),
+///             Self::Provider => StatusCode::BAD_GATEWAY.into_response(), // not kept: the retry goes on after the steps
+///         }
+///     }
+/// }
+///
+/// #[idempotent(ttl = "24h", scope = global)]
+/// async fn pay(steps: Steps, Json(payment): Json<Payment>) -> Result<Json<Charge>, PayError> {
+///     let hold = steps.run("hold", |step| PROVIDER.hold(step.downstream_key(), &payment)).of(&payment).await?;
+///     let charge = steps
+///         .run("capture", |step| PROVIDER.capture(step.downstream_key(), &hold))
+///         .at_most_once()
+///         .reconcile(|| PROVIDER.find(&hold))
+///         .await?;
+///     Ok(Json(charge))
+/// }
+/// ```
+///
+/// An attempt ends by a crash, a panic, or an answer that is not kept, such as a 500. Its steps are kept then, and so is what the
+/// request is compared by: the client's next retry is the next attempt, and another body under the key is 422. When an answer is
+/// kept, the steps are deleted.
+///
+/// | a step | is |
+/// |---|---|
+/// | its name | 1 to 64 ASCII letters, digits, `-` and `_`; used once in an attempt. It identifies the step, also after a deploy |
+/// | its result | kept in its serde form as JSON, up to 64 KiB, or as [`Idempotency::with_step_limits`](crate::Idempotency::with_step_limits) says |
+/// | an `Err` of its body | not recorded. What failed for good is a result: `Ok(Declined)` |
+/// | its body | called again if an attempt dies between the effect and the record: pass [`downstream_key`](idem_core::steps::Step::downstream_key) on, or use [`at_most_once`](StepRun::at_most_once) |
+///
+/// Steps may run at the same time, for example in `join!`. Calls between the steps run in every attempt.
+///
+/// Where the request runs unprotected, without a key that is not required or in an outage, every body is called and nothing is
+/// recorded. In a handler that nothing guards, every step is an error.
+#[derive(Clone, Debug)]
+pub struct Steps {
+    execution: Execution,
+    /// Where the records are, for steps in a transaction.
+    #[cfg(feature = "transaction")]
+    slot: crate::transaction::Slot,
+}
+
+impl Steps {
+    fn core(&self) -> &idem_core::Steps {
+        self.execution.steps()
+    }
+
+    /// The number of this attempt: 1, and one more each time that the request is run again.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.core().attempt()
+    }
+
+    /// Whether the step `name` is recorded as done, by this attempt or an earlier one.
+    ///
+    /// # Errors
+    ///
+    /// If the backend cannot be asked, or another attempt has taken the request over.
+    pub async fn is_recorded(&self, name: &'static str) -> Result<bool, StepError> {
+        Ok(self.core().is_recorded(name).await?)
+    }
+
+    /// Runs a step once for all attempts of this request: await the result.
+    ///
+    /// `body` gets the [`Step`](idem_core::steps::Step), which has a key for the call that it makes. Its error must be one that a
+    /// [`StepError`] converts into.
+    pub fn run<B, F, T, E>(&self, name: &'static str, body: B) -> StepRun<'_, B, AtLeastOnce, StepError>
+    where
+        B: FnOnce(Step) -> F,
+        F: Future<Output = Result<T, E>>,
+        T: StepResult,
+        E: StepFailure,
+    {
+        self.core().run(name, body)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Steps {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let execution = Execution::of(&mut parts.extensions);
+        execution.note_steps();
+        Ok(Self {
+            execution,
+            #[cfg(feature = "transaction")]
+            slot: crate::transaction::Slot::of(&mut parts.extensions),
+        })
+    }
+}
+
+/// Why a step has no result. As a response, it is the right answer to the request: one that is not kept, so that the steps are.
+///
+/// | [`kind`](Self::kind) | response |
+/// |---|---|
+/// | `Superseded` | 409 `in-flight` |
+/// | `Interrupted`, `Lost`, `Diverged`, `Unreadable`, `ResultNotKept` | 409 `outcome-unknown`, whose `detail` names the step |
+/// | `Unavailable`, `NotRecorded` | 503 `backend-unavailable` |
+/// | `RolledBack` | 503 `rolled-back` |
+/// | `NotCommitted` | 503 `not-committed` |
+/// | `NameInvalid`, `NameUsedTwice`, `TooMany`, `NoSerdeForm`, `NotConfigured` | 500 `not-configured` |
+#[derive(Debug)]
+pub struct StepError(idem_core::StepError);
+
+impl StepError {
+    /// The class of the error.
+    #[must_use]
+    pub fn kind(&self) -> StepErrorKind {
+        self.0.kind()
+    }
+
+    /// The name of the step.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    /// What the client is told: the problem, and what is special about this one.
+    fn told(&self) -> (IdempotencyProblem, Option<String>) {
+        let (problem, detail) = match self.kind() {
+            StepErrorKind::Superseded => (IdempotencyProblem::InFlight, None),
+            StepErrorKind::Interrupted => (
+                IdempotencyProblem::OutcomeUnknown,
+                Some("was begun by an earlier attempt, and whether it took effect is not known"),
+            ),
+            StepErrorKind::Lost
+            | StepErrorKind::Diverged
+            | StepErrorKind::Unreadable
+            | StepErrorKind::ResultNotKept => (
+                IdempotencyProblem::OutcomeUnknown,
+                Some("cannot go on after what an earlier attempt did"),
+            ),
+            StepErrorKind::Unavailable | StepErrorKind::NotRecorded => (
+                IdempotencyProblem::BackendUnavailable,
+                Some("could not be recorded; a retry under the same key goes on"),
+            ),
+            StepErrorKind::RolledBack => (IdempotencyProblem::RolledBack { may_pass: true }, None),
+            StepErrorKind::NotCommitted => (IdempotencyProblem::NotCommitted, None),
+            _ => (IdempotencyProblem::NotConfigured, None),
+        };
+        let name = self.name().escape_debug();
+        let detail = detail.map(|detail| format!("The step `{name}` of this request {detail}."));
+        (problem, detail)
+    }
+}
+
+impl From<idem_core::StepError> for StepError {
+    fn from(error: idem_core::StepError) -> Self {
+        Self(error)
+    }
+}
+
+impl fmt::Display for StepError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for StepError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl IntoResponse for StepError {
+    fn into_response(self) -> Response {
+        tracing::error!(
+            step = self.name(),
+            error = &self as &dyn Error,
+            "a step of a request has no result"
+        );
+        let (problem, detail) = self.told();
+        let details = with_detail(idem_http::ProblemDetails::new(problem, None), detail.clone());
+        let mut response = ProblemDetails(details).into_response();
+        response.extensions_mut().insert(Unshaped(problem, detail));
+        response
+    }
+}
+
+/// A refusal by a step, which does not know what refusals of its application look like.
+#[derive(Clone)]
+struct Unshaped(IdempotencyProblem, Option<String>);
+
+fn with_detail(details: idem_http::ProblemDetails, detail: Option<String>) -> idem_http::ProblemDetails {
+    match detail {
+        Some(detail) => details.with_detail(detail),
+        None => details,
+    }
+}
+
+/// Gives the refusals of steps the shape of the application's problems.
+pub(crate) fn shaped_step_errors(
+    handler: impl Future<Output = Response> + Send + 'static,
+    settings: Arc<Settings>,
+) -> BoxFuture<'static, Response> {
+    handler
+        .map(
+            move |mut response| match response.extensions_mut().remove::<Unshaped>() {
+                Some(Unshaped(problem, detail)) => {
+                    let details = with_detail(settings.details(problem), detail);
+                    settings.refuse(details).map(Body::new)
+                }
+                None => response,
+            },
+        )
+        .boxed()
+}

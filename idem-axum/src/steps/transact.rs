@@ -1,0 +1,222 @@
+//! A step whose effects are rows: they and the step's record are committed together.
+//!
+//! Owns the order: look the step up, begin a transaction, call the body, record and commit. Does not own what a database says about
+//! a commit: the backends sort that.
+
+use std::future::{Future, IntoFuture};
+use std::marker::PhantomData;
+
+use futures_util::future::BoxFuture;
+use idem_core::steps::{LookedUp, PreparedStep, StepRecord};
+use idem_core::{Commit, CommitOutcome, Fenced, StepErrorKind};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{StepError, Steps};
+use crate::transaction::{Begun, Slot, SqlBackend, TransactionConnection, sort_refusal};
+
+/// The body of a step that gets a connection: an async closure such as `async |connection: &mut PgConnection| …`.
+pub trait StepBody<'c, C: 'c, T, E>: FnOnce(&'c mut C) -> Self::Future + Send {
+    /// What the body returns.
+    type Future: Future<Output = Result<T, E>> + Send;
+}
+
+impl<'c, C, T, E, B, F> StepBody<'c, C, T, E> for B
+where
+    C: 'c,
+    B: FnOnce(&'c mut C) -> F + Send,
+    F: Future<Output = Result<T, E>> + Send,
+{
+    type Future = F;
+}
+
+/// A step in a transaction that is to be run: await it.
+#[must_use = "a step runs when it is awaited"]
+#[derive(Debug)]
+pub struct StepTransaction<'a, C, B> {
+    steps: &'a Steps,
+    name: &'static str,
+    body: B,
+    input: Option<Result<[u8; 32], idem_core::StepError>>,
+    connection: PhantomData<fn() -> C>,
+}
+
+impl Steps {
+    /// Runs a step whose effects are rows in the database of the records, Postgres or SQLite: the rows and the step's record are
+    /// committed together, or not at all. Await the result.
+    ///
+    /// `body` gets a connection of the application's pool that is in a transaction: `async |connection: &mut PgConnection| …`. Its
+    /// error rolls back and passes through. The other rules are those of [`run`](Self::run); the body needs no downstream key, and
+    /// no `at_most_once`.
+    ///
+    /// ```
+    /// use axum::http::StatusCode;
+    /// use idem_axum::sqlx::{self, PgConnection};
+    /// use idem_axum::{StepError, Steps, idempotent};
+    ///
+    /// # enum PayError { Step(StepError), Database(sqlx::Error) }
+    /// # impl From<StepError> for PayError { fn from(error: StepError) -> Self { Self::Step(error) } }
+    /// # impl From<sqlx::Error> for PayError { fn from(error: sqlx::Error) -> Self { Self::Database(error) } }
+    /// # impl axum::response::IntoResponse for PayError {
+    /// #     fn into_response(self) -> axum::response::Response { StatusCode::SERVICE_UNAVAILABLE.into_response() }
+    /// # }
+    /// #[idempotent(ttl = "24h", scope = global)]
+    /// async fn pay(steps: Steps, account: String) -> Result<StatusCode, PayError> {
+    ///     let debit = async |connection: &mut PgConnection| {
+    ///         let debit = "UPDATE accounts SET cents = cents - 100 WHERE name = $1 RETURNING cents";
+    ///         let left = sqlx::query_scalar(debit).bind(&account).fetch_one(connection).await?;
+    ///         Ok::<i64, PayError>(left)
+    ///     };
+    ///     let left = steps.transact("debit", debit).await?;
+    ///     Ok(if left < 0 { StatusCode::ACCEPTED } else { StatusCode::CREATED })
+    /// }
+    /// ```
+    ///
+    /// Where the handler runs unprotected, the transaction is committed without a record.
+    pub fn transact<C, B>(&self, name: &'static str, body: B) -> StepTransaction<'_, C, B> {
+        StepTransaction {
+            steps: self,
+            name,
+            body,
+            input: None,
+            connection: PhantomData,
+        }
+    }
+}
+
+impl<C, B> StepTransaction<'_, C, B> {
+    /// Compares the step's input with that of earlier attempts, as [`StepRun::of`](idem_core::steps::StepRun::of) does.
+    pub fn of(mut self, input: &(impl Serialize + ?Sized)) -> Self {
+        self.input = Some(idem_core::Steps::digest(self.name, input));
+        self
+    }
+}
+
+impl<'a, C, B, T, E> IntoFuture for StepTransaction<'a, C, B>
+where
+    C: TransactionConnection,
+    B: AsyncFnOnce(&mut C) -> Result<T, E> + for<'c> StepBody<'c, C, T, E> + 'a,
+    T: Serialize + DeserializeOwned + Send + 'a,
+    E: From<StepError> + Send + 'a,
+{
+    type Output = Result<T, E>;
+    type IntoFuture = BoxFuture<'a, Result<T, E>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self {
+            steps,
+            name,
+            body,
+            input,
+            ..
+        } = self;
+        Box::pin(async move {
+            let failed = |error: idem_core::StepError| E::from(StepError::from(error));
+            let input = input.transpose().map_err(failed)?;
+            let looked_up = steps.core().look_up(name, input).await.map_err(failed)?;
+            let prepared = match looked_up {
+                LookedUp::Recorded(result) => return Ok(result),
+                LookedUp::New(prepared) => Some(prepared),
+                LookedUp::Unprotected => None,
+            };
+            let (backend, mut begun) = begin(&steps.slot, name).await.map_err(failed)?;
+            let Some(connection) = C::of(&mut begun) else {
+                tracing::error!(
+                    step = name,
+                    "a step wants a connection to another database than that of the records"
+                );
+                return Err(failed(error(StepErrorKind::NotConfigured, name)));
+            };
+            let result = match body(connection).await {
+                Ok(result) => result,
+                Err(error) => {
+                    let _ = begun.roll_back().await;
+                    return Err(error);
+                }
+            };
+            let committing = match prepared {
+                Some(prepared) => commit_with_step(&backend, begun, prepared, name, &result).map_err(failed)?,
+                None => commit_alone(begun, name),
+            };
+            committing.await.map_err(failed)?;
+            Ok(result)
+        })
+    }
+}
+
+fn error(kind: StepErrorKind, name: &str) -> idem_core::StepError {
+    idem_core::StepError::new(kind, name)
+}
+
+/// Begins a transaction in the database of the records.
+async fn begin(slot: &Slot, name: &'static str) -> Result<(SqlBackend, Begun), idem_core::StepError> {
+    let Some(backend) = slot.backend().cloned() else {
+        tracing::error!(
+            step = name,
+            "a step wants a transaction, and its handler's records are in no SQL database; annotate the handler with #[idempotent], \
+             and give it an `idem_axum::Idempotency` over a `PostgresBackend` or a `SqliteBackend`"
+        );
+        return Err(error(StepErrorKind::NotConfigured, name));
+    };
+    match backend.begin().await {
+        Ok(begun) => Ok((backend, begun)),
+        Err(cause) => Err(error(StepErrorKind::Unavailable, name).with_source(cause)),
+    }
+}
+
+type Committing<'a> = BoxFuture<'a, Result<(), idem_core::StepError>>;
+
+/// Records the step in its transaction, and commits.
+fn commit_with_step<'a, T: Serialize>(
+    backend: &SqlBackend,
+    begun: Begun,
+    prepared: PreparedStep<'a>,
+    name: &'static str,
+    result: &T,
+) -> Result<Committing<'a>, idem_core::StepError> {
+    let deadline = prepared.deadline();
+    let record = prepared.ended(result)?;
+    let commit = commit_of(backend.clone(), begun, &record);
+    Ok(Box::pin(async move {
+        match commit.within(deadline).await {
+            CommitOutcome::Committed => {
+                record.is_recorded();
+                Ok(())
+            }
+            outcome => Err(error(kind_of(outcome), name)),
+        }
+    }))
+}
+
+fn commit_of(backend: SqlBackend, begun: Begun, record: &StepRecord<'_>) -> Commit {
+    let (key, claim) = (record.key().clone(), record.claim().clone());
+    let (name, bytes) = (record.name(), record.bytes().clone());
+    Commit::new(bytes.len(), move |sent| async move {
+        let recorded = begun
+            .record_step(&backend, (&key, &claim), (name, &bytes), || sent.mark())
+            .await;
+        match recorded {
+            Ok(Fenced::Applied) => CommitOutcome::Committed,
+            Ok(Fenced::Superseded) => CommitOutcome::Superseded,
+            Err(error) => sort_refusal(&error, Some(&key)),
+        }
+    })
+}
+
+/// Commits the transaction of a step in a handler that runs without a claim.
+fn commit_alone(begun: Begun, name: &'static str) -> Committing<'static> {
+    Box::pin(async move {
+        let committed = begun.commit(|| ()).await;
+        committed.map_err(|refused| error(kind_of(sort_refusal(&refused, None)), name))
+    })
+}
+
+/// The error of a step whose transaction was not committed.
+fn kind_of(outcome: CommitOutcome) -> StepErrorKind {
+    match outcome {
+        CommitOutcome::Superseded => StepErrorKind::Superseded,
+        CommitOutcome::Committed | CommitOutcome::RolledBack { .. } => StepErrorKind::RolledBack,
+        CommitOutcome::Unknown => StepErrorKind::NotCommitted,
+        CommitOutcome::EndedByHandler => StepErrorKind::NotRecorded,
+    }
+}

@@ -1,0 +1,276 @@
+//! What one attempt knows of its steps, and what it tells the backend.
+//!
+//! Owns the steps that earlier attempts have recorded, which are read once, at the first step; the names and sizes of its own; and
+//! whether the claim may have steps. Does not own when a body is called: [`run`](super::run).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::OnceCell;
+
+use super::error::{StepError, StepErrorKind};
+use super::recorded::{Progress, Recorded};
+use crate::engine::Engine;
+use crate::observe::Call;
+use crate::{BackendError, BackendErrorKind, Claim, Fenced, RecordKey};
+
+/// The longest name of a step.
+const MAX_NAME_LEN: usize = 64;
+
+/// How many steps an attempt may have, and how large their results may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepLimits {
+    /// The most steps of an attempt; 64 by default. One more is an error.
+    pub most: usize,
+    /// The most bytes of one result, as JSON; 64 KiB by default. A larger one is recorded as done, and its result is not kept.
+    pub result_bytes: usize,
+    /// The most bytes of all results; 256 KiB by default. The same holds beyond it.
+    pub total_bytes: usize,
+}
+
+impl Default for StepLimits {
+    fn default() -> Self {
+        Self {
+            most: 64,
+            result_bytes: 64 * 1024,
+            total_bytes: 256 * 1024,
+        }
+    }
+}
+
+/// The names that an attempt has used.
+#[derive(Debug, Default)]
+pub(super) struct Names(Mutex<HashSet<&'static str>>);
+
+impl Names {
+    /// Checks a name and takes it.
+    pub(super) fn take(&self, name: &'static str, most: usize) -> Result<(), StepError> {
+        let harmless = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        if name.is_empty() || name.len() > MAX_NAME_LEN || !name.bytes().all(harmless) {
+            return Err(StepError::new(StepErrorKind::NameInvalid, name));
+        }
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.contains(name) {
+            return Err(StepError::new(StepErrorKind::NameUsedTwice, name));
+        }
+        if names.len() >= most {
+            return Err(StepError::new(StepErrorKind::TooMany, name));
+        }
+        names.insert(name);
+        Ok(())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+}
+
+/// The steps of an attempt that runs under a claim.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    engine: Engine,
+    key: RecordKey,
+    claim: Claim,
+    limits: StepLimits,
+    /// Whether the claim may have steps: it had some when the attempt began, or this attempt has tried to record one.
+    may_have_steps: AtomicBool,
+    /// What earlier attempts have recorded.
+    earlier: OnceCell<HashMap<String, Bytes>>,
+    names: Names,
+    done: Mutex<HashSet<&'static str>>,
+    /// The bytes of all results that are kept.
+    bytes: AtomicUsize,
+}
+
+impl Attempt {
+    pub(crate) fn new(engine: Engine, key: RecordKey, claim: Claim, limits: StepLimits) -> Self {
+        let has_steps = claim.has_steps;
+        Self {
+            engine,
+            key,
+            claim,
+            limits,
+            may_have_steps: AtomicBool::new(has_steps),
+            earlier: OnceCell::new(),
+            names: Names::default(),
+            done: Mutex::default(),
+            bytes: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    pub(super) fn limits(&self) -> StepLimits {
+        self.limits
+    }
+
+    pub(super) fn key(&self) -> &RecordKey {
+        &self.key
+    }
+
+    /// The claim as it is now.
+    pub(crate) fn claim(&self) -> Claim {
+        Claim {
+            has_steps: self.may_have_steps.load(Ordering::Relaxed),
+            ..self.claim.clone()
+        }
+    }
+
+    /// What earlier attempts have recorded under `name`.
+    pub(super) async fn find(&self, name: &str) -> Result<Option<Recorded>, StepError> {
+        if !self.claim.has_steps {
+            return Ok(None);
+        }
+        let earlier = self.earlier.get_or_try_init(|| self.read(name)).await?;
+        let Some(bytes) = earlier.get(name) else {
+            return Ok(None);
+        };
+        let recorded = Recorded::decode(bytes);
+        recorded
+            .map(Some)
+            .ok_or_else(|| StepError::new(StepErrorKind::Unreadable, name))
+    }
+
+    async fn read(&self, name: &str) -> Result<HashMap<String, Bytes>, StepError> {
+        let Some(store) = self.engine.step_store() else {
+            return Err(StepError::new(StepErrorKind::NotConfigured, name));
+        };
+        let reading = || store.read_steps(&self.key, &self.claim);
+        let read = self.engine.ask(Call::ReadSteps, self.claim.lease, reading).await;
+        let read = read.map_err(|error| StepError::of_backend(kind_before(&error), name, error))?;
+        let Some(steps) = read else {
+            return Err(StepError::new(StepErrorKind::Superseded, name));
+        };
+        if steps.is_empty() {
+            tracing::error!(
+                key = %self.key.shown(),
+                attempt = self.claim.attempt,
+                "the backend has lost the steps of earlier attempts of this request, so it cannot go on; find out what they did. \
+                 Look whether the backend evicts keys"
+            );
+            return Err(StepError::new(StepErrorKind::Lost, name));
+        }
+        self.bytes
+            .fetch_add(steps.iter().map(|(_, step)| step.len()).sum(), Ordering::Relaxed);
+        Ok(steps.into_iter().collect())
+    }
+
+    pub(super) async fn is_done(&self, name: &'static str) -> Result<bool, StepError> {
+        if self.done.lock().unwrap_or_else(PoisonError::into_inner).contains(name) {
+            return Ok(true);
+        }
+        let found = self.find(name).await?;
+        Ok(found.is_some_and(|found| found.progress != Progress::Started))
+    }
+
+    /// The progress of a step that ended with this result: without it, if it is too large.
+    pub(super) fn done_with(&self, name: &str, result: Vec<u8>) -> Progress {
+        let before = self.bytes.fetch_add(result.len(), Ordering::Relaxed);
+        let (len, total) = (result.len(), before + result.len());
+        if len <= self.limits.result_bytes && total <= self.limits.total_bytes {
+            return Progress::Done(result.into());
+        }
+        self.bytes.fetch_sub(len, Ordering::Relaxed);
+        tracing::warn!(
+            key = %self.key.shown(),
+            step = name,
+            bytes = len,
+            "the result of a step is too large to be kept; the step is recorded as done, and a later attempt cannot go on after it. \
+             Return less, such as an id"
+        );
+        Progress::DoneWithout
+    }
+
+    /// What the backend is to record of a step.
+    pub(super) fn recorded(&self, input: Option<super::recorded::Input>, progress: Progress) -> Recorded {
+        Recorded {
+            attempt: self.claim.attempt,
+            input,
+            progress,
+        }
+    }
+
+    /// Records a step. Tries twice if the backend was unavailable, as outcomes are recorded.
+    pub(super) async fn record(&self, name: &'static str, step: &Recorded) -> Result<Fenced, BackendError> {
+        let Some(store) = self.engine.step_store() else {
+            let context = "the backend keeps no steps";
+            return Err(BackendError::new(BackendErrorKind::Config, context).not_written());
+        };
+        let (claim, bytes) = (self.claim_to_record(), step.encode());
+        let mut recorded = Err(BackendError::new(BackendErrorKind::Unavailable, "recording a step"));
+        for _ in 0..2 {
+            let recording = store.record_step(&self.key, &claim, name, &bytes);
+            recorded = self
+                .engine
+                .within_deadline(Call::RecordStep, claim.lease, recording)
+                .await;
+            if !recorded
+                .as_ref()
+                .is_err_and(|error| error.kind() == BackendErrorKind::Unavailable)
+            {
+                break;
+            }
+        }
+        if matches!(recorded, Ok(Fenced::Applied)) {
+            self.note(name, &step.progress);
+        }
+        recorded
+    }
+
+    /// The claim under which a step is recorded now. It has steps from before the call, because the answer may be lost.
+    pub(super) fn claim_to_record(&self) -> Claim {
+        self.may_have_steps.store(true, Ordering::Relaxed);
+        self.claim()
+    }
+
+    /// How long a call about the claim may take.
+    pub(super) fn deadline(&self) -> Duration {
+        self.engine.deadline_of(self.claim.lease)
+    }
+
+    /// Notes that a step is recorded.
+    pub(super) fn note(&self, name: &'static str, progress: &Progress) {
+        if *progress != Progress::Started {
+            self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
+        }
+    }
+
+    /// Warns of steps of earlier attempts that this one, which has ended well, did not ask for.
+    pub(crate) fn warn_of_unasked(&self) {
+        let Some(earlier) = self.earlier.get() else {
+            if self.claim.has_steps {
+                tracing::warn!(
+                    key = %self.key.shown(),
+                    attempt = self.claim.attempt,
+                    "an earlier attempt of this request has recorded steps, and this one asked for none of them; if they were \
+                     renamed, they ran again"
+                );
+            }
+            return;
+        };
+        let mut unasked: Vec<_> = earlier.keys().filter(|name| !self.names.has(name)).collect();
+        unasked.sort();
+        if !unasked.is_empty() {
+            tracing::warn!(
+                key = %self.key.shown(),
+                attempt = self.claim.attempt,
+                steps = ?unasked,
+                "an earlier attempt of this request has recorded steps that this one did not ask for; if they were renamed, they ran \
+                 again"
+            );
+        }
+    }
+}
+
+/// The kind of an error by which the body of a step is not called.
+pub(super) fn kind_before(error: &BackendError) -> StepErrorKind {
+    match error.kind() {
+        BackendErrorKind::Unreadable => StepErrorKind::Lost,
+        _ => StepErrorKind::Unavailable,
+    }
+}

@@ -1,0 +1,120 @@
+//! Durable steps: what an attempt has finished, its successor does not do again.
+//!
+//! Owns the steps of one attempt: which bodies are called, and what is recorded of them. Does not own where steps are stored:
+//! [`StepBackend`] has the contract. Nor what becomes of them at the end of the attempt: the engine parks or ends the record.
+//!
+//! | the step is recorded | `at_most_once` | what happens |
+//! |---|---|---|
+//! | not at all | no | the body is called; `Ok` is recorded, `Err` is not |
+//! | not at all | yes | the start is recorded, then as above |
+//! | as done | | its result is returned |
+//! | as done, its result was too large | | [`StepErrorKind::ResultNotKept`] |
+//! | as started | with `reconcile` | `Some` is recorded and returned; `None` means that it did not happen: the body is called |
+//! | as started | without | [`StepErrorKind::Interrupted`] |
+//! | with another input | | [`StepErrorKind::Diverged`] |
+
+mod attempt;
+mod backend;
+mod error;
+mod prepared;
+mod recorded;
+mod run;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crate::Claim;
+
+pub(crate) use self::attempt::Attempt;
+pub use self::attempt::StepLimits;
+pub use self::backend::{RecordedSteps, StepBackend, StepStore};
+pub use self::error::{StepError, StepErrorKind};
+pub use self::prepared::{LookedUp, PreparedStep, StepRecord};
+pub use self::run::{AtLeastOnce, AtMostOnce, Mode, Reconciled, Step, StepRun};
+
+/// The steps of one attempt. Clones share them.
+///
+/// [`Run::steps`](crate::Run::steps) makes it. Without a claim there is nothing to record under, and every body is called:
+/// [`unprotected`](Self::unprotected).
+#[derive(Clone, Debug)]
+pub struct Steps(Arc<Kind>);
+
+#[derive(Debug)]
+enum Kind {
+    Recorded(Box<Attempt>),
+    /// Only the names are checked.
+    Unprotected(attempt::Names),
+    /// Nothing guards the handler.
+    Unguarded,
+}
+
+impl Steps {
+    pub(crate) fn of(attempt: Attempt) -> Self {
+        Self(Arc::new(Kind::Recorded(Box::new(attempt))))
+    }
+
+    /// The steps of a handler that runs without a claim: every body is called, and nothing is recorded.
+    #[must_use]
+    pub fn unprotected() -> Self {
+        Self(Arc::new(Kind::Unprotected(attempt::Names::default())))
+    }
+
+    /// The steps of a handler that nothing guards: every step is [`StepErrorKind::NotConfigured`].
+    #[must_use]
+    pub fn unguarded() -> Self {
+        Self(Arc::new(Kind::Unguarded))
+    }
+
+    pub(crate) fn recorded(&self) -> Option<&Attempt> {
+        match &*self.0 {
+            Kind::Recorded(attempt) => Some(attempt),
+            Kind::Unprotected(_) | Kind::Unguarded => None,
+        }
+    }
+
+    /// Checks the name of a step and takes it.
+    fn take_name(&self, name: &'static str) -> Result<(), StepError> {
+        match &*self.0 {
+            Kind::Recorded(attempt) => attempt.names().take(name, attempt.limits().most),
+            Kind::Unprotected(names) => names.take(name, usize::MAX),
+            Kind::Unguarded => Err(StepError::new(StepErrorKind::NotConfigured, name)),
+        }
+    }
+
+    /// The claim of the attempt as it is now: with steps, if the attempt has tried to record one. `None` without a claim.
+    #[must_use]
+    pub fn claim(&self) -> Option<Claim> {
+        self.recorded().map(Attempt::claim)
+    }
+
+    /// The number of this attempt: 1, and one more each time that the request is run again.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.recorded().map_or(1, |attempt| attempt.claim().attempt)
+    }
+
+    /// Whether the step `name` is recorded as done, by this attempt or an earlier one.
+    ///
+    /// # Errors
+    ///
+    /// [`StepErrorKind::Unavailable`], [`StepErrorKind::Superseded`], [`StepErrorKind::Lost`] or [`StepErrorKind::Unreadable`].
+    pub async fn is_recorded(&self, name: &'static str) -> Result<bool, StepError> {
+        match self.recorded() {
+            Some(attempt) => attempt.is_done(name).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Runs a step once for all attempts of this request: await the result.
+    ///
+    /// `body` is called unless the step is recorded. Its `Ok` is recorded in its serde form, as JSON, and renews the lease. Its `Err`
+    /// passes through and is not recorded. What the engine says instead of a result is a [`StepError`], converted by `W` into the
+    /// body's own error.
+    pub fn run<B, F, W>(&self, name: &'static str, body: B) -> StepRun<'_, B, AtLeastOnce, W>
+    where
+        B: FnOnce(Step) -> F,
+    {
+        StepRun::new(self, name, body)
+    }
+}

@@ -1,0 +1,89 @@
+//! The text of the statements about records with steps.
+//!
+//! Owns their atomicity. The lease's row decides between recording a step and a takeover, as for a renewal. The record's row, which is
+//! written each time, decides between recording a step and the end of the claim.
+
+use sqlx::SqlStr;
+
+use super::{COMPLETED, IN_TRANSACTION, own, tell, text};
+use crate::table::Name;
+
+/// The text of each statement.
+pub(crate) struct StepStatements {
+    /// As `complete`, and deletes the steps.
+    pub(crate) complete: SqlStr,
+    /// As `complete_in`, and deletes the steps.
+    pub(crate) complete_in: SqlStr,
+    /// As `complete_by_hand`, and deletes the steps.
+    pub(crate) complete_by_hand: SqlStr,
+    /// `$1` id, `$2` token, `$3` name, `$4` step. Returns whether the steps are lost, and whether the step is recorded; no row if the
+    /// claim is not in place.
+    pub(crate) record: SqlStr,
+    /// Records a step in a handler's transaction. Values as for `record`, and `$5` the mark of the transaction. Returns a row if
+    /// the step is recorded. Does not renew the lease, because the transaction's snapshot may be older than the last renewal.
+    pub(crate) record_in: SqlStr,
+    /// `$1` id, `$2` token. Returns a row with `NULL`s if the claim is in place, and a row for each of its steps.
+    pub(crate) read: SqlStr,
+    /// `$1` id, `$2` token, `$3` lock of waiters, `$4` channel, `$5` message. Returns a row if the claim was parked or released.
+    pub(crate) park: SqlStr,
+}
+
+impl StepStatements {
+    pub(super) fn on(name: &Name) -> Self {
+        let records = &name.qualified();
+        let leases = &name.qualified_with("_leases");
+        let steps = &name.qualified_with("_steps");
+        let own = own(leases);
+        let token = "id = $1 AND state IN (1, 4) AND token = $2";
+        // The record says that it has steps, and there are none.
+        let lost = format!("(state = 4 AND NOT EXISTS (SELECT FROM {steps} AS step WHERE step.id = $1))");
+        let write = format!(
+            "written AS (INSERT INTO {steps} (id, name, step) SELECT id, $3, $4 FROM held \
+             ON CONFLICT (id, name) DO UPDATE SET step = excluded.step)"
+        );
+        let complete = |whose: &str| {
+            let tell = tell("$6", "$7", "$8");
+            text(format!(
+                "WITH ended AS (UPDATE {records} SET {COMPLETED} WHERE {whose} {tell} AS told), \
+                 gone AS (DELETE FROM {steps} WHERE id = $1 AND EXISTS (SELECT FROM ended)) SELECT told FROM ended"
+            ))
+        };
+        Self {
+            complete: complete(&own),
+            complete_in: complete(&format!("{token} AND current_setting('idem.transaction', true) = $9")),
+            complete_by_hand: complete(&format!("{token} AND {IN_TRANSACTION}")),
+            record: text(format!(
+                "WITH before AS MATERIALIZED (SELECT {lost} AS lost FROM {records} AS record WHERE {own}), \
+                 renewed AS (INSERT INTO {leases} AS renewed (id, token, lease_until, expires_at) \
+                 SELECT id, token, clock_timestamp() + lease_ms * interval '1 millisecond', \
+                 clock_timestamp() + (lease_ms + ttl_ms) * interval '1 millisecond' FROM {records} \
+                 WHERE {own} AND EXISTS (SELECT FROM before WHERE NOT lost) \
+                 ON CONFLICT (id, token) DO UPDATE SET lease_until = excluded.lease_until, \
+                 expires_at = excluded.expires_at WHERE NOT renewed.is_over RETURNING id), \
+                 held AS (UPDATE {records} SET state = 4 WHERE {token} AND EXISTS (SELECT FROM renewed) RETURNING id), \
+                 {write} SELECT lost, EXISTS (SELECT FROM held) FROM before"
+            )),
+            record_in: text(format!(
+                "WITH held AS (UPDATE {records} AS record SET state = 4 WHERE {token} AND NOT {lost} \
+                 AND current_setting('idem.transaction', true) = $5 RETURNING id), {write} SELECT true FROM held"
+            )),
+            read: text(format!(
+                "SELECT step.name, step.step FROM {records} AS record LEFT JOIN {steps} AS step ON step.id = record.id \
+                 WHERE record.id = $1 AND record.token = $2 AND record.state IN (1, 4)"
+            )),
+            // The lock first: a transaction of the handler's that records a step may be about to end.
+            park: text(format!(
+                "WITH locked AS MATERIALIZED (SELECT id, state FROM {records} WHERE {own} FOR UPDATE), \
+                 parked AS (UPDATE {records} AS record SET state = 7, lease_until = clock_timestamp(), \
+                 expires_at = clock_timestamp() + ttl_ms * interval '1 millisecond', \
+                 sweep_at = greatest(sweep_at, clock_timestamp() + ttl_ms * interval '1 millisecond') \
+                 FROM locked WHERE record.id = locked.id AND locked.state = 4 {tell} AS told), \
+                 released AS (DELETE FROM {records} AS record USING locked \
+                 WHERE record.id = locked.id AND locked.state = 1 {tell} AS told) \
+                 SELECT told FROM parked UNION ALL SELECT told FROM released \
+                 UNION ALL SELECT NULL FROM {records} WHERE id = $1 AND token = $2 AND state = 7",
+                tell = tell("$3", "$4", "$5"),
+            )),
+        }
+    }
+}
