@@ -1,46 +1,39 @@
-//! Payments: an account is debited and a card is charged, once, wherever the process dies.
+//! Payments in durable steps: wherever the process dies, the client's retry finishes what was begun, and nothing happens twice.
 //!
-//! Owns the service's start and end. `DATABASE_URL` is the Postgres with the ledger and the records, `PROVIDER_URL` where
-//! charges are made, `PAYMENTS_ADDR` where to listen. Prints its URL once it listens.
+//! Owns the service's start and end. `DATABASE_URL` is the ledger, `postgres://…` or `sqlite:path`; `REDIS_URL` the records, which are
+//! beside the ledger without it; `PROVIDER_URL` where cards are charged and receipts are sent; `PAYMENTS_ADDR` where to listen.
+//! Prints its URL once it listens.
 
+mod ledger;
 mod payments;
+mod provider;
 
 use std::env;
 use std::error::Error;
-use std::time::Duration;
 
 use axum::Router;
 use axum::routing::post;
-use idem_axum::sqlx::{self, PgPool};
-use idem_axum::{Idempotency, PostgresBackend};
+use idem_axum::{Idempotency, RedisBackend};
 use tokio::net::TcpListener;
 
+use crate::ledger::Ledger;
 use crate::payments::{App, pay};
-
-/// What the service keeps besides the records. Statements that are executed together are a transaction of their own.
-const SCHEMA: &str = "
-    SELECT pg_advisory_xact_lock(7381);
-    CREATE TABLE IF NOT EXISTS accounts (name text PRIMARY KEY, cents bigint NOT NULL CHECK (cents >= 0));
-    CREATE TABLE IF NOT EXISTS ledger (
-        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-        account text NOT NULL REFERENCES accounts,
-        reference text NOT NULL,
-        cents bigint NOT NULL,
-        charge text NOT NULL
-    );
-    INSERT INTO accounts VALUES ('acme', 1000000) ON CONFLICT DO NOTHING";
+use crate::provider::Provider;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let pool = PgPool::connect(&env::var("DATABASE_URL")?).await?;
-    sqlx::raw_sql(SCHEMA).execute(&pool).await?;
-    let backend = PostgresBackend::new(pool).with_sweeper(Duration::from_mins(1));
-    backend.migrate().await?;
-    let idempotency = Idempotency::new(backend);
+    let database = env::var("DATABASE_URL")?;
+    let (ledger, idempotency) = match env::var("REDIS_URL") {
+        Ok(redis) => {
+            let backend = RedisBackend::connect(&redis).await?;
+            (Ledger::apart(&database).await?, Idempotency::new(backend))
+        }
+        Err(_) => Ledger::with_records(&database).await?,
+    };
     let app = App {
-        http: reqwest::Client::new(),
-        provider: env::var("PROVIDER_URL")?,
+        provider: Provider::new(env::var("PROVIDER_URL")?),
+        ledger,
     };
     let router = Router::new()
         .route("/payments", post(pay))

@@ -1,26 +1,28 @@
-//! The payment itself: rows in one transaction with the record, and a charge that carries a key of its own.
+//! The payment itself: four steps, of which a retry repeats none that is done.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use idem_axum::{Execution, Transaction, idempotent, sqlx};
+use idem_axum::{StepError, Steps, idempotent, sqlx};
 use serde::{Deserialize, Serialize};
+
+use crate::ledger::Ledger;
+use crate::provider::{Capture, Provider};
 
 /// What a payment needs.
 #[derive(Clone)]
 pub(crate) struct App {
-    pub(crate) http: reqwest::Client,
-    /// Where charges are made.
-    pub(crate) provider: String,
+    pub(crate) provider: Provider,
+    pub(crate) ledger: Ledger,
 }
 
 #[derive(Deserialize, Serialize)]
 pub(crate) struct Payment {
-    account: String,
+    pub(crate) account: String,
     /// What is paid for.
-    reference: String,
-    cents: u32,
+    pub(crate) reference: String,
+    pub(crate) cents: u32,
 }
 
 #[derive(Serialize)]
@@ -29,57 +31,55 @@ pub(crate) struct Receipt {
     charge: String,
 }
 
-/// Debits the account, charges the card and notes both, once for each key.
+/// Holds the money, captures it, notes it in the ledger and sends a receipt, each once for each key.
 ///
-/// The rows are this transaction's and so are there together with the record, or not at all. The charge is somebody
-/// else's: an attempt that died after it is followed by one that asks for it again under the same key, which the provider
-/// answers with the charge it has made.
+/// An attempt may end anywhere: its process is killed, the provider fails, the database is away. The client sends the request again,
+/// and the next attempt gets the results of the steps that are done, and goes on after them.
 #[idempotent(ttl = "24h", scope = payment.account, in_flight = "wait", lease = "1s")]
 pub(crate) async fn pay(
     State(app): State<App>,
-    execution: Execution,
-    mut transaction: Transaction,
+    steps: Steps,
     Json(payment): Json<Payment>,
 ) -> Result<(StatusCode, Json<Receipt>), PaymentError> {
-    let connection = transaction.begin().await?;
-    let debit = "UPDATE accounts SET cents = cents - $2 WHERE name = $1 AND cents >= $2";
-    let debited = sqlx::query(debit)
-        .bind(&payment.account)
-        .bind(i64::from(payment.cents))
-        .execute(&mut *connection)
+    let App { provider, ledger } = &app;
+    // The provider knows the key of a hold that it has made, so that the call may be repeated.
+    let hold = steps
+        .run("hold", |step| provider.hold(step.downstream_key(), &payment))
+        .of(&payment)
         .await?;
-    if debited.rows_affected() == 0 {
-        return Err(PaymentError::Funds);
-    }
-    let charge = app.charge(&execution.downstream_key("charge"), &payment).await?;
-    let note = "INSERT INTO ledger (account, reference, cents, charge) VALUES ($1, $2, $3, $4) RETURNING id";
-    let ledger = sqlx::query_scalar(note)
-        .bind(&payment.account)
-        .bind(&payment.reference)
-        .bind(i64::from(payment.cents))
-        .bind(&charge)
-        .fetch_one(&mut *connection)
+    // It forgets the keys of captures, so that the call must not be repeated: a new attempt asks what became of it.
+    let captured = steps
+        .run("capture", |_| provider.capture(&hold))
+        .at_most_once()
+        .reconcile(|| provider.find_capture(&hold))
         .await?;
-    Ok((StatusCode::CREATED, Json(Receipt { ledger, charge })))
+    // A refusal is a result too: it is final, and a retry must not try again.
+    let Capture::Done { charge } = captured else {
+        return Err(PaymentError::Declined);
+    };
+    let entry = ledger.debit(&steps, &payment, &charge).await?;
+    steps
+        .run("receipt", |step| provider.mail(step.downstream_key(), &payment))
+        .await?;
+    Ok((StatusCode::CREATED, Json(Receipt { ledger: entry, charge })))
 }
 
-impl App {
-    /// The id of a charge, made now or by an earlier attempt.
-    async fn charge(&self, key: &str, payment: &Payment) -> reqwest::Result<String> {
-        let charge = self.http.post(format!("{}/charges", self.provider));
-        let answer = charge.header("Idempotency-Key", key).json(payment).send().await?;
-        answer.error_for_status()?.text().await
-    }
-}
-
-/// Why nothing was paid.
+/// Why a payment is not done. Only the first one is final: after the others, a retry goes on.
 pub(crate) enum PaymentError {
-    /// Final: a retry under the same key is told the same.
-    Funds,
-    /// The database failed. A retry runs again.
+    /// The bank declined. A retry under the same key is told the same.
+    Declined,
+    /// A step has no result.
+    Step(StepError),
+    /// The database failed.
     Database(sqlx::Error),
-    /// The provider failed, and may have charged all the same: a retry asks for the same charge.
+    /// The provider failed, and may have acted all the same.
     Provider(reqwest::Error),
+}
+
+impl From<StepError> for PaymentError {
+    fn from(error: StepError) -> Self {
+        Self::Step(error)
+    }
 }
 
 impl From<sqlx::Error> for PaymentError {
@@ -97,16 +97,16 @@ impl From<reqwest::Error> for PaymentError {
 impl IntoResponse for PaymentError {
     fn into_response(self) -> Response {
         match self {
-            Self::Funds => StatusCode::PAYMENT_REQUIRED,
+            Self::Declined => StatusCode::PAYMENT_REQUIRED.into_response(),
+            Self::Step(error) => error.into_response(),
             Self::Database(error) => {
                 tracing::error!(%error, "the database failed");
-                StatusCode::SERVICE_UNAVAILABLE
+                StatusCode::SERVICE_UNAVAILABLE.into_response()
             }
             Self::Provider(error) => {
                 tracing::error!(%error, "the provider failed");
-                StatusCode::BAD_GATEWAY
+                StatusCode::BAD_GATEWAY.into_response()
             }
         }
-        .into_response()
     }
 }

@@ -12,16 +12,16 @@ pub(crate) struct Service {
 
 impl Service {
     /// Starts it and waits until it listens; on a thread of its own, for what it connects to may be a task of the test's.
-    pub(crate) async fn start(database: String, provider: String) -> Self {
-        let starting = tokio::task::spawn_blocking(move || Self::start_and_wait(&database, &provider));
+    pub(crate) async fn start(variables: Vec<(&'static str, String)>) -> Self {
+        let starting = tokio::task::spawn_blocking(move || Self::start_and_wait(&variables));
         starting.await.expect("no panic")
     }
 
-    fn start_and_wait(database: &str, provider: &str) -> Self {
+    fn start_and_wait(variables: &[(&'static str, String)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_payments"))
-            .env("DATABASE_URL", database)
-            .env("PROVIDER_URL", provider)
             .env_remove("PAYMENTS_ADDR")
+            .env_remove("REDIS_URL")
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -33,6 +33,7 @@ impl Service {
             .read_line(&mut line)
             .expect("it says where it listens");
         let url = line.trim().to_owned();
+        assert!(!url.is_empty(), "it did not start");
         Self { url, child }
     }
 
@@ -51,7 +52,11 @@ impl Drop for Service {
 
 /// Pays a cent.
 pub(crate) async fn pay(url: &str, reference: &str) -> reqwest::Result<Response> {
-    let payment = format!(r#"{{"account": "acme", "reference": "{reference}", "cents": 1}}"#);
+    pay_cents(url, reference, 1).await
+}
+
+pub(crate) async fn pay_cents(url: &str, reference: &str, cents: u32) -> reqwest::Result<Response> {
+    let payment = format!(r#"{{"account": "acme", "reference": "{reference}", "cents": {cents}}}"#);
     reqwest::Client::new()
         .post(format!("{url}/payments"))
         .header("Idempotency-Key", reference)
