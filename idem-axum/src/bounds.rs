@@ -103,7 +103,7 @@ pub trait StepResult: Serialize + DeserializeOwned {}
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned> StepResult for T {}
 
-/// What the body of a step may fail with. Implemented for everything that a [`StepError`](crate::StepError) converts into.
+/// What the body of a step may fail with. Implemented for everything that a [`StepError`] converts into.
 #[diagnostic::on_unimplemented(
     message = "the error of a step also says why the step has no result, and `{Self}` cannot be made of a `StepError`",
     label = "its error is not `From<idem_axum::StepError>`",

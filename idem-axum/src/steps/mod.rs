@@ -124,7 +124,7 @@ impl Steps {
 
     /// Runs a step once for all attempts of this request: await the result.
     ///
-    /// `body` gets the [`Step`](idem_core::steps::Step), which has a key for the call that it makes. Its error must be one that a
+    /// `body` gets the [`Step`], which has a key for the call that it makes. Its error must be one that a
     /// [`StepError`] converts into.
     pub fn run<B, F, T, E>(&self, name: &'static str, body: B) -> StepRun<'_, B, AtLeastOnce, StepError>
     where
