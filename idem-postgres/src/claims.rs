@@ -4,6 +4,7 @@
 //! [`statements`](crate::statements).
 
 use idem_core::claim::millis_of_time;
+use idem_core::columns::State;
 use idem_core::{Acquisition, BackendError, BackendErrorKind, Claim, Record, RecordKey};
 use sqlx::SqlStr;
 use sqlx::postgres::PgRow;
@@ -28,6 +29,10 @@ pub(crate) async fn write(
     (claim, lapsed): (&Claim, Option<&Claim>),
 ) -> Result<Option<PgRow>, BackendError> {
     let (token, fingerprint) = (claim.token.to_bytes(), claim.fingerprint.to_bytes());
+    let state = lapsed.map_or(State::Claimed, |lapsed| match lapsed.has_steps {
+        false => State::Claimed,
+        true => State::ClaimedWithSteps,
+    });
     let lapsed = lapsed.map(|lapsed| lapsed.token.to_bytes());
     let values = [
         Value::Bytes(id.as_bytes()),
@@ -40,6 +45,7 @@ pub(crate) async fn write(
         Value::Number(i64::try_from(millis_of_time(claim.began_at)).unwrap_or(i64::MAX)),
         Value::Text(claim.owner.as_str()),
         lapsed.as_ref().map_or(Value::NoBytes, |lapsed| Value::Bytes(lapsed)),
+        Value::State(state.number()),
     ];
     let values = if lapsed.is_some() { &values[..] } else { &values[..9] };
     let call = Call {

@@ -19,7 +19,8 @@ pub(crate) struct Statements {
     pub(crate) claim: SqlStr,
     /// Claims over an expired row. Values as for `claim`. Returns a row if the claim was written.
     pub(crate) claim_expired: SqlStr,
-    /// Takes a lapsed claim over. Values as for `claim`, and `$10` the lapsed token. Returns a row if the claim was written.
+    /// Takes over a lapsed claim, or a parked one. Values as for `claim`, `$10` the lapsed token, and `$11` the lapsed claim's state: a
+    /// claim that has got its first step since it was read is not the same. Returns a row if the claim was written.
     pub(crate) take_over: SqlStr,
     /// `$1` id, `$2` token. Returns a row if the lease was renewed.
     pub(crate) renew: SqlStr,
@@ -106,11 +107,13 @@ impl Statements {
         let leases = &name.qualified_with("_leases");
         let steps = &name.qualified_with("_steps");
         let own = own(leases);
-        // Ends the lease of the claims that `whose` selects, unless a renewal was faster.
+        // Locks the record that `whose` selects, and ends the lease of its claim, unless a renewal was faster. The lock comes first, so
+        // that a claim that has changed meanwhile keeps its lease.
         let seize = |whose: &str, unless_renewed: &str| {
             format!(
-                "WITH seized AS (INSERT INTO {leases} AS renewed (id, token, lease_until, expires_at, is_over) \
-                 SELECT id, token, clock_timestamp(), clock_timestamp(), true FROM {records} WHERE id = $1 AND state IN (1, 4) AND {whose} \
+                "WITH locked AS MATERIALIZED (SELECT id, token, state FROM {records} WHERE id = $1 AND {whose} FOR NO KEY UPDATE), \
+                 seized AS (INSERT INTO {leases} AS renewed (id, token, lease_until, expires_at, is_over) \
+                 SELECT id, token, clock_timestamp(), clock_timestamp(), true FROM locked WHERE state IN (1, 4) \
                  ON CONFLICT (id, token) DO UPDATE SET is_over = true, lease_until = clock_timestamp(), \
                  expires_at = clock_timestamp() WHERE renewed.{unless_renewed} <= clock_timestamp() \
                  RETURNING token) "
@@ -131,16 +134,19 @@ impl Statements {
                  UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM claimed"
             )),
             claim_expired: text(format!(
-                "{}, claimed AS (UPDATE {records} SET state = 1, {REPLACE} WHERE id = $1 AND expires_at <= clock_timestamp() \
-                 AND (state NOT IN (1, 4) OR token IN (SELECT token FROM seized)) RETURNING true), \
+                "{}, claimed AS (UPDATE {records} SET state = 1, {REPLACE} WHERE id = $1 AND EXISTS (SELECT FROM locked \
+                 WHERE state NOT IN (1, 4) OR token IN (SELECT token FROM seized)) RETURNING true), \
                  gone AS (DELETE FROM {steps} WHERE id = $1 AND EXISTS (SELECT FROM claimed)) SELECT * FROM claimed",
                 seize("expires_at <= clock_timestamp()", "expires_at")
             )),
             take_over: text(format!(
                 "{} UPDATE {records} SET state = CASE WHEN state IN (4, 7) THEN 4 ELSE 1 END, {REPLACE} \
-                 WHERE id = $1 AND token = $10 AND (state IN (1, 4) AND EXISTS (SELECT FROM seized) \
-                 OR state = 7 AND expires_at > clock_timestamp()) RETURNING true",
-                seize("token = $10 AND lease_until <= clock_timestamp()", "lease_until")
+                 WHERE id = $1 AND EXISTS (SELECT FROM locked WHERE state = 7 OR token IN (SELECT token FROM seized)) RETURNING true",
+                seize(
+                    "token = $10 AND (state = $11 AND lease_until <= clock_timestamp() \
+                     OR state = 7 AND expires_at > clock_timestamp())",
+                    "lease_until"
+                )
             )),
             renew: text(format!(
                 "INSERT INTO {leases} AS renewed (id, token, lease_until, expires_at) \

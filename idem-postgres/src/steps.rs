@@ -61,14 +61,12 @@ impl StepBackend for PostgresBackend {
         let Some(row) = self.table.ask(call).await? else {
             return Ok(Fenced::Superseded);
         };
-        let read = |row: &PgRow| Ok((row.try_get(0)?, row.try_get(1)?));
-        match read(&row).map_err(|error| backend_error(WHAT, error))? {
-            (true, _) => {
-                Err(BackendError::new(BackendErrorKind::Unreadable, "the steps of the record are gone").not_written())
-            }
-            (false, true) => Ok(Fenced::Applied),
-            (false, false) => Ok(Fenced::Superseded),
+        let is_lost: sqlx::Result<bool> = row.try_get(0);
+        if is_lost.map_err(|error| backend_error(WHAT, error))? {
+            let context = "the steps of the record are gone";
+            return Err(BackendError::new(BackendErrorKind::Unreadable, context).not_written());
         }
+        Ok(Fenced::Applied)
     }
 
     async fn read_steps(&self, key: &RecordKey, claim: &Claim) -> Result<Option<RecordedSteps>, BackendError> {

@@ -224,7 +224,7 @@ impl Backend for SqliteBackend {
     }
 
     async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
-        let (key, claim, lapsed) = (key.clone(), claim.clone(), Some(lapsed.token));
+        let (key, claim, lapsed) = (key.clone(), claim.clone(), Some((lapsed.token, lapsed.has_steps)));
         self.changes
             .make(|answer| Change::Acquire {
                 key,

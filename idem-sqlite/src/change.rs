@@ -42,11 +42,11 @@ impl<T> Answer<T> {
 }
 
 pub(crate) enum Change {
-    /// Writes a claim where there is none, or also over the claim `lapsed`.
+    /// Writes a claim where there is none, or also over the claim `lapsed`, which has steps or not.
     Acquire {
         key: RecordKey,
         claim: Claim,
-        lapsed: Option<Token>,
+        lapsed: Option<(Token, bool)>,
         answer: Answer<Acquisition>,
     },
     /// What only the owner of a claim may do.
@@ -150,7 +150,7 @@ impl Change {
 async fn acquire(
     connection: &mut SqliteConnection,
     statements: &Statements,
-    (key, claim, lapsed): (&RecordKey, &Claim, Option<Token>),
+    (key, claim, lapsed): (&RecordKey, &Claim, Option<(Token, bool)>),
     at: (&Clock, Moment),
 ) -> sqlx::Result<Result<Acquisition, BackendError>> {
     let parameters = Parameters::claim(key, claim, at).map_err(sqlx::Error::Encode)?;
@@ -231,7 +231,7 @@ pub(crate) async fn record_step(
     let held = own.and_then(|own| own.until(Some(claim.lease), kept, at));
     let held = held.map_err(sqlx::Error::Encode)?.into_arguments();
     if fetch(connection, &statements.hold_for_step, held).await?.is_none() {
-        return find_lost_steps(connection, statements, (key, claim)).await;
+        return find_lost_steps(connection, statements, (key, claim), at).await;
     }
     let written = Parameters::step(key, name, step).map_err(sqlx::Error::Encode)?;
     sqlx::query_with(statements.write_step.clone(), written.into_arguments())
@@ -245,8 +245,10 @@ async fn find_lost_steps(
     connection: &mut SqliteConnection,
     statements: &Statements,
     (key, claim): (&RecordKey, &Claim),
+    at: (&Clock, Moment),
 ) -> sqlx::Result<Result<Fenced, BackendError>> {
-    let own = Parameters::own(key, claim.token).map_err(sqlx::Error::Encode)?;
+    let own = Parameters::own(key, claim.token).and_then(|own| own.at(at));
+    let own = own.map_err(sqlx::Error::Encode)?;
     let row = fetch(connection, &statements.read_steps, own.into_arguments()).await?;
     Ok(if row.is_some() {
         let context = "the steps of the record are gone";

@@ -95,9 +95,15 @@ impl Parameters {
         Ok(self)
     }
 
-    /// Adds `?14`: the token of another claim.
-    pub(crate) fn over(mut self, lapsed: Token) -> Result<Self, BoxDynError> {
+    /// Adds `?14` and `?15`: the token of another claim, and its state, with steps or without.
+    pub(crate) fn over(mut self, (lapsed, has_steps): (Token, bool)) -> Result<Self, BoxDynError> {
+        let state = if has_steps {
+            columns::State::ClaimedWithSteps
+        } else {
+            columns::State::Claimed
+        };
         self.arguments.add(lapsed.to_bytes().to_vec())?;
+        self.arguments.add(i64::from(state.number()))?;
         Ok(self)
     }
 

@@ -9,6 +9,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use crate::change::OwnStep;
+use crate::clock::Clock;
 use crate::error::backend_error;
 use crate::record::Parameters;
 use crate::{JointTransaction, SqliteBackend};
@@ -52,7 +53,8 @@ impl StepBackend for SqliteBackend {
 
     async fn read_steps(&self, key: &RecordKey, claim: &Claim) -> Result<Option<RecordedSteps>, BackendError> {
         const WHAT: &str = "reading steps";
-        let own = Parameters::own(key, claim.token);
+        let at = (self.changes.clock()?, Clock::now());
+        let own = Parameters::own(key, claim.token).and_then(|own| own.at(at));
         let own = own.map_err(|error| backend_error(WHAT, sqlx::Error::Encode(error)))?;
         let store = self.store();
         let reading = store

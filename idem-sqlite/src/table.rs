@@ -54,7 +54,7 @@ pub(crate) struct Statements {
     pub(crate) read: SqlStr,
     /// Writes a claim where there is no record, or one that has expired. Returns a row if it was written.
     pub(crate) claim: SqlStr,
-    /// As `claim`, and also over exactly the claim with token `?14` whose lease has lapsed.
+    /// As `claim`, and also over exactly the claim with token `?14` and the state `?15` whose lease has lapsed, or which is parked.
     pub(crate) take_over: SqlStr,
     pub(crate) renew: SqlStr,
     pub(crate) complete: SqlStr,
@@ -101,7 +101,7 @@ impl Statements {
             claim: text(format!("{insert} {expired} RETURNING 1")),
             take_over: text(format!(
                 "{insert} ({expired}) OR (token = ?14 AND (state = 7 \
-                 OR state IN (1, 4) AND (boot <> ?11 OR lapses_ns <= ?12))) RETURNING 1"
+                 OR state = ?15 AND (boot <> ?11 OR lapses_ns <= ?12))) RETURNING 1"
             )),
             renew: text(format!(
                 "UPDATE {table} SET boot = ?11, lapses_ns = ?9, expires_ms = ?10 WHERE {own} RETURNING 1"
@@ -124,8 +124,8 @@ impl Statements {
                  ON CONFLICT (key, name) DO UPDATE SET step = ?3"
             )),
             read_steps: text(format!(
-                "SELECT step.name, step.step FROM {table} AS record LEFT JOIN {steps} AS step ON step.key = record.key \
-                 WHERE record.key = ?1 AND record.token = ?2 AND record.state IN (1, 4)"
+                "SELECT step.name, step.step FROM (SELECT key FROM {table} WHERE {own}) AS record \
+                 LEFT JOIN {steps} AS step ON step.key = record.key"
             )),
             park: text(format!(
                 "UPDATE {table} SET state = 7, boot = ?11, lapses_ns = ?12, expires_ms = ?10 WHERE {own} AND state = 4 RETURNING 1"
@@ -137,7 +137,9 @@ impl Statements {
                 "SELECT asked.key FROM json_each(?1) AS asked WHERE NOT EXISTS (SELECT 1 FROM {table} AS record \
                  WHERE record.key = asked.value ->> 0 AND record.state IN (1, 4) AND hex(record.token) = asked.value ->> 1)"
             )),
-            check: text(format!("SELECT owner FROM {table} LIMIT 1")),
+            check: text(format!(
+                "SELECT (SELECT owner FROM {table} LIMIT 1), (SELECT name FROM {steps} LIMIT 1)"
+            )),
             sweep: text(format!(
                 "DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {expired} ORDER BY expires_ms LIMIT ?1)"
             )),

@@ -1,5 +1,6 @@
 //! Durable steps over a connection, on every backend: what a client gets, and what its retry finds.
 
+use std::future::IntoFuture as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -8,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
+use idem_axum::sqlx::{self, PgConnection};
 use idem_axum::testing::{BackendCall, Fault, ScriptedBackend};
 use idem_axum::{BackendErrorKind, IdempotencyLayer, MemoryBackend, StepError, Steps, idempotent};
 use idem_tests::{Answer, App, Order, Service, Tenant};
@@ -94,6 +96,24 @@ async fn interrupted(tenant: Tenant, steps: Steps, Json(order): Json<Order>) -> 
     Ok(StatusCode::CREATED)
 }
 
+/// Two first steps at the same time, each in a transaction of its own.
+#[idempotent(ttl = "24h", scope = tenant)]
+async fn two_at_once(tenant: Tenant, steps: Steps, Json(order): Json<Order>) -> Result<StatusCode, Stop> {
+    drop(order);
+    let body = async |connection: &mut PgConnection| {
+        let slept = sqlx::query("SELECT pg_sleep(0.05)").execute(connection).await;
+        slept.map_err(|_| Stop::Status(StatusCode::SERVICE_UNAVAILABLE))?;
+        Ok::<_, Stop>(())
+    };
+    let (one, two) = (
+        steps.transact("one", body).into_future(),
+        steps.transact("two", body).into_future(),
+    );
+    let (one, two) = futures_util::future::join(one, two).await;
+    one.and(two)?;
+    Ok(StatusCode::CREATED)
+}
+
 async fn without_the_attribute(
     Extension(effects): Extension<Effects>,
     steps: Steps,
@@ -107,6 +127,7 @@ fn routes(effects: &Effects) -> Router<App> {
         .route("/pay", post(pay))
         .route("/optional", post(optional))
         .route("/interrupted", post(interrupted))
+        .route("/two", post(two_at_once))
         .route("/unguarded", post(without_the_attribute))
         .layer(Extension(effects.clone()))
 }
@@ -207,6 +228,15 @@ macro_rules! tests_of_steps {
 }
 
 tests_of_steps!(memory redis postgres sqlite);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_first_steps_in_transactions_of_their_own_are_both_recorded() {
+    let service = Service::postgres(routes(&Effects::default())).await;
+    for key in ["k", "l", "m"] {
+        let answer = send(&service, "/two", key, &Order::new("o")).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_step_that_cannot_be_recorded_is_a_503_and_the_retry_runs_it_again() {

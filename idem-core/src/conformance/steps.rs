@@ -25,6 +25,7 @@ macro_rules! conformance_of_steps {
             clause_18_whoever_listens_is_told_of_a_parking
             clause_19_steps_stay_when_a_lapsed_claim_is_taken_over
             clause_19_a_parked_claim_is_taken_over_at_once_and_by_one
+            clause_19_a_claim_that_has_got_its_first_step_since_it_was_read_is_not_taken_over
             clause_20_a_parked_claim_has_no_owner
             clause_20_a_superseded_owner_records_and_reads_no_step
             clause_21_steps_end_with_their_record
@@ -238,6 +239,27 @@ pub async fn clause_19_a_parked_claim_is_taken_over_at_once_and_by_one<S: Subjec
     };
     assert_eq!(kit.read_steps(&key, winner).await, Some(steps([("a", b"1")])));
     assert_eq!(kit.read_steps(&key, &parked).await, None, "superseded");
+}
+
+/// Clauses 5 and 19: whoever takes a claim over knows whether it has steps.
+pub async fn clause_19_a_claim_that_has_got_its_first_step_since_it_was_read_is_not_taken_over<S: Subject>(subject: S) {
+    let kit = Kit::new(subject);
+    let key = fresh_key();
+    let (old, new) = (claim(SHORT, LONG), claim(LONG, LONG));
+    assert_eq!(kit.claim(&key, &old).await, Acquisition::Acquired);
+    kit.wait_until_lapsed(&key).await;
+    assert_eq!(kit.record_step(&key, &old, "a", b"1").await, Fenced::Applied);
+    kit.wait_until_lapsed(&key).await;
+    match kit.take_over(&key, &old, &new).await {
+        Acquisition::Existing(Record::Claimed { claim, .. }) => assert_eq!(claim, with_steps(&old)),
+        other => panic!("{other:?}"),
+    }
+    let new = with_steps(&new);
+    assert_eq!(
+        kit.take_over(&key, &with_steps(&old), &new).await,
+        Acquisition::Acquired
+    );
+    assert_eq!(kit.read_steps(&key, &new).await, Some(steps([("a", b"1")])));
 }
 
 /// Clause 20.

@@ -16,11 +16,12 @@ pub(crate) struct StepStatements {
     pub(crate) complete_in: SqlStr,
     /// As `complete_by_hand`, and deletes the steps.
     pub(crate) complete_by_hand: SqlStr,
-    /// `$1` id, `$2` token, `$3` name, `$4` step. Returns whether the steps are lost, and whether the step is recorded; no row if the
-    /// claim is not in place.
+    /// `$1` id, `$2` token, `$3` name, `$4` step. Returns whether the steps are lost; if they are not, the step is recorded. No row if
+    /// the claim is not in place. Whether they are lost is told by one snapshot: of two first steps, one waits for the other.
     pub(crate) record: SqlStr,
     /// Records a step in a handler's transaction. Values as for `record`, and `$5` the mark of the transaction. Returns a row if
-    /// the step is recorded. Does not renew the lease, because the transaction's snapshot may be older than the last renewal.
+    /// the step is recorded. Does not renew the lease, because the transaction's snapshot may be older than the last renewal, but puts the
+    /// expiry off, so that no claim of the next request is written over the record meanwhile.
     pub(crate) record_in: SqlStr,
     /// `$1` id, `$2` token. Returns a row with `NULL`s if the claim is in place, and a row for each of its steps.
     pub(crate) read: SqlStr,
@@ -53,23 +54,26 @@ impl StepStatements {
             complete_in: complete(&format!("{token} AND current_setting('idem.transaction', true) = $9")),
             complete_by_hand: complete(&format!("{token} AND {IN_TRANSACTION}")),
             record: text(format!(
-                "WITH before AS MATERIALIZED (SELECT {lost} AS lost FROM {records} AS record WHERE {own}), \
+                "WITH lost AS MATERIALIZED (SELECT FROM {records} AS record WHERE {own} AND {lost}), \
+                 locked AS MATERIALIZED (SELECT id, token, lease_ms, ttl_ms FROM {records} \
+                 WHERE {own} AND NOT EXISTS (SELECT FROM lost) FOR NO KEY UPDATE), \
                  renewed AS (INSERT INTO {leases} AS renewed (id, token, lease_until, expires_at) \
                  SELECT id, token, clock_timestamp() + lease_ms * interval '1 millisecond', \
-                 clock_timestamp() + (lease_ms + ttl_ms) * interval '1 millisecond' FROM {records} \
-                 WHERE {own} AND EXISTS (SELECT FROM before WHERE NOT lost) \
+                 clock_timestamp() + (lease_ms + ttl_ms) * interval '1 millisecond' FROM locked \
                  ON CONFLICT (id, token) DO UPDATE SET lease_until = excluded.lease_until, \
                  expires_at = excluded.expires_at WHERE NOT renewed.is_over RETURNING id), \
                  held AS (UPDATE {records} SET state = 4 WHERE {token} AND EXISTS (SELECT FROM renewed) RETURNING id), \
-                 {write} SELECT lost, EXISTS (SELECT FROM held) FROM before"
+                 {write} SELECT false FROM held UNION ALL SELECT true FROM lost"
             )),
             record_in: text(format!(
-                "WITH held AS (UPDATE {records} AS record SET state = 4 WHERE {token} AND NOT {lost} \
+                "WITH lost AS MATERIALIZED (SELECT FROM {records} AS record WHERE {token} AND {lost}), \
+                 held AS (UPDATE {records} SET state = 4, expires_at = greatest(expires_at, clock_timestamp() \
+                 + (lease_ms + ttl_ms) * interval '1 millisecond') WHERE {token} AND NOT EXISTS (SELECT FROM lost) \
                  AND current_setting('idem.transaction', true) = $5 RETURNING id), {write} SELECT true FROM held"
             )),
             read: text(format!(
-                "SELECT step.name, step.step FROM {records} AS record LEFT JOIN {steps} AS step ON step.id = record.id \
-                 WHERE record.id = $1 AND record.token = $2 AND record.state IN (1, 4)"
+                "SELECT step.name, step.step FROM (SELECT id FROM {records} WHERE {own}) AS record \
+                 LEFT JOIN {steps} AS step ON step.id = record.id"
             )),
             // The lock first: a transaction of the handler's that records a step may be about to end.
             park: text(format!(

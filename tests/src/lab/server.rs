@@ -184,7 +184,7 @@ impl Server {
         match self {
             Self::Redis(redis, _) => redis.tell("FLUSHALL").await,
             Self::Cluster(cluster) => cluster.tell("FLUSHALL").await,
-            Self::Postgres(postgres, _) => postgres.execute("TRUNCATE idem_records").await,
+            Self::Postgres(postgres, _) => postgres.execute("TRUNCATE idem_records CASCADE").await,
             Self::Sqlite(sqlite) => {
                 sqlite.file.execute("DELETE FROM idem_records").await;
             }
