@@ -1,6 +1,6 @@
 //! The service as a process.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _};
 use std::process::{Child, Command, Stdio};
 
 use reqwest::Response;
@@ -18,13 +18,15 @@ impl Service {
     }
 
     fn start_and_wait(variables: &[(&'static str, String)]) -> Self {
+        // Not a pipe, which would have to be read.
+        let mut said = tempfile::tempfile().expect("a temporary file");
         let mut child = Command::new(env!("CARGO_BIN_EXE_payments"))
             .env_remove("PAYMENTS_ADDR")
             .env_remove("REDIS_URL")
             .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::from(said.try_clone().expect("a second handle")))
             .spawn()
             .expect("the binary starts");
         let mut line = String::new();
@@ -33,7 +35,11 @@ impl Service {
             .read_line(&mut line)
             .expect("it says where it listens");
         let url = line.trim().to_owned();
-        assert!(!url.is_empty(), "it did not start");
+        if url.is_empty() {
+            let mut text = String::new();
+            let read = said.rewind().and_then(|()| said.read_to_string(&mut text));
+            panic!("it did not start: {read:?} {text}");
+        }
         Self { url, child }
     }
 
