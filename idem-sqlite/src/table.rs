@@ -83,18 +83,23 @@ pub(crate) struct Statements {
     pub(crate) sweep: SqlStr,
 }
 
+/// Writes a claim where there is no record, or over the record that a condition after this selects.
+fn insert(table: &str, expired: &str) -> String {
+    format!(
+        "INSERT INTO {table} (key, state, token, attempt, fingerprint, lease_ms, ttl_ms, began_ms, owner, boot, lapses_ns, \
+         expires_ms, payload) VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?11, ?9, ?10, NULL) \
+         ON CONFLICT (key) DO UPDATE SET state = CASE WHEN state IN (4, 7) AND NOT ({expired}) THEN 4 ELSE 1 END, token = ?2, attempt = ?3, fingerprint = ?4, lease_ms = ?5, ttl_ms = ?6, \
+         began_ms = ?7, owner = ?8, boot = ?11, lapses_ns = ?9, expires_ms = ?10, payload = NULL WHERE"
+    )
+}
+
 impl Statements {
     pub(crate) fn on(name: &Name) -> Arc<Self> {
         let table = name.quoted();
         let expired = "expires_ms <= ?13 AND (state NOT IN (1, 4) OR boot <> ?11 OR lapses_ns <= ?12)";
         let steps = name.quoted_with("_steps");
         let own = format!("key = ?1 AND state IN (1, 4) AND token = ?2 AND NOT ({expired})");
-        let insert = format!(
-            "INSERT INTO {table} (key, state, token, attempt, fingerprint, lease_ms, ttl_ms, began_ms, owner, boot, lapses_ns, \
-             expires_ms, payload) VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?11, ?9, ?10, NULL) \
-             ON CONFLICT (key) DO UPDATE SET state = CASE WHEN state IN (4, 7) AND NOT ({expired}) THEN 4 ELSE 1 END, token = ?2, attempt = ?3, fingerprint = ?4, lease_ms = ?5, ttl_ms = ?6, \
-             began_ms = ?7, owner = ?8, boot = ?11, lapses_ns = ?9, expires_ms = ?10, payload = NULL WHERE"
-        );
+        let insert = insert(&table, expired);
         let complete = format!("UPDATE {table} SET state = ?3, payload = ?4, expires_ms = ?10");
         Arc::new(Self {
             read: text(format!("SELECT {RECORD} FROM {table} WHERE key = ?1")),
