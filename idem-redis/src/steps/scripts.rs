@@ -30,6 +30,8 @@ pub(super) const FOUND_STEPS_OF_ANOTHER: i64 = 2;
 
 /// `ARGV` claim, name, step, lifetime. Returns 1 if the step is recorded, 0 if the claim is not in place,
 /// [`FOUND_STEPS_OF_ANOTHER`] or [`STEPS_ARE_GONE`].
+///
+/// The record is written last. If the user may not call `HSET`, the script stops there, and the record must not say that it has steps.
 pub(super) static RECORD_STEP: LazyLock<Script> = LazyLock::new(|| {
     Script::new(&owners(
         " flags=allow-oom",
@@ -37,18 +39,18 @@ pub(super) static RECORD_STEP: LazyLock<Script> = LazyLock::new(|| {
 if not own() then
   return 0
 end
-local stale = 0
 if held == claim then
-  if redis.call('EXISTS', KEYS[2]) == 0 then
+  if redis.call('PEXPIRE', KEYS[2], ARGV[4]) == 0 then
     return -1
   end
+  redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
   redis.call('PEXPIRE', KEYS[1], ARGV[4])
-else
-  stale = redis.call('DEL', KEYS[2])
-  redis.call('SET', KEYS[1], claim, 'PX', ARGV[4])
+  return 1
 end
+local stale = redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
+redis.call('SET', KEYS[1], claim, 'PX', ARGV[4])
 return 1 + stale
 ",
     ))
