@@ -268,7 +268,13 @@ impl Backend for RedisBackend {
         }
         let mut command = scripts::RENEW.on(&name, 2, record::MAX_CLAIM_LEN + NUMBER_LEN);
         command.arg(&record::encode_claim(claim)[..]).arg(lifetime(claim));
-        self.fenced("renewing a lease", &name, &scripts::RENEW, &command).await
+        let renewing = self
+            .connection
+            .invoke("renewing a lease", &name, &scripts::RENEW, &command);
+        match renewing.await? {
+            scripts::HAS_STEPS => self.renew_with_steps(&name, claim).boxed().await,
+            renewed => Ok(scripts::fenced(renewed)),
+        }
     }
 
     async fn complete(
@@ -282,18 +288,23 @@ impl Backend for RedisBackend {
         if claim.has_steps {
             return self.complete_with_steps(&name, claim, completion, ttl).boxed().await;
         }
-        match completion {
+        let completed = match completion {
             Completion::Stored(payload) if payload.len() > LARGE_PAYLOAD => {
                 large::complete(&self.connection, &name, claim, payload, ttl)
                     .boxed()
-                    .await
+                    .await?
             }
             _ => {
                 self.connection
                     .complete(Completing::new(name, claim, completion, ttl))
-                    .await
+                    .await?
             }
+        };
+        if completed == scripts::HAS_STEPS {
+            let name = self.key(key);
+            return self.complete_with_steps(&name, claim, completion, ttl).boxed().await;
         }
+        Ok(scripts::fenced(completed))
     }
 
     async fn release(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
@@ -304,7 +315,11 @@ impl Backend for RedisBackend {
         let script = scripts::RELEASE.on_cluster(self.connection.is_cluster());
         let mut command = script.on(&name, 1, record::MAX_CLAIM_LEN);
         command.arg(&record::encode_claim(claim)[..]);
-        self.fenced("releasing a claim", &name, script, &command).await
+        let releasing = self.connection.invoke("releasing a claim", &name, script, &command);
+        match releasing.await? {
+            scripts::HAS_STEPS => self.release_with_steps(&name, claim).boxed().await,
+            released => Ok(scripts::fenced(released)),
+        }
     }
 
     async fn read(&self, key: &RecordKey) -> Result<Option<Record>, BackendError> {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::{Either, join_all, select};
 use futures_util::stream::FuturesUnordered;
-use idem_core::{Claim, Completion, Fenced};
+use idem_core::{Claim, Completion};
 use redis::{Cmd, ErrorKind, FromRedisValue as _, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::sync::{mpsc, oneshot};
 
@@ -63,8 +63,8 @@ impl Completing {
         command(true, std::slice::from_ref(self))
     }
 
-    /// Completes this claim alone over `link`.
-    pub(crate) async fn alone(self, link: &mut Link) -> RedisResult<Fenced> {
+    /// Completes this claim alone over `link`. Returns the answer of [`scripts::COMPLETE`].
+    pub(crate) async fn alone(self, link: &mut Link) -> RedisResult<i64> {
         let answers = complete(link, &[self]).await?;
         answers.into_iter().next().unwrap_or_else(|| Err(scripts::too_few()))
     }
@@ -76,7 +76,7 @@ pub(crate) struct Queue(mpsc::UnboundedSender<Queued>);
 /// The receiving end of the queue.
 pub(crate) struct Sending(mpsc::UnboundedReceiver<Queued>);
 
-type Queued = (Completing, oneshot::Sender<RedisResult<Fenced>>);
+type Queued = (Completing, oneshot::Sender<RedisResult<i64>>);
 
 pub(crate) fn queue() -> (Queue, Sending) {
     let (queue, sending) = mpsc::unbounded_channel();
@@ -85,7 +85,7 @@ pub(crate) fn queue() -> (Queue, Sending) {
 
 impl Queue {
     /// Queues a completion. The receiver returns an error if the sending task has ended.
-    pub(crate) fn put(&self, completing: Completing) -> oneshot::Receiver<RedisResult<Fenced>> {
+    pub(crate) fn put(&self, completing: Completing) -> oneshot::Receiver<RedisResult<i64>> {
         let (sender, told) = oneshot::channel();
         // If the task has ended, `sender` is dropped, and `told` returns an error.
         let _ = self.0.send((completing, sender));
@@ -190,7 +190,7 @@ fn is_about_several(error: &RedisError) -> bool {
 }
 
 /// Sends one command for all of `completing`, and returns one result for each.
-async fn complete(link: &mut Link, completing: &[Completing]) -> RedisResult<Vec<RedisResult<Fenced>>> {
+async fn complete(link: &mut Link, completing: &[Completing]) -> RedisResult<Vec<RedisResult<i64>>> {
     let (script, command) = command(link.is_cluster(), completing);
     // In a cluster there is only one key. On a single server, any key routes the command to it.
     let key = completing.first().map(Completing::key).unwrap_or_default();
@@ -198,7 +198,7 @@ async fn complete(link: &mut Link, completing: &[Completing]) -> RedisResult<Vec
     if answers.len() < completing.len() {
         return Err(scripts::too_few());
     }
-    Ok(answers.into_iter().map(scripts::fenced_by).collect())
+    Ok(answers.into_iter().map(scripts::one_of).collect())
 }
 
 fn command(is_cluster: bool, completing: &[Completing]) -> (&'static Script, Cmd) {

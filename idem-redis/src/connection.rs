@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use idem_core::{BackendError, BackendErrorKind, Changed, Fenced};
+use idem_core::{BackendError, BackendErrorKind, Changed};
 use redis::cluster_routing::Slot;
 use redis::{Cmd, FromRedisValue, RedisResult, Value};
 use tokio::sync::watch;
@@ -139,8 +139,8 @@ impl Connection {
         }
     }
 
-    /// Completes a claim.
-    pub(crate) async fn complete(&self, completing: Completing) -> Result<Fenced, BackendError> {
+    /// Completes a claim. Returns the answer of [`scripts::COMPLETE`].
+    pub(crate) async fn complete(&self, completing: Completing) -> Result<i64, BackendError> {
         let answer = match &self.to {
             To::Server(server) => {
                 let target = self.place_of(completing.key());
@@ -149,7 +149,7 @@ impl Connection {
             To::Cluster(cluster) => {
                 let (script, command) = completing.command();
                 let answer = cluster.call(Lane::Small, completing.key(), Some(script), &command);
-                answer.boxed().await.and_then(scripts::first_fenced)
+                answer.boxed().await.and_then(scripts::first_of)
             }
         };
         self.said("completing", answer)

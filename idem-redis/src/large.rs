@@ -20,7 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Either, Shared, WeakShared, select};
-use idem_core::{BackendError, BackendErrorKind, Claim, Fenced, Token, allow_time_for, untimed};
+use idem_core::{BackendError, BackendErrorKind, Claim, Token, allow_time_for, untimed};
 use redis::{Cmd, RedisError, RedisResult};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -49,14 +49,15 @@ fn payload_key(name: &str, token: Token) -> String {
     key
 }
 
-/// Writes the payload, and then completes the claim of the record under `name` with it, for `ttl`.
+/// Writes the payload, and then completes the claim of the record under `name` with it, for `ttl`. Returns the answer of the
+/// script.
 pub(crate) async fn complete(
     connection: &Connection,
     name: &str,
     claim: &Claim,
     payload: &Bytes,
     ttl: Duration,
-) -> Result<Fenced, BackendError> {
+) -> Result<i64, BackendError> {
     let key = payload_key(name, claim.token);
     write(connection, &key, payload).await?;
     let script = scripts::COMPLETE_LARGE.on_cluster(connection.is_cluster());
@@ -77,7 +78,7 @@ pub(crate) async fn complete_with_steps(
     name: &str,
     (claim, payload, ttl): (&Claim, &Bytes, Duration),
     (script, steps): (&Script, &str),
-) -> Result<Fenced, BackendError> {
+) -> Result<i64, BackendError> {
     let key = payload_key(name, claim.token);
     write(connection, &key, payload).await?;
     let completed = Completed::beside(claim, payload.len());
@@ -91,13 +92,13 @@ pub(crate) async fn complete_with_steps(
     completed_large(untimed(complete_small(connection, name, script, &command)).await?)
 }
 
-fn completed_large(answer: i64) -> Result<Fenced, BackendError> {
+fn completed_large(answer: i64) -> Result<i64, BackendError> {
     match answer {
         scripts::PAYLOAD_IS_GONE => {
             let context = "a large answer had expired before its record was written";
             Err(BackendError::new(BackendErrorKind::Unavailable, context))
         }
-        applied => Ok(scripts::fenced(applied)),
+        answer => Ok(answer),
     }
 }
 

@@ -27,15 +27,19 @@ pub(crate) fn fenced(applied: i64) -> Fenced {
     }
 }
 
+/// The answer of the scripts of an owner without steps, [`RENEW`], [`COMPLETE`], [`COMPLETE_LARGE`] and [`RELEASE`], if its claim
+/// has got its first step while the call was on its way. Nothing is changed then.
+pub(crate) const HAS_STEPS: i64 = 2;
+
 /// Converts one element of the answer of a script about several claims.
-pub(crate) fn fenced_by(answer: Value) -> RedisResult<Fenced> {
-    Ok(fenced(i64::from_redis_value(answer.extract_error()?)?))
+pub(crate) fn one_of(answer: Value) -> RedisResult<i64> {
+    Ok(i64::from_redis_value(answer.extract_error()?)?)
 }
 
 /// Converts the answer of a script about several claims that was run for one.
-pub(crate) fn first_fenced(answer: Value) -> RedisResult<Fenced> {
+pub(crate) fn first_of(answer: Value) -> RedisResult<i64> {
     let answers: Vec<Value> = Vec::from_redis_value(answer)?;
-    answers.into_iter().next().map_or_else(|| Err(too_few()), fenced_by)
+    answers.into_iter().next().map_or_else(|| Err(too_few()), one_of)
 }
 
 pub(crate) fn too_few() -> RedisError {
@@ -162,12 +166,13 @@ return 1
     )
 });
 
-/// `KEYS` record; `ARGV` claim, lifetime. Returns 1 if the claim is still in place.
+/// `KEYS` record; `ARGV` claim, lifetime. Returns 1 if the claim is still in place, or [`HAS_STEPS`].
 pub(crate) static RENEW: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"#!lua flags=allow-oom
-if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1]) ~= ARGV[1] then
-  return 0
+local held = redis.call('GETRANGE', KEYS[1], 0, #ARGV[1])
+if held ~= ARGV[1] then
+  return string.byte(held, 2) == 4 and string.sub(held, 3) == string.sub(ARGV[1], 3) and 2 or 0
 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 ",
@@ -175,10 +180,10 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 });
 
 /// `KEYS` records; `ARGV` for each record: claim, completed record, lifetime. Returns for each record 1 if the completion is in
-/// place, 0 if another record is, or an error. An error does not stop the others from being completed.
+/// place, 0 if another record is, [`HAS_STEPS`], or an error. An error does not stop the others from being completed.
 ///
 /// A claim that was completed with another outcome keeps the first one: bytes 3 to 18 are the token, and byte 2 tells a
-/// completed record from a claim.
+/// completed record from a claim, a claim with steps (4) and a parked one (7).
 ///
 /// An error of the publishing command is ignored, because it would not undo the `SET`. It costs a waiter time, not the answer.
 pub(crate) static COMPLETE: LazyLock<Telling> = LazyLock::new(|| {
@@ -195,8 +200,12 @@ for at, key in ipairs(KEYS) do
       answer = 1
     end
   elseif type(answer) ~= 'table' then
-    local is_completed = string.byte(answer, 2) ~= string.byte(claim, 2)
-    answer = is_completed and string.sub(answer, 3, 18) == string.sub(claim, 3, 18) and 1 or 0
+    local state = string.byte(answer, 2)
+    if string.sub(answer, 3, 18) ~= string.sub(claim, 3, 18) or state == string.byte(claim, 2) or state == 7 then
+      answer = 0
+    else
+      answer = state == 4 and 2 or 1
+    end
   end
   answers[at] = answer
 end
@@ -218,7 +227,7 @@ return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
 pub(crate) const PAYLOAD_IS_GONE: i64 = -1;
 
 /// `KEYS` record, payload; `ARGV` claim, completed record, its lifetime, how long the payload outlives it. Returns 1 if the
-/// completion is in place, 0 if another record is, and [`PAYLOAD_IS_GONE`] if the payload is missing.
+/// completion is in place, 0 if another record is, [`HAS_STEPS`], and [`PAYLOAD_IS_GONE`] if the payload is missing.
 pub(crate) static COMPLETE_LARGE: LazyLock<Telling> = LazyLock::new(|| {
     Telling::new(
         r"#!lua flags=allow-oom
@@ -228,8 +237,11 @@ local left = ARGV[3]
 if held == ARGV[2] then
   left = redis.call('PTTL', key)
 elseif held ~= ARGV[1] then
-  local is_completed = string.byte(held, 2) ~= string.byte(ARGV[1], 2)
-  return is_completed and string.sub(held, 3, 18) == string.sub(ARGV[1], 3, 18) and 1 or 0
+  local state = string.byte(held, 2)
+  if string.sub(held, 3, 18) ~= string.sub(ARGV[1], 3, 18) or state == string.byte(ARGV[1], 2) or state == 7 then
+    return 0
+  end
+  return state == 4 and 2 or 1
 end
 if redis.call('PEXPIRE', KEYS[2], left + ARGV[4]) == 0 then
   return -1
@@ -243,13 +255,14 @@ return 1
     )
 });
 
-/// `KEYS` record; `ARGV` claim. Returns 1 if the claim was in place.
+/// `KEYS` record; `ARGV` claim. Returns 1 if the claim was in place, or [`HAS_STEPS`].
 pub(crate) static RELEASE: LazyLock<Telling> = LazyLock::new(|| {
     Telling::new(
         r"#!lua flags=allow-oom
 local key = KEYS[1]
-if redis.call('GETRANGE', key, 0, #ARGV[1]) ~= ARGV[1] then
-  return 0
+local held = redis.call('GETRANGE', key, 0, #ARGV[1])
+if held ~= ARGV[1] then
+  return string.byte(held, 2) == 4 and string.sub(held, 3) == string.sub(ARGV[1], 3) and 2 or 0
 end
 redis.call('DEL', key)
 redis.pcall('PUBLISH', key .. ':c', '')

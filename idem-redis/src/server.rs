@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
-use idem_core::Fenced;
 use redis::cluster_routing::Slot;
 use redis::{RedisError, RedisResult};
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot, watch};
@@ -300,7 +299,7 @@ impl Server {
 
     /// Completes a claim. In a cluster, the claim has a command of its own; on one server, it shares a command with the claims
     /// that are completed at the same time.
-    pub(crate) async fn complete(&self, target: TargetSlot, completing: Completing) -> RedisResult<Fenced> {
+    pub(crate) async fn complete(&self, target: TargetSlot, completing: Completing) -> RedisResult<i64> {
         let opened = self.current(Lane::Small);
         let call = async |link: &Link| {
             if link.is_cluster() {

@@ -78,7 +78,7 @@ impl RedisBackend {
             let steps = steps_key(name);
             let completing =
                 large::complete_with_steps(&self.connection, name, (claim, payload, ttl), (script, &steps));
-            return completing.boxed().await;
+            return completing.boxed().await.map(fenced);
         }
         let script = scripts::COMPLETE.on_cluster(is_cluster);
         let completed = Completed::new(claim, completion);
