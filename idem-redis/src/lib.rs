@@ -45,10 +45,17 @@
 //! +cluster|slots +asking +ping +spublish +ssubscribe +sunsubscribe
 //! ```
 //!
+//! For handlers with durable steps, add:
+//!
+//! ```text
+//! +hset +hgetall
+//! ```
+//!
 //! Redis checks the commands inside scripts against the same list. Two more permissions are useful:
 //!
 //! - `+info` lets the check at start read the server's configuration.
-//! - `+ping` keeps denied health checks out of `ACL LOG`. The connection of the waiters is checked by `PING`.
+//! - `+ping` keeps denied health checks out of `ACL LOG`. The connection of the waiters and the one of large answers are checked
+//!   by `PING`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

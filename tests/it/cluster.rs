@@ -304,9 +304,10 @@ async fn the_documented_permissions_are_enough() {
             line.expect("the list is there").trim_start_matches("//! ").to_owned()
         };
         let rules = format!(
-            "ACL SETUSER app on >pw {} {}",
+            "ACL SETUSER app on >pw {} {} {}",
             documented("~idem:*"),
-            documented("+cluster")
+            documented("+cluster"),
+            documented("+hset")
         );
         for node in 0..3 {
             cluster.query::<()>(node, &rules).await;
@@ -316,6 +317,9 @@ async fn the_documented_permissions_are_enough() {
         for node in 0..3 {
             // Without +info, the check at start is skipped.
             cluster.query::<()>(node, "ACL LOG RESET").await;
+        }
+        for number in 0..6 {
+            crate::redis_steps::use_steps(&backend, &number.to_string()).await;
         }
         let service = Service::start(backend, Router::new(), None).await;
         // One record of each kind of place: on every primary, and in a slot that is on its way.
