@@ -199,7 +199,11 @@ pub async fn clause_19_steps_stay_when_a_lapsed_claim_is_taken_over<S: Subject>(
     for _ in 0..2 {
         assert_eq!(kit.take_over(&key, &old, &new).await, Acquisition::Acquired);
     }
-    assert!(matches!(kit.read(&key).await, Record::Claimed { claim, .. } if claim == new));
+    let next = with_steps(&claim(LONG, LONG));
+    match kit.take_over(&key, &new, &next).await {
+        Acquisition::Existing(Record::Claimed { claim, .. }) => assert_eq!(claim, new, "its lease has not lapsed"),
+        other => panic!("{other:?}"),
+    }
     assert_eq!(kit.read_steps(&key, &new).await, Some(steps([("a", b"1")])));
     assert_eq!(kit.record_step(&key, &new, "b", b"2").await, Fenced::Applied);
     assert_eq!(
