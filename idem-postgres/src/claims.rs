@@ -29,10 +29,12 @@ pub(crate) async fn write(
     (claim, lapsed): (&Claim, Option<&Claim>),
 ) -> Result<Option<PgRow>, BackendError> {
     let (token, fingerprint) = (claim.token.to_bytes(), claim.fingerprint.to_bytes());
-    let state = lapsed.map_or(State::Claimed, |lapsed| match lapsed.has_steps {
-        false => State::Claimed,
-        true => State::ClaimedWithSteps,
-    });
+    let has_steps = lapsed.is_some_and(|lapsed| lapsed.has_steps);
+    let state = if has_steps {
+        State::ClaimedWithSteps
+    } else {
+        State::Claimed
+    };
     let lapsed = lapsed.map(|lapsed| lapsed.token.to_bytes());
     let values = [
         Value::Bytes(id.as_bytes()),
