@@ -275,6 +275,7 @@ pub struct BackendError {
     context: Cow<'static, str>,
     source: Option<Arc<dyn Error + Send + Sync>>,
     is_not_written: bool,
+    is_of_known_record: bool,
 }
 
 /// The class of a [`BackendError`].
@@ -302,6 +303,7 @@ impl BackendError {
             context: context.into(),
             source: None,
             is_not_written: false,
+            is_of_known_record: false,
         }
     }
 
@@ -326,6 +328,19 @@ impl BackendError {
     #[must_use]
     pub fn is_not_written(&self) -> bool {
         self.is_not_written
+    }
+
+    /// The same error for a request whose record was read before: it has steps.
+    pub(crate) fn of_known_record(mut self) -> Self {
+        self.is_of_known_record = true;
+        self
+    }
+
+    /// Whether nothing is known of the request's record. If it cannot be read, or has steps, an earlier attempt has begun, and the
+    /// handler must not run without it, whatever `on_outage` says.
+    #[must_use]
+    pub fn leaves_record_unknown(&self) -> bool {
+        self.kind != BackendErrorKind::Unreadable && !self.is_of_known_record
     }
 
     /// The same error for a call that was repeated: its first try may have reached the store.

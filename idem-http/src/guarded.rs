@@ -167,9 +167,7 @@ where
                 made(self.setup.settings().problem(IdempotencyProblem::TooBusy))
             }
             // A record that cannot be read is there all the same (IDEM-15).
-            Err(error)
-                if self.policy().on_outage() == OnOutage::Run && error.kind() != BackendErrorKind::Unreadable =>
-            {
+            Err(error) if self.policy().on_outage() == OnOutage::Run && error.leaves_record_unknown() => {
                 tracing::error!(
                     key = %record.shown(),
                     error = &error as &dyn Error,

@@ -4,7 +4,6 @@
 //! [`statements`](crate::statements).
 
 use idem_core::claim::millis_of_time;
-use idem_core::columns::State;
 use idem_core::{Acquisition, BackendError, BackendErrorKind, Claim, Record, RecordKey};
 use sqlx::SqlStr;
 use sqlx::postgres::PgRow;
@@ -13,6 +12,7 @@ use crate::connections::Lent;
 use crate::error::backend_error;
 use crate::protocol::{Call, Value};
 use crate::record::{self, Id, millis};
+use crate::steps::known_state;
 use crate::table::Table;
 
 pub(crate) const CLAIMING: &str = "claiming";
@@ -29,12 +29,7 @@ pub(crate) async fn write(
     (claim, lapsed): (&Claim, Option<&Claim>),
 ) -> Result<Option<PgRow>, BackendError> {
     let (token, fingerprint) = (claim.token.to_bytes(), claim.fingerprint.to_bytes());
-    let has_steps = lapsed.is_some_and(|lapsed| lapsed.has_steps);
-    let state = if has_steps {
-        State::ClaimedWithSteps
-    } else {
-        State::Claimed
-    };
+    let state = known_state(lapsed.unwrap_or(claim));
     let lapsed = lapsed.map(|lapsed| lapsed.token.to_bytes());
     let values = [
         Value::Bytes(id.as_bytes()),
@@ -47,7 +42,7 @@ pub(crate) async fn write(
         Value::Number(i64::try_from(millis_of_time(claim.began_at)).unwrap_or(i64::MAX)),
         Value::Text(claim.owner.as_str()),
         lapsed.as_ref().map_or(Value::NoBytes, |lapsed| Value::Bytes(lapsed)),
-        Value::State(state.number()),
+        Value::State(state),
     ];
     let values = if lapsed.is_some() { &values[..] } else { &values[..9] };
     let call = Call {

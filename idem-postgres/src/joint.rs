@@ -195,12 +195,12 @@ impl JointTransaction {
     pub(crate) async fn record_step(
         self,
         table: &Table,
-        owner: [Value<'_>; 2],
+        ([id, token], known_state): ([Value<'_>; 2], i16),
         (name, step): (&str, &[u8]),
         asked: impl FnOnce(),
     ) -> Result<Fenced, EndError> {
-        let [id, token] = owner;
-        let values = vec![id, token, Value::Text(name), Value::Bytes(step)];
+        let known_state = Value::State(known_state);
+        let values = vec![id, token, Value::Text(name), Value::Bytes(step), known_state];
         self.write_and_commit(&table.statements.steps.record_in, values, asked)
             .await
     }

@@ -144,7 +144,7 @@ impl Statements {
                  WHERE id = $1 AND EXISTS (SELECT FROM locked WHERE state = 7 OR token IN (SELECT token FROM seized)) RETURNING true",
                 seize(
                     "token = $10 AND (state = $11 AND lease_until <= clock_timestamp() \
-                     OR state = 7 AND expires_at > clock_timestamp())",
+                     OR state = 7 AND $11 = 4 AND expires_at > clock_timestamp())",
                     "lease_until"
                 )
             )),

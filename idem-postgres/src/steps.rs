@@ -3,6 +3,7 @@
 //! Owns the meaning of the rows of the statements about steps. Does not own their text: [`statements`](crate::statements).
 
 use bytes::Bytes;
+use idem_core::columns::State;
 use idem_core::steps::{RecordedSteps, StepBackend};
 use idem_core::{BackendError, BackendErrorKind, Claim, EndError, Fenced, RecordKey};
 use sqlx::Row as _;
@@ -32,9 +33,19 @@ impl PostgresBackend {
     ) -> Result<Fenced, EndError> {
         let end = End::new(key, claim, self.table.name.channel());
         transaction
-            .record_step(&self.table, end.owner(), (name, step), asked)
+            .record_step(&self.table, (end.owner(), known_state(claim)), (name, step), asked)
             .await
     }
+}
+
+/// The state of `claim` as its owner, or another request, knows it.
+pub(crate) fn known_state(claim: &Claim) -> i16 {
+    let state = if claim.has_steps {
+        State::ClaimedWithSteps
+    } else {
+        State::Claimed
+    };
+    state.number()
 }
 
 impl StepBackend for PostgresBackend {
@@ -52,6 +63,7 @@ impl StepBackend for PostgresBackend {
             Value::Bytes(&token),
             Value::Text(name),
             Value::Bytes(step),
+            Value::State(known_state(claim)),
         ];
         let call = Call {
             what: WHAT,

@@ -228,7 +228,10 @@ pub(crate) async fn record_step(
 ) -> sqlx::Result<Result<Fenced, BackendError>> {
     let kept = claim.lease.saturating_add(claim.ttl);
     let own = Parameters::own(key, claim.token);
-    let held = own.and_then(|own| own.until(Some(claim.lease), kept, at));
+    let held = own.and_then(|own| {
+        own.until(Some(claim.lease), kept, at)?
+            .over((claim.token, claim.has_steps))
+    });
     let held = held.map_err(sqlx::Error::Encode)?.into_arguments();
     if fetch(connection, &statements.hold_for_step, held).await?.is_none() {
         return find_lost_steps(connection, statements, (key, claim), at).await;

@@ -95,7 +95,7 @@ impl Parameters {
         Ok(self)
     }
 
-    /// Adds `?14` and `?15`: the token of another claim, and its state, with steps or without.
+    /// Adds `?14` and `?15`: the token of a claim, and its state, with steps or without.
     pub(crate) fn over(mut self, (lapsed, has_steps): (Token, bool)) -> Result<Self, BoxDynError> {
         let state = if has_steps {
             columns::State::ClaimedWithSteps

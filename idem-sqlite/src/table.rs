@@ -54,7 +54,8 @@ pub(crate) struct Statements {
     pub(crate) read: SqlStr,
     /// Writes a claim where there is no record, or one that has expired. Returns a row if it was written.
     pub(crate) claim: SqlStr,
-    /// As `claim`, and also over exactly the claim with token `?14` and the state `?15` whose lease has lapsed, or which is parked.
+    /// As `claim`, and also over exactly the claim with token `?14` and the state `?15` whose lease has lapsed, or which is parked and was
+    /// seen with steps.
     pub(crate) take_over: SqlStr,
     pub(crate) renew: SqlStr,
     pub(crate) complete: SqlStr,
@@ -68,7 +69,7 @@ pub(crate) struct Statements {
     pub(crate) is_completed: SqlStr,
     pub(crate) release: SqlStr,
     /// `?3` the name and `?4` the bytes of a step; in two statements, of which the first one is this and the second one
-    /// `write_step`. Returns whether the steps are lost, and writes nothing then.
+    /// `write_step`. `?15` is the state with steps if the owner knows of a step. Returns whether the steps are lost, and writes nothing then.
     pub(crate) hold_for_step: SqlStr,
     /// `?1` the key, `?2` the name and `?3` the bytes of a step.
     pub(crate) write_step: SqlStr,
@@ -105,7 +106,7 @@ impl Statements {
             read: text(format!("SELECT {RECORD} FROM {table} WHERE key = ?1")),
             claim: text(format!("{insert} {expired} RETURNING 1")),
             take_over: text(format!(
-                "{insert} ({expired}) OR (token = ?14 AND (state = 7 \
+                "{insert} ({expired}) OR (token = ?14 AND (state = 7 AND ?15 = 4 \
                  OR state = ?15 AND (boot <> ?11 OR lapses_ns <= ?12))) RETURNING 1"
             )),
             renew: text(format!(
@@ -122,7 +123,7 @@ impl Statements {
             release: text(format!("DELETE FROM {table} WHERE {own} RETURNING 1")),
             hold_for_step: text(format!(
                 "UPDATE {table} SET state = 4, boot = ?11, lapses_ns = ?9, expires_ms = ?10 WHERE {own} \
-                 AND NOT (state = 4 AND NOT EXISTS (SELECT 1 FROM {steps} AS step WHERE step.key = ?1)) RETURNING 1"
+                 AND state >= ?15 AND NOT (state = 4 AND NOT EXISTS (SELECT 1 FROM {steps} AS step WHERE step.key = ?1)) RETURNING 1"
             )),
             write_step: text(format!(
                 "INSERT INTO {steps} (key, name, step) VALUES (?1, ?2, ?3) \

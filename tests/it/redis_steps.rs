@@ -111,7 +111,7 @@ async fn claimed_with_step(backend: &RedisBackend, key: &RecordKey, lease: Durat
     let claim = claim_for(lease);
     let claimed = backend.claim(key, &claim).await.expect("claimed");
     assert_eq!(claimed, Acquisition::Acquired);
-    record(backend, key, &with_steps(&claim)).await;
+    record(backend, key, &claim).await;
     with_steps(&claim)
 }
 
@@ -229,12 +229,12 @@ async fn a_full_server_still_records_steps_and_ends_their_attempts() {
         let fresh = claim_for(minute);
         let claimed = backend.claim(&first, &fresh).await.expect("claimed");
         assert_eq!(claimed, Acquisition::Acquired);
-        let fresh = with_steps(&fresh);
         let claim = claimed_with_step(&backend, &later, minute).await;
         let of_large = claimed_with_step(&backend, &large, minute).await;
         server.set("maxmemory-policy", "noeviction").await;
         server.set("maxmemory", "1").await;
         record(&backend, &first, &fresh).await;
+        let fresh = with_steps(&fresh);
         record(&backend, &later, &claim).await;
         assert!(backend.read_steps(&later, &claim).await.expect("read").is_some());
         assert_eq!(backend.renew(&later, &claim).await.expect("renewed"), Fenced::Applied);
@@ -298,7 +298,6 @@ async fn a_step_that_the_user_may_not_record_is_recorded_once_the_permission_is_
         let (key, claim) = (record_key("k"), claim_for(Duration::from_mins(1)));
         let claimed = backend.claim(&key, &claim).await.expect("claimed");
         assert_eq!(claimed, Acquisition::Acquired);
-        let claim = with_steps(&claim);
         let refused = backend.record_step(&key, &claim, "one", &Bytes::new()).await;
         assert_eq!(refused.map_err(|error| error.kind()), Err(BackendErrorKind::Refused));
         server.tell("ACL SETUSER app +hset").await;

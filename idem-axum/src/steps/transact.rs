@@ -175,7 +175,7 @@ fn commit_with_step<'a, T: Serialize>(
     result: &T,
 ) -> Result<Committing<'a>, idem_core::StepError> {
     let deadline = prepared.deadline();
-    let record = prepared.ended(result)?;
+    let record = prepared.ended(result);
     let commit = commit_of(backend.clone(), begun, &record);
     Ok(Box::pin(async move {
         match commit.within(deadline).await {

@@ -26,10 +26,12 @@ macro_rules! conformance_of_steps {
             clause_19_steps_stay_when_a_lapsed_claim_is_taken_over
             clause_19_a_parked_claim_is_taken_over_at_once_and_by_one
             clause_19_a_claim_that_has_got_its_first_step_since_it_was_read_is_not_taken_over
+            clause_19_a_claim_that_was_parked_since_it_was_read_is_not_taken_over
             clause_20_a_parked_claim_has_no_owner
             clause_20_a_superseded_owner_records_and_reads_no_step
             clause_21_steps_end_with_their_record
             clause_22_lost_steps_are_not_begun_anew
+            clause_22_a_first_step_that_was_lost_is_not_recorded_anew
         );
     };
 }
@@ -43,8 +45,8 @@ impl<S: Subject> Kit<S> {
     }
 
     async fn record_step(&self, key: &RecordKey, claim: &Claim, name: &str, step: &[u8]) -> Fenced {
-        let (step, claim) = (Bytes::copy_from_slice(step), with_steps(claim));
-        healthy(self.steps().record_step(key, &claim, name, &step).await)
+        let step = Bytes::copy_from_slice(step);
+        healthy(self.steps().record_step(key, claim, name, &step).await)
     }
 
     async fn read_steps(&self, key: &RecordKey, claim: &Claim) -> Option<BTreeMap<String, Bytes>> {
@@ -266,6 +268,27 @@ pub async fn clause_19_a_claim_that_has_got_its_first_step_since_it_was_read_is_
     assert_eq!(kit.read_steps(&key, &new).await, Some(steps([("a", b"1")])));
 }
 
+/// Clauses 5 and 19: the same if it was parked since.
+pub async fn clause_19_a_claim_that_was_parked_since_it_was_read_is_not_taken_over<S: Subject>(subject: S) {
+    let kit = Kit::new(subject);
+    let key = fresh_key();
+    let (old, new) = (claim(SHORT, LONG), claim(LONG, LONG));
+    assert_eq!(kit.claim(&key, &old).await, Acquisition::Acquired);
+    kit.wait_until_lapsed(&key).await;
+    assert_eq!(kit.record_step(&key, &old, "a", b"1").await, Fenced::Applied);
+    assert_eq!(kit.park(&key, &old).await, Fenced::Applied);
+    match kit.take_over(&key, &old, &new).await {
+        Acquisition::Existing(Record::Parked { claim }) => assert_eq!(claim, with_steps(&old)),
+        other => panic!("{other:?}"),
+    }
+    let new = with_steps(&new);
+    assert_eq!(
+        kit.take_over(&key, &with_steps(&old), &new).await,
+        Acquisition::Acquired
+    );
+    assert_eq!(kit.read_steps(&key, &new).await, Some(steps([("a", b"1")])));
+}
+
 /// Clause 20.
 pub async fn clause_20_a_parked_claim_has_no_owner<S: Subject>(subject: S) {
     let kit = Kit::new(subject);
@@ -375,4 +398,21 @@ pub async fn clause_22_lost_steps_are_not_begun_anew<S: Subject>(subject: S) {
         Err(BackendErrorKind::Unreadable)
     );
     assert_eq!(kit.read_steps(&key, &mine).await, Some(steps([])));
+}
+
+/// Clause 22: as after a failover that has lost the write of the first step.
+pub async fn clause_22_a_first_step_that_was_lost_is_not_recorded_anew<S: Subject>(subject: S) {
+    let kit = Kit::new(subject);
+    let key = fresh_key();
+    let mine = claim(LONG, LONG);
+    assert_eq!(kit.claim(&key, &mine).await, Acquisition::Acquired);
+    let recorded = kit
+        .steps()
+        .record_step(&key, &with_steps(&mine), "b", &Bytes::new())
+        .await;
+    assert_eq!(
+        recorded.map_err(|error| error.kind()),
+        Err(BackendErrorKind::Unreadable)
+    );
+    assert!(matches!(kit.read(&key).await, Record::Claimed { claim, .. } if !claim.has_steps));
 }

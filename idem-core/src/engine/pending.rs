@@ -29,7 +29,7 @@ const PAUSE_SPREAD: u64 = 250;
 
 /// A request's own claim, which may or may not have been written yet.
 ///
-/// If it is dropped before the handler starts, because the client hung up or the backend failed, the claim is released in the
+/// If it is dropped before the handler starts, because the client hung up or the backend failed, the claim is given up in the
 /// background. Otherwise the key would be blocked for the rest of the lease. IDEM-6 allows the release, because it is about
 /// started handlers only.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub(super) struct Pending {
     written: Option<Instant>,
     /// Whether a claiming call was made with this token.
     has_asked: bool,
+    /// Whether the claim, if it is written, has replaced a parked one.
+    was_parked: bool,
     /// Held during a call that may claim, and after one that did. Always `None` if the engine has no limit.
     pub(super) permit: Option<Box<Permit>>,
 }
@@ -53,6 +55,7 @@ impl Pending {
             claim: engine.first_claim(fingerprint, policy),
             written: None,
             has_asked: false,
+            was_parked: false,
             permit: None,
         }
     }
@@ -197,7 +200,7 @@ impl Pending {
             return Box::pin(self.hold(policy)).await;
         }
         self.has_asked = true;
-        (self.claim.attempt, self.claim.has_steps) = (1, false);
+        (self.claim.attempt, self.claim.has_steps, self.was_parked) = (1, false, false);
         let asked = Instant::now();
         self.written.get_or_insert(asked);
         let Self { engine, key, claim, .. } = &*self;
@@ -296,10 +299,19 @@ impl Pending {
         Ok(Look::InFlight(InFlightClaim::UNKNOWN))
     }
 
+    /// Gives the claim up if it may be written: the handler does not start. A first claim is released, and one that has replaced a
+    /// parked claim is parked again. One that has replaced a lapsed claim is left to its lease: the fact that its attempt did not end
+    /// must stay.
+    fn give_up(&self) {
+        if self.written.is_some() && (self.claim.attempt == 1 || self.was_parked) {
+            self.engine.give_up_in_background(&self.key, &self.claim);
+        }
+    }
+
     /// Draws a new token. The claim of the old token, if it was written, is not this request's any more.
     fn renounce(&mut self, policy: &ClaimPolicy) {
         self.written = None;
-        self.has_asked = false;
+        (self.has_asked, self.was_parked) = (false, false);
         self.claim = self.engine.first_claim(self.claim.fingerprint, policy);
     }
 
@@ -315,16 +327,21 @@ impl Pending {
             self.claim.attempt = before.attempt.saturating_add(1);
             self.claim.began_at = before.began_at;
             self.claim.has_steps = before.has_steps;
+            self.was_parked = matches!(ownerless, Ownerless::Parked(_));
             let asked = Instant::now();
             self.written = Some(asked);
             let Self { engine, key, claim, .. } = &*self;
             let take_over = || engine.0.backend.take_over(key, before, claim);
             let taken = engine.ask(Call::TakeOver, claim.lease, take_over).await;
-            if taken.is_err() {
-                // If the claim was written, it is left to its lease. A release would erase the fact that there was an earlier
-                // attempt.
+            let taken = taken.map_err(|error| {
+                self.give_up();
                 self.renounce(policy);
-            }
+                if before.has_steps {
+                    error.of_known_record()
+                } else {
+                    error
+                }
+            });
             match taken? {
                 Acquisition::Acquired => {
                     ownerless.log(&self.key, self.claim.attempt);
@@ -352,10 +369,7 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        // A claim that was taken over is left to its lease. A release would erase the fact that there was an earlier attempt.
-        if self.written.is_some() && self.claim.attempt == 1 {
-            self.engine.release_in_background(&self.key, &self.claim);
-        }
+        self.give_up();
     }
 }
 

@@ -24,6 +24,7 @@ use super::renewals::Renewals;
 use super::run::Work;
 use super::{Engine, RecordOutcome, RunOutcome, large};
 use crate::observe::{self, Call};
+use crate::steps::{Attempt, Steps};
 use crate::{BackendError, BackendErrorKind, Completion, Fenced};
 
 impl Work {
@@ -59,6 +60,10 @@ impl Work {
                 recorded = self.record_once(&outcome).boxed().await;
             }
             match (recorded, &outcome) {
+                (Ok(Fenced::Superseded), RecordOutcome::Release) if self.knows_of_steps() => {
+                    self.log_steps_lost();
+                    (RunOutcome::Superseded, None)
+                }
                 // A release may be superseded: a repeated release finds nothing, and there is no outcome to lose.
                 (Ok(_), RecordOutcome::Release) => (self.released(), None),
                 (Ok(Fenced::Superseded), RecordOutcome::Complete { .. }) => {
@@ -127,7 +132,8 @@ impl Work {
     ) -> (Call, BoxFuture<'a, Result<Fenced, BackendError>>) {
         let claim = self.claim_now();
         let (key, backend) = (&self.key, &self.engine.0.backend);
-        match (outcome, backend.steps().filter(|_store| claim.has_steps)) {
+        // Parked also if no step is known of: a task that the handler has left behind may be recording one.
+        match (outcome, backend.steps()) {
             (RecordOutcome::Complete { completion, .. }, _) => {
                 let ttl = outcome.ttl(&claim);
                 let completing = async move { backend.complete(key, &claim, completion, ttl).await };
@@ -138,6 +144,12 @@ impl Work {
                 (Call::Release, async move { backend.release(key, &claim).await }.boxed())
             }
         }
+    }
+
+    /// Whether the record has steps for certain, unless it was superseded or lost.
+    fn knows_of_steps(&self) -> bool {
+        let attempt = self.steps.as_ref().and_then(Steps::recorded);
+        attempt.is_some_and(Attempt::knows_of_steps)
     }
 
     /// How a run is reported that has released its claim.

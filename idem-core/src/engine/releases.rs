@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
@@ -13,7 +15,7 @@ use tracing::Instrument as _;
 
 use super::Engine;
 use crate::observe::{self, Call, Releasing};
-use crate::{Claim, Fenced, RecordKey};
+use crate::{BackendError, Claim, Fenced, RecordKey};
 
 /// How many claims may be in the queue, including those that are being released.
 const PLACES: usize = 1024;
@@ -42,9 +44,9 @@ impl Default for Releases {
 }
 
 impl Engine {
-    /// Releases a claim that was given up, if there is a runtime and a place in the queue. Otherwise the claim ends by its
+    /// Releases a claim that was given up, or parks it if it has steps, if there is a runtime and a place in the queue. Otherwise the claim ends by its
     /// lease.
-    pub(super) fn release_in_background(&self, key: &RecordKey, claim: &Claim) {
+    pub(super) fn give_up_in_background(&self, key: &RecordKey, claim: &Claim) {
         let Ok(runtime) = Handle::try_current() else { return };
         let Ok(place) = self.0.releases.places.clone().try_acquire_owned() else {
             observe::release_left_out();
@@ -52,6 +54,21 @@ impl Engine {
         };
         let release = release(self.clone(), key.clone(), claim.clone(), place);
         self.0.running.spawn_on(release.in_current_span(), &runtime);
+    }
+}
+
+impl Engine {
+    /// The call that ends a claim without an outcome: it is parked if it may have steps, which a release would forget.
+    pub(super) fn releasing<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        claim: &'a Claim,
+        may_have_steps: bool,
+    ) -> (Call, BoxFuture<'a, Result<Fenced, BackendError>>) {
+        match self.step_store().filter(|_store| may_have_steps) {
+            Some(store) => (Call::Park, store.park(key, claim).boxed()),
+            None => (Call::Release, self.0.backend.release(key, claim)),
+        }
     }
 }
 
@@ -64,8 +81,8 @@ async fn release(engine: Engine, key: RecordKey, claim: Claim, _place: OwnedSema
         let Ok(_turn) = engine.0.releases.at_once.acquire().await else {
             return;
         };
-        let releasing = engine.0.backend.release(&key, &claim);
-        match engine.within_deadline(Call::Release, claim.lease, releasing).await {
+        let (call, releasing) = engine.releasing(&key, &claim, claim.has_steps);
+        match engine.within_deadline(call, claim.lease, releasing).await {
             Ok(Fenced::Applied) => return,
             Ok(Fenced::Superseded) => {}
             Err(error) => tracing::debug!(key = %key.shown(), %error, "could not release a claim that was given up"),

@@ -303,6 +303,15 @@ impl Work {
         );
     }
 
+    pub(super) fn log_steps_lost(&self) {
+        tracing::error!(
+            key = %self.key.shown(),
+            attempt = self.claim.attempt,
+            "the record was gone when this attempt ended without an outcome, and its steps with it, unless another attempt has taken it \
+             over; a retry may begin from the start. Look whether the backend evicts keys or was emptied"
+        );
+    }
+
     fn log_panic(&self, consequence: &str) {
         // The panic hook has reported the panic itself.
         tracing::error!(key = %self.key.shown(), attempt = self.claim.attempt, "the handler panicked; {consequence}");

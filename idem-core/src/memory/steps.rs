@@ -6,7 +6,7 @@ use super::MemoryBackend;
 use super::room::record_bytes;
 use super::shard::{Entry, State};
 use crate::steps::{RecordedSteps, StepBackend};
-use crate::{BackendError, Claim, Fenced, RecordKey};
+use crate::{BackendError, BackendErrorKind, Claim, Fenced, RecordKey};
 
 /// The steps of one record. A record without steps has no allocation for them.
 pub(super) type Steps = Vec<(Box<str>, Bytes)>;
@@ -33,9 +33,9 @@ impl StepBackend for MemoryBackend {
         name: &str,
         step: &Bytes,
     ) -> Result<Fenced, BackendError> {
-        Ok(self.at(key, |shard, now| {
+        self.at(key, |shard, now| {
             let Some(Entry { state, expires, .. }) = shard.owned(key, claim.token, now) else {
-                return Fenced::Superseded;
+                return Ok(Fenced::Superseded);
             };
             let before = record_bytes(key, state);
             let State::Claimed {
@@ -44,8 +44,12 @@ impl StepBackend for MemoryBackend {
                 steps,
             } = state
             else {
-                return Fenced::Superseded;
+                return Ok(Fenced::Superseded);
             };
+            if (claim.has_steps || held.has_steps) && steps.is_empty() {
+                let context = "the steps of the record are gone";
+                return Err(BackendError::new(BackendErrorKind::Unreadable, context).not_written());
+            }
             match steps.iter_mut().find(|(known, _)| **known == *name) {
                 Some((_, recorded)) => *recorded = step.clone(),
                 None => steps.push((name.into(), step.clone())),
@@ -55,8 +59,8 @@ impl StepBackend for MemoryBackend {
             *expires = *lapses + held.ttl;
             let after = record_bytes(key, state);
             shard.room.change(before, after);
-            Fenced::Applied
-        }))
+            Ok(Fenced::Applied)
+        })
     }
 
     async fn read_steps(&self, key: &RecordKey, claim: &Claim) -> Result<Option<RecordedSteps>, BackendError> {

@@ -10,12 +10,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::OnceCell;
+use tokio::time::{Instant, sleep};
 
 use super::error::{StepError, StepErrorKind};
 use super::recorded::{Progress, Recorded};
 use crate::engine::Engine;
 use crate::observe::Call;
 use crate::{BackendError, BackendErrorKind, Claim, Fenced, RecordKey};
+
+/// The pauses between tries to record the end of a step: none before the second try, then this, then twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// The longest of these pauses.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The longest name of a step.
 const MAX_NAME_LEN: usize = 64;
@@ -77,6 +84,8 @@ pub(crate) struct Attempt {
     limits: StepLimits,
     /// Whether the claim may have steps: it had some when the attempt began, or this attempt has tried to record one.
     may_have_steps: AtomicBool,
+    /// Whether the backend has said that a step is recorded, to this attempt or an earlier one.
+    knows_of_steps: AtomicBool,
     /// What earlier attempts have recorded.
     earlier: OnceCell<HashMap<String, Bytes>>,
     names: Names,
@@ -94,6 +103,7 @@ impl Attempt {
             claim,
             limits,
             may_have_steps: AtomicBool::new(has_steps),
+            knows_of_steps: AtomicBool::new(has_steps),
             earlier: OnceCell::new(),
             names: Names::default(),
             done: Mutex::default(),
@@ -111,6 +121,11 @@ impl Attempt {
 
     pub(super) fn key(&self) -> &RecordKey {
         &self.key
+    }
+
+    /// Whether the backend has said that a step is recorded.
+    pub(crate) fn knows_of_steps(&self) -> bool {
+        self.knows_of_steps.load(Ordering::Relaxed)
     }
 
     /// The claim as it is now.
@@ -195,37 +210,55 @@ impl Attempt {
         }
     }
 
-    /// Records a step. Tries twice if the backend was unavailable, as outcomes are recorded.
-    pub(super) async fn record(&self, name: &'static str, step: &Recorded) -> Result<Fenced, BackendError> {
+    /// Records that a body is about to be called. Tries twice if the backend was unavailable: the connection may have broken while it
+    /// was idle.
+    pub(super) async fn record_start(&self, name: &'static str, step: &Recorded) -> Result<Fenced, BackendError> {
+        match self.record(name, step).await {
+            Err(error) if error.kind() == BackendErrorKind::Unavailable => self.record(name, step).await,
+            recorded => recorded,
+        }
+    }
+
+    /// Records the end of a body. Tries for a lease, because a body whose end is not recorded may be called again.
+    pub(super) async fn record_end(&self, name: &'static str, step: &Recorded) -> Result<Fenced, BackendError> {
+        let (began, mut pause) = (Instant::now(), Duration::ZERO);
+        loop {
+            match self.record(name, step).await {
+                Err(error) if error.is_transient() && began.elapsed() + pause < self.claim.lease => {
+                    tracing::debug!(key = %self.key.shown(), step = name, %error, "the end of a step is not recorded yet");
+                    sleep(pause).await;
+                    pause = (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+                }
+                recorded => return recorded,
+            }
+        }
+    }
+
+    async fn record(&self, name: &'static str, step: &Recorded) -> Result<Fenced, BackendError> {
         let Some(store) = self.engine.step_store() else {
             let context = "the backend keeps no steps";
             return Err(BackendError::new(BackendErrorKind::Config, context).not_written());
         };
         let (claim, bytes) = (self.claim_to_record(), step.encode());
-        let mut recorded = Err(BackendError::new(BackendErrorKind::Unavailable, "recording a step"));
-        for _ in 0..2 {
-            let recording = store.record_step(&self.key, &claim, name, &bytes);
-            recorded = self
-                .engine
-                .within_deadline(Call::RecordStep, claim.lease, recording)
-                .await;
-            if !recorded
-                .as_ref()
-                .is_err_and(|error| error.kind() == BackendErrorKind::Unavailable)
-            {
-                break;
-            }
-        }
+        let recording = store.record_step(&self.key, &claim, name, &bytes);
+        let recorded = self
+            .engine
+            .within_deadline(Call::RecordStep, claim.lease, recording)
+            .await;
         if matches!(recorded, Ok(Fenced::Applied)) {
             self.note(name, &step.progress);
         }
         recorded
     }
 
-    /// The claim under which a step is recorded now. It has steps from before the call, because the answer may be lost.
+    /// The claim under which a step is recorded now: it has steps if one is known to be recorded, so that the backend can tell whether
+    /// it has lost it. From now on the claim may have steps, because the answer may be lost.
     pub(super) fn claim_to_record(&self) -> Claim {
         self.may_have_steps.store(true, Ordering::Relaxed);
-        self.claim()
+        Claim {
+            has_steps: self.knows_of_steps.load(Ordering::Relaxed),
+            ..self.claim.clone()
+        }
     }
 
     /// How long a call about the claim may take.
@@ -235,6 +268,7 @@ impl Attempt {
 
     /// Notes that a step is recorded.
     pub(super) fn note(&self, name: &'static str, progress: &Progress) {
+        self.knows_of_steps.store(true, Ordering::Relaxed);
         if *progress != Progress::Started {
             self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
         }

@@ -36,10 +36,12 @@ pub type RecordedSteps = Vec<(String, Bytes)>;
 ///     [`release`](crate::Backend::release), `record_step` and `read_steps` by its token are [`Fenced::Superseded`].
 /// 21. Completion, release and expiry of the record end its steps. A later claim never sees them.
 /// 22. If the store has lost the steps of a claim that has steps, `record_step` is
-///     [`BackendErrorKind::Unreadable`](crate::BackendErrorKind::Unreadable), and `read_steps` returns none.
+///     [`BackendErrorKind::Unreadable`](crate::BackendErrorKind::Unreadable), and `read_steps` returns none. It has lost them also if
+///     the claim in place has no steps although the argument of `record_step` has.
 ///
-/// A claim is identified by its token. The argument's [`Claim::has_steps`] says whether the owner has tried to record a step, so
-/// that the store may look for steps only then; a step that was tried need not be there.
+/// A claim is identified by its token. The argument's [`Claim::has_steps`] says for `record_step` that the owner knows of a recorded
+/// step. For the other calls it says that the owner has tried to record one, so that the store may look for steps only then; a step that
+/// was tried need not be there.
 pub trait StepBackend: fmt::Debug + Send + Sync + 'static {
     /// Writes a step of `claim` (clauses 16, 20 and 22).
     ///

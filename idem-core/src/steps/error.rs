@@ -46,8 +46,7 @@ pub enum StepErrorKind {
     NameInvalid,
     /// The attempt has as many steps as it may have. Not run.
     TooMany,
-    /// The input has no serde form, or the result has none. If it is the result, the body was called, and the next attempt calls it
-    /// again.
+    /// The input has no JSON form. Not run.
     NoSerdeForm,
     /// The handler runs in an engine whose backend keeps no steps, or without the attribute. Not run.
     NotConfigured,
@@ -102,7 +101,7 @@ impl fmt::Display for StepError {
             StepErrorKind::NameUsedTwice => "its name was used before in this attempt",
             StepErrorKind::NameInvalid => "its name is not 1 to 64 ASCII letters, digits, `-` and `_`",
             StepErrorKind::TooMany => "the attempt has as many steps as it may have",
-            StepErrorKind::NoSerdeForm => "its input or its result has no serde form",
+            StepErrorKind::NoSerdeForm => "its input has no JSON form",
             StepErrorKind::NotConfigured => "the backend keeps no steps, or nothing guards the handler",
         };
         write!(f, "step `{name}`: {what}")

@@ -84,21 +84,18 @@ impl<'a> PreparedStep<'a> {
     }
 
     /// What has to be recorded of the step, which ended with `result`. From now on the claim counts as one with steps.
-    ///
-    /// # Errors
-    ///
-    /// [`StepErrorKind::NoSerdeForm`].
-    pub fn ended<T: Serialize>(self, result: &T) -> Result<StepRecord<'a>, StepError> {
+    #[must_use]
+    pub fn ended<T: Serialize>(self, result: &T) -> StepRecord<'a> {
         let Self { attempt, name, input } = self;
-        let ended = attempt.ended(name, input, result)?;
+        let ended = attempt.ended(name, input, result);
         let bytes = ended.encode();
-        Ok(StepRecord {
+        StepRecord {
             attempt,
             name,
             claim: attempt.claim_to_record(),
             bytes,
             ended,
-        })
+        }
     }
 }
 

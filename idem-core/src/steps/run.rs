@@ -173,9 +173,11 @@ impl<'a, B, M, W> StepRun<'a, B, M, W> {
 }
 
 pub(super) fn digest(name: &'static str, input: &(impl Serialize + ?Sized)) -> Result<Input, StepError> {
-    let json = serde_json::to_vec(input);
-    let json = json.map_err(|error| StepError::new(StepErrorKind::NoSerdeForm, name).with_source(error))?;
-    Ok(Sha256::digest(json).into())
+    let no_form = |error| StepError::new(StepErrorKind::NoSerdeForm, name).with_source(error);
+    // Sorted, because equal maps need not have equal orders, and the next version may declare its fields in another order.
+    let mut json = serde_json::to_value(input).map_err(no_form)?;
+    json.sort_all_objects();
+    Ok(Sha256::digest(serde_json::to_vec(&json).map_err(no_form)?).into())
 }
 
 impl<'a, B, F, T, E, M, W> IntoFuture for StepRun<'a, B, M, W>
@@ -210,29 +212,26 @@ where
             let Some(attempt) = steps.recorded() else {
                 return body(step).await;
             };
-            let mut is_started = false;
             match attempt.look(name, input).await.map_err(failed)? {
                 Looked::Done(result) => return Ok(result),
                 Looked::New => {}
-                Looked::Started => {
-                    is_started = true;
-                    match mode.reconcile().await {
-                        None => return Err(failed(StepError::new(StepErrorKind::Interrupted, name))),
-                        Some(found) => {
-                            if let Some(result) = found? {
-                                let ended = attempt.ended(name, input, &result).map_err(failed)?;
-                                attempt.end(name, &ended).await.map_err(failed)?;
-                                return Ok(result);
-                            }
+                Looked::Started => match mode.reconcile().await {
+                    None => return Err(failed(StepError::new(StepErrorKind::Interrupted, name))),
+                    Some(found) => {
+                        if let Some(result) = found? {
+                            let ended = attempt.ended(name, input, &result);
+                            attempt.end(name, &ended).await.map_err(failed)?;
+                            return Ok(result);
                         }
                     }
-                }
+                },
             }
-            if M::RECORDS_START && !is_started {
+            // Also after `reconcile`, which may have taken longer than the lease: another attempt may have called the body since.
+            if M::RECORDS_START {
                 attempt.start(name, input).await.map_err(failed)?;
             }
             let result = body(step).await?;
-            let ended = attempt.ended(name, input, &result).map_err(failed)?;
+            let ended = attempt.ended(name, input, &result);
             attempt.end(name, &ended).await.map_err(failed)?;
             Ok(result)
         })
@@ -276,7 +275,7 @@ impl Attempt {
     /// Records that the body is about to be called.
     async fn start(&self, name: &'static str, input: Option<Input>) -> Result<(), StepError> {
         let started = self.recorded(input, Progress::Started);
-        match self.record(name, &started).await {
+        match self.record_start(name, &started).await {
             Ok(Fenced::Applied) => Ok(()),
             Ok(Fenced::Superseded) => Err(StepError::new(StepErrorKind::Superseded, name)),
             Err(error) => Err(StepError::of_backend(kind_before(&error), name, error)),
@@ -285,7 +284,7 @@ impl Attempt {
 
     /// Records the result of the body.
     async fn end(&self, name: &'static str, ended: &Recorded) -> Result<(), StepError> {
-        match self.record(name, ended).await {
+        match self.record_end(name, ended).await {
             Ok(Fenced::Applied) => Ok(()),
             Ok(Fenced::Superseded) => Err(StepError::new(StepErrorKind::Superseded, name)),
             Err(error) => {
@@ -300,15 +299,21 @@ impl Attempt {
         }
     }
 
-    /// What is recorded of a body that ended with `result`.
-    pub(super) fn ended<T: Serialize>(
-        &self,
-        name: &'static str,
-        input: Option<Input>,
-        result: &T,
-    ) -> Result<Recorded, StepError> {
-        let json = serde_json::to_vec(result);
-        let json = json.map_err(|error| StepError::new(StepErrorKind::NoSerdeForm, name).with_source(error))?;
-        Ok(self.recorded(input, self.done_with(name, json)))
+    /// What is recorded of a body that ended with `result`: without the result if it has no serde form, because the body must not be
+    /// called again for that.
+    pub(super) fn ended<T: Serialize>(&self, name: &'static str, input: Option<Input>, result: &T) -> Recorded {
+        let progress = match serde_json::to_vec(result) {
+            Ok(json) => self.done_with(name, json),
+            Err(error) => {
+                tracing::error!(
+                    key = %self.key().shown(),
+                    step = name,
+                    error = &error as &dyn std::error::Error,
+                    "the result of a step has no JSON form; the step is recorded as done, and a later attempt cannot go on after it"
+                );
+                Progress::DoneWithout
+            }
+        };
+        self.recorded(input, progress)
     }
 }

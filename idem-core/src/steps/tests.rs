@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use tokio::time::advance;
 
 use super::{Step, StepError, StepErrorKind, StepLimits, Steps};
@@ -40,6 +40,25 @@ impl Failure {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Hold {
     id: u32,
+}
+
+/// A map in an order, as a hash map has one by chance.
+struct InOrder([&'static str; 2]);
+
+impl Serialize for InOrder {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.map(|name| (name, name.len())))
+    }
+}
+
+/// A value that has no JSON form.
+#[derive(Debug, Deserialize)]
+struct Formless;
+
+impl Serialize for Formless {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("on purpose"))
+    }
 }
 
 fn key() -> RecordKey {
@@ -197,6 +216,20 @@ async fn the_result_of_another_input_is_never_returned() {
         );
     }
     assert_eq!(app.effects(), 1);
+}
+
+#[tokio::test]
+async fn equal_maps_are_equal_inputs_whatever_their_order() {
+    let app = App::new();
+    for names in [["a", "b"], ["b", "a"]] {
+        let hold = app
+            .attempt(End::Release, async |app, steps| {
+                let step = steps.run::<_, _, StepError>("hold", |_| app.effect());
+                step.of(&InOrder(names)).await
+            })
+            .await;
+        assert_eq!(hold.expect("the same input"), Hold { id: 1 });
+    }
 }
 
 #[tokio::test]
@@ -360,6 +393,22 @@ async fn a_result_that_cannot_be_read_is_an_error_and_never_a_rerun() {
         unreadable.expect_err("another type").kind(),
         Some(StepErrorKind::Unreadable)
     );
+}
+
+#[tokio::test]
+async fn a_step_whose_result_has_no_form_is_done_all_the_same() {
+    let app = App::new();
+    for expected in [Ok(()), Err(Some(StepErrorKind::ResultNotKept))] {
+        let body = async |app: &App| app.effect().await.map(|_hold| Formless);
+        let done = app
+            .attempt(End::Release, async |app, steps| {
+                let done = steps.run::<_, _, StepError>("hold", async |_| body(app).await).await;
+                done.map(|Formless| ()).map_err(|error| error.kind())
+            })
+            .await;
+        assert_eq!(done, expected);
+    }
+    assert_eq!(app.effects(), 1);
 }
 
 #[tokio::test(start_paused = true)]

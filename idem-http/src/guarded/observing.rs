@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use http::Response;
-use idem_core::{BackendErrorKind, ClaimResult, Duplicate, HandlerResult, RecordKey, RecordOutcome, Run, RunAnswer};
+use idem_core::{ClaimResult, Duplicate, HandlerResult, RecordKey, RecordOutcome, Run, RunAnswer};
 
 use super::{GuardedRequest, Handler, RequestIdentity, Setup, answer_of_run};
 use crate::answer::{self, AnswerRules};
@@ -77,7 +77,7 @@ where
             Err(error) => {
                 let error_of_claim = &error as &dyn Error;
                 tracing::info!(key = %record.shown(), error = error_of_claim, "the key of an observed request cannot be checked");
-                if policy.on_outage() == OnOutage::Run && error.kind() != BackendErrorKind::Unreadable {
+                if policy.on_outage() == OnOutage::Run && error.leaves_record_unknown() {
                     RequestOutcome::Unprotected
                 } else {
                     RequestOutcome::BackendUnavailable

@@ -16,10 +16,11 @@ pub(crate) struct StepStatements {
     pub(crate) complete_in: SqlStr,
     /// As `complete_by_hand`, and deletes the steps.
     pub(crate) complete_by_hand: SqlStr,
-    /// `$1` id, `$2` token, `$3` name, `$4` step. Returns whether the steps are lost; if they are not, the step is recorded. No row if
+    /// `$1` id, `$2` token, `$3` name, `$4` step, `$5` the state with steps if the owner knows of a step, otherwise the one without. Returns
+    /// whether the steps are lost; if they are not, the step is recorded. No row if
     /// the claim is not in place. Whether they are lost is told by one snapshot: of two first steps, one waits for the other.
     pub(crate) record: SqlStr,
-    /// Records a step in a handler's transaction. Values as for `record`, and `$5` the mark of the transaction. Returns a row if
+    /// Records a step in a handler's transaction. Values as for `record`, and `$6` the mark of the transaction. Returns a row if
     /// the step is recorded. Does not renew the lease, because the transaction's snapshot may be older than the last renewal, but puts the
     /// expiry off, so that no claim of the next request is written over the record meanwhile.
     pub(crate) record_in: SqlStr,
@@ -36,8 +37,8 @@ impl StepStatements {
         let steps = &name.qualified_with("_steps");
         let own = own(leases);
         let token = "id = $1 AND state IN (1, 4) AND token = $2";
-        // The record says that it has steps, and there are none.
-        let lost = format!("(state = 4 AND NOT EXISTS (SELECT FROM {steps} AS step WHERE step.id = $1))");
+        // The record says that it has steps and there are none, or the owner knows that it had some.
+        let lost = format!("(state < $5 OR state = 4 AND NOT EXISTS (SELECT FROM {steps} AS step WHERE step.id = $1))");
         let write = format!(
             "written AS (INSERT INTO {steps} (id, name, step) SELECT id, $3, $4 FROM held \
              ON CONFLICT (id, name) DO UPDATE SET step = excluded.step)"
@@ -69,7 +70,7 @@ impl StepStatements {
                 "WITH lost AS MATERIALIZED (SELECT FROM {records} AS record WHERE {token} AND {lost}), \
                  held AS (UPDATE {records} SET state = 4, expires_at = greatest(expires_at, clock_timestamp() \
                  + (lease_ms + ttl_ms) * interval '1 millisecond') WHERE {token} AND NOT EXISTS (SELECT FROM lost) \
-                 AND current_setting('idem.transaction', true) = $5 RETURNING id), {write} SELECT true FROM held"
+                 AND current_setting('idem.transaction', true) = $6 RETURNING id), {write} SELECT true FROM held"
             )),
             read: text(format!(
                 "SELECT step.name, step.step FROM (SELECT id FROM {records} WHERE {own}) AS record \

@@ -105,8 +105,13 @@ impl StepBackend for RedisBackend {
     ) -> Result<Fenced, BackendError> {
         let record = self.key(key);
         let bytes = name.len() + step.len() + NUMBER_LEN;
-        let mut command = owners_command(&scripts::RECORD_STEP, &record, claim, 3, bytes);
-        command.arg(name).arg(&step[..]).arg(lifetime(claim));
+        let mut command = owners_command(&scripts::RECORD_STEP, &record, claim, 4, bytes);
+        let knows_of_steps = u8::from(claim.has_steps);
+        command
+            .arg(name)
+            .arg(&step[..])
+            .arg(lifetime(claim))
+            .arg(knows_of_steps);
         let what = "recording a step";
         match self
             .connection

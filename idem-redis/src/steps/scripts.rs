@@ -22,13 +22,13 @@ fn owners(flags: &str, body: &str) -> String {
     format!("#!lua{flags}{OWN}{body}")
 }
 
-/// The answer of [`RECORD_STEP`] if the record has steps and their hash is missing.
+/// The answer of [`RECORD_STEP`] if the record has steps and their hash is missing, or should have steps and has none.
 pub(super) const STEPS_ARE_GONE: i64 = -1;
 
 /// The answer of [`RECORD_STEP`] if it was the first step, and steps of a record that is gone were there.
 pub(super) const FOUND_STEPS_OF_ANOTHER: i64 = 2;
 
-/// `ARGV` claim, name, step, lifetime. Returns 1 if the step is recorded, 0 if the claim is not in place,
+/// `ARGV` claim, name, step, lifetime, 1 if the owner knows of a recorded step. Returns 1 if the step is recorded, 0 if the claim is not in place,
 /// [`FOUND_STEPS_OF_ANOTHER`] or [`STEPS_ARE_GONE`].
 ///
 /// The record is written last. If the user may not call `HSET`, the script stops there, and the record must not say that it has steps.
@@ -46,6 +46,9 @@ if held == claim then
   redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
   redis.call('PEXPIRE', KEYS[1], ARGV[4])
   return 1
+end
+if ARGV[5] == '1' then
+  return -1
 end
 local stale = redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])

@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
+
+use crate::steps::{RecordedSteps, StepBackend, StepStore};
 use crate::{
     Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, MemoryBackend, Record,
     RecordKey, Token,
@@ -22,6 +25,8 @@ pub(super) struct Faulty {
 pub(super) struct Calls {
     pub(super) claims: AtomicU32,
     pub(super) releases: AtomicU32,
+    /// Tries to record a step.
+    pub(super) steps: AtomicU32,
     /// Under which tokens claims failed.
     pub(super) failed: Mutex<Vec<Token>>,
 }
@@ -36,6 +41,10 @@ pub(super) struct Switches {
     pub(super) claims_refused: AtomicBool,
     /// Every call takes effect and then hangs.
     pub(super) hangs: AtomicBool,
+    /// Taking over takes effect and then hangs.
+    pub(super) take_overs_hang: AtomicBool,
+    /// Steps are not recorded.
+    pub(super) steps_fail: AtomicBool,
     /// Renewals fail.
     pub(super) renewals_fail: AtomicBool,
     /// Completions and releases fail.
@@ -79,6 +88,10 @@ impl Backend for Faulty {
     }
 
     async fn take_over(&self, key: &RecordKey, lapsed: &Claim, claim: &Claim) -> Result<Acquisition, BackendError> {
+        if self.fault.take_overs_hang.load(Ordering::SeqCst) {
+            self.inner.take_over(key, lapsed, claim).await?;
+            futures_util::future::pending::<()>().await;
+        }
         self.answer(self.inner.take_over(key, lapsed, claim).await?).await
     }
 
@@ -113,6 +126,10 @@ impl Backend for Faulty {
         self.inner.read(key).await
     }
 
+    fn steps(&self) -> Option<StepStore<'_>> {
+        Some(StepStore::of(self))
+    }
+
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
         Self::fails(&self.fault.deaf)?;
         if self.fault.listening_hangs.load(Ordering::SeqCst) {
@@ -124,5 +141,35 @@ impl Backend for Faulty {
     async fn check(&self) -> Result<(), BackendError> {
         Self::fails(&self.fault.deaf)?;
         self.answer(()).await
+    }
+}
+
+impl Faulty {
+    fn inner_steps(&self) -> StepStore<'_> {
+        StepStore::of(&self.inner)
+    }
+}
+
+impl StepBackend for Faulty {
+    async fn record_step(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        name: &str,
+        step: &Bytes,
+    ) -> Result<Fenced, BackendError> {
+        self.calls.steps.fetch_add(1, Ordering::SeqCst);
+        Self::fails(&self.fault.steps_fail)?;
+        self.answer(self.inner_steps().record_step(key, claim, name, step).await?)
+            .await
+    }
+
+    async fn read_steps(&self, key: &RecordKey, claim: &Claim) -> Result<Option<RecordedSteps>, BackendError> {
+        self.answer(self.inner_steps().read_steps(key, claim).await?).await
+    }
+
+    async fn park(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        Self::fails(&self.fault.settling_fails)?;
+        self.answer(self.inner_steps().park(key, claim).await?).await
     }
 }

@@ -7,6 +7,7 @@ mod large;
 mod outcomes;
 mod sharing;
 mod stalls;
+mod steps;
 mod waiting;
 
 use std::future::Future;
