@@ -18,6 +18,7 @@ use idem_http::answer::AnswerRules;
 use idem_http::fingerprint::ComparedPath;
 use idem_http::guarded::observed_result;
 use idem_http::identity::{Caller, record_key};
+use idem_http::observe::answer_of_idem;
 use idem_http::{
     Compared, GuardedRequest, Handler, IdempotencyProblem, Observation, Operation, OperationName, Policy,
     ProblemDetails, RequestIdentity, RequestOutcome, ResponseBody, Settings, StoredAnswers, Verdict, fingerprint,
@@ -186,7 +187,7 @@ fn guarded(
     let route = request.matched_path.as_ref().map(MatchedPath::as_str);
     let name = OperationName::of(operation, &request.method, route, request.uri.path());
     let is_observing = idempotency.settings().is_observing();
-    let mut observation = Observation::start(&name, || name.label()).observing(is_observing);
+    let mut observation = Observation::start(&name, || name.label()).observing(is_observing.then_some(answer_of_idem));
     let span = observation.span();
     let guarded = GuardedRequest {
         setup: idempotency,
@@ -274,7 +275,7 @@ fn identify(
     }
     let policy = guarded.policy();
     let refuse = |details: ProblemDetails| {
-        let outcome = RequestOutcome::of_problem(details.problem);
+        let outcome = RequestOutcome::from(details.problem);
         if settings.is_observing() {
             return Identified::RefusalObserved(outcome);
         }

@@ -18,7 +18,8 @@
 //! | [`columns`] | a record as columns of a table, for backends in SQL | tables, statements, clocks |
 //! | [`memory`] | the backend for tests, in the memory of one process | other processes |
 //! | `spec` | the contract of [`backend`] as one pure function, with the feature `conformance` | time, any store |
-//! | `observe` | the metrics, with the feature `metrics` | the exporter |
+//! | [`observation`] | the outcome of each request or task: its span, its line in the log, its count | answers |
+//! | `observe` | the engine's metrics, with the feature `metrics` | the exporter |
 //!
 //! The rules named `IDEM-n` are the numbered guarantees in `docs/semantics.md`.
 
@@ -34,6 +35,7 @@ pub mod engine;
 pub mod fingerprint;
 pub mod key;
 pub mod memory;
+pub mod observation;
 mod observe;
 pub mod policy;
 #[cfg(any(test, feature = "conformance"))]
@@ -50,5 +52,6 @@ pub use engine::{
 pub use fingerprint::Fingerprint;
 pub use key::{IdempotencyKey, KeyError, RecordKey, Scope};
 pub use memory::MemoryBackend;
+pub use observation::{Observation, RequestOutcome};
 pub use policy::{AfterCrash, ClaimPolicy};
 pub use steps::{StepError, StepErrorKind, StepLimits, Steps};

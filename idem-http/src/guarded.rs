@@ -240,7 +240,7 @@ where
             Duplicate::Mismatch => IdempotencyProblem::KeyReused,
             Duplicate::OutcomeUnknown => IdempotencyProblem::OutcomeUnknown,
         };
-        (RequestOutcome::of_problem(problem), made(settings.problem(problem)))
+        (RequestOutcome::from(problem), made(settings.problem(problem)))
     }
 }
 

@@ -21,7 +21,7 @@
 //! | [`problem`] | the answers that idem gives in place of the handler | when it gives them |
 //! | [`markers`] | the headers that say what idem did | |
 //! | [`body`] | the types of bodies | |
-//! | [`observe`] | the outcome of a request: span, log line, count | the engine's own figures |
+//! | [`observe`] | which answer belongs to which outcome | the outcomes |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

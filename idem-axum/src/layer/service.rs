@@ -22,6 +22,7 @@ use futures_util::future::BoxFuture;
 use idem_core::{RecordKey, Run};
 use idem_http::body::made;
 use idem_http::identity::{Caller, record_key};
+use idem_http::observe::answer_of_idem;
 use idem_http::{
     BoxError, GuardedRequest, IdempotencyProblem, Observation, Operation, OperationName, Policy, ProblemDetails,
     RequestOutcome,
@@ -176,7 +177,7 @@ impl Shared {
         let route = head.extensions.get::<MatchedPath>().map(MatchedPath::as_str);
         let name = OperationName::of(&self.operation, &head.method, route, head.uri.path()).of_layer();
         let is_observing = self.idempotency.settings().is_observing();
-        let observation = Observation::start(&name, || name.label()).observing(is_observing);
+        let observation = Observation::start(&name, || name.label()).observing(is_observing.then_some(answer_of_idem));
         let guarded = GuardedRequest {
             setup: self.idempotency.clone(),
             operation: self.operation.clone(),
@@ -295,7 +296,7 @@ impl Shared {
                     return answer;
                 }
                 Err(refused) => {
-                    observation.end(RequestOutcome::of_problem(refused.problem));
+                    observation.end(RequestOutcome::from(refused.problem));
                     if settings.is_observing() {
                         return guarded.answer_unprotected(handler).await;
                     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use idem_http::RequestOutcome;
+use idem_http::observe::answer_of_idem;
 
 const PAGE: &str = include_str!("../../../idem-axum/src/guide/observing.md");
 
@@ -19,7 +20,7 @@ fn selected(question: &str) -> BTreeSet<&'static str> {
 /// A duplicate does not wait where a service only observes, so no request is counted as one that has waited.
 fn answered_by_idem() -> impl Iterator<Item = RequestOutcome> {
     let outcomes = RequestOutcome::ALL.iter().copied();
-    outcomes.filter(|outcome| outcome.answer_of_idem().is_some() && *outcome != RequestOutcome::Waited)
+    outcomes.filter(|outcome| answer_of_idem(*outcome).is_some() && *outcome != RequestOutcome::Waited)
 }
 
 #[test]

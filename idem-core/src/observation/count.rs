@@ -4,7 +4,7 @@
 
 #[cfg(feature = "metrics")]
 mod figures {
-    use idem_core::RecordKey;
+    use crate::RecordKey;
     use metrics::{Label, SharedString, Unit, describe_counter};
 
     /// The count of requests that one request will add to.
@@ -53,7 +53,7 @@ mod figures {
 
 #[cfg(not(feature = "metrics"))]
 mod figures {
-    use idem_core::RecordKey;
+    use crate::RecordKey;
 
     #[derive(Debug)]
     pub(crate) struct Count;
