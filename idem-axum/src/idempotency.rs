@@ -66,6 +66,13 @@ struct Parts {
     lacks_steps: Arc<AtomicBool>,
 }
 
+impl AsRef<Engine> for Idempotency {
+    /// The engine, for tasks beside the handlers (`idem-task`).
+    fn as_ref(&self) -> &Engine {
+        &self.0.engine
+    }
+}
+
 impl Idempotency {
     /// Keeps records in `backend`.
     ///

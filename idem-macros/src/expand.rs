@@ -18,7 +18,7 @@ use crate::options;
 use crate::returned::{Constraint, Returned, returned};
 use crate::root::{PRIVATE, Root};
 use crate::source::source;
-use crate::table::{Options, Scope};
+use crate::table::{Form, Options, Scope};
 
 /// The whole macro. On error the user's item is emitted as it was, so that nothing else fails because of it.
 pub(crate) fn idempotent(attribute: &TokenStream, item: &TokenStream) -> TokenStream {
@@ -37,7 +37,7 @@ pub(crate) fn idempotent(attribute: &TokenStream, item: &TokenStream) -> TokenSt
 /// Both halves, or every error of both.
 fn checked(attribute: &TokenStream, item: TokenStream) -> Result<(Options, Handler)> {
     match (
-        options::parse(attribute),
+        options::parse(attribute, Form::Handler),
         syn::parse2::<Handler>(item).and_then(check_once),
     ) {
         (Ok(options), Ok(handler)) => {
@@ -76,7 +76,7 @@ fn debug_handler(handler: &mut Handler) -> Option<Attribute> {
 
 /// The handler as it was, with our attribute below `debug`: it then speaks of the author's arguments and not of ours.
 fn below(debug: &Attribute, attribute: &TokenStream, options: &Options, handler: &Handler) -> TokenStream {
-    let idempotent = Root(options.root.as_ref()).path(Span::call_site(), &quote!(idempotent));
+    let idempotent = Root::of(options).path(Span::call_site(), &quote!(idempotent));
     let Handler {
         attributes,
         visibility,
@@ -91,7 +91,7 @@ fn below(debug: &Attribute, attribute: &TokenStream, options: &Options, handler:
     quote!(#debug #[#idempotent(#attribute)] #(#attributes)* #visibility #signature #body)
 }
 
-fn both<A, B>(left: Result<A>, right: Result<B>) -> Result<(A, B)> {
+pub(crate) fn both<A, B>(left: Result<A>, right: Result<B>) -> Result<(A, B)> {
     match (left, right) {
         (Ok(left), Ok(right)) => Ok((left, right)),
         (Err(mut error), Err(other)) => {
@@ -113,7 +113,7 @@ fn both<A, B>(left: Result<A>, right: Result<B>) -> Result<(A, B)> {
 /// | the engine, where an argument gives it | [`engine`] |
 /// | the call of `run`: guard, operation, identity and the handler's future | [`identity`], [`handler_future`] |
 fn expand(options: &Options, handler: Handler) -> TokenStream {
-    let root = Root(options.root.as_ref());
+    let root = Root::of(options);
     let Handler {
         attributes,
         visibility,

@@ -264,7 +264,7 @@ fn captured(text: &str) -> impl Iterator<Item = String> {
 }
 
 /// The group that a `macro_rules!` variable holds, or the one that was written.
-fn without_invisible(group: Group) -> Group {
+pub(crate) fn without_invisible(group: Group) -> Group {
     let mut tokens = group.stream().into_iter();
     match (group.delimiter(), tokens.next(), tokens.next()) {
         (Delimiter::None, Some(TokenTree::Group(held)), None) => without_invisible(held),

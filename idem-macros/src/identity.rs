@@ -91,7 +91,7 @@ impl Values<'_> {
     }
 
     /// One value, or a tuple of values, each with its own span.
-    fn parts(&self, expr: &Expr, module: &str) -> TokenStream {
+    pub(crate) fn parts(&self, expr: &Expr, module: &str) -> TokenStream {
         let module_path = self.root.private(expr.span(), module);
         match expr {
             Expr::Tuple(tuple) if !tuple.elems.is_empty() => {

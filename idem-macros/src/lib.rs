@@ -1,10 +1,10 @@
-//! The `#[idempotent]` attribute. Use it through `idem-axum`, which its expansion names.
+//! The `#[idempotent]` attributes of handlers and of tasks. Use them through `idem-axum` and `idem-task`, which their expansions name.
 //!
 //! Three steps:
 //!
 //! 1. The attribute is parsed to neutral settings (`options`, by the `table`), and the function to a signature (`handler`).
 //! 2. Both are validated. All errors are collected.
-//! 3. Tokens are generated (`expand`).
+//! 3. Tokens are generated (`expand`, and `task` for tasks).
 //!
 //! The macro parses and names; it decides nothing at run time.
 
@@ -27,6 +27,7 @@ mod sizes;
 mod source;
 mod suggest;
 mod table;
+mod task;
 mod values;
 
 use proc_macro::TokenStream;
@@ -81,4 +82,10 @@ use proc_macro::TokenStream;
 #[proc_macro_attribute]
 pub fn idempotent(attribute: TokenStream, item: TokenStream) -> TokenStream {
     expand::idempotent(&attribute.into(), &item.into()).into()
+}
+
+#[doc = include_str!("../TASKS.md")]
+#[proc_macro_attribute]
+pub fn idempotent_task(attribute: TokenStream, item: TokenStream) -> TokenStream {
+    task::idempotent(&attribute.into(), &item.into()).into()
 }

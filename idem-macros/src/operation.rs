@@ -78,7 +78,7 @@ fn policy(options: &Options, root: Root) -> Option<TokenStream> {
     (!setters.is_empty()).then(|| quote!(#policy #(#setters)*))
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     // Bounded to ten years by the options.
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -9,7 +9,7 @@ use syn::parse::{ParseStream, Parser as _};
 use syn::{Error, Expr, Ident, Result, Token};
 
 use crate::suggest;
-use crate::table::{CONFLICTS, OPTIONS, Options, REFUSE, WAIT};
+use crate::table::{CONFLICTS, Fingerprint, Form, OPTIONS, Options, REFUSE, Spec, TASK_REQUIRES, WAIT};
 
 /// `name = value`, before validation.
 struct Setting {
@@ -17,17 +17,37 @@ struct Setting {
     value: Expr,
 }
 
+/// The options of a form.
+fn known(form: Form) -> impl Iterator<Item = &'static Spec> {
+    OPTIONS
+        .iter()
+        .filter(move |spec| spec.only.is_none_or(|(only, _)| only == form))
+}
+
 /// Parses and validates the attribute's tokens. The error combines all errors.
-pub(crate) fn parse(all: &TokenStream) -> Result<Options> {
-    let mut errors = Errors::default();
+pub(crate) fn parse(all: &TokenStream, form: Form) -> Result<Options> {
+    let mut errors = Errors {
+        form,
+        ..Errors::default()
+    };
     let settings = (|input: ParseStream| Ok(settings(input, &mut errors))).parse2(all.clone())?;
-    let mut options = Options::default();
+    let mut options = Options {
+        form,
+        ..Options::default()
+    };
     for (index, setting) in settings.iter().enumerate() {
         let written = setting.name.unraw().to_string();
         let Some(spec) = OPTIONS.iter().find(|spec| spec.name == written) else {
             errors.push_unknown(&setting.name);
             continue;
         };
+        if let Some((only, instead)) = spec.only
+            && only != form
+        {
+            let message = format!("`{written}` has no meaning here: {instead}");
+            errors.push(Error::new(setting.name.span(), message));
+            continue;
+        }
         if settings[..index]
             .iter()
             .any(|earlier| earlier.name.unraw() == setting.name.unraw())
@@ -53,11 +73,12 @@ pub(crate) fn parse(all: &TokenStream) -> Result<Options> {
             conflict(&settings, ["after_crash", bound], NOTHING_RUNS_AGAIN, &mut errors);
         }
     }
-    for spec in &OPTIONS {
-        if let Some((says, write)) = spec.missing
-            && !errors.meant.contains(&spec.name)
-        {
-            let message = format!("`{}` is missing: it says {says}; write {write}", spec.name);
+    if form == Form::Task {
+        words_of_handlers(&settings, &options, &mut errors);
+    }
+    for (name, says, write) in required(form) {
+        if !errors.meant.contains(&name) {
+            let message = format!("`{name}` is missing: it says {says}; write {write}");
             errors.push(if all.is_empty() {
                 Error::new(Span::call_site(), message)
             } else {
@@ -68,12 +89,44 @@ pub(crate) fn parse(all: &TokenStream) -> Result<Options> {
     errors.finish(options)
 }
 
+/// The options that a form requires, what each says, and what to write.
+fn required(form: Form) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    let of_all = OPTIONS.iter().filter_map(|spec| {
+        let (says, write) = spec.missing?;
+        Some((spec.name, says, write))
+    });
+    let of_task = TASK_REQUIRES.into_iter().filter(move |_| form == Form::Task);
+    of_all.chain(of_task)
+}
+
+/// Reports the words that have a meaning only for a request.
+fn words_of_handlers(settings: &[Setting], options: &Options, errors: &mut Errors) {
+    let mut refuse = |option: &str, message: &str| {
+        if let Some(setting) = settings.iter().find(|setting| setting.name.unraw() == option) {
+            errors.push(Error::new_spanned(&setting.value, message));
+        }
+    };
+    if options.in_flight == Some("Accept") {
+        refuse(
+            "in_flight",
+            "a task answers no request, so there is no 202; write \"reject\" or \"wait\"",
+        );
+    }
+    if matches!(options.fingerprint, Some(Fingerprint::Word("Request"))) {
+        refuse(
+            "fingerprint",
+            "a task has no request; name the value that is compared, such as `fingerprint = order`",
+        );
+    }
+}
+
 /// Every error of the attribute, and every option that was named or meant. A required option that was named wrongly is not
 /// reported as missing as well.
 #[derive(Default)]
 struct Errors {
     all: Option<Error>,
     meant: Vec<&'static str>,
+    form: Form,
 }
 
 impl Errors {
@@ -86,7 +139,7 @@ impl Errors {
 
     fn push_unknown(&mut self, name: &Ident) {
         let written = name.unraw().to_string();
-        let known = || OPTIONS.iter().map(|spec| spec.name);
+        let known = || known(self.form).map(|spec| spec.name);
         let meant = suggest::closest(&written, known());
         self.meant.extend(meant);
         let help = match meant {

@@ -1,4 +1,4 @@
-//! Paths from the expansion into `idem-axum`.
+//! Paths from the expansion into the crate that exports the attribute.
 //!
 //! Owns the path of the crate, and the spans of the tokens of a path. Does not own which items are named.
 
@@ -6,19 +6,33 @@ use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens as _, quote_spanned};
 use syn::{Ident, Path};
 
+use crate::table::{Form, Options};
+
 /// The module of the items that only expansions use.
 pub(crate) const PRIVATE: &str = "__private";
 
-/// The path of `idem-axum` that the author gave by `crate = …`, if any.
+/// The crate that exports the attribute.
 #[derive(Clone, Copy)]
-pub(crate) struct Root<'a>(pub(crate) Option<&'a Path>);
+pub(crate) struct Root<'a> {
+    form: Form,
+    /// Its path, if the author gave one by `crate = …`.
+    given: Option<&'a Path>,
+}
 
-impl Root<'_> {
+impl<'a> Root<'a> {
+    pub(crate) fn of(options: &'a Options) -> Self {
+        Self {
+            form: options.form,
+            given: options.root.as_ref(),
+        }
+    }
+
     /// A path into the crate. If the author gave the first part of it, that part keeps the author's span.
     pub(crate) fn path(self, span: Span, path: &TokenStream) -> TokenStream {
-        match self.0 {
-            None => quote_spanned!(span=> ::idem_axum::#path),
-            Some(root) => {
+        match (self.given, self.form) {
+            (None, Form::Handler) => quote_spanned!(span=> ::idem_axum::#path),
+            (None, Form::Task) => quote_spanned!(span=> ::idem_task::#path),
+            (Some(root), _) => {
                 let root = root.to_token_stream().into_iter().map(at_call_site);
                 let root: TokenStream = root.collect();
                 quote_spanned!(span=> #root::#path)

@@ -8,9 +8,20 @@ use syn::{Expr, Ident, Path};
 
 use crate::values::{boolean, count, duration, expression, header, non_empty, one_of, path, size, word};
 
+/// What an attribute is on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A handler of HTTP.
+    #[default]
+    Handler,
+    /// A task.
+    Task,
+}
+
 /// The author's validated settings. `None` means that the author left the option out.
 #[derive(Default)]
 pub(crate) struct Options {
+    pub(crate) form: Form,
     pub(crate) ttl: Duration,
     pub(crate) scope: Scope,
     pub(crate) key: Option<Expr>,
@@ -28,6 +39,7 @@ pub(crate) struct Options {
     pub(crate) fingerprint: Option<Fingerprint>,
     pub(crate) on_outage: Option<Variant>,
     pub(crate) max_response: Option<usize>,
+    pub(crate) max_result: Option<usize>,
     pub(crate) engine: Option<Expr>,
     pub(crate) root: Option<Path>,
 }
@@ -66,16 +78,30 @@ pub(crate) struct Spec {
     /// Completes "`name` takes …".
     pub(crate) takes: &'static str,
     pub(crate) read: fn(&mut Options, &Expr) -> Result<(), String>,
-    /// For a required option: the error if it is missing, and what to write.
+    /// For an option that every form requires: the error if it is missing, and what to write.
     pub(crate) missing: Option<(&'static str, &'static str)>,
+    /// What other forms do in place of an option that they do not have.
+    pub(crate) only: Option<(Form, &'static str)>,
 }
 
-pub(crate) const OPTIONS: [Spec; 19] = [
+/// What a task requires beside: the option, the error if it is missing, and what to write.
+pub(crate) const TASK_REQUIRES: [(&str, &str, &str); 3] = [
+    (
+        "key",
+        "what tells a message from every other one",
+        "`key = order.id` over an argument",
+    ),
+    ("name", "what the task is called in stored keys", "`name = \"ship\"`"),
+    ("engine", "where its records are", "`engine = app.engine`"),
+];
+
+pub(crate) const OPTIONS: [Spec; 20] = [
     Spec {
         name: "ttl",
         takes: "a duration, such as \"24h\" or \"1h 30m\"",
         read: |options, value| set(&mut options.ttl, duration(value, MAX_TTL)),
         missing: Some(("how long a completed answer is replayed", "`ttl = \"24h\"`")),
+        only: None,
     },
     Spec {
         name: "scope",
@@ -92,36 +118,42 @@ pub(crate) const OPTIONS: [Spec; 19] = [
             "who owns the key space",
             "`scope = \"tenant\"` over an argument, or `scope = global` if all callers share one",
         )),
+        only: None,
     },
     Spec {
         name: "key",
         takes: "an expression over the handler's arguments",
         read: |options, value| set(&mut options.key, expression(value).map(Some)),
         missing: None,
+        only: None,
     },
     Spec {
         name: "header",
         takes: "the name of a header, such as \"Idempotency-Key\"",
         read: |options, value| set(&mut options.header, header(value).map(Some)),
         missing: None,
+        only: Some((Form::Handler, "a task takes its key from `key`")),
     },
     Spec {
         name: "required",
         takes: "`true` or `false`",
         read: |options, value| set(&mut options.required, boolean(value).map(Some)),
         missing: None,
+        only: Some((Form::Handler, "a task always has a key")),
     },
     Spec {
         name: "name",
         takes: "a name for the operation that stays when routes change, such as \"place-order\"",
         read: |options, value| set(&mut options.name, non_empty(value).map(Some)),
         missing: None,
+        only: None,
     },
     Spec {
         name: "lease",
         takes: "a duration, such as \"30s\"",
         read: |options, value| set(&mut options.lease, duration(value, MAX_LEASE).map(Some)),
         missing: None,
+        only: None,
     },
     Spec {
         name: "in_flight",
@@ -131,12 +163,14 @@ pub(crate) const OPTIONS: [Spec; 19] = [
             set(&mut options.in_flight, one_of(value, &words).map(Some))
         },
         missing: None,
+        only: None,
     },
     Spec {
         name: "wait",
         takes: "a duration, such as \"10s\"",
         read: |options, value| set(&mut options.wait, duration(value, MAX_WAIT).map(Some)),
         missing: None,
+        only: None,
     },
     Spec {
         name: "after_crash",
@@ -146,24 +180,28 @@ pub(crate) const OPTIONS: [Spec; 19] = [
             set(&mut options.after_crash, one_of(value, &words).map(Some))
         },
         missing: None,
+        only: None,
     },
     Spec {
         name: "rerun_within",
         takes: "a duration, such as \"20h\"",
         read: |options, value| set(&mut options.rerun_within, duration(value, MAX_TTL).map(Some)),
         missing: None,
+        only: None,
     },
     Spec {
         name: "max_attempts",
         takes: "a whole number, such as `5`",
         read: |options, value| set(&mut options.max_attempts, count(value).map(Some)),
         missing: None,
+        only: None,
     },
     Spec {
         name: "max_run",
         takes: "a duration, such as \"10m\"",
         read: |options, value| set(&mut options.max_run, duration(value, MAX_TTL).map(Some)),
         missing: None,
+        only: None,
     },
     Spec {
         name: "store",
@@ -173,6 +211,7 @@ pub(crate) const OPTIONS: [Spec; 19] = [
             set(&mut options.store, one_of(value, &words).map(Some))
         },
         missing: None,
+        only: Some((Form::Handler, "the verdict of a task's error says whether it is kept")),
     },
     Spec {
         name: "fingerprint",
@@ -187,6 +226,7 @@ pub(crate) const OPTIONS: [Spec; 19] = [
             Ok(())
         },
         missing: None,
+        only: None,
     },
     Spec {
         name: "on_outage",
@@ -196,24 +236,35 @@ pub(crate) const OPTIONS: [Spec; 19] = [
             set(&mut options.on_outage, one_of(value, &words).map(Some))
         },
         missing: None,
+        only: None,
     },
     Spec {
         name: "max_response",
         takes: "a size, such as \"1MiB\"",
         read: |options, value| set(&mut options.max_response, size(value).map(Some)),
         missing: None,
+        only: Some((Form::Handler, "a task has `max_result`")),
+    },
+    Spec {
+        name: "max_result",
+        takes: "a size, such as \"64KiB\"",
+        read: |options, value| set(&mut options.max_result, size(value).map(Some)),
+        missing: None,
+        only: Some((Form::Task, "a handler has `max_response`")),
     },
     Spec {
         name: "engine",
         takes: "an expression over the handler's arguments that has an `Idempotency`, such as `app.idempotency`",
         read: |options, value| set(&mut options.engine, expression(value).map(Some)),
         missing: None,
+        only: None,
     },
     Spec {
         name: "crate",
         takes: "the path at which `idem_axum` is found, such as `::my_idem`",
         read: |options, value| set(&mut options.root, path(value).map(Some)),
         missing: None,
+        only: None,
     },
 ];
 
@@ -238,6 +289,24 @@ fn set<T>(slot: &mut T, value: Result<T, String>) -> Result<(), String> {
 mod tests {
     use super::*;
 
+    fn names(is_of: impl Fn(Option<Form>) -> bool) -> Vec<&'static str> {
+        let known = OPTIONS.iter().filter(|spec| is_of(spec.only.map(|(form, _)| form)));
+        known.map(|spec| spec.name).collect()
+    }
+
+    fn of_handlers() -> Vec<&'static str> {
+        names(|only| only != Some(Form::Task))
+    }
+
+    #[test]
+    fn the_documentation_of_the_attribute_on_tasks_has_a_row_for_every_option_and_no_other() {
+        let rows = include_str!("../TASKS.md")
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+        let rows: Vec<_> = rows.map(|(name, _)| name).collect();
+        assert_eq!(rows, names(|only| only != Some(Form::Handler)));
+    }
+
     #[test]
     fn the_documentation_of_the_attribute_has_a_row_for_every_option_and_no_other() {
         let rows: Vec<_> = include_str!("lib.rs")
@@ -245,8 +314,7 @@ mod tests {
             .filter_map(|line| line.strip_prefix("/// | `")?.split_once('`'))
             .map(|(name, _)| name)
             .collect();
-        let names: Vec<_> = OPTIONS.iter().map(|spec| spec.name).collect();
-        assert_eq!(rows, names);
+        assert_eq!(rows, of_handlers());
     }
 
     #[test]
@@ -254,7 +322,7 @@ mod tests {
         let sections = include_str!("../OPTIONS.md").split("\n## `").skip(1);
         let sections: Vec<_> = sections.filter_map(|section| section.split_once('`')).collect();
         let names: Vec<_> = sections.iter().map(|(name, _)| *name).collect();
-        assert_eq!(names, OPTIONS.map(|spec| spec.name));
+        assert_eq!(names, of_handlers());
         for (name, section) in sections {
             let example = section.split("```").nth(1).unwrap_or_default();
             assert!(example.contains(&format!("{name} = ")), "{name}");

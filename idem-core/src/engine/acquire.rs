@@ -52,6 +52,7 @@ impl Engine {
                     pending,
                     asked,
                     steps: None,
+                    on_renewal: None,
                 }),
                 Look::TooBusy => ClaimResult::TooBusy,
                 Look::Duplicate(duplicate) => ClaimResult::Duplicate { duplicate, waited },

@@ -24,6 +24,7 @@ mod releases;
 mod renewals;
 mod run;
 
+use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -119,6 +120,23 @@ pub struct Run {
     asked: Instant,
     /// The steps of the handler, if it has asked for them.
     steps: Option<Steps>,
+    on_renewal: Option<OnRenewal>,
+}
+
+/// Called after each renewal of a lease.
+#[derive(Clone)]
+pub(super) struct OnRenewal(Arc<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for OnRenewal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnRenewal")
+    }
+}
+
+impl AsRef<Self> for Engine {
+    fn as_ref(&self) -> &Self {
+        self
+    }
 }
 
 impl Engine {
@@ -308,6 +326,13 @@ impl Run {
         steps.clone()
     }
 
+    /// Calls `renewed` after each renewal of the lease, about every third of it, while the handler runs. It must not block.
+    ///
+    /// A consumer extends the time in which its broker does not deliver the message again.
+    pub fn on_renewal(&mut self, renewed: impl Fn() + Send + Sync + 'static) {
+        self.on_renewal = Some(OnRenewal(Arc::new(renewed)));
+    }
+
     /// Runs `handler` to its end and records its outcome, within the current tracing span.
     ///
     /// `on_outcome` is called once with the outcome of the run, whether or not the client is still connected.
@@ -351,6 +376,7 @@ impl Run {
             after_crash: self.after_crash,
             renewal_limit: self.renewal_limit,
             steps: self.steps.take(),
+            on_renewal: self.on_renewal.take(),
             span: Span::current(),
             is_recording: false.into(),
             held: Mutex::new(Held {

@@ -17,7 +17,7 @@
 
 use std::error::Error;
 use std::future::{Future, ready};
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -32,7 +32,9 @@ use tracing::{Instrument as _, Span};
 use super::attended::RemainingWork;
 use super::permits::Permit;
 use super::renewals::Renewals;
-use super::{Commit, CommitOutcome, Engine, HandlerResult, RecordOutcome, RunAnswer, RunOutcome, StreamedOutcome};
+use super::{
+    Commit, CommitOutcome, Engine, HandlerResult, OnRenewal, RecordOutcome, RunAnswer, RunOutcome, StreamedOutcome,
+};
 use crate::observe::{self, Call, InFlight, LongRun, Timing};
 use crate::steps::{Attempt, Steps};
 use crate::{AfterCrash, BackendError, BackendErrorKind, Claim, Completion, Fenced, RecordKey};
@@ -52,6 +54,7 @@ pub(super) struct Work {
     pub(super) renewal_limit: Option<Duration>,
     /// The durable steps of the handler, if it has asked for them.
     pub(super) steps: Option<Steps>,
+    pub(super) on_renewal: Option<OnRenewal>,
     /// The span of the request, for work in other tasks.
     pub(super) span: Span,
     /// Whether the handler has ended and the engine is ending its claim.
@@ -350,6 +353,10 @@ impl Work {
             match renewing.await {
                 Ok(Fenced::Applied) => {
                     observe::renewal("renewed");
+                    if let Some(OnRenewal(renewed)) = &self.on_renewal {
+                        // The hook has reported a panic of it, which must not end the renewals.
+                        let _panic = catch_unwind(AssertUnwindSafe(|| renewed()));
+                    }
                     (renewed, next) = (asked, asked + third);
                     renewals = renewals.saturating_add(1);
                     if renewals == noticed_at && over.is_none() {

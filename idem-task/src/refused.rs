@@ -1,0 +1,165 @@
+//! Why a task has no result, and what to tell the broker.
+//!
+//! Owns the cases and their verdicts. Does not own how a broker is told: each has words of its own.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use idem_core::BackendError;
+
+/// What to tell the broker of one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It is done, by this delivery or an earlier one: acknowledge it.
+    Acknowledge,
+    /// It is not done: have it delivered again, after this long.
+    Redeliver(Duration),
+    /// No delivery of it will succeed, or nobody knows whether it has had its effect: put it aside for people to look at.
+    SetAside,
+}
+
+impl Verdict {
+    /// To be delivered again when the broker sees fit.
+    pub const REDELIVER: Self = Self::Redeliver(Duration::ZERO);
+}
+
+/// The error of a task.
+///
+/// Its [`verdict`](Self::verdict) decides two things at once: what the broker is told, and whether the error is final. An error that
+/// says [`Verdict::Redeliver`] releases the task, and the next delivery runs it again. Any other verdict is recorded with the error's
+/// text, and later deliveries get [`RefusedKind::Failed`] with the same verdict, for the task's `ttl`.
+pub trait TaskError: From<Refused> + fmt::Display {
+    /// What to tell the broker. Return [`Refused::verdict`] for an error that was made of a [`Refused`].
+    fn verdict(&self) -> Verdict;
+}
+
+impl TaskError for Refused {
+    fn verdict(&self) -> Verdict {
+        Refused::verdict(self)
+    }
+}
+
+/// Each error is delivered again, unless it is a [`Refused`].
+impl TaskError for Box<dyn Error + Send + Sync> {
+    fn verdict(&self) -> Verdict {
+        self.downcast_ref::<Refused>()
+            .map_or(Verdict::REDELIVER, Refused::verdict)
+    }
+}
+
+/// What to tell the broker of a message whose task ended with `result`.
+pub fn verdict<T, E: TaskError>(result: &Result<T, E>) -> Verdict {
+    result.as_ref().err().map_or(Verdict::Acknowledge, E::verdict)
+}
+
+/// Why a task has no result.
+#[derive(Clone)]
+pub struct Refused {
+    kind: RefusedKind,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// The class of a [`Refused`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RefusedKind {
+    /// Another delivery of the same message runs. This much later, it is worth another try.
+    InFlight(Duration),
+    /// The key belongs to another message.
+    KeyReused,
+    /// The scope or the key is empty or too long.
+    KeyInvalid,
+    /// An earlier attempt began, and it is not known whether it had its effect. The task's settings do not allow another one.
+    OutcomeUnknown,
+    /// An earlier delivery ended with an error that is final. Its text is the [`source`](Error::source).
+    Failed(Verdict),
+    /// The task ran, and its result was too large to be recorded, or had no JSON form.
+    ResultNotKept,
+    /// The task ran, and its recorded result cannot be read as the type that is asked for now.
+    ResultUnreadable,
+    /// The backend cannot be asked. This delivery did not run.
+    BackendUnavailable,
+    /// As many tasks run as the engine allows. This delivery did not run.
+    TooBusy,
+    /// The task panicked. Nothing is recorded, so the next delivery runs it again.
+    Panicked,
+}
+
+impl Refused {
+    pub(crate) fn new(kind: RefusedKind) -> Self {
+        Self { kind, source: None }
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(Arc::from(source.into()));
+        self
+    }
+
+    /// The class of it.
+    #[must_use]
+    pub fn kind(&self) -> RefusedKind {
+        self.kind
+    }
+
+    /// What to tell the broker.
+    ///
+    /// | kind | verdict |
+    /// |---|---|
+    /// | `InFlight` | redeliver, after the time that it has |
+    /// | `BackendUnavailable`, `TooBusy` | redeliver, after a second |
+    /// | `Panicked` | redeliver, after a second; the broker's own limit on deliveries ends it |
+    /// | `ResultNotKept`, `ResultUnreadable` | acknowledge: the task has run |
+    /// | `Failed` | as its error said |
+    /// | `KeyReused`, `KeyInvalid`, `OutcomeUnknown` | set aside |
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        const SOON: Duration = Duration::from_secs(1);
+        match self.kind {
+            RefusedKind::InFlight(after) => Verdict::Redeliver(after),
+            RefusedKind::BackendUnavailable | RefusedKind::TooBusy | RefusedKind::Panicked => Verdict::Redeliver(SOON),
+            RefusedKind::ResultNotKept | RefusedKind::ResultUnreadable => Verdict::Acknowledge,
+            RefusedKind::Failed(verdict) => verdict,
+            RefusedKind::KeyReused | RefusedKind::KeyInvalid | RefusedKind::OutcomeUnknown => Verdict::SetAside,
+        }
+    }
+}
+
+impl From<BackendError> for Refused {
+    fn from(error: BackendError) -> Self {
+        Self::new(RefusedKind::BackendUnavailable).with_source(error)
+    }
+}
+
+impl fmt::Debug for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refused")
+            .field("kind", &self.kind)
+            .field("source", &self.source)
+            .finish()
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            RefusedKind::InFlight(_) => "another delivery of this task is running",
+            RefusedKind::KeyReused => "the key was used for another message",
+            RefusedKind::KeyInvalid => "the task has no valid key",
+            RefusedKind::OutcomeUnknown => "an earlier attempt began, and whether it had its effect is not known",
+            RefusedKind::Failed(_) => "an earlier delivery failed for good",
+            RefusedKind::ResultNotKept => "the task has run, and its result was not kept",
+            RefusedKind::ResultUnreadable => "the task has run, and its result cannot be read",
+            RefusedKind::BackendUnavailable => "the task did not run, because its key cannot be checked",
+            RefusedKind::TooBusy => "the task did not run, because as many run as are allowed",
+            RefusedKind::Panicked => "the task panicked",
+        })
+    }
+}
+
+impl Error for Refused {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
