@@ -107,7 +107,7 @@ impl<T: Serialize + DeserializeOwned> StepResult for T {}
 #[diagnostic::on_unimplemented(
     message = "the error of a step also says why the step has no result, and `{Self}` cannot be made of a `StepError`",
     label = "its error is not `From<idem_axum::StepError>`",
-    note = "implement `From<StepError>` for it, and answer with that error's own response: `Self::Step(error) => error.into_response()`"
+    note = "implement `From<StepError>` for it, and answer with the response that a `StepError` is"
 )]
 pub trait StepFailure: From<StepError> {}
 

@@ -61,7 +61,9 @@ pub(crate) fn parse(all: &TokenStream, form: Form) -> Result<Options> {
             errors.push(Error::new_spanned(&setting.value, message));
         }
     }
-    conflicts(&settings, &mut errors);
+    if form == Form::Handler {
+        conflicts(&settings, &mut errors);
+    }
     if let Some(wait) = settings.iter().find(|setting| setting.name.unraw() == "wait")
         && options.in_flight.is_some_and(|in_flight| in_flight != WAIT)
     {

@@ -170,19 +170,14 @@ fn expand(options: &Options, task: &Task) -> TokenStream {
     let typed = quote_spanned!(ty.span()=> if false { return #never::<#ty>(); });
     let (inner, body) = handler::with_first_statement(body, typed);
     // Errors about the future point at the function's name.
-    let run = quote_spanned! {signature.ident.span()=>
+    let block = quote_spanned! {signature.ident.span()=> {
+        let #task = #begin;
         #task.run(move |_| async move {
             #inner let #answer: #ty = async move #body.await;
             #answer
         }).await
-    };
-    quote! {
-        #(#attributes)*
-        #visibility #signature {
-            let #task = #begin;
-            #run
-        }
-    }
+    }};
+    quote!(#(#attributes)* #visibility #signature #block)
 }
 
 /// The expression of the task before its run.

@@ -93,7 +93,7 @@ pub use idem_sqlite::SqliteBackend;
 pub use self::batch::Batch;
 pub use self::execution::{Execution, Steps};
 pub use self::refused::{Refused, RefusedKind, TaskError, Verdict, verdict};
-pub use self::task::{Task, TaskExt};
+pub use self::task::{Task, TaskExt, TaskResult};
 
 /// What the expansion of `#[idempotent]` names. Not part of the public interface.
 #[cfg(feature = "macros")]

@@ -30,11 +30,17 @@ impl Verdict {
 /// Its [`verdict`](Self::verdict) decides two things at once: what the broker is told, and whether the error is final. An error that
 /// says [`Verdict::Redeliver`] releases the task, and the next delivery runs it again. Any other verdict is recorded with the error's
 /// text, and later deliveries get [`RefusedKind::Failed`] with the same verdict, for the task's `ttl`.
+#[diagnostic::on_unimplemented(
+    message = "the error of a task says what to tell the broker, and `{Self}` does not",
+    label = "its error is not `idem_task::TaskError`",
+    note = "implement `From<Refused>` and `TaskError` for it; `Refused` itself is one, and so is `Box<dyn Error + Send + Sync>`"
+)]
 pub trait TaskError: From<Refused> + fmt::Display {
     /// What to tell the broker. Return [`Refused::verdict`] for an error that was made of a [`Refused`].
     fn verdict(&self) -> Verdict;
 }
 
+#[diagnostic::do_not_recommend]
 impl TaskError for Refused {
     fn verdict(&self) -> Verdict {
         Refused::verdict(self)
@@ -42,6 +48,7 @@ impl TaskError for Refused {
 }
 
 /// Each error is delivered again, unless it is a [`Refused`].
+#[diagnostic::do_not_recommend]
 impl TaskError for Box<dyn Error + Send + Sync> {
     fn verdict(&self) -> Verdict {
         self.downcast_ref::<Refused>()

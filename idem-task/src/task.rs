@@ -36,6 +36,17 @@ pub trait TaskExt: AsRef<Engine> {
 
 impl<T: AsRef<Engine> + ?Sized> TaskExt for T {}
 
+/// What a task returns in its `Ok`. Implemented for everything that serde can serialize and deserialize.
+#[diagnostic::on_unimplemented(
+    message = "the result of a task is recorded in its serde form, and `{Self}` has none",
+    label = "its result is not `serde::Serialize` and `serde::de::DeserializeOwned`",
+    note = "derive `serde::Serialize` and `serde::Deserialize` for it, or return a part of it, such as an id"
+)]
+pub trait TaskResult: Serialize + DeserializeOwned {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned> TaskResult for T {}
+
 /// The name of a task in stored keys. No handler of HTTP has it.
 struct Name(&'static str);
 
@@ -272,7 +283,7 @@ impl Task<Scope, IdempotencyKey, Duration> {
     where
         F: FnOnce(Execution) -> W + Send + 'static,
         W: Future<Output = Result<T, E>> + Send + 'static,
-        T: Serialize + DeserializeOwned + Send + 'static,
+        T: TaskResult + Send + 'static,
         E: TaskError + Send + 'static,
     {
         let name = Name(self.name);
@@ -285,7 +296,7 @@ impl Task<Scope, IdempotencyKey, Duration> {
     where
         F: FnOnce(Execution) -> W + Send + 'static,
         W: Future<Output = Result<T, E>> + Send + 'static,
-        T: Serialize + DeserializeOwned + Send + 'static,
+        T: TaskResult + Send + 'static,
         E: TaskError + Send + 'static,
     {
         let Self {
@@ -395,7 +406,7 @@ async fn run_under<T, E, F, W>(
 where
     F: FnOnce(Execution) -> W + Send + 'static,
     W: Future<Output = Result<T, E>> + Send + 'static,
-    T: Serialize + Send + 'static,
+    T: TaskResult + Send + 'static,
     E: TaskError + Send + 'static,
 {
     observation.runs(run.claim().attempt);
@@ -508,9 +519,20 @@ pub mod expansion {
     use super::{Engine, Task, TaskExt as _};
 
     /// A task of the engine that an expression has.
-    pub fn task<T: AsRef<Engine> + ?Sized>(engine: &T, name: &'static str) -> Task {
+    pub fn task<T: HasEngine + ?Sized>(engine: &T, name: &'static str) -> Task {
         engine.task(name)
     }
+
+    /// A value that `engine = …` takes. Implemented for everything that has an engine.
+    #[diagnostic::on_unimplemented(
+        message = "`engine` takes an `Engine`, or what has one, and this is `{Self}`",
+        label = "this has no `idem_task::Engine`",
+        note = "name the field that has it, such as `engine = app.engine`"
+    )]
+    pub trait HasEngine: AsRef<Engine> {}
+
+    #[diagnostic::do_not_recommend]
+    impl<T: AsRef<Engine> + ?Sized> HasEngine for T {}
 
     /// Says what type an async block has, in a branch that is never taken.
     #[must_use]
@@ -524,8 +546,19 @@ pub mod expansion {
 
         use idem_core::Scope;
 
+        /// A value that `scope = …` takes. Implemented for everything that is `Display`.
+        #[diagnostic::on_unimplemented(
+            message = "`scope` takes values that are `Display`, and `{Self}` is not",
+            label = "this is not `std::fmt::Display`",
+            note = "name a part of it, such as `scope = order.id`"
+        )]
+        pub trait ScopeValue: Display {}
+
+        #[diagnostic::do_not_recommend]
+        impl<T: Display + ?Sized> ScopeValue for T {}
+
         /// The scope of one value.
-        pub fn of<T: Display + ?Sized>(value: &T) -> Scope {
+        pub fn of<T: ScopeValue + ?Sized>(value: &T) -> Scope {
             Scope::of(value)
         }
 
@@ -548,8 +581,19 @@ pub mod expansion {
 
         use idem_core::IdempotencyKey;
 
+        /// A value that `key = …` takes. Implemented for everything that is `Display`.
+        #[diagnostic::on_unimplemented(
+            message = "`key` takes values that are `Display`, and `{Self}` is not",
+            label = "this is not `std::fmt::Display`",
+            note = "name a part of it, such as `key = order.id`"
+        )]
+        pub trait KeyValue: Display {}
+
+        #[diagnostic::do_not_recommend]
+        impl<T: Display + ?Sized> KeyValue for T {}
+
         /// The key of one value.
-        pub fn of<T: Display + ?Sized>(value: &T) -> IdempotencyKey {
+        pub fn of<T: KeyValue + ?Sized>(value: &T) -> IdempotencyKey {
             IdempotencyKey::of(value)
         }
 

@@ -77,6 +77,7 @@ mod siege;
 mod sqlite;
 mod sqlite_transactions;
 mod steps;
+mod tasks;
 mod tls;
 mod traces;
 mod transaction_ends;

@@ -1,0 +1,12 @@
+#![allow(unused)]
+
+use idem_task::{Engine, Refused, idempotent};
+
+struct Parcel;
+
+#[idempotent(engine = engine, name = "ship", scope = global, key = id, ttl = "1h")]
+async fn ship(engine: Engine, id: u32) -> Result<Parcel, Refused> {
+    Ok(Parcel)
+}
+
+fn main() {}

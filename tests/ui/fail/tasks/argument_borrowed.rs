@@ -1,0 +1,10 @@
+#![allow(unused)]
+
+use idem_task::{Engine, Refused, idempotent};
+
+#[idempotent(engine = engine, name = "ship", scope = global, key = id, ttl = "1h")]
+async fn ship(engine: Engine, id: &str) -> Result<u32, Refused> {
+    Ok(1)
+}
+
+fn main() {}

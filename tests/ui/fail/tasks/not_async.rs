@@ -1,0 +1,10 @@
+#![allow(unused)]
+
+use idem_task::{Engine, Refused, idempotent};
+
+#[idempotent(engine = engine, name = "ship", scope = global, key = id, ttl = "1h")]
+fn ship(engine: Engine, id: u32) -> Result<u32, Refused> {
+    Ok(id)
+}
+
+fn main() {}
