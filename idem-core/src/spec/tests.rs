@@ -1,3 +1,5 @@
+mod steps;
+
 use std::time::SystemTime;
 
 use super::*;
