@@ -16,7 +16,6 @@ use tokio::time::Instant;
 
 use self::room::{Full, Room, record_bytes};
 use self::shard::{Entry, Shard, State};
-use self::steps::Steps;
 use crate::steps::StepStore;
 use crate::{Acquisition, Backend, BackendError, Changed, Claim, Completion, Fenced, Record, RecordKey};
 
@@ -160,7 +159,7 @@ impl Backend for MemoryBackend {
                 });
             }
             shard.sweep(now, SWEEP);
-            shard.put_claim(key, claim, Steps::default(), now)?;
+            shard.put_claim(key, claim, None, now)?;
             Ok(Acquisition::Acquired)
         })
     }
@@ -175,10 +174,10 @@ impl Backend for MemoryBackend {
                     claim: held,
                     lapses,
                     steps,
-                }) if *held == *lapsed && *lapses <= now => steps.clone(),
-                Some(State::Parked { claim: held, steps }) if *held == *lapsed => steps.clone(),
+                }) if *held == *lapsed && *lapses <= now => held.has_steps.then(|| steps.clone()),
+                Some(State::Parked { claim: held, steps }) if *held == *lapsed => Some(steps.clone()),
                 Some(state) => return Ok(Acquisition::Existing(state.record(now))),
-                None => Steps::default(),
+                None => None,
             };
             shard.put_claim(key, claim, steps, now)?;
             Ok(Acquisition::Acquired)

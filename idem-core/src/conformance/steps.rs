@@ -30,6 +30,7 @@ macro_rules! conformance_of_steps {
             clause_20_a_parked_claim_has_no_owner
             clause_20_a_superseded_owner_records_and_reads_no_step
             clause_21_steps_end_with_their_record
+            clause_21_taking_over_what_has_expired_claims_without_steps
             clause_22_lost_steps_are_not_begun_anew
             clause_22_a_first_step_that_was_lost_is_not_recorded_anew
         );
@@ -376,6 +377,28 @@ pub async fn clause_21_steps_end_with_their_record<S: Subject>(subject: S) {
         );
         assert_eq!(kit.record_step(&key, &next, "b", b"2").await, Fenced::Applied);
         assert_eq!(kit.read_steps(&key, &next).await, Some(steps([("b", b"2")])), "{end}");
+    }
+}
+
+/// Clauses 5 and 21. The owner of the new claim tells by it that the steps have ended with their record, and are not lost.
+pub async fn clause_21_taking_over_what_has_expired_claims_without_steps<S: Subject>(subject: S) {
+    let kit = Kit::new(subject);
+    for is_parked in [false, true] {
+        let (key, mine, next) = (fresh_key(), claim(SHORT, SHORT), claim(LONG, LONG));
+        assert_eq!(kit.claim(&key, &mine).await, Acquisition::Acquired);
+        assert_eq!(kit.record_step(&key, &mine, "a", b"1").await, Fenced::Applied);
+        assert!(!is_parked || kit.park(&key, &mine).await == Fenced::Applied);
+        let patience = Instant::now() + PATIENCE;
+        while healthy(kit.0.backend().read(&key).await).is_some() {
+            assert!(Instant::now() < patience, "the record never expired");
+            sleep(Duration::from_millis(2)).await;
+        }
+        // The one that takes it over has seen a claim with steps.
+        let taken = kit.take_over(&key, &with_steps(&mine), &with_steps(&next)).await;
+        assert_eq!(taken, Acquisition::Acquired);
+        let is_without_steps = matches!(kit.read(&key).await, Record::Claimed { claim, .. } if claim == next);
+        assert!(is_without_steps, "parked {is_parked}");
+        assert_eq!(kit.read_steps(&key, &next).await, Some(steps([])));
     }
 }
 

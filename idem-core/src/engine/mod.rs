@@ -51,7 +51,9 @@ use self::run::{Held, Work};
 use crate::backend::DynBackend;
 use crate::observe::{self, Call, InFlight, Timing};
 use crate::steps::{Attempt, StepLimits, StepStore, Steps};
-use crate::{AfterCrash, Backend, BackendError, BackendErrorKind, Claim, ClaimPolicy, Fingerprint, Owner};
+use crate::{
+    AfterCrash, Backend, BackendError, BackendErrorKind, Claim, ClaimPolicy, Fingerprint, Owner, Record, RecordKey,
+};
 
 /// Runs each request once. Clones share the backend and the running handlers.
 #[derive(Clone, Debug)]
@@ -254,6 +256,11 @@ impl Engine {
     pub async fn check(&self) -> Result<(), BackendError> {
         self.within_deadline(Call::Check, ClaimPolicy::MAX_LEASE, self.0.backend.check())
             .await
+    }
+
+    /// Reads the record under `key`, for the owner of a claim with this `lease`.
+    pub(crate) async fn read(&self, key: &RecordKey, lease: Duration) -> Result<Option<Record>, BackendError> {
+        self.ask(Call::Read, lease, || self.0.backend.read(key)).await
     }
 
     /// The claim of a first attempt that begins now.

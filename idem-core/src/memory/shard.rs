@@ -75,7 +75,13 @@ impl Shard {
 
     /// Puts `claim` with `steps` under `key`, if there is room. A record that it replaces is never smaller: the steps are that
     /// record's.
-    pub(super) fn put_claim(&mut self, key: &RecordKey, claim: &Claim, steps: Steps, now: Instant) -> Result<(), Full> {
+    pub(super) fn put_claim(
+        &mut self,
+        key: &RecordKey,
+        claim: &Claim,
+        steps: Option<Steps>,
+        now: Instant,
+    ) -> Result<(), Full> {
         let (state, expires) = State::claimed(claim, steps, now);
         let bytes = record_bytes(key, &state);
         let swept = expires;
@@ -140,11 +146,12 @@ impl Shard {
 }
 
 impl State {
-    /// The state of a claim whose lease starts `now`, and the time at which it expires.
-    pub(super) fn claimed(claim: &Claim, steps: Steps, now: Instant) -> (Self, Instant) {
+    /// The state of a claim whose lease starts `now`, and the time at which it expires. `steps` are those of the claim that it has
+    /// taken over, if that one had some.
+    pub(super) fn claimed(claim: &Claim, steps: Option<Steps>, now: Instant) -> (Self, Instant) {
         let lapses = now + claim.lease;
         let expires = lapses + claim.ttl;
-        let has_steps = !steps.is_empty();
+        let (has_steps, steps) = (steps.is_some(), steps.unwrap_or_default());
         let claim = Claim {
             has_steps,
             ..claim.clone()

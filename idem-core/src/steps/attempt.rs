@@ -16,7 +16,7 @@ use super::error::{StepError, StepErrorKind};
 use super::recorded::{Progress, Recorded};
 use crate::engine::Engine;
 use crate::observe::Call;
-use crate::{BackendError, BackendErrorKind, Claim, Fenced, RecordKey};
+use crate::{BackendError, BackendErrorKind, Claim, Fenced, Record, RecordKey};
 
 /// The pauses between tries to record the end of a step: none before the second try, then this, then twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -162,17 +162,34 @@ impl Attempt {
             return Err(StepError::new(StepErrorKind::Superseded, name));
         };
         if steps.is_empty() {
-            tracing::error!(
-                key = %self.key.shown(),
-                attempt = self.claim.attempt,
-                "the backend has lost the steps of earlier attempts of this request, so it cannot go on; find out what they did. \
-                 Look whether the backend evicts keys"
-            );
-            return Err(StepError::new(StepErrorKind::Lost, name));
+            self.check_that_none_are_lost(name).await?;
         }
         self.bytes
             .fetch_add(steps.iter().map(|(_, step)| step.len()).sum(), Ordering::Relaxed);
         Ok(steps.into_iter().collect())
+    }
+
+    /// The claim had steps when it was taken over, and has none. They are lost, unless the record expired before the takeover
+    /// arrived: then the takeover has claimed anew, without steps.
+    async fn check_that_none_are_lost(&self, name: &str) -> Result<(), StepError> {
+        let found = self.engine.read(&self.key, self.claim.lease).await;
+        let found = found.map_err(|error| StepError::of_backend(kind_before(&error), name, error))?;
+        match found {
+            Some(Record::Claimed { claim: held, .. }) if held.token == self.claim.token => {
+                if !held.has_steps {
+                    self.knows_of_steps.store(false, Ordering::Relaxed);
+                    return Ok(());
+                }
+            }
+            _ => return Err(StepError::new(StepErrorKind::Superseded, name)),
+        }
+        tracing::error!(
+            key = %self.key.shown(),
+            attempt = self.claim.attempt,
+            "the backend has lost the steps of earlier attempts of this request, so it cannot go on; find out what they did. \
+             Look whether the backend evicts keys"
+        );
+        Err(StepError::new(StepErrorKind::Lost, name))
     }
 
     pub(super) async fn is_done(&self, name: &'static str) -> Result<bool, StepError> {

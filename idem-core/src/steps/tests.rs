@@ -1,5 +1,7 @@
 //! The steps of attempts that follow each other, on the memory backend.
 
+mod way;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
