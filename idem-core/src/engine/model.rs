@@ -14,6 +14,7 @@ mod history;
 mod oracle;
 mod random;
 mod seeds;
+mod stepping;
 
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
@@ -38,10 +39,12 @@ const LEASE: Duration = Duration::from_secs(3);
 const TTL: Duration = Duration::from_secs(8);
 /// How long some outcomes are kept, in place of [`TTL`].
 const KEPT_BRIEFLY: Duration = Duration::from_secs(5);
-const KEYS: usize = 3;
+const KEYS: usize = 5;
 const PROCESSES: usize = 3;
 /// For each key, whether a crash refuses further attempts.
-const REFUSING: [bool; KEYS] = [false, false, true];
+const REFUSING: [bool; KEYS] = [false, false, true, false, true];
+/// For each key, whether its handlers have durable steps.
+const STEPPING: [bool; KEYS] = [false, false, false, true, true];
 const FINGERPRINTS: [Fingerprint; 2] = [Fingerprint::new(1, [1; 32]), Fingerprint::new(1, [2; 32])];
 /// If `false`, the store's own answers are not checked. A broken store must then show in what requests and handlers observe.
 const CHECKS_THE_STORE: bool = true;
@@ -178,7 +181,8 @@ impl Model {
             let faults = shared.lock().faults[number];
             let mut ran = None;
             let got = match engine.claim(&RECORD_KEYS[key], fingerprint, &policy).await {
-                Ok(ClaimResult::Run(run)) => {
+                Ok(ClaimResult::Run(mut run)) => {
+                    let steps = STEPPING[key].then(|| run.steps());
                     let token = run.claim().token;
                     ran = Some(token);
                     let granted = Granted {
@@ -188,7 +192,7 @@ impl Model {
                         token,
                         ended: false,
                     };
-                    Got::Executed(run.run(granted.run(gates), |_| {}).await)
+                    Got::Executed(run.run(granted.run(steps, gates), |_| {}).await)
                 }
                 Ok(ClaimResult::Duplicate { duplicate, .. }) => Got::Duplicate(duplicate),
                 Ok(ClaimResult::TooBusy) => unreachable!("no engine of the model has a limit"),

@@ -227,12 +227,33 @@ impl Attempt {
         }
     }
 
-    /// Records that a body is about to be called. Tries twice if the backend was unavailable: the connection may have broken while it
-    /// was idle.
+    /// Records that a body is about to be called. If the connection breaks, the start is sent again only if it certainly was not
+    /// written. Otherwise it may be on its way, and the one that arrives last might arrive after the end of the step, and take its
+    /// place.
     pub(super) async fn record_start(&self, name: &'static str, step: &Recorded) -> Result<Fenced, BackendError> {
         match self.record(name, step).await {
-            Err(error) if error.kind() == BackendErrorKind::Unavailable => self.record(name, step).await,
+            Err(error) if error.kind() == BackendErrorKind::Unavailable => {
+                if error.is_not_written() {
+                    self.record(name, step).await
+                } else {
+                    self.find_start(name, step).await.unwrap_or(Err(error))
+                }
+            }
             recorded => recorded,
+        }
+    }
+
+    /// Whether a start has arrived whose call has failed; `None` if that is not known.
+    async fn find_start(&self, name: &'static str, start: &Recorded) -> Option<Result<Fenced, BackendError>> {
+        let (store, claim, bytes) = (self.engine.step_store()?, self.claim(), start.encode());
+        let reading = || store.read_steps(&self.key, &claim);
+        match self.engine.ask(Call::ReadSteps, claim.lease, reading).await {
+            Ok(None) => Some(Ok(Fenced::Superseded)),
+            Ok(Some(steps)) if steps.iter().any(|(known, step)| known == name && *step == bytes) => {
+                self.note(name, &start.progress);
+                Some(Ok(Fenced::Applied))
+            }
+            Ok(Some(_)) | Err(_) => None,
         }
     }
 

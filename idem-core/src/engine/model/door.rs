@@ -7,6 +7,7 @@ use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::pending;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -14,7 +15,7 @@ use super::oracle::Oracle;
 use super::{Random, key_at};
 use crate::engine::RecordOutcome;
 use crate::spec::{Call, Reply};
-use crate::steps::StepBackend;
+use crate::steps::{RecordedSteps, StepBackend, StepStore};
 use crate::{
     Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, MemoryBackend, Record,
     RecordKey,
@@ -50,7 +51,7 @@ impl Shared {
 
 /// The claim of an owner's call.
 pub(super) fn claim_of(call: &Call) -> &Claim {
-    call.claim().expect("no engine of the model reads")
+    call.claim().expect("every call but a read has a claim")
 }
 
 pub(super) fn name_of(call: &Call) -> &'static str {
@@ -74,7 +75,7 @@ pub(super) fn outcome_of(call: &Call) -> Option<RecordOutcome> {
             completion: completion.clone(),
             keep_for: (*ttl != claim.ttl).then_some(*ttl),
         }),
-        Call::Release(_) => Some(RecordOutcome::Release),
+        Call::Release(_) | Call::Park(_) => Some(RecordOutcome::Release),
         _ => None,
     }
 }
@@ -175,6 +176,7 @@ impl Door {
             return self.take_effect(key, &call).await;
         }
         self.note(key, &call, fault);
+        self.disturb(key, &call);
         let reply = match fault {
             Fault::None | Fault::ErrorBefore | Fault::HangBefore => None,
             Fault::Slow(time) => {
@@ -198,7 +200,7 @@ impl Door {
             }
         };
         if reply.is_some() {
-            self.disturb(key, claim_of(&call));
+            self.disturb(key, &call);
         }
         match fault {
             Fault::HangBefore | Fault::HangAfter => pending().await,
@@ -218,11 +220,13 @@ impl Door {
         };
         let event = format!("p{} k{} {} meets {fault}", self.process, key_at(key), name_of(call));
         world.oracle.note(&event);
-        world.oracle.disturbed(key_at(key), claim_of(call).token);
     }
 
-    fn disturb(&self, key: &RecordKey, claim: &Claim) {
-        self.shared.lock().oracle.disturbed(key_at(key), claim.token);
+    /// The call is about to go wrong, or has gone wrong after its effect.
+    fn disturb(&self, key: &RecordKey, call: &Call) {
+        if let Some(claim) = call.claim() {
+            self.shared.lock().oracle.disturbed(key_at(key), claim.token);
+        }
     }
 
     async fn acquire(&self, key: &RecordKey, call: Call) -> Result<Acquisition, BackendError> {
@@ -270,9 +274,11 @@ impl Backend for Door {
         self.fenced(key, Call::Release(claim.clone())).await
     }
 
-    /// Without faults: no engine of the model reads.
     async fn read(&self, key: &RecordKey) -> Result<Option<Record>, BackendError> {
-        self.store.read(key).await
+        match self.pass(key, Call::Read).await? {
+            Reply::Found(found) => Ok(found),
+            reply => unreachable!("a read finds: {reply:?}"),
+        }
     }
 
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
@@ -291,5 +297,33 @@ impl Backend for Door {
 
     async fn check(&self) -> Result<(), BackendError> {
         self.store.check().await
+    }
+
+    fn steps(&self) -> Option<StepStore<'_>> {
+        Some(StepStore::of(self))
+    }
+}
+
+impl StepBackend for Door {
+    async fn record_step(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        name: &str,
+        step: &Bytes,
+    ) -> Result<Fenced, BackendError> {
+        let (claim, name, step) = (claim.clone(), name.to_owned(), step.clone());
+        self.fenced(key, Call::RecordStep { claim, name, step }).await
+    }
+
+    async fn read_steps(&self, key: &RecordKey, claim: &Claim) -> Result<Option<RecordedSteps>, BackendError> {
+        match self.pass(key, Call::ReadSteps(claim.clone())).await? {
+            Reply::Steps(steps) => Ok(steps.map(|steps| steps.into_iter().collect())),
+            reply => unreachable!("steps are read: {reply:?}"),
+        }
+    }
+
+    async fn park(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        self.fenced(key, Call::Park(claim.clone())).await
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::door::Shared;
 use super::history::End;
 use crate::engine::{Duplicate, HandlerResult, RecordOutcome, RunAnswer};
+use crate::steps::Steps;
 use crate::{BackendErrorKind, Completion, Token};
 
 /// The answer of a request.
@@ -45,21 +46,15 @@ impl Granted {
         self.shared.lock().oracle.ended(self.key, self.token, end.clone());
     }
 
-    pub(super) async fn run(mut self, gates: Gates) -> HandlerResult<u64> {
+    pub(super) async fn run(mut self, steps: Option<Steps>, gates: Gates) -> HandlerResult<u64> {
         let number = self.shared.lock().oracle.started(self.key, self.token);
-        let (end, told) = oneshot::channel();
-        let process = self.process;
-        gates.lock().expect("not poisoned").push(Gate { process, end });
-        let end = match told.await {
-            Ok(End::With(RecordOutcome::Complete {
-                completion: Completion::Stored(_),
-                keep_for,
-            })) => End::With(RecordOutcome::Complete {
-                completion: Completion::Stored(payload(number)),
-                keep_for,
-            }),
-            Ok(end) => end,
-            Err(_) => resume_unwind(Box::new("the process is dead")),
+        let stepped = match &steps {
+            Some(steps) => self.take_steps(steps).await,
+            None => Ok(()),
+        };
+        let end = match stepped {
+            Ok(()) => self.wait_for_end(number, &gates).await,
+            Err(failure) => self.end_of(&failure),
         };
         self.end(&end);
         match end {
@@ -69,6 +64,24 @@ impl Granted {
             },
             // Not `panic!`, which would fill the output with intended panics.
             End::Panicked | End::Killed => resume_unwind(Box::new("in the handler, on purpose")),
+        }
+    }
+
+    /// Waits until the test says how the handler ends.
+    async fn wait_for_end(&self, number: u64, gates: &Gates) -> End {
+        let (end, told) = oneshot::channel();
+        let process = self.process;
+        gates.lock().expect("not poisoned").push(Gate { process, end });
+        match told.await {
+            Ok(End::With(RecordOutcome::Complete {
+                completion: Completion::Stored(_),
+                keep_for,
+            })) => End::With(RecordOutcome::Complete {
+                completion: Completion::Stored(payload(number)),
+                keep_for,
+            }),
+            Ok(end) => end,
+            Err(_) => resume_unwind(Box::new("the process is dead")),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use tokio::time::Instant;
 
+use super::oracle::RecordSteps;
 use super::{LEASE, REFUSING, TTL};
 use crate::engine::RecordOutcome;
 use crate::spec::State;
@@ -23,6 +24,8 @@ pub(super) enum End {
 #[derive(Debug)]
 pub(super) struct ClaimHistory {
     pub(super) number: u64,
+    /// The number of the first claim of the record: its own, unless it has taken another one over.
+    pub(super) record: u64,
     pub(super) claim: Claim,
     pub(super) process: usize,
     /// When the lease last began.
@@ -42,6 +45,8 @@ pub(super) struct Slot {
     pub(super) state: State,
     pub(super) changed: Instant,
     pub(super) seen: Vec<ClaimHistory>,
+    /// The steps of the records that the claims are of.
+    pub(super) steps: Vec<RecordSteps>,
 }
 
 impl Slot {
@@ -54,6 +59,9 @@ impl Slot {
         if self.seen.len() > 100 {
             self.seen
                 .retain(|seen| seen.leased + LEASE + TTL * 4 > now || (seen.started && seen.end.is_none()));
+            let seen = &self.seen;
+            self.steps
+                .retain(|steps| seen.iter().any(|seen| seen.record == steps.record));
         }
     }
 }
@@ -69,10 +77,19 @@ pub(super) struct Counts {
     pub(super) superseded: u64,
     pub(super) unknown: u64,
     pub(super) failed: u64,
+    /// Bodies of steps that were called.
+    pub(super) bodies: u64,
+    /// Steps that ended without a call of their body.
+    pub(super) resumed: u64,
+    pub(super) reconciled: u64,
+    pub(super) interrupted: u64,
+    pub(super) parkings: u64,
+    /// Attempts that went on after a parked one.
+    pub(super) continued: u64,
 }
 
 impl Counts {
-    fn all(&mut self) -> [&mut u64; 8] {
+    fn all(&mut self) -> [&mut u64; 14] {
         [
             &mut self.starts,
             &mut self.overlaps,
@@ -82,6 +99,12 @@ impl Counts {
             &mut self.superseded,
             &mut self.unknown,
             &mut self.failed,
+            &mut self.bodies,
+            &mut self.resumed,
+            &mut self.reconciled,
+            &mut self.interrupted,
+            &mut self.parkings,
+            &mut self.continued,
         ]
     }
 

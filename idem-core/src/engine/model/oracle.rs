@@ -5,12 +5,14 @@
 //! be in: [`step`]. Does not own the shape of the history: [`history`](super::history).
 
 mod answers;
+mod steps;
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash as _};
 
 use tokio::time::Instant;
 
+pub(super) use self::steps::RecordSteps;
 use super::door::{claim_of, name_of, outcome_of};
 use super::history::{ClaimHistory, Counts, End, Slot, beside};
 use super::{KEYS, LEASE, REFUSING};
@@ -25,6 +27,8 @@ pub(super) struct Oracle {
     slots: [Slot; KEYS],
     dead: Vec<bool>,
     numbers: u64,
+    /// How many effects the bodies of steps have had.
+    values: u64,
     begun: Instant,
     events: VecDeque<String>,
     pub(super) trace: DefaultHasher,
@@ -39,11 +43,13 @@ impl Oracle {
             state: State::Absent,
             changed: begun,
             seen: Vec::new(),
+            steps: Vec::new(),
         };
         Self {
             slots: std::array::from_fn(slot),
             dead: Vec::new(),
             numbers: 0,
+            values: 0,
             begun,
             events: VecDeque::new(),
             trace: DefaultHasher::new(),
@@ -114,7 +120,7 @@ impl Oracle {
 
     /// `call` has reached the store, which answered `reply`. The specification says what it must answer.
     pub(super) fn observed(&mut self, process: usize, key: usize, call: &Call, reply: &Reply) {
-        let (now, time, token) = (Instant::now(), self.time(), claim_of(call).token);
+        let (now, time) = (Instant::now(), self.time());
         self.slots[key].forget(now);
         self.may_settle(key, call);
         let before = self.slots[key].state.at(time).clone();
@@ -126,7 +132,9 @@ impl Oracle {
         } else if matches!(call, Call::Complete { .. }) {
             self.counts.superseded += 1;
         }
-        let number = self.number(key, token);
+        self.observed_steps(key, call, &before, reply);
+        let number = call.claim().map(|claim| self.number(key, claim.token));
+        let number = number.unwrap_or_else(|| "the record".to_owned());
         let effect = if took_effect { "took effect" } else { "changed nothing" };
         self.note(&format!("p{process} k{key} {} of {number} {effect}", name_of(call)));
         let rule = match call {
@@ -191,8 +199,15 @@ impl Oracle {
         if before.is_claim_of(claim.token) {
             return;
         }
-        if let State::Claimed { claim: held, .. } = before {
-            self.counts.take_overs += 1;
+        let mut record = self.numbers + 1;
+        if let State::Claimed { claim: held, .. } | State::Parked { claim: held, .. } = before {
+            let is_parked = matches!(before, State::Parked { .. });
+            *if is_parked {
+                &mut self.counts.continued
+            } else {
+                &mut self.counts.take_overs
+            } += 1;
+            record = self.slots[key].find(held.token).map_or(record, |held| held.record);
             self.check(held.attempt + 1 == claim.attempt, "IDEM-7", "an attempt was skipped");
             self.check(
                 held.began_at == claim.began_at,
@@ -200,18 +215,21 @@ impl Oracle {
                 "the first attempt began at another time",
             );
             self.check(
-                !REFUSING[key],
+                is_parked || !REFUSING[key],
                 "IDEM-7",
                 "a claim was taken over though a crash refuses",
             );
             let is_equal = held.fingerprint == claim.fingerprint;
             self.check(is_equal, "IDEM-3", "another request has taken a claim over");
-            self.replaced(key, held.token);
+            if !is_parked {
+                self.replaced(key, held.token);
+            }
         }
         self.slots[key].changed = now;
         self.numbers += 1;
         self.slots[key].seen.push(ClaimHistory {
             number: self.numbers,
+            record,
             claim: claim.clone(),
             process,
             leased: now,

@@ -1,14 +1,14 @@
 //! Steps over a store that is far away: a call takes effect late.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use tokio::time::sleep;
 
 use super::*;
 use crate::steps::{RecordedSteps, StepBackend, StepStore};
-use crate::{Acquisition, Backend, BackendError, Changed, Claim, Fenced, Record};
+use crate::{Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Fenced, Record};
 
 /// How long a takeover is on its way.
 const WAY: Duration = Duration::from_millis(600);
@@ -19,6 +19,19 @@ struct Far {
     inner: MemoryBackend,
     /// No record can be read.
     reads_fail: Arc<AtomicBool>,
+    /// What happens to the next call to record a step.
+    breaks: Arc<Mutex<Option<Breaks>>>,
+}
+
+/// When a connection breaks. The caller is told at once.
+#[derive(Clone, Copy, Debug)]
+enum Breaks {
+    /// Before the call was sent.
+    Before,
+    /// While the call is on its way, which it goes on.
+    Meanwhile,
+    /// Before its answer has arrived.
+    After,
 }
 
 impl Backend for Far {
@@ -51,8 +64,7 @@ impl Backend for Far {
 
     async fn read(&self, key: &RecordKey) -> Result<Option<Record>, BackendError> {
         if self.reads_fail.load(Ordering::SeqCst) {
-            let kind = crate::BackendErrorKind::Unavailable;
-            return Err(BackendError::new(kind, "switched off"));
+            return Err(BackendError::new(BackendErrorKind::Unavailable, "switched off"));
         }
         self.inner.read(key).await
     }
@@ -78,7 +90,31 @@ impl StepBackend for Far {
         name: &str,
         step: &Bytes,
     ) -> Result<Fenced, BackendError> {
-        StepBackend::record_step(&self.inner, key, claim, name, step).await
+        let breaks = self.breaks.lock().expect("no panic").take();
+        let broken = || BackendError::new(BackendErrorKind::Unavailable, "the connection broke");
+        let (far, key, claim, name, step) = (
+            self.inner.clone(),
+            key.clone(),
+            claim.clone(),
+            name.to_owned(),
+            step.clone(),
+        );
+        let recording = async move { StepBackend::record_step(&far, &key, &claim, &name, &step).await };
+        match breaks {
+            None => recording.await,
+            Some(Breaks::Before) => Err(broken().not_written()),
+            Some(Breaks::Meanwhile) => {
+                tokio::spawn(async move {
+                    sleep(WAY).await;
+                    recording.await
+                });
+                Err(broken())
+            }
+            Some(Breaks::After) => {
+                let _recorded = recording.await?;
+                Err(broken())
+            }
+        }
     }
 
     async fn read_steps(&self, key: &RecordKey, claim: &Claim) -> Result<Option<RecordedSteps>, BackendError> {
@@ -121,4 +157,56 @@ async fn whether_steps_are_lost_is_not_said_before_the_record_was_read() {
     let failed = app.attempt(End::Release, hold).await;
     assert_eq!(failed.expect_err("no read").kind(), Some(StepErrorKind::Unavailable));
     assert_eq!(app.effects(), 1, "the body was not called");
+}
+
+async fn capture(app: &App, steps: &Steps) -> Result<Hold, Failure> {
+    let body = |_| app.effect();
+    steps.run::<_, _, StepError>("capture", body).at_most_once().await
+}
+
+/// What the first attempt is told of a step that runs at most once, whose start `breaks`, and what the second one is told.
+async fn told(breaks: Breaks) -> (Result<Hold, Failure>, Result<Hold, Failure>, u32) {
+    let backend = Far::default();
+    let app = App {
+        engine: Engine::new(backend.clone()),
+        ..App::new()
+    };
+    *backend.breaks.lock().expect("no panic") = Some(breaks);
+    let first = app.attempt(End::Release, async |app, steps| {
+        let told = capture(app, steps).await;
+        // Whatever is on its way arrives before the record is parked.
+        sleep(WAY * 2).await;
+        told
+    });
+    let first = first.await;
+    let second = app.attempt(End::Release, capture).await;
+    (first, second, app.effects())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_arrives_late_never_takes_the_place_of_an_end() {
+    let (first, second, effects) = told(Breaks::Meanwhile).await;
+    assert!(
+        first.is_err() || second.is_ok(),
+        "the end was acknowledged, and the next attempt is told {second:?}"
+    );
+    assert_eq!(
+        first.expect_err("the start may be on its way").kind(),
+        Some(StepErrorKind::Unavailable)
+    );
+    assert_eq!(
+        second.expect_err("the start has arrived").kind(),
+        Some(StepErrorKind::Interrupted)
+    );
+    assert_eq!(effects, 0, "the body was not called");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_whose_answer_was_lost_or_that_was_not_sent_does_not_stop_the_step() {
+    for breaks in [Breaks::After, Breaks::Before] {
+        let (first, second, effects) = told(breaks).await;
+        assert_eq!(first.expect("it runs"), Hold { id: 1 }, "{breaks:?}");
+        assert_eq!(second.expect("it is recorded"), Hold { id: 1 }, "{breaks:?}");
+        assert_eq!(effects, 1, "{breaks:?}");
+    }
 }

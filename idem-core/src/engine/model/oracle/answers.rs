@@ -75,6 +75,7 @@ impl Oracle {
             }) => (*fingerprint == mine, Some(completion), Duration::ZERO),
             None => (false, None, Duration::ZERO),
         };
+        let is_parked = matches!(record, Some(Record::Parked { .. }));
         let is_completed = |expected: &Completion| is_equal && completion == Some(expected);
         let is_claimed = is_equal && completion.is_none();
         let (holds, rule) = match duplicate {
@@ -86,7 +87,7 @@ impl Oracle {
             Duplicate::Mismatch => (just_changed || record.is_some() && !is_equal, "IDEM-3"),
             Duplicate::InFlight(_) => (just_changed || is_claimed && !remaining.is_zero(), "IDEM-4"),
             Duplicate::OutcomeUnknown => {
-                let has_lapsed = is_claimed && remaining.is_zero();
+                let has_lapsed = is_claimed && remaining.is_zero() && !is_parked;
                 let is_refused = REFUSING[key] && (just_changed || has_lapsed);
                 (is_refused || is_completed(&Completion::Unknown), "IDEM-7")
             }
