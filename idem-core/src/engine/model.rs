@@ -29,6 +29,7 @@ use self::handler::{Gates, Got, Granted};
 use self::history::End;
 use self::oracle::Oracle;
 use self::random::Random;
+use self::stepping::LONGEST_STEPS;
 use super::{ClaimResult, Engine, RecordOutcome};
 use crate::spec::history::{History as CallHistory, Recorder};
 use crate::{
@@ -323,7 +324,7 @@ impl Model {
         let patience = KEPT_BRIEFLY.saturating_sub(LEASE);
         let since = Instant::now().checked_sub(patience).expect("the model ran for longer");
         let open = self.shared.lock().oracle.unrecorded(since);
-        for _ in 0..50 {
+        for _ in 0..50 + LONGEST_STEPS.as_secs() {
             while !self.gates.lock().expect("not poisoned").is_empty() {
                 self.end_handler();
             }

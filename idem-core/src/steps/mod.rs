@@ -33,6 +33,13 @@ pub use self::error::{StepError, StepErrorKind};
 pub use self::prepared::{LookedUp, PreparedStep, StepRecord};
 pub use self::run::{AtLeastOnce, AtMostOnce, Mode, Reconciled, Step, StepRun};
 
+/// Whether a recorded step says only that its body may have begun.
+#[cfg(test)]
+pub(crate) fn is_start(step: &bytes::Bytes) -> bool {
+    let recorded = recorded::Recorded::decode(step);
+    recorded.is_some_and(|step| step.progress == recorded::Progress::Started)
+}
+
 /// The steps of one attempt. Clones share them.
 ///
 /// [`Run::steps`](crate::Run::steps) makes it. Without a claim there is nothing to record under, and every body is called:

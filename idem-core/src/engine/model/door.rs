@@ -97,6 +97,8 @@ enum Fault {
     HangAfter,
     /// Lets the call take effect later, when its caller may have given up.
     Late(Duration),
+    /// Fails at once, as when a connection breaks, and lets the call take effect later.
+    ErrorLate(Duration),
     Stall(Instant),
 }
 
@@ -128,13 +130,14 @@ impl Door {
                     _ => Fault::Slow(Duration::from_millis(world.random.below(1_000))),
                 }
             }
-            Weather::Flaky => match world.random.below(16) {
+            Weather::Flaky => match world.random.below(18) {
                 0..=1 => Fault::ErrorBefore,
                 2..=3 => Fault::ErrorAfter,
                 4 => Fault::HangBefore,
                 5 => Fault::HangAfter,
                 6..=7 => Fault::Late(Duration::from_millis(world.random.below(4_000))),
                 8..=9 => Fault::Slow(Duration::from_millis(world.random.below(1_200))),
+                10..=11 => Fault::ErrorLate(Duration::from_millis(world.random.below(2_000))),
                 _ => Fault::None,
             },
             _ => Fault::None,
@@ -190,20 +193,20 @@ impl Door {
                 return self.take_effect(key, &call).await;
             }
             Fault::ErrorAfter | Fault::HangAfter => Some(self.take_effect(key, &call).await?),
-            Fault::Late(time) => {
-                let (door, key) = (self.clone(), key.clone());
+            Fault::Late(time) | Fault::ErrorLate(time) => {
+                let (door, key, call) = (self.clone(), key.clone(), call.clone());
                 tokio::spawn(async move {
                     sleep(time).await;
                     door.take_effect(&key, &call).await
                 });
-                return pending().await;
+                None
             }
         };
         if reply.is_some() {
             self.disturb(key, &call);
         }
         match fault {
-            Fault::HangBefore | Fault::HangAfter => pending().await,
+            Fault::HangBefore | Fault::HangAfter | Fault::Late(_) => pending().await,
             _ => Err(BackendError::new(
                 BackendErrorKind::Unavailable,
                 "a fault of the model's",
@@ -284,7 +287,7 @@ impl Backend for Door {
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {
         match self.draw(None) {
             Fault::None => {}
-            Fault::ErrorBefore | Fault::ErrorAfter => {
+            Fault::ErrorBefore | Fault::ErrorAfter | Fault::ErrorLate(_) => {
                 return Err(BackendError::new(
                     BackendErrorKind::Unavailable,
                     "a fault of the model's",

@@ -22,6 +22,7 @@ pub(super) enum End {
 
 /// A claim that took effect, and its run.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not exclude each other")]
 pub(super) struct ClaimHistory {
     pub(super) number: u64,
     /// The number of the first claim of the record: its own, unless it has taken another one over.
@@ -33,6 +34,8 @@ pub(super) struct ClaimHistory {
     /// Whether a fault has affected the claim's calls since.
     pub(super) disturbed: bool,
     pub(super) replaced: bool,
+    /// Whether it has replaced a lapsed claim, whose attempt is not known to have ended.
+    pub(super) has_replaced_lapsed: bool,
     pub(super) started: bool,
     pub(super) end: Option<End>,
     pub(super) ended: Instant,
@@ -83,13 +86,15 @@ pub(super) struct Counts {
     pub(super) resumed: u64,
     pub(super) reconciled: u64,
     pub(super) interrupted: u64,
+    /// Steps that were told that their attempt is superseded.
+    pub(super) outrun: u64,
     pub(super) parkings: u64,
     /// Attempts that went on after a parked one.
     pub(super) continued: u64,
 }
 
 impl Counts {
-    fn all(&mut self) -> [&mut u64; 14] {
+    fn all(&mut self) -> [&mut u64; 15] {
         [
             &mut self.starts,
             &mut self.overlaps,
@@ -103,6 +108,7 @@ impl Counts {
             &mut self.resumed,
             &mut self.reconciled,
             &mut self.interrupted,
+            &mut self.outrun,
             &mut self.parkings,
             &mut self.continued,
         ]

@@ -155,8 +155,12 @@ impl Oracle {
             return;
         };
         let is_its_own = match &seen.end {
-            // Given up before it started. Of a second attempt that would hide that there was a first one (IDEM-7).
-            None => !seen.started && ends_by == RecordOutcome::Release && seen.claim.attempt == 1,
+            // Given up before it started. Of a second attempt that would hide that there was a first one (IDEM-7), unless the first
+            // one is known to have ended: then the record is parked again.
+            None => {
+                let is_parked_again = !seen.has_replaced_lapsed && matches!(call, Call::Park(_));
+                !seen.started && ends_by == RecordOutcome::Release && (seen.claim.attempt == 1 || is_parked_again)
+            }
             Some(End::With(outcome)) => *outcome == ends_by,
             Some(End::Killed) => false,
             Some(End::Panicked) if REFUSING[key] => ends_by == RecordOutcome::complete(Completion::Unknown),
@@ -235,6 +239,7 @@ impl Oracle {
             leased: now,
             disturbed: false,
             replaced: false,
+            has_replaced_lapsed: matches!(before, State::Claimed { .. }),
             started: false,
             end: None,
             ended: now,

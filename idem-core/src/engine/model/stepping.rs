@@ -22,6 +22,10 @@ const REPEATED: usize = 0;
 pub(super) const ONCE: usize = 1;
 /// The step whose body runs at most once, and of which the handler can find out whether it happened.
 pub(super) const ASKED: usize = 2;
+/// How long a body, or a reconciliation, pauses at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+/// How long the steps of a handler take at most: each reconciles and pauses twice in its body.
+pub(super) const LONGEST_STEPS: Duration = LONGEST_PAUSE.saturating_mul(9);
 pub(super) const NAMES: [&str; STEPS] = ["repeated", "once", "asked"];
 
 /// Why a handler does not come to the end of its steps.
@@ -115,9 +119,11 @@ impl Granted {
     }
 
     async fn pause(&self) {
-        let time = match self.random(4) {
-            0 => self.random(1_500),
-            1 => self.random(50),
+        let time = match self.random(16) {
+            // For longer than a lease, so that an attempt that cannot renew its lease is superseded in a step.
+            0..5 => self.random(LONGEST_PAUSE.as_secs() * 1_000),
+            5..8 => self.random(1_500),
+            8..10 => self.random(50),
             _ => 0,
         };
         sleep(Duration::from_millis(time)).await;

@@ -8,10 +8,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Oracle;
-use crate::engine::model::REFUSING;
 use crate::engine::model::handler::Got;
 use crate::engine::model::history::{ClaimHistory, End};
+use crate::engine::model::{REFUSING, STEPPING};
 use crate::engine::{Duplicate, RecordOutcome, RunAnswer};
+use crate::spec::State;
 use crate::{Completion, Fingerprint, Record, Token};
 
 impl Oracle {
@@ -37,8 +38,15 @@ impl Oracle {
     }
 
     fn executed(&mut self, key: usize, token: Option<Token>, executed: &RunAnswer<u64>) {
-        let seen = token.and_then(|token| self.slots[key].find(token));
-        let Some(seen) = seen else {
+        let time = self.time();
+        let slot = &mut self.slots[key];
+        // The steps of an attempt that has ended without an outcome may be gone with its record.
+        let is_there = match slot.state.at(time) {
+            State::Claimed { claim, .. } | State::Parked { claim, .. } => Some(claim.token) == token,
+            State::Absent | State::Completed { .. } => false,
+        };
+        let may_be_lost = STEPPING[key] && !is_there;
+        let Some(seen) = token.and_then(|token| slot.find(token)) else {
             return self.violated("IDEM-1", "an answer without a claim");
         };
         let is_its_own = match (&seen.end, executed) {
@@ -48,7 +56,7 @@ impl Oracle {
                 let may_say_so = if is_kept {
                     seen.settled.is_some() || !recorded
                 } else {
-                    *recorded
+                    *recorded || may_be_lost
                 };
                 *answer == seen.number && may_say_so
             }

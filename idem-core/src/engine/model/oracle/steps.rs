@@ -14,7 +14,7 @@
 use super::Oracle;
 use crate::engine::model::stepping::{ASKED, NAMES, ONCE, STEPS};
 use crate::spec::{Call, Reply, State};
-use crate::steps::StepErrorKind;
+use crate::steps::{StepErrorKind, is_start};
 use crate::{Fenced, Token};
 
 /// What is true of the steps of one record.
@@ -32,8 +32,10 @@ struct StepHistory {
     called: Vec<u64>,
     /// The claims of the attempts that were told that the body had no effect.
     denied: Vec<u64>,
-    /// The claims whose calls to record the step took effect.
-    written: Vec<u64>,
+    /// The claims whose calls to record the start took effect.
+    started: Vec<u64>,
+    /// The claims whose calls to record the end took effect.
+    ended: Vec<u64>,
     /// The values of all effects.
     effects: Vec<u64>,
     /// The claim of the first attempt to which the end was acknowledged, and the result.
@@ -75,7 +77,11 @@ impl Oracle {
     pub(super) fn observed_steps(&mut self, key: usize, call: &Call, before: &State, reply: &Reply) {
         let is_applied = *reply == Reply::Fenced(Fenced::Applied);
         match call {
-            Call::RecordStep { claim, name, .. } if is_applied => {
+            Call::RecordStep {
+                claim,
+                name,
+                step: bytes,
+            } if is_applied => {
                 let is_in_place = before.is_claim_of(claim.token);
                 self.check(
                     is_in_place,
@@ -84,7 +90,12 @@ impl Oracle {
                 );
                 let step = NAMES.iter().position(|known| known == name);
                 if let Some((number, step)) = step.and_then(|step| self.step_of(key, claim.token, step)) {
-                    step.written.push(number);
+                    let written = if is_start(bytes) {
+                        &mut step.started
+                    } else {
+                        &mut step.ended
+                    };
+                    written.push(number);
                 }
             }
             Call::ReadSteps(claim) => {
@@ -130,7 +141,7 @@ impl Oracle {
             _ => history.called.contains(&number),
         };
         let is_started = matches!(step, ONCE | ASKED);
-        let is_unannounced = is_started && !is_told_so && !history.written.contains(&number);
+        let is_unannounced = is_started && !is_told_so && !history.started.contains(&number);
         history.called.push(number);
         self.note(&format!("k{key} #{number} calls the body of {}", NAMES[step]));
         self.check(!is_recorded, "recorded", "the body of a recorded step was called again");
@@ -181,8 +192,12 @@ impl Oracle {
         };
         let recorded = history.acknowledged.filter(|(by, _)| *by < number);
         let is_known = result.is_ok_and(|value| history.effects.contains(&value));
-        let is_written = history.written.contains(&number);
-        let is_begun = history.written.iter().any(|by| *by < number);
+        let is_begun = history.started.iter().any(|by| *by < number);
+        // By the attempt itself, if it has called the body, or by an earlier one.
+        let is_recorded = history
+            .ended
+            .iter()
+            .any(|by| *by == number || *by < number && !has_called);
         if let Ok(value) = result {
             history.acknowledged.get_or_insert((number, value));
         }
@@ -193,10 +208,10 @@ impl Oracle {
                 let is_the_same = recorded.is_none_or(|(_, before)| before == value);
                 self.check(is_the_same, "recorded", "a recorded step has another result");
                 self.check(is_known, "recorded", "a result that no body has returned");
-                let is_recorded = is_written || is_begun && !has_called;
                 self.check(is_recorded, "superseded", "a step was said to be recorded that is not");
             }
             Err(StepErrorKind::Superseded) => {
+                self.counts.outrun += 1;
                 self.check(
                     !is_in_place,
                     "superseded",
