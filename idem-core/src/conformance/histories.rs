@@ -1,4 +1,4 @@
-//! Clauses 1 to 10 and 15 at once: many concurrent calls, and an order in which the specification explains them.
+//! Clauses 1 to 10 and 15, and 16 to 21 where the backend keeps steps, at once: many concurrent calls, and an order in which the specification explains them.
 //!
 //! Owns how many calls there are. Does not own what the callers do, nor the check: [`history`](crate::spec::history).
 
@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 
 use super::{Subject, fresh_key};
 use crate::spec::history::{History, Load, Random, Recorder};
+use crate::steps::StepStore;
 use crate::{Acquisition, Backend, BackendError, Changed, Claim, Completion, Fenced, Record, RecordKey, Token};
 
 const OWNERS: u32 = 8;
@@ -85,5 +86,9 @@ impl<S: Subject> Backend for Shared<S> {
 
     async fn check(&self) -> Result<(), BackendError> {
         self.0.backend().check().await
+    }
+
+    fn steps(&self) -> Option<StepStore<'_>> {
+        self.0.backend().steps()
     }
 }

@@ -4,9 +4,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 
-use crate::{Acquisition, Backend, Claim, ClaimPolicy, Completion, Fingerprint, Record, RecordKey, Token};
+use crate::steps::StepStore;
+use crate::{Acquisition, Backend, Claim, ClaimPolicy, Completion, Fenced, Fingerprint, Record, RecordKey, Token};
 
 /// A sequence of numbers that follows from its seed (`SplitMix64`).
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +34,19 @@ pub(crate) struct Load<'a, B> {
     backend: &'a B,
     keys: &'a [RecordKey],
     random: Random,
-    /// The last claim on each key, whether or not it is still in place, or ever was; and the claim that it took over.
-    held: Vec<Option<(Claim, Option<Claim>)>>,
+    /// The last claim on each key.
+    held: Vec<Option<Held>>,
+}
+
+/// A claim, whether or not it is still in place, or ever was.
+#[derive(Clone, Debug)]
+struct Held {
+    /// The claim. It has steps if its owner has tried to record one.
+    claim: Claim,
+    /// The claim that it took over.
+    lapsed: Option<Claim>,
+    /// Whether its owner knows of a recorded step.
+    knows_of_steps: bool,
 }
 
 impl<'a, B: Backend> Load<'a, B> {
@@ -64,8 +77,12 @@ impl<'a, B: Backend> Load<'a, B> {
 
     async fn call(&mut self, at: usize) {
         let (backend, key) = (self.backend, &self.keys[at]);
-        let choice = self.random.below(10);
-        let Some((held, lapsed)) = self.held[at].clone().filter(|_| choice >= 4) else {
+        let choices = if backend.steps().is_some() { 14 } else { 10 };
+        let choice = self.random.below(choices);
+        let Some(Held {
+            claim: held, lapsed, ..
+        }) = self.held[at].clone().filter(|_| choice >= 4)
+        else {
             return self.acquire(at).await;
         };
         match choice {
@@ -81,6 +98,7 @@ impl<'a, B: Backend> Load<'a, B> {
             }
             7 => drop(backend.read(key).await),
             8 => drop(backend.release(key, &held).await),
+            10.. => self.call_about_steps(at, choice, held).await,
             // As after a reply that was lost.
             _ => match lapsed {
                 Some(lapsed) => drop(backend.take_over(key, &lapsed, &held).await),
@@ -89,12 +107,50 @@ impl<'a, B: Backend> Load<'a, B> {
         }
     }
 
+    /// Records a step under one of two names, reads the steps, or parks.
+    async fn call_about_steps(&mut self, at: usize, choice: u64, held: Claim) {
+        let (backend, key) = (self.backend, &self.keys[at]);
+        let Some(steps) = backend.steps() else {
+            return;
+        };
+        match choice {
+            10..=11 => {
+                let name = ["a", "b"][usize::from(self.random.below(2) == 1)];
+                let value = u8::try_from(self.random.below(200)).unwrap_or(0);
+                // A step of 48 bytes is written down as its digest.
+                let step = vec![value; if self.random.below(4) == 0 { 48 } else { 2 }];
+                self.record_step(at, (steps, key), name, step.into()).await;
+            }
+            12 => drop(steps.read_steps(key, &held).await),
+            _ => drop(steps.park(key, &held).await),
+        }
+    }
+
+    async fn record_step(&mut self, at: usize, (steps, key): (StepStore<'_>, &RecordKey), name: &str, step: Bytes) {
+        let Some(held) = &mut self.held[at] else { return };
+        held.claim.has_steps = true;
+        let claim = Claim {
+            has_steps: held.knows_of_steps,
+            ..held.claim.clone()
+        };
+        let recorded = steps.record_step(key, &claim, name, &step).await;
+        held.knows_of_steps |= matches!(recorded, Ok(Fenced::Applied));
+    }
+
+    fn hold(&mut self, at: usize, claim: &Claim, lapsed: Option<&Claim>) {
+        self.held[at] = Some(Held {
+            claim: claim.clone(),
+            lapsed: lapsed.cloned(),
+            knows_of_steps: claim.has_steps,
+        });
+    }
+
     fn token(&mut self) -> Token {
         let mut half = || u128::from(self.random.below(u64::MAX));
         Token::from_bytes((half() << 64 | half()).to_be_bytes())
     }
 
-    /// Claims the key, or takes it over if its claim has lapsed.
+    /// Claims the key, or takes it over if its claim has lapsed or is parked.
     async fn acquire(&mut self, at: usize) {
         let (backend, key) = (self.backend, &self.keys[at]);
         let mut claim = Claim {
@@ -103,16 +159,18 @@ impl<'a, B: Backend> Load<'a, B> {
             ttl: self.random.millis(60, 200),
             ..Claim::first(Fingerprint::new(1, [7; 32]), &ClaimPolicy::new(Duration::from_secs(1)))
         };
-        self.held[at] = Some((claim.clone(), None));
-        let found = backend.claim(key, &claim).await;
-        if let Ok(Acquisition::Existing(Record::Claimed {
-            claim: lapsed,
-            remaining,
-        })) = found
-            && (remaining.is_zero() || self.random.below(8) == 0)
-        {
-            claim.attempt = lapsed.attempt + 1;
-            self.held[at] = Some((claim.clone(), Some(lapsed.clone())));
+        self.hold(at, &claim, None);
+        let ownerless = match backend.claim(key, &claim).await {
+            Ok(Acquisition::Existing(Record::Claimed {
+                claim: lapsed,
+                remaining,
+            })) if remaining.is_zero() || self.random.below(8) == 0 => Some(lapsed),
+            Ok(Acquisition::Existing(Record::Parked { claim: parked })) => Some(parked),
+            _ => None,
+        };
+        if let Some(lapsed) = ownerless {
+            (claim.attempt, claim.has_steps) = (lapsed.attempt + 1, lapsed.has_steps);
+            self.hold(at, &claim, Some(&lapsed));
             drop(backend.take_over(key, &lapsed, &claim).await);
         }
     }

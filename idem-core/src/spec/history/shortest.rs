@@ -4,6 +4,8 @@
 //! calls go: those whose reply says that they changed nothing, and open ones. A call of either kind stays if the reply to another
 //! call shows what it would have written.
 
+use bytes::Bytes;
+
 use super::operations::{Action, Operation};
 use super::search::{Verdict, changes_nothing, explain};
 use super::{Call, Reply};
@@ -66,7 +68,12 @@ fn may_go(operations: &[Operation], at: usize) -> bool {
     !others.any(|(_, other)| match call {
         Call::Complete { claim, completion, .. } => shows_outcome(other, completion) || shows_claim(other, claim.token),
         // Such calls write nothing that another call could find.
-        Call::Renew(_) | Call::Release(_) if reply.is_some() => false,
+        Call::Renew(_) | Call::Release(_) | Call::RecordStep { .. } | Call::ReadSteps(_) | Call::Park(_)
+            if reply.is_some() =>
+        {
+            false
+        }
+        Call::RecordStep { claim, name, step } => shows_step(other, name, step) || shows_claim(other, claim.token),
         call => call.claim().is_some_and(|claim| shows_claim(other, claim.token)),
     })
 }
@@ -86,12 +93,28 @@ fn shows_outcome(operation: &Operation, outcome: &Completion) -> bool {
     matches!(found(operation), Some(Record::Completed { completion, .. }) if completion == outcome)
 }
 
-/// Whether the reply says that the claim with this `token` was in place.
+/// Whether the reply says that this step was recorded.
+fn shows_step(operation: &Operation, name: &str, step: &Bytes) -> bool {
+    match &operation.action {
+        Action::Call {
+            reply: Some(Reply::Steps(Some(steps))),
+            ..
+        } => steps.get(name) == Some(step),
+        _ => false,
+    }
+}
+
+/// Whether the reply says that the claim with this `token` was in place, or parked.
 fn shows_claim(operation: &Operation, token: Token) -> bool {
-    if let Some(Record::Claimed { claim, .. }) = found(operation) {
+    if let Some(Record::Claimed { claim, .. } | Record::Parked { claim }) = found(operation) {
         return claim.token == token;
     }
     match &operation.action {
+        Action::Call {
+            call: Call::ReadSteps(claim),
+            reply: Some(Reply::Steps(Some(_))),
+            ..
+        } => claim.token == token,
         Action::Call {
             call,
             reply: Some(reply),

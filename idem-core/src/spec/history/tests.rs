@@ -1,6 +1,7 @@
 mod broken;
 mod explained;
 mod random;
+mod steps;
 mod unexplained;
 
 use std::time::{Duration, SystemTime};

@@ -1,10 +1,13 @@
 //! Stores that break one clause of the contract each.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
+
 use super::*;
+use crate::steps::{RecordedSteps, StepBackend, StepStore};
 use crate::{Acquisition, Backend, BackendError, Changed, MemoryBackend, RecordKey};
 
 /// What a store does wrong.
@@ -28,10 +31,22 @@ pub(super) enum Fault {
     HalvesTtls,
     /// Repeating a completion writes over the first one.
     OverwritesCompletions,
+    /// A superseded owner records a step in the record of the one in place.
+    RecordsForAnyone,
+    /// Now and then, a step is acknowledged and forgotten.
+    ForgetsSteps,
+    /// A takeover begins without the steps of the claims before.
+    DropsStepsOfOthers,
+    /// Parking releases.
+    ParksByRelease,
+    /// Parking is acknowledged, and the claim stays.
+    ParksByRenewal,
+    /// Steps that are read are those of the claim before.
+    ReadsForAnyone,
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::CompletesForAnyone,
         Self::ReleasesForAnyone,
         Self::TakesOverEarly,
@@ -41,6 +56,12 @@ impl Fault {
         Self::HalvesLeases,
         Self::HalvesTtls,
         Self::OverwritesCompletions,
+        Self::RecordsForAnyone,
+        Self::ForgetsSteps,
+        Self::DropsStepsOfOthers,
+        Self::ParksByRelease,
+        Self::ParksByRenewal,
+        Self::ReadsForAnyone,
     ];
 }
 
@@ -51,6 +72,8 @@ pub(super) struct Broken {
     /// The last claim that was acquired on each key.
     held: Mutex<HashMap<RecordKey, Claim>>,
     calls: AtomicU64,
+    /// The names of the steps that each claim has recorded.
+    recorded: Mutex<HashSet<(Token, String)>>,
 }
 
 impl Broken {
@@ -60,6 +83,7 @@ impl Broken {
             fault,
             held: Mutex::default(),
             calls: AtomicU64::new(0),
+            recorded: Mutex::default(),
         }
     }
 
@@ -103,19 +127,16 @@ impl Broken {
         written
     }
 
-    fn reported(&self, record: Record) -> Record {
-        match record {
-            Record::Claimed { mut claim, remaining } => {
-                if self.has(Fault::HalvesLeases) {
-                    claim.lease *= 2;
-                }
-                if self.has(Fault::HalvesTtls) {
-                    claim.ttl *= 2;
-                }
-                Record::Claimed { claim, remaining }
+    fn reported(&self, mut record: Record) -> Record {
+        if let Record::Claimed { claim, .. } | Record::Parked { claim } = &mut record {
+            if self.has(Fault::HalvesLeases) {
+                claim.lease *= 2;
             }
-            other @ (Record::Parked { .. } | Record::Completed { .. }) => other,
+            if self.has(Fault::HalvesTtls) {
+                claim.ttl *= 2;
+            }
         }
+        record
     }
 }
 
@@ -189,5 +210,48 @@ impl Backend for Broken {
 
     async fn check(&self) -> Result<(), BackendError> {
         self.store.check().await
+    }
+
+    fn steps(&self) -> Option<StepStore<'_>> {
+        Some(StepStore::of(self))
+    }
+}
+
+impl StepBackend for Broken {
+    async fn record_step(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        name: &str,
+        step: &Bytes,
+    ) -> Result<Fenced, BackendError> {
+        let claim = self.taken_for(Fault::RecordsForAnyone, key, claim);
+        if self.now_and_then(Fault::ForgetsSteps) {
+            return self.store.renew(key, &claim).await;
+        }
+        self.recorded
+            .lock()
+            .expect("not poisoned")
+            .insert((claim.token, name.to_owned()));
+        StepBackend::record_step(&self.store, key, &claim, name, step).await
+    }
+
+    async fn read_steps(&self, key: &RecordKey, claim: &Claim) -> Result<Option<RecordedSteps>, BackendError> {
+        let claim = self.taken_for(Fault::ReadsForAnyone, key, claim);
+        let mut steps = StepBackend::read_steps(&self.store, key, &claim).await?;
+        if self.has(Fault::DropsStepsOfOthers) {
+            let recorded = self.recorded.lock().expect("not poisoned");
+            let is_own = |(name, _): &(String, Bytes)| recorded.contains(&(claim.token, name.clone()));
+            steps = steps.map(|steps| steps.into_iter().filter(is_own).collect());
+        }
+        Ok(steps)
+    }
+
+    async fn park(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        match self.fault {
+            Fault::ParksByRelease => self.store.release(key, claim).await,
+            Fault::ParksByRenewal => self.store.renew(key, claim).await,
+            _ => StepBackend::park(&self.store, key, claim).await,
+        }
     }
 }

@@ -2,11 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use super::broken::{Broken, Fault};
 use super::*;
+use crate::steps::{RecordedSteps, StepBackend, StepStore};
 use crate::{
     Acquisition, Backend, BackendError, BackendErrorKind, Changed, IdempotencyKey, MemoryBackend, RecordKey, Scope,
 };
@@ -75,6 +77,36 @@ impl<B: Backend> Backend for Way<B> {
 
     async fn check(&self) -> Result<(), BackendError> {
         self.store.check().await
+    }
+
+    fn steps(&self) -> Option<StepStore<'_>> {
+        self.store.steps().map(|_store| StepStore::of(self))
+    }
+}
+
+impl<B: Backend> Way<B> {
+    fn store(&self) -> StepStore<'_> {
+        self.store.steps().expect("it is asked only where there is one")
+    }
+}
+
+impl<B: Backend> StepBackend for Way<B> {
+    async fn record_step(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        name: &str,
+        step: &Bytes,
+    ) -> Result<Fenced, BackendError> {
+        self.pass(self.store().record_step(key, claim, name, step)).await
+    }
+
+    async fn read_steps(&self, key: &RecordKey, claim: &Claim) -> Result<Option<RecordedSteps>, BackendError> {
+        self.pass(self.store().read_steps(key, claim)).await
+    }
+
+    async fn park(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+        self.pass(self.store().park(key, claim)).await
     }
 }
 
