@@ -27,7 +27,7 @@ async fn parked(store: &Faulty) -> Engine {
     let mut run = claim(&engine).await.expect("the first");
     assert_eq!(step(&run.steps(), "hold").await, Ok(1));
     let ended = run.run(async { released("failed") }, |outcome| {
-        assert_eq!(outcome, RunOutcome::Parked)
+        assert_eq!(outcome, RunOutcome::Parked);
     });
     assert!(matches!(ended.await, RunAnswer::Answer { recorded: true, .. }));
     engine
