@@ -1,8 +1,25 @@
 //! Wrong stores and wrong engines. Each has one thing changed, and breaks a rule.
 
-use super::world::Rule;
+use super::world::{A, DONE, INTERRUPTED, RECONCILED, Rule, Setting};
 use crate::Fenced;
 use crate::spec::{Call, Reply, State, Steps, Time, step};
+
+/// What the engine does otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Deviation {
+    /// It releases where it should park.
+    Releases,
+    /// It does not record the start of step `b`.
+    SkipsStart,
+    /// It calls the body of a step again that was begun.
+    RerunsStarted,
+    /// It sends a start again that may be on its way.
+    SendsStartAgain,
+    /// It calls the body although its start was not found.
+    TrustsStart,
+    /// It takes the start by another attempt for its own.
+    TakesAnyStart,
+}
 
 /// One thing that is changed.
 pub struct Mutant {
@@ -11,13 +28,36 @@ pub struct Mutant {
     /// The rule that then does not hold.
     pub breaks: Rule,
     /// The store's function.
-    pub(super) step: fn(&State, Time, &Call) -> (State, Reply),
-    /// The engine releases where it should park.
-    pub(super) releases: bool,
-    /// The engine does not record the start of step `b`.
-    pub(super) skips_start: bool,
-    /// The engine calls the body of a step again that was begun.
-    pub(super) reruns_started: bool,
+    pub(super) step: StepFn,
+    /// What the engine does otherwise.
+    pub(super) deviation: Option<Deviation>,
+    /// What the handler does.
+    pub(super) setting: Setting,
+}
+
+type StepFn = fn(&State, Time, &Call) -> (State, Reply);
+
+impl Mutant {
+    pub(super) fn is(&self, deviation: Deviation) -> bool {
+        self.deviation == Some(deviation)
+    }
+
+    /// Nothing is changed.
+    pub(super) const fn none(setting: Setting) -> Self {
+        Self {
+            name: "nothing",
+            breaks: Rule::RunsTwice,
+            step,
+            deviation: None,
+            setting,
+        }
+    }
+
+    /// The part that is changed: `step` or `protocol`.
+    #[must_use]
+    pub fn changes(&self) -> &'static str {
+        if self.deviation.is_some() { "protocol" } else { "step" }
+    }
 }
 
 impl std::fmt::Debug for Mutant {
@@ -28,78 +68,48 @@ impl std::fmt::Debug for Mutant {
     }
 }
 
-/// Nothing is changed.
-pub(super) const NONE: Mutant = Mutant {
-    name: "nothing",
-    breaks: Rule::RunsTwice,
-    step,
-    releases: false,
-    skips_start: false,
-    reruns_started: false,
-};
-
-const fn store(name: &'static str, breaks: Rule, step: fn(&State, Time, &Call) -> (State, Reply)) -> Mutant {
+const fn store(name: &'static str, breaks: Rule, step: StepFn) -> Mutant {
     Mutant {
         name,
         breaks,
         step,
-        ..NONE
+        ..Mutant::none(INTERRUPTED)
+    }
+}
+
+const fn engine(name: &'static str, breaks: Rule, deviation: Deviation, setting: Setting) -> Mutant {
+    Mutant {
+        name,
+        breaks,
+        deviation: Some(deviation),
+        ..Mutant::none(setting)
     }
 }
 
 /// Each of them.
+#[rustfmt::skip]
 pub const MUTANTS: &[Mutant] = &[
-    store(
-        "a step is recorded by any attempt",
-        Rule::SupersededRecords,
-        record_unfenced,
-    ),
-    store(
-        "a takeover drops the steps",
-        Rule::RecordedRunsAgain,
-        take_over_drops_steps,
-    ),
-    store("parking drops the record", Rule::RecordedRunsAgain, park_drops_record),
+    store("a step is recorded by any attempt", Rule::SupersededRecords, record_unfenced),
+    store("a takeover drops the steps", Rule::RecordedRunsAgain, take_over_drops_steps),
+    store("parking drops the record", Rule::ParkedForgets, park_drops_record),
     store("parking drops the last step", Rule::ParkedForgets, park_drops_a_step),
-    store(
-        "a parked claim may record steps",
-        Rule::SupersededRecords,
-        parked_records,
-    ),
-    store(
-        "an acknowledged step is not written",
-        Rule::RecordedRunsAgain,
-        record_forgets,
-    ),
-    store("a step replaces all others", Rule::ParkedForgets, record_replaces_all),
-    store(
-        "a claim is acquired over a parked record",
-        Rule::RecordedRunsAgain,
-        claim_over_parked,
-    ),
-    store(
-        "a live claim is taken over",
-        Rule::SupersededRecords,
-        take_over_of_live_by_claim,
-    ),
-    Mutant {
-        name: "a failed attempt releases its record",
-        breaks: Rule::RecordedRunsAgain,
-        releases: true,
-        ..NONE
-    },
-    Mutant {
-        name: "the start of a step is not recorded",
-        breaks: Rule::RunsTwice,
-        skips_start: true,
-        ..NONE
-    },
-    Mutant {
-        name: "a step that was begun runs again",
-        breaks: Rule::RunsTwice,
-        reruns_started: true,
-        ..NONE
-    },
+    store("parking renews the lease", Rule::ParkedHolds, park_renews),
+    store("a superseded attempt parks", Rule::SupersededRecords, park_unfenced),
+    store("a parked claim may record steps", Rule::SupersededRecords, parked_records),
+    store("an acknowledged step is not written", Rule::SuccessorMisses, record_forgets),
+    store("a step replaces all others", Rule::SuccessorMisses, record_replaces_all),
+    store("a claim is acquired over a parked record", Rule::RecordedRunsAgain, claim_over_parked),
+    store("a live claim is taken over", Rule::SupersededRecords, take_over_of_live_by_claim),
+    store("a superseded attempt reads the steps", Rule::SupersededRecords, read_unfenced),
+    store("a completion leaves its steps to the next record", Rule::ExpiredSeen, completion_leaves_steps),
+    store("expired steps are there for the next record", Rule::ExpiredSeen, expired_steps_stay),
+    engine("a failed attempt releases its record", Rule::ParkedForgets, Deviation::Releases, INTERRUPTED),
+    engine("the start of a step is not recorded", Rule::RunsTwice, Deviation::SkipsStart, INTERRUPTED),
+    engine("a step that was begun runs again", Rule::RunsTwice, Deviation::RerunsStarted, INTERRUPTED),
+    engine("a step that was begun is not reconciled", Rule::RunsTwice, Deviation::RerunsStarted, RECONCILED),
+    engine("a start is sent again that may be on its way", Rule::ParkedForgets, Deviation::SendsStartAgain, INTERRUPTED),
+    engine("a body is called whose start was not found", Rule::ParkedForgets, Deviation::TrustsStart, INTERRUPTED),
+    engine("the start by another attempt is taken for its own", Rule::ParkedForgets, Deviation::TakesAnyStart, RECONCILED),
 ];
 
 fn record_unfenced(state: &State, now: Time, call: &Call) -> (State, Reply) {
@@ -209,5 +219,56 @@ fn take_over_of_live_by_claim(state: &State, now: Time, call: &Call) -> (State, 
             step(state, now, &believed)
         }
         _ => step(state, now, call),
+    }
+}
+
+fn park_renews(state: &State, now: Time, call: &Call) -> (State, Reply) {
+    match call {
+        Call::Park(claim) => step(state, now, &Call::Renew(claim.clone())),
+        _ => step(state, now, call),
+    }
+}
+
+/// The same call, as if the owner in place had made it.
+fn by_owner(state: &State, call: &Call) -> Call {
+    match (state, call) {
+        (State::Claimed { claim: held, .. }, Call::Park(_)) => Call::Park(held.clone()),
+        (State::Claimed { claim: held, .. }, Call::ReadSteps(_)) => Call::ReadSteps(held.clone()),
+        _ => call.clone(),
+    }
+}
+
+fn park_unfenced(state: &State, now: Time, call: &Call) -> (State, Reply) {
+    match call {
+        Call::Park(_) => step(state, now, &by_owner(state, call)),
+        _ => step(state, now, call),
+    }
+}
+
+fn read_unfenced(state: &State, now: Time, call: &Call) -> (State, Reply) {
+    match call {
+        Call::ReadSteps(_) => step(state, now, &by_owner(state, call)),
+        _ => step(state, now, call),
+    }
+}
+
+fn expired_steps_stay(state: &State, now: Time, call: &Call) -> (State, Reply) {
+    let after = step(state, now, call);
+    match (state, call) {
+        (
+            State::Claimed { steps, expires, .. } | State::Parked { steps, expires, .. },
+            Call::Claim(_) | Call::TakeOver { .. },
+        ) if *expires <= now => with_steps(after, |all| *all = steps.clone()),
+        _ => after,
+    }
+}
+
+fn completion_leaves_steps(state: &State, now: Time, call: &Call) -> (State, Reply) {
+    let after = step(state, now, call);
+    match (state, call) {
+        (State::Completed { claim, expires, .. }, Call::Claim(_)) if *expires <= now && claim.has_steps => {
+            with_steps(after, |all| drop(all.insert(A.to_owned(), DONE)))
+        }
+        _ => after,
     }
 }

@@ -16,7 +16,7 @@ pub(super) const NOW: Time = Time(1_000);
 
 pub(super) const A: &str = "a";
 pub(super) const B: &str = "b";
-pub(super) const STARTED: Bytes = Bytes::from_static(b"started");
+const STARTS: [&str; ATTEMPTS] = ["started by 0", "started by 1", "started by 2"];
 pub(super) const DONE: Bytes = Bytes::from_static(b"done");
 
 /// What may not happen.
@@ -30,9 +30,58 @@ pub enum Rule {
     SuccessorMisses,
     /// A parked record has fewer steps than were acknowledged.
     ParkedForgets,
+    /// A record is claimed although its attempt has parked it.
+    ParkedHolds,
     /// The body of a step that runs at most once was called twice.
     RunsTwice,
+    /// A record that was begun anew has steps.
+    ExpiredSeen,
 }
+
+impl Rule {
+    /// Each of them.
+    pub const ALL: [Self; 7] = [
+        Self::RecordedRunsAgain,
+        Self::SupersededRecords,
+        Self::SuccessorMisses,
+        Self::ParkedForgets,
+        Self::ParkedHolds,
+        Self::RunsTwice,
+        Self::ExpiredSeen,
+    ];
+}
+
+/// What the handler does.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether the handler can find out what became of step `b`.
+    pub(super) reconciles: bool,
+    /// How many calls are late or lose their reply, in one run.
+    pub(super) faults: u8,
+}
+
+impl Setting {
+    #[cfg(test)]
+    pub(super) const fn with_faults(self, faults: u8) -> Self {
+        Self { faults, ..self }
+    }
+}
+
+pub(super) const INTERRUPTED: Setting = Setting {
+    name: "steps, at most once",
+    reconciles: false,
+    faults: 2,
+};
+pub(super) const RECONCILED: Setting = Setting {
+    name: "steps, reconciled",
+    reconciles: true,
+    faults: 2,
+};
+
+/// Each of them.
+pub const SETTINGS: [Setting; 2] = [INTERRUPTED, RECONCILED];
 
 /// Where an attempt is in its handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +93,10 @@ pub(super) enum At {
     BodyA,
     RecordA,
     StartB,
+    /// The call that recorded the start has failed, and the attempt looks whether it has arrived.
+    FindStart,
+    /// It asks what became of step `b`, which an earlier attempt has begun.
+    Reconcile,
     BodyB,
     RecordB,
     Complete,
@@ -59,6 +112,8 @@ pub(super) struct Attempt {
     pub(super) at: At,
     /// A call of the attempt that has not taken effect yet. It may still do so after the attempt is gone.
     pub(super) sent: Option<At>,
+    /// It was told that the body of step `b` did not happen.
+    pub(super) is_told: bool,
 }
 
 /// What is true whether or not the store says so.
@@ -72,6 +127,12 @@ pub(super) struct Truth {
     pub(super) bodies_of_b: u8,
     /// The number of each attempt's claim, in their order; 0 before it.
     pub(super) claims: [u8; ATTEMPTS],
+    /// The number of the record. All but `claims` and `records` is about this one.
+    pub(super) record: u8,
+    /// The number of the record of each attempt's claim.
+    pub(super) records: [u8; ATTEMPTS],
+    /// The record has expired.
+    pub(super) is_over: bool,
 }
 
 /// A state of the world.
@@ -80,6 +141,10 @@ pub(super) struct World {
     pub(super) store: State,
     pub(super) attempts: [Attempt; ATTEMPTS],
     pub(super) truth: Truth,
+    /// How many more calls may be late or lose their reply.
+    pub(super) faults: u8,
+    /// Whether a record may still expire.
+    pub(super) may_expire: bool,
 }
 
 impl Truth {
@@ -87,24 +152,59 @@ impl Truth {
     pub(super) fn is_last(&self, attempt: usize) -> bool {
         self.claims.iter().all(|claim| *claim <= self.claims[attempt])
     }
+
+    /// Whether the attempt has the record.
+    pub(super) fn is_owner(&self, attempt: usize) -> bool {
+        self.is_last(attempt) && !self.is_over
+    }
+
+    /// Whether the attempt is one of the present record.
+    pub(super) fn is_of_record(&self, attempt: usize) -> bool {
+        self.records[attempt] == self.record
+    }
+
+    /// The attempt has claimed, and begins a record if the one before has expired.
+    pub(super) fn claimed(&mut self, attempt: usize) {
+        if self.is_over {
+            let (claims, records, record) = (self.claims, self.records, self.record + 1);
+            *self = Self {
+                claims,
+                record,
+                records,
+                ..Self::default()
+            };
+        }
+        self.claims[attempt] = self.claims.iter().max().copied().unwrap_or_default() + 1;
+        self.records[attempt] = self.record;
+    }
 }
 
 impl World {
-    pub(super) fn start() -> Self {
+    pub(super) fn start(setting: &Setting) -> Self {
         let attempt = Attempt {
             at: At::Outside,
             sent: None,
+            is_told: false,
         };
         Self {
             store: State::Absent,
             attempts: [attempt; ATTEMPTS],
             truth: Truth::default(),
+            faults: setting.faults,
+            may_expire: true,
         }
     }
 
     /// What tells this state from another one.
     pub(super) fn key(&self) -> String {
-        format!("{:?} {:?} {:?}", Shown(&self.store), self.attempts, self.truth)
+        format!(
+            "{:?} {:?} {:?} {} {}",
+            Shown(&self.store),
+            self.attempts,
+            self.truth,
+            self.faults,
+            self.may_expire
+        )
     }
 
     /// Lets the lease of the claim in place lapse.
@@ -112,6 +212,28 @@ impl World {
         if let State::Claimed { lapses, .. } = &mut self.store {
             *lapses = Time(NOW.0 - 1);
         }
+    }
+
+    /// Uses one of the faults up, if there is one left.
+    pub(super) fn take_fault(&mut self) -> bool {
+        let is_left = self.faults > 0;
+        self.faults = self.faults.saturating_sub(1);
+        is_left
+    }
+
+    /// Lets the record expire, if it is not held by a live claim; whether it did.
+    pub(super) fn expire(&mut self) -> bool {
+        if !std::mem::take(&mut self.may_expire) {
+            return false;
+        }
+        let past = Time(NOW.0 - 1);
+        match &mut self.store {
+            State::Claimed { lapses, expires, .. } if *lapses <= NOW && *expires > NOW => *expires = past,
+            State::Parked { expires, .. } | State::Completed { expires, .. } if *expires > NOW => *expires = past,
+            _ => return false,
+        }
+        self.truth.is_over = true;
+        true
     }
 
     /// Whether the store has the steps that were acknowledged.
@@ -127,13 +249,16 @@ struct Shown<'a>(&'a State);
 
 impl fmt::Debug for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self.0.at(NOW) != *self.0 {
+            write!(f, "expired ")?;
+        }
         match self.0 {
             State::Absent => write!(f, "absent"),
             State::Claimed {
                 claim, lapses, steps, ..
             } => write!(f, "{:?} lapsed {} {steps:?}", claim.token, *lapses <= NOW),
             State::Parked { claim, steps, .. } => write!(f, "parked {:?} {steps:?}", claim.token),
-            State::Completed { claim, .. } => write!(f, "completed {:?}", claim.token),
+            State::Completed { claim, .. } => write!(f, "completed {:?} {}", claim.token, claim.has_steps),
         }
     }
 }
@@ -151,6 +276,11 @@ pub(super) fn claim(attempt: usize) -> Claim {
     }
 }
 
+/// What an attempt records of the start of step `b`. It says by which attempt.
+pub(super) fn start_by(attempt: usize) -> Bytes {
+    Bytes::from_static(STARTS[attempt].as_bytes())
+}
+
 /// The call that an attempt makes where it is.
 pub(super) fn call(attempt: usize, at: At) -> Option<Call> {
     let claim = claim(attempt);
@@ -160,9 +290,9 @@ pub(super) fn call(attempt: usize, at: At) -> Option<Call> {
         step,
     };
     Some(match at {
-        At::Reading => Call::ReadSteps(claim),
+        At::Reading | At::FindStart => Call::ReadSteps(claim),
         At::RecordA => record(A, DONE),
-        At::StartB => record(B, STARTED),
+        At::StartB => record(B, start_by(attempt)),
         At::RecordB => record(B, DONE),
         At::Complete => Call::Complete {
             ttl: claim.ttl,
@@ -170,7 +300,7 @@ pub(super) fn call(attempt: usize, at: At) -> Option<Call> {
             completion: Completion::NotStored,
         },
         At::Park => Call::Park(claim),
-        At::Outside | At::BodyA | At::BodyB | At::Gone => return None,
+        At::Outside | At::BodyA | At::Reconcile | At::BodyB | At::Gone => return None,
     })
 }
 
