@@ -68,7 +68,8 @@ async fn work(steps: &Steps, effects: &Effects, order: &Order) -> Result<(Status
     Ok((StatusCode::CREATED, format!("{hold} at attempt {}", steps.attempt())))
 }
 
-#[idempotent(ttl = "24h", scope = tenant)]
+/// Its lease is as long as the end of a step is recorded again.
+#[idempotent(ttl = "24h", scope = tenant, lease = "2s")]
 async fn pay(
     tenant: Tenant,
     Extension(effects): Extension<Effects>,
