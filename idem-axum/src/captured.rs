@@ -28,7 +28,7 @@ pub(crate) struct CapturedRequest {
     pub(crate) path_parameters: Option<RawPathParams>,
     pub(crate) key_lines: KeyLines,
     pub(crate) body: RequestBody,
-    /// The run of a layer around the handler, if there is one.
+    /// The claim of a layer around the handler, if there is one.
     pub(crate) layer: Option<LayerRun>,
     /// Whether the scope is made of the argument.
     pub(crate) is_scoped_by_argument: bool,
@@ -118,7 +118,8 @@ pub(crate) fn capture(request: &mut Request, facts: HandlerFacts) -> Arc<Capture
     } else {
         RequestBody::empty(hash)
     };
-    let layer = request.extensions().get::<LayerRun>().cloned();
+    let layer = request.extensions().get::<LayerRun>();
+    let layer = layer.filter(|layer| layer.has_claim()).cloned();
     if let Some(layer) = &layer {
         layer.warn_of_handler(request.method(), uri.path());
     }

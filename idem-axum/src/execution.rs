@@ -15,6 +15,7 @@ use axum::http::request::Parts;
 use idem_core::key::unrepeatable_key;
 use idem_core::{Claim, RecordKey, Steps, Token};
 
+use crate::Idempotency;
 use crate::layer::LayerRun;
 
 /// An extractor that tells a handler under `#[idempotent]` which run it is.
@@ -41,6 +42,8 @@ struct Shared {
     /// Whether an argument asks for durable steps.
     wants_steps: AtomicBool,
     steps: OnceLock<Steps>,
+    /// The engine of a layer's run, if its backend keeps no steps.
+    without_steps: Option<Idempotency>,
 }
 
 #[derive(Debug)]
@@ -130,11 +133,12 @@ impl Execution {
         }));
     }
 
-    /// The one of a layer's claim.
-    pub(crate) fn of_claim(record: &RecordKey, claim: &Claim) -> Self {
-        let execution = Self(Arc::default());
-        execution.fill(record, claim);
-        execution
+    /// The one of a run of a layer, which has to be filled in.
+    pub(crate) fn of_layer(idempotency: &Idempotency) -> Self {
+        Self(Arc::new(Shared {
+            without_steps: (!idempotency.keeps_steps()).then(|| idempotency.clone()),
+            ..Shared::default()
+        }))
     }
 
     /// Fills it in for a handler that runs without a claim.
@@ -162,12 +166,24 @@ impl Execution {
     pub(crate) fn steps(&self) -> &Steps {
         match (self.0.own.get(), &self.0.layer) {
             (None, Some(layer)) => layer.steps(),
-            (Some(_), _) => self.0.steps.get_or_init(Steps::unprotected),
+            (Some(_), _) => self.0.steps.get_or_init(|| self.without_records()),
             (None, None) => self.0.steps.get_or_init(|| {
                 tracing::error!("a handler takes Steps, and nothing guards it; annotate it with #[idempotent], or add an IdempotencyLayer");
                 Steps::unguarded()
             }),
         }
+    }
+
+    /// The steps of a run under which none are recorded.
+    fn without_records(&self) -> Steps {
+        let Some(idempotency) = &self.0.without_steps else {
+            return Steps::unprotected();
+        };
+        idempotency.note_lack_of_steps();
+        if idempotency.settings().is_observing() {
+            return Steps::unprotected();
+        }
+        Steps::unguarded()
     }
 
     fn filled(&self) -> Option<&Filled> {

@@ -318,9 +318,7 @@ fn unfit_arguments(
     request: &CapturedRequest,
 ) -> Option<Response> {
     if request.execution.wants_steps() && !guarded.setup.keeps_steps() {
-        tracing::error!(
-            "a handler takes Steps, and its backend keeps none; give it an `idem_axum::Idempotency` over one that does"
-        );
+        guarded.setup.note_lack_of_steps();
         let refusal = guarded.setup.settings().problem(IdempotencyProblem::NotConfigured);
         return Some(refusal.map(Body::new));
     }

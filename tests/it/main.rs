@@ -77,6 +77,7 @@ mod siege;
 mod sqlite;
 mod sqlite_transactions;
 mod steps;
+mod steps_in_layers;
 mod tasks;
 mod tls;
 mod traces;

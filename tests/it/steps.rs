@@ -18,13 +18,13 @@ use crate::figures::{expected, requests};
 
 /// How often the bodies of steps were called, and what the handler does after them.
 #[derive(Clone, Debug, Default)]
-struct Effects {
-    holds: Arc<AtomicU32>,
-    mails: Arc<AtomicU32>,
+pub(crate) struct Effects {
+    pub(crate) holds: Arc<AtomicU32>,
+    pub(crate) mails: Arc<AtomicU32>,
 }
 
 /// Why a handler stops.
-enum Stop {
+pub(crate) enum Stop {
     Step(StepError),
     Status(StatusCode),
 }
@@ -115,7 +115,7 @@ async fn two_at_once(tenant: Tenant, steps: Steps, Json(order): Json<Order>) -> 
     Ok(StatusCode::CREATED)
 }
 
-async fn without_the_attribute(
+pub(crate) async fn without_the_attribute(
     Extension(effects): Extension<Effects>,
     steps: Steps,
     Json(order): Json<Order>,

@@ -17,12 +17,16 @@ impl Idempotency {
         self
     }
 
-    /// Whether the backend keeps durable steps. If it does not, a handler that takes `Steps` is refused, and
-    /// [`check`](Self::check) fails from then on.
+    /// Whether the backend keeps durable steps.
     pub(crate) fn keeps_steps(&self) -> bool {
-        self.0.engine.keeps_steps() || {
-            self.0.lacks_steps.store(true, Ordering::Relaxed);
-            false
-        }
+        self.0.engine.keeps_steps()
+    }
+
+    /// Says in the log that a handler takes `Steps` and that the backend keeps none; [`check`](Self::check) fails from then on.
+    pub(crate) fn note_lack_of_steps(&self) {
+        tracing::error!(
+            "a handler takes Steps, and its backend keeps none; give it an `idem_axum::Idempotency` over one that does"
+        );
+        self.0.lacks_steps.store(true, Ordering::Relaxed);
     }
 }

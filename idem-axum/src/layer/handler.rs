@@ -142,25 +142,24 @@ where
     }
 }
 
-impl<S, R> Handler<Body> for LayerHandler<S, S::Error>
+impl<S, R> LayerHandler<S, S::Error>
 where
     S: Service<Request, Response = axum::http::Response<R>, Error: Display + Send + 'static, Future: Send>,
     S: Clone + Send + 'static,
     R: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    fn run(
+    /// Calls the inner service under a claim.
+    fn run_in(
         mut self,
-        record: &RecordKey,
-        run: &mut Run,
+        layer_run: LayerRun,
+        key: RecordKey,
         mut rules: AnswerRules,
     ) -> impl Future<Output = HandlerResult<Answer>> + Send + 'static + use<S, R> {
+        rules.passes_verdict = layer_run.is_inside_of_another();
         let extensions = &mut self.head.extensions;
-        let outer = extensions.remove::<LayerRun>();
-        rules.passes_verdict = outer.is_some();
-        extensions.insert(LayerRun::new(outer, record, run, &self.shared));
+        extensions.insert(layer_run);
         // An execution that a layer outside of this one has asked for is not that of this claim.
         extensions.remove::<Execution>();
-        let key = record.clone();
         async move {
             let (called, failure) = self.call().await;
             match called {
@@ -185,19 +184,46 @@ where
             }
         }
     }
+}
 
-    /// Nothing of the inner service is tied to the record.
+impl<S, R> Handler<Body> for LayerHandler<S, S::Error>
+where
+    S: Service<Request, Response = axum::http::Response<R>, Error: Display + Send + 'static, Future: Send>,
+    S: Clone + Send + 'static,
+    R: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    fn run(
+        mut self,
+        record: &RecordKey,
+        run: &mut Run,
+        rules: AnswerRules,
+    ) -> impl Future<Output = HandlerResult<Answer>> + Send + 'static + use<S, R> {
+        let outer = self.head.extensions.remove();
+        let layer_run = LayerRun::claimed(outer, record, run, &self.shared);
+        self.run_in(layer_run, record.clone(), rules)
+    }
+
+    /// Nothing of the inner service is tied to the record, and no step is recorded.
     fn run_observed(
-        self,
+        mut self,
         record: &RecordKey,
         run: &mut Run,
         rules: AnswerRules,
         _: Duration,
     ) -> impl Future<Output = HandlerResult<Answer>> + Send + 'static + use<S, R> {
-        self.run(record, run, rules)
+        let outer = self.head.extensions.remove();
+        let layer_run = LayerRun::observed(outer, record, run, &self.shared);
+        self.run_in(layer_run, record.clone(), rules)
     }
 
-    fn run_unprotected(self, _: &Policy, _: Duration) -> impl Future<Output = Answer> + Send + 'static + use<S, R> {
+    fn run_unprotected(mut self, _: &Policy, _: Duration) -> impl Future<Output = Answer> + Send + 'static + use<S, R> {
+        let extensions = &mut self.head.extensions;
+        // A layer outside may have a claim for the request, whose steps are recorded.
+        if extensions.get::<LayerRun>().is_none() {
+            extensions.insert(LayerRun::unprotected(&self.shared));
+        }
+        // An execution that a layer outside of this one has asked for knows nothing of this one.
+        extensions.remove::<Execution>();
         async move {
             let (called, failure) = self.call().await;
             match called {

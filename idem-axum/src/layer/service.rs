@@ -55,30 +55,60 @@ pub(super) struct Shared {
     pub(super) has_warned: Arc<AtomicBool>,
 }
 
-/// In the extensions of a request that a layer runs.
+/// In the extensions of a request that a layer runs, with a claim or without.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerRun {
     /// For handlers inside that have no claim of their own.
     pub(crate) execution: Execution,
-    /// The records of this layer and of those around it. A handler or a layer inside that claims one of them again would wait for
-    /// itself.
+    /// The records of this layer and of those around it; none without a claim. A handler or a layer inside that claims one of them
+    /// again would wait for itself.
     records: Vec<RecordKey>,
     has_warned: Arc<AtomicBool>,
 }
 
 impl LayerRun {
-    /// The run of a layer, inside of another one if there is an `outer` one.
-    pub(super) fn new(outer: Option<Self>, record: &RecordKey, run: &mut Run, layer: &Shared) -> Self {
+    /// The run of a layer under its claim, inside of another one if there is an `outer` one.
+    pub(super) fn claimed(outer: Option<Self>, record: &RecordKey, run: &mut Run, layer: &Shared) -> Self {
+        let claimed = Self::observed(outer, record, run, layer);
+        if layer.idempotency.keeps_steps() {
+            // Which arguments the handlers inside have is not known yet.
+            claimed.execution.fill_steps(run.steps());
+        }
+        claimed
+    }
+
+    /// The same where the service only observes, so that no step is recorded.
+    pub(super) fn observed(outer: Option<Self>, record: &RecordKey, run: &Run, layer: &Shared) -> Self {
         let mut records = outer.map_or_else(Vec::new, |outer| outer.records);
         records.push(record.clone());
-        let execution = Execution::of_claim(record, run.claim());
-        // Which arguments the handlers inside have is not known yet.
-        execution.fill_steps(run.steps());
+        let execution = Execution::of_layer(&layer.idempotency);
+        execution.fill(record, run.claim());
         Self {
             execution,
             records,
             has_warned: layer.has_warned.clone(),
         }
+    }
+
+    /// The run of a layer without a claim.
+    pub(super) fn unprotected(layer: &Shared) -> Self {
+        let execution = Execution::of_layer(&layer.idempotency);
+        execution.fill_unprotected();
+        Self {
+            execution,
+            records: Vec::new(),
+            has_warned: layer.has_warned.clone(),
+        }
+    }
+
+    /// Whether the layer, or one around it, has a claim for the request.
+    pub(crate) fn has_claim(&self) -> bool {
+        !self.records.is_empty()
+    }
+
+    /// Whether another layer around this one has a claim too.
+    pub(super) fn is_inside_of_another(&self) -> bool {
+        self.records.len() > 1
     }
 
     /// Whether this layer, or one around it, has claimed `record` for the request.

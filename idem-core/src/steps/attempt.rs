@@ -115,6 +115,11 @@ impl Attempt {
         &self.names
     }
 
+    /// Whether the backend keeps steps.
+    pub(super) fn keeps_steps(&self) -> bool {
+        self.engine.keeps_steps()
+    }
+
     pub(super) fn limits(&self) -> StepLimits {
         self.limits
     }

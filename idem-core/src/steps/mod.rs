@@ -83,9 +83,9 @@ impl Steps {
     /// Checks the name of a step and takes it.
     fn take_name(&self, name: &'static str) -> Result<(), StepError> {
         match &*self.0 {
-            Kind::Recorded(attempt) => attempt.names().take(name, attempt.limits().most),
+            Kind::Recorded(attempt) if attempt.keeps_steps() => attempt.names().take(name, attempt.limits().most),
             Kind::Unprotected(names) => names.take(name, usize::MAX),
-            Kind::Unguarded => Err(StepError::new(StepErrorKind::NotConfigured, name)),
+            Kind::Recorded(_) | Kind::Unguarded => Err(StepError::new(StepErrorKind::NotConfigured, name)),
         }
     }
 
