@@ -24,7 +24,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use idem_core::{Claim, Completion, EndError, EndKind, Fenced, RecordKey, Token};
 use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{SqlitePool, SqliteTransactionManager};
+use sqlx::sqlite::{LockedSqliteHandle, SqlitePool, SqliteTransactionManager};
 use sqlx::{Sqlite, SqliteConnection};
 // sqlx's own count of transactions, by which a handler's `connection.begin()` is a savepoint.
 use sqlx_core::transaction::TransactionManager as _;
@@ -203,14 +203,13 @@ impl JointTransaction {
 
     /// Checks that the transaction is still the one that was begun.
     async fn close_mark(&mut self) -> Result<(), EndError> {
+        // A savepoint that was dropped is rolled back by the thread of the connection, which counts it until then.
+        self.wait_for_thread().await?;
         if self.depth() != 1 {
             return Err(EndError::new(EndKind::EndedByHandler));
         }
         let released = execute(&mut self.connection, &format!("RELEASE {}", self.mark)).await;
-        let hooked = self.connection.lock_handle().await;
-        hooked
-            .map_err(|error| EndError::new(EndKind::MayPass).with_source(error))?
-            .remove_commit_hook();
+        self.wait_for_thread().await?.remove_commit_hook();
         match released {
             Ok(()) => Ok(()),
             Err(error) if self.has_committed.load(Ordering::Relaxed) => {
@@ -218,6 +217,12 @@ impl JointTransaction {
             }
             Err(error) => Err(EndError::new(EndKind::FailedBefore).with_source(error)),
         }
+    }
+
+    /// Waits until the thread of the connection has done what it was asked for.
+    async fn wait_for_thread(&mut self) -> Result<LockedSqliteHandle<'_>, EndError> {
+        let locked = self.connection.lock_handle().await;
+        locked.map_err(|error| EndError::new(EndKind::MayPass).with_source(error))
     }
 
     /// Rolls back after a refusal before COMMIT.

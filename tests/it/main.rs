@@ -76,6 +76,7 @@ mod settings;
 mod siege;
 mod sqlite;
 mod sqlite_transactions;
+mod step_transactions;
 mod steps;
 mod steps_in_layers;
 mod tasks;
