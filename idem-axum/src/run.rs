@@ -162,7 +162,11 @@ impl AxumHandler {
         stored: StoredAnswers,
         deadline: Duration,
     ) -> impl Future<Output = Response<ResponseBody<Body>>> + Send + 'static + use<> {
-        let handler = self.handler.map(idem_http::markers::taken_off);
+        let mut handler = self.handler;
+        if self.request.execution.wants_steps() {
+            handler = shaped_step_errors(handler, self.settings);
+        }
+        let handler = handler.map(idem_http::markers::taken_off);
         #[cfg(feature = "transaction")]
         let running = {
             let transaction = self.request.transaction.clone();

@@ -238,6 +238,16 @@ impl ProblemDetails {
         self
     }
 
+    /// The same for a request that ran without a claim. Nothing invites a second run, because nothing would tell it from the first.
+    #[must_use]
+    pub fn of_unprotected(mut self) -> Self {
+        self.retry_after = None;
+        self.with_detail(
+            "The request ran, and whether it took effect is not known. It was not protected, so sending it again may carry it out \
+             twice.",
+        )
+    }
+
     /// Its response: `application/problem+json`.
     #[must_use]
     pub fn into_response(self) -> Response<Body> {

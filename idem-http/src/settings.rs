@@ -70,14 +70,9 @@ impl Settings {
     }
 
     /// The response to a request that ran without a claim, and of which it is not known whether its effects were committed.
-    /// Nothing invites a second run, because nothing would tell it from the first.
     #[must_use]
     pub fn not_committed_unprotected(&self) -> Response<Body> {
-        let mut details = self.details(IdempotencyProblem::NotCommitted);
-        details.retry_after = None;
-        let detail = "The request ran, and whether it took effect is not known. It was not protected, so sending it again may \
-                      carry it out twice.";
-        self.refuse(details.with_detail(detail))
+        self.refuse(self.details(IdempotencyProblem::NotCommitted).of_unprotected())
     }
 
     /// A fingerprint, as it is stored and compared.

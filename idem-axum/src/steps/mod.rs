@@ -133,7 +133,10 @@ impl Steps {
         T: StepResult,
         E: StepFailure,
     {
-        self.core().run(name, body)
+        let run = self.core().run(name, body);
+        #[cfg(feature = "transaction")]
+        let run = run.check_first(move || self.slot.check_run(name));
+        run
     }
 }
 
@@ -158,27 +161,33 @@ impl<S: Sync> FromRequestParts<S> for Steps {
 /// | `Superseded` | 409 `in-flight` |
 /// | `Interrupted`, `Lost`, `Diverged`, `Unreadable`, `ResultNotKept` | 409 `outcome-unknown`, whose `detail` names the step |
 /// | `Unavailable`, `NotRecorded` | 503 `backend-unavailable` |
-/// | `RolledBack` | 503 `rolled-back` |
+/// | `RolledBack { may_pass: true }` | 503 `rolled-back` |
+/// | `RolledBack { may_pass: false }` | 500 `rolled-back` |
 /// | `NotCommitted` | 503 `not-committed` |
-/// | `NameInvalid`, `NameUsedTwice`, `TooMany`, `NoSerdeForm`, `NotConfigured` | 500 `not-configured` |
+/// | `NameInvalid`, `NameUsedTwice`, `TooMany`, `NoSerdeForm`, `InTransaction`, `NotConfigured` | 500 `not-configured` |
 #[derive(Debug)]
-pub struct StepError(idem_core::StepError);
+pub struct StepError {
+    error: idem_core::StepError,
+    /// Whether the handler runs without a claim, by which a retry would find out what was committed.
+    #[cfg(feature = "transaction")]
+    is_unprotected: bool,
+}
 
 impl StepError {
     /// The class of the error.
     #[must_use]
     pub fn kind(&self) -> StepErrorKind {
-        self.0.kind()
+        self.error.kind()
     }
 
     /// The name of the step.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.0.name()
+        self.error.name()
     }
 
-    /// What the client is told: the problem, and what is special about this one.
-    fn told(&self) -> (IdempotencyProblem, Option<String>) {
+    /// What the client is told.
+    fn told(&self) -> Told {
         let (problem, detail) = match self.kind() {
             StepErrorKind::Superseded => (IdempotencyProblem::InFlight, None),
             StepErrorKind::Interrupted => (
@@ -196,31 +205,41 @@ impl StepError {
                 IdempotencyProblem::BackendUnavailable,
                 Some("could not be recorded; a retry under the same key goes on"),
             ),
-            StepErrorKind::RolledBack => (IdempotencyProblem::RolledBack { may_pass: true }, None),
+            StepErrorKind::RolledBack { may_pass } => (IdempotencyProblem::RolledBack { may_pass }, None),
             StepErrorKind::NotCommitted => (IdempotencyProblem::NotCommitted, None),
             _ => (IdempotencyProblem::NotConfigured, None),
         };
         let name = self.name().escape_debug();
-        let detail = detail.map(|detail| format!("The step `{name}` of this request {detail}."));
-        (problem, detail)
+        Told {
+            problem,
+            detail: detail.map(|detail| format!("The step `{name}` of this request {detail}.")),
+            #[cfg(feature = "transaction")]
+            is_of_unprotected: self.is_unprotected && problem == IdempotencyProblem::NotCommitted,
+            #[cfg(not(feature = "transaction"))]
+            is_of_unprotected: false,
+        }
     }
 }
 
 impl From<idem_core::StepError> for StepError {
     fn from(error: idem_core::StepError) -> Self {
-        Self(error)
+        Self {
+            error,
+            #[cfg(feature = "transaction")]
+            is_unprotected: false,
+        }
     }
 }
 
 impl fmt::Display for StepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.error.fmt(f)
     }
 }
 
 impl Error for StepError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source()
+        self.error.source()
     }
 }
 
@@ -231,22 +250,30 @@ impl IntoResponse for StepError {
             error = &self as &dyn Error,
             "a step of a request has no result"
         );
-        let (problem, detail) = self.told();
-        let details = with_detail(idem_http::ProblemDetails::new(problem, None), detail.clone());
+        let told = self.told();
+        let details = told.details(idem_http::ProblemDetails::new(told.problem, None));
         let mut response = ProblemDetails(details).into_response();
-        response.extensions_mut().insert(Unshaped(problem, detail));
+        response.extensions_mut().insert(told);
         response
     }
 }
 
 /// A refusal by a step, which does not know what refusals of its application look like.
 #[derive(Clone)]
-struct Unshaped(IdempotencyProblem, Option<String>);
+struct Told {
+    problem: IdempotencyProblem,
+    /// What is special about this one.
+    detail: Option<String>,
+    is_of_unprotected: bool,
+}
 
-fn with_detail(details: idem_http::ProblemDetails, detail: Option<String>) -> idem_http::ProblemDetails {
-    match detail {
-        Some(detail) => details.with_detail(detail),
-        None => details,
+impl Told {
+    fn details(&self, details: idem_http::ProblemDetails) -> idem_http::ProblemDetails {
+        match &self.detail {
+            Some(detail) => details.with_detail(detail.clone()),
+            None if self.is_of_unprotected => details.of_unprotected(),
+            None => details,
+        }
     }
 }
 
@@ -256,14 +283,12 @@ pub(crate) fn shaped_step_errors(
     settings: Arc<Settings>,
 ) -> BoxFuture<'static, Response> {
     handler
-        .map(
-            move |mut response| match response.extensions_mut().remove::<Unshaped>() {
-                Some(Unshaped(problem, detail)) => {
-                    let details = with_detail(settings.details(problem), detail);
-                    settings.refuse(details).map(Body::new)
-                }
-                None => response,
-            },
-        )
+        .map(move |mut response| match response.extensions_mut().remove::<Told>() {
+            Some(told) => {
+                let details = told.details(settings.details(told.problem));
+                settings.refuse(details).map(Body::new)
+            }
+            None => response,
+        })
         .boxed()
 }

@@ -5,12 +5,14 @@
 
 use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use idem_core::steps::{LookedUp, PreparedStep, StepRecord};
 use idem_core::{Commit, CommitOutcome, Fenced, StepErrorKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use super::{StepError, Steps};
 use crate::transaction::{Begun, Slot, SqlBackend, TransactionConnection, sort_refusal};
@@ -113,13 +115,17 @@ where
         Box::pin(async move {
             let failed = |error: idem_core::StepError| E::from(StepError::from(error));
             let input = input.transpose().map_err(failed)?;
+            let transacting = steps.slot.start_transact(name).map_err(failed)?;
             let looked_up = steps.core().look_up(name, input).await.map_err(failed)?;
             let prepared = match looked_up {
                 LookedUp::Recorded(result) => return Ok(result),
                 LookedUp::New(prepared) => Some(prepared),
                 LookedUp::Unprotected => None,
             };
-            let (backend, mut begun) = begin(&steps.slot, name).await.map_err(failed)?;
+            let deadline = prepared
+                .as_ref()
+                .map_or_else(|| steps.slot.deadline(), PreparedStep::deadline);
+            let (backend, mut begun) = begin(&steps.slot, name, deadline).await.map_err(failed)?;
             let Some(connection) = C::of(&mut begun) else {
                 tracing::error!(
                     step = name,
@@ -127,18 +133,21 @@ where
                 );
                 return Err(failed(error(StepErrorKind::NotConfigured, name)));
             };
-            let result = match body(connection).await {
+            let result = match transacting.run(body(connection)).await {
                 Ok(result) => result,
                 Err(error) => {
-                    let _ = begun.roll_back().await;
+                    roll_back(begun, prepared).await;
                     return Err(error);
                 }
             };
-            let committing = match prepared {
-                Some(prepared) => commit_with_step(&backend, begun, prepared, name, &result).map_err(failed)?,
-                None => commit_alone(begun, name),
-            };
-            committing.await.map_err(failed)?;
+            match prepared {
+                Some(prepared) => {
+                    commit_with_step(backend, begun, (&prepared, name), &result)
+                        .await
+                        .map_err(failed)?;
+                }
+                None => commit_alone(begun, name, deadline).await.map_err(E::from)?,
+            }
             Ok(result)
         })
     }
@@ -149,7 +158,11 @@ fn error(kind: StepErrorKind, name: &str) -> idem_core::StepError {
 }
 
 /// Begins a transaction in the database of the records.
-async fn begin(slot: &Slot, name: &'static str) -> Result<(SqlBackend, Begun), idem_core::StepError> {
+async fn begin(
+    slot: &Slot,
+    name: &'static str,
+    deadline: Duration,
+) -> Result<(SqlBackend, Begun), idem_core::StepError> {
     let Some(backend) = slot.backend().cloned() else {
         tracing::error!(
             step = name,
@@ -158,9 +171,27 @@ async fn begin(slot: &Slot, name: &'static str) -> Result<(SqlBackend, Begun), i
         );
         return Err(error(StepErrorKind::NotConfigured, name));
     };
-    match backend.begin().await {
-        Ok(begun) => Ok((backend, begun)),
-        Err(cause) => Err(error(StepErrorKind::Unavailable, name).with_source(cause)),
+    match timeout(deadline, backend.begin()).await {
+        Ok(Ok(begun)) => Ok((backend, begun)),
+        Ok(Err(cause)) => Err(error(StepErrorKind::Unavailable, name).with_source(cause)),
+        Err(_elapsed) => {
+            let cause = format!("no transaction has begun within {deadline:?}");
+            Err(error(StepErrorKind::Unavailable, name).with_source(cause))
+        }
+    }
+}
+
+/// Rolls back what a body did that returned an error. If the body has committed it, no later attempt may run it again.
+async fn roll_back(begun: Begun, prepared: Option<PreparedStep<'_>>) {
+    let Err(refused) = begun.roll_back().await else {
+        return;
+    };
+    let key = prepared.as_ref().map(PreparedStep::key);
+    if sort_refusal(&refused, key) == CommitOutcome::EndedByHandler
+        && let Some(prepared) = prepared
+    {
+        // The error of the body passes through. If this fails, the log says so.
+        let _ = prepared.record_without_result().await;
     }
 }
 
@@ -168,24 +199,27 @@ type Committing<'a> = BoxFuture<'a, Result<(), idem_core::StepError>>;
 
 /// Records the step in its transaction, and commits.
 fn commit_with_step<'a, T: Serialize>(
-    backend: &SqlBackend,
+    backend: SqlBackend,
     begun: Begun,
-    prepared: PreparedStep<'a>,
-    name: &'static str,
+    (prepared, name): (&'a PreparedStep<'a>, &'static str),
     result: &T,
-) -> Result<Committing<'a>, idem_core::StepError> {
-    let deadline = prepared.deadline();
+) -> Committing<'a> {
     let record = prepared.ended(result);
-    let commit = commit_of(backend.clone(), begun, &record);
-    Ok(Box::pin(async move {
-        match commit.within(deadline).await {
+    let commit = commit_of(backend, begun, &record);
+    Box::pin(async move {
+        match commit.within(prepared.deadline()).await {
             CommitOutcome::Committed => {
                 record.is_recorded();
                 Ok(())
             }
-            outcome => Err(error(kind_of(outcome), name)),
+            outcome => {
+                if outcome == CommitOutcome::EndedByHandler {
+                    prepared.record_without_result().await?;
+                }
+                Err(error(kind_of(outcome), name))
+            }
         }
-    }))
+    })
 }
 
 fn commit_of(backend: SqlBackend, begun: Begun, record: &StepRecord<'_>) -> Commit {
@@ -204,19 +238,29 @@ fn commit_of(backend: SqlBackend, begun: Begun, record: &StepRecord<'_>) -> Comm
 }
 
 /// Commits the transaction of a step in a handler that runs without a claim.
-fn commit_alone(begun: Begun, name: &'static str) -> Committing<'static> {
-    Box::pin(async move {
-        let committed = begun.commit(|| ()).await;
-        committed.map_err(|refused| error(kind_of(sort_refusal(&refused, None)), name))
-    })
+async fn commit_alone(begun: Begun, name: &'static str, deadline: Duration) -> Result<(), StepError> {
+    let commit = Commit::new(0, |sent| async move {
+        match begun.commit(|| sent.mark()).await {
+            Ok(()) => CommitOutcome::Committed,
+            Err(refused) => sort_refusal(&refused, None),
+        }
+    });
+    match commit.within(deadline).await {
+        CommitOutcome::Committed => Ok(()),
+        outcome => Err(StepError {
+            error: error(kind_of(outcome), name),
+            is_unprotected: true,
+        }),
+    }
 }
 
-/// The error of a step whose transaction was not committed.
+/// The error of a step whose transaction was not committed with its record.
 fn kind_of(outcome: CommitOutcome) -> StepErrorKind {
     match outcome {
         CommitOutcome::Superseded => StepErrorKind::Superseded,
-        CommitOutcome::Committed | CommitOutcome::RolledBack { .. } => StepErrorKind::RolledBack,
-        CommitOutcome::Unknown => StepErrorKind::NotCommitted,
-        CommitOutcome::EndedByHandler => StepErrorKind::NotRecorded,
+        CommitOutcome::RolledBack { may_pass } => StepErrorKind::RolledBack { may_pass },
+        CommitOutcome::Committed | CommitOutcome::Unknown | CommitOutcome::EndedByHandler => {
+            StepErrorKind::NotCommitted
+        }
     }
 }

@@ -109,6 +109,16 @@ impl Sealed for sqlx::Sqlite {
 }
 
 impl Kind {
+    /// Whether one transaction holds up all others that write, so that a record is not written beside it.
+    pub(super) fn has_one_writer(self) -> bool {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres => false,
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite => true,
+        }
+    }
+
     /// What a handler wants that takes a transaction in this database, for the log.
     pub(super) fn wants(self) -> &'static str {
         match self {

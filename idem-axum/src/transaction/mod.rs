@@ -32,6 +32,7 @@
 //! then finds a claim to release or a completion to leave alone. So nothing is guessed. The backends have the sorting of what their
 //! databases say.
 
+mod beside;
 mod database;
 mod ending;
 mod joint;

@@ -3,12 +3,14 @@
 //! Owns the hand-over from the handler's argument to whatever ends the transaction, and who may commit it.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Extensions;
 use axum::response::Response;
-use idem_http::{IdempotencyProblem, Settings};
+use idem_core::Engine;
+use idem_http::{IdempotencyProblem, Settings, Setup as _};
 
 use super::database::{Begun, Kind, SqlBackend};
 use super::joint::JointState;
@@ -36,16 +38,27 @@ struct Shared {
     joint: JointState,
     /// Who will commit: the handler's own engine, whether from the layer or from an argument.
     committer: OnceLock<Committer>,
-    state: Mutex<State>,
+    places: Mutex<Places>,
 }
 
 struct Committer {
     backend: Option<SqlBackend>,
     settings: Arc<Settings>,
+    /// How long a call to the backend may take.
+    deadline: Duration,
+}
+
+/// Where the transactions of a request are.
+#[derive(Default)]
+pub(super) struct Places {
+    /// That of the handler.
+    pub(super) transaction: State,
+    /// How many steps have one of their own.
+    pub(super) steps: usize,
 }
 
 #[derive(Default)]
-enum State {
+pub(super) enum State {
     #[default]
     NotBegun,
     /// The handler has it.
@@ -90,8 +103,11 @@ impl Slot {
             );
             return Some(Self::refuse_handler(idempotency));
         }
-        let settings = idempotency.settings().clone();
-        let _ = self.0.committer.set(Committer { backend, settings });
+        let _ = self.0.committer.set(Committer {
+            backend,
+            settings: idempotency.settings().clone(),
+            deadline: idempotency.engine().deadline(),
+        });
         None
     }
 
@@ -117,18 +133,17 @@ impl Slot {
             let advice = "nothing would commit it: the handler of a Transaction needs #[idempotent]";
             return Err(sqlx::Error::Configuration(advice.into()));
         };
+        self.places().check_begin()?;
         let begun = backend.begin().await?;
-        match self.replace(State::Lent) {
-            State::NotBegun => Ok(begun),
-            state => {
-                self.replace(state);
-                Err(sqlx::Error::Configuration("a handler has one Transaction".into()))
-            }
-        }
+        let mut places = self.places();
+        // A step may have begun meanwhile.
+        places.check_begin()?;
+        places.transaction = State::Lent;
+        Ok(begun)
     }
 
     pub(super) fn put(&self, begun: Begun) {
-        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = &mut self.places().transaction;
         if matches!(*state, State::Lent) {
             *state = State::Ended(begun);
         }
@@ -136,7 +151,7 @@ impl Slot {
 
     /// Takes the transaction out. What comes back later is rolled back.
     pub(super) fn close(&self) -> Left {
-        match self.replace(State::Closed) {
+        match std::mem::replace(&mut self.places().transaction, State::Closed) {
             State::NotBegun | State::Closed => Left::Nothing,
             State::Ended(transaction) => Left::Transaction(transaction),
             State::Lent => Left::InUse,
@@ -159,8 +174,19 @@ impl Slot {
         self.0.committer.get()?.backend.as_ref()
     }
 
-    fn replace(&self, state: State) -> State {
-        std::mem::replace(&mut *self.0.state.lock().unwrap_or_else(PoisonError::into_inner), state)
+    /// How long a call to the backend may take that is about no claim.
+    pub(crate) fn deadline(&self) -> Duration {
+        let committer = self.0.committer.get();
+        committer.map_or(Engine::DEFAULT_DEADLINE, |committer| committer.deadline)
+    }
+
+    pub(super) fn places(&self) -> MutexGuard<'_, Places> {
+        self.0.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the two belong to the same request.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     pub(super) fn settings(&self) -> Arc<Settings> {
@@ -168,5 +194,21 @@ impl Slot {
         committer
             .map(|committer| committer.settings.clone())
             .unwrap_or_default()
+    }
+}
+
+impl Places {
+    /// Whether the handler's transaction may begin.
+    fn check_begin(&self) -> sqlx::Result<()> {
+        if self.steps > 0 {
+            let advice = "a handler's Transaction does not begin while a `transact` of it runs";
+            return Err(sqlx::Error::Configuration(advice.into()));
+        }
+        match self.transaction {
+            State::NotBegun => Ok(()),
+            State::Lent | State::Ended(_) | State::Closed => {
+                Err(sqlx::Error::Configuration("a handler has one Transaction".into()))
+            }
+        }
     }
 }

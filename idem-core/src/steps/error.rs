@@ -25,7 +25,7 @@ pub enum StepErrorKind {
     Interrupted,
     /// The step is recorded with another input: the handler computed it otherwise this time. Not run.
     Diverged,
-    /// The step is done, and its result was too large to be kept for this attempt. Not run.
+    /// The step is done, and its result is not kept: it was too large, or the body of `transact` ended its transaction itself. Not run.
     ResultNotKept,
     /// The recorded step, or its result, cannot be read, because the type has changed or the bytes are of another version. Not run.
     Unreadable,
@@ -37,9 +37,17 @@ pub enum StepErrorKind {
     /// downstream key; under `at_most_once` it is interrupted.
     NotRecorded,
     /// The transaction of the step was rolled back. `transact` alone has it. The next attempt runs it again.
-    RolledBack,
-    /// Whether the transaction of the step was committed is not known. `transact` alone has it. The next attempt finds out.
+    RolledBack {
+        /// Whether the same commit may succeed the next time. If not, the step has to be mended: a deferred constraint failed, for
+        /// example.
+        may_pass: bool,
+    },
+    /// Whether the transaction of the step was committed is not known. `transact` alone has it. The next attempt finds out. If the
+    /// body ended its transaction itself, the next attempt has [`ResultNotKept`](Self::ResultNotKept).
     NotCommitted,
+    /// The handler has a transaction that the step would wait for: its `Transaction` has begun, or the step is inside of the body of
+    /// a `transact`. Not run. Run the steps before `Transaction::begin`, and one after the other.
+    InTransaction,
     /// The name was used before in this attempt. Not run.
     NameUsedTwice,
     /// The name is not 1 to 64 ASCII letters, digits, `-` and `_`. Not run.
@@ -91,13 +99,15 @@ impl fmt::Display for StepError {
             StepErrorKind::Superseded => "another attempt has taken the request over",
             StepErrorKind::Interrupted => "it was begun by an earlier attempt, and whether it took effect is not known",
             StepErrorKind::Diverged => "it is recorded with another input",
-            StepErrorKind::ResultNotKept => "it is done, and its result was too large to be kept",
+            StepErrorKind::ResultNotKept => "it is done, and its result is not kept",
             StepErrorKind::Unreadable => "what is recorded of it cannot be read",
             StepErrorKind::Lost => "the backend has lost the steps of earlier attempts",
             StepErrorKind::Unavailable => "the backend failed before it was run",
             StepErrorKind::NotRecorded => "it was run, and its result is not recorded",
-            StepErrorKind::RolledBack => "its transaction was rolled back",
+            StepErrorKind::RolledBack { may_pass: true } => "its transaction was rolled back",
+            StepErrorKind::RolledBack { may_pass: false } => "its transaction was rolled back, and will be again",
             StepErrorKind::NotCommitted => "whether its transaction was committed is not known",
+            StepErrorKind::InTransaction => "a transaction of its handler is open, for which it would wait",
             StepErrorKind::NameUsedTwice => "its name was used before in this attempt",
             StepErrorKind::NameInvalid => "its name is not 1 to 64 ASCII letters, digits, `-` and `_`",
             StepErrorKind::TooMany => "the attempt has as many steps as it may have",

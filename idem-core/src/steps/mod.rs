@@ -8,7 +8,7 @@
 //! | not at all | no | the body is called; `Ok` is recorded, `Err` is not |
 //! | not at all | yes | the start is recorded, then as above |
 //! | as done | | its result is returned |
-//! | as done, its result was too large | | [`StepErrorKind::ResultNotKept`] |
+//! | as done without its result | | [`StepErrorKind::ResultNotKept`] |
 //! | as started | with `reconcile` | `Some` is recorded and returned; `None` means that it did not happen: the body is called |
 //! | as started | without | [`StepErrorKind::Interrupted`] |
 //! | with another input | | [`StepErrorKind::Diverged`] |

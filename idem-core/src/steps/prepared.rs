@@ -77,6 +77,12 @@ impl Steps {
 }
 
 impl<'a> PreparedStep<'a> {
+    /// The record's key.
+    #[must_use]
+    pub fn key(&self) -> &RecordKey {
+        self.attempt.key()
+    }
+
     /// How long a call about the claim may take.
     #[must_use]
     pub fn deadline(&self) -> Duration {
@@ -85,8 +91,8 @@ impl<'a> PreparedStep<'a> {
 
     /// What has to be recorded of the step, which ended with `result`. From now on the claim counts as one with steps.
     #[must_use]
-    pub fn ended<T: Serialize>(self, result: &T) -> StepRecord<'a> {
-        let Self { attempt, name, input } = self;
+    pub fn ended<T: Serialize>(&self, result: &T) -> StepRecord<'a> {
+        let &Self { attempt, name, input } = self;
         let ended = attempt.ended(name, input, result);
         let bytes = ended.encode();
         StepRecord {
@@ -96,6 +102,17 @@ impl<'a> PreparedStep<'a> {
             bytes,
             ended,
         }
+    }
+
+    /// Records by itself that the step has ended, without its result, because its effects may be there and its record is not. No
+    /// later attempt runs it.
+    ///
+    /// # Errors
+    ///
+    /// [`StepErrorKind::Superseded`] or [`StepErrorKind::NotRecorded`]: a later attempt runs the step again.
+    pub async fn record_without_result(&self) -> Result<(), StepError> {
+        let ended = self.attempt.recorded(self.input, Progress::DoneWithout);
+        self.attempt.end(self.name, &ended).await
     }
 }
 

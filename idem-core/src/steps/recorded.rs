@@ -28,7 +28,7 @@ pub(super) enum Progress {
     Started,
     /// Its body has ended with this result.
     Done(Bytes),
-    /// Its body has ended, and its result was too large to be kept.
+    /// Its body has ended, and its result is not kept.
     DoneWithout,
 }
 

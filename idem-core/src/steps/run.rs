@@ -2,6 +2,7 @@
 //!
 //! Owns the order of looking, starting, calling the body and recording; the table in the parent module has the cases.
 
+use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
 
@@ -19,14 +20,25 @@ use crate::key::unrepeatable_key;
 
 /// A step that is to be run: await it.
 #[must_use = "a step runs when it is awaited"]
-#[derive(Debug)]
 pub struct StepRun<'a, B, M, W> {
     steps: &'a Steps,
     name: &'static str,
     body: B,
     input: Option<Result<Input, StepError>>,
     mode: M,
+    check: Option<Check<'a>>,
     error: PhantomData<fn() -> W>,
+}
+
+/// Says whether a step may run now.
+type Check<'a> = Box<dyn FnOnce() -> Result<(), StepError> + Send + 'a>;
+
+impl<B, M, W> fmt::Debug for StepRun<'_, B, M, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StepRun")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a step's body is told of its step.
@@ -131,6 +143,7 @@ impl<'a, B, W> StepRun<'a, B, AtLeastOnce, W> {
             body,
             input: None,
             mode: AtLeastOnce,
+            check: None,
             error: PhantomData,
         }
     }
@@ -160,8 +173,17 @@ impl<'a, B, M, W> StepRun<'a, B, M, W> {
             body: self.body,
             input: self.input,
             mode,
+            check: self.check,
             error: PhantomData,
         }
+    }
+
+    /// Calls `check` when the step is awaited, before anything else. Its error is that of the step, whose body is not called then.
+    ///
+    /// For integrations that know of something which the step would wait for.
+    pub fn check_first(mut self, check: impl FnOnce() -> Result<(), StepError> + Send + 'a) -> Self {
+        self.check = Some(Box::new(check));
+        self
     }
 
     /// Compares the step's input with that of earlier attempts, by a digest of its serde form: a result of another input is
@@ -201,8 +223,10 @@ where
                 body,
                 input,
                 mode,
+                check,
                 ..
             } = self;
+            check.map_or(Ok(()), |check| check()).map_err(failed)?;
             let input = input.transpose().map_err(failed)?;
             steps.take_name(name).map_err(failed)?;
             let step = Step {
@@ -283,7 +307,7 @@ impl Attempt {
     }
 
     /// Records the result of the body.
-    async fn end(&self, name: &'static str, ended: &Recorded) -> Result<(), StepError> {
+    pub(super) async fn end(&self, name: &'static str, ended: &Recorded) -> Result<(), StepError> {
         match self.record_end(name, ended).await {
             Ok(Fenced::Applied) => Ok(()),
             Ok(Fenced::Superseded) => Err(StepError::new(StepErrorKind::Superseded, name)),

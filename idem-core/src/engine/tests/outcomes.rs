@@ -1,6 +1,7 @@
 //! What a retry is told of a run that has not ended as it should.
 
 use super::*;
+use crate::{StepError, StepErrorKind};
 
 /// Lets a claim's owner disappear, and returns when a duplicate is told to ask again as time passes.
 async fn asked_again_after(passed: &[Duration]) -> Vec<Duration> {
@@ -47,5 +48,20 @@ async fn an_unknown_outcome_refuses_retries_from_then_on() {
     assert_eq!(
         execute(&engine, never()).await,
         Got::Duplicate(Duplicate::OutcomeUnknown)
+    );
+}
+
+#[tokio::test]
+async fn over_a_backend_without_steps_a_step_is_refused_before_its_body() {
+    let engine = Engine::new(Faulty::default());
+    let Ok(ClaimResult::Run(mut run)) = engine.claim(&key(), REQUEST, &POLICY).await else {
+        panic!("it is the first one");
+    };
+    let steps = run.steps();
+    let body = async |_| -> Result<(), StepError> { panic!("its body is called") };
+    let refused = steps.run::<_, _, StepError>("hold", body).await;
+    assert_eq!(
+        refused.expect_err("there is no place").kind(),
+        StepErrorKind::NotConfigured
     );
 }
