@@ -309,8 +309,8 @@ impl Idempotency {
     /// primary. On Postgres it looks at the tables and asks whether the server takes writes. On SQLite it takes the lock for
     /// writing and looks at the table.
     ///
-    /// A handler that takes a `Transaction` or a `Joint`, on a backend in another database, makes it fail from its first request on:
-    /// which arguments a route's handler takes is not known before. Call each such route once in a test.
+    /// A handler that takes a `Transaction` or a `Joint`, on a backend in another database, makes it fail from its first request on, and
+    /// so does one that takes `Steps`, on a backend that keeps none: which arguments a route's handler takes is not known before. Call each such route once in a test.
     ///
     /// ```
     /// use axum::extract::State;
@@ -328,8 +328,8 @@ impl Idempotency {
     /// # Errors
     ///
     /// When the backend cannot be reached, refuses, or does not answer in time.
-    /// [`BackendErrorKind::Config`](crate::BackendErrorKind::Config) where a handler wants a `Transaction` or a `Joint` that the
-    /// backend does not have, or both.
+    /// [`BackendErrorKind::Config`](crate::BackendErrorKind::Config) where a handler wants a `Transaction`, a `Joint` or `Steps` that the
+    /// backend does not have, or the first two together.
     ///
     /// # Cancel safety
     ///

@@ -26,6 +26,7 @@ impl Idempotency {
     /// - A `Transaction` is committed or rolled back by the handler's own answer, and never together with a
     ///   record. If the database refuses the commit, the client gets 500 or 503 `rolled-back` all the same: there is nothing else
     ///   to answer.
+    /// - [`Steps`](crate::Steps) are not recorded: every body is called.
     /// - The handler of a first request runs on when its client leaves (IDEM-5), so that its outcome is known. All others stop,
     ///   as without idem.
     /// - A panic reaches the layers outside, as without idem. A claim is released then, or under `after_crash = "refuse"` its

@@ -93,7 +93,8 @@ use crate::problem::ProblemDetails;
 /// Steps may run at the same time, for example in `join!`. Calls between the steps run in every attempt.
 ///
 /// Where the request runs unprotected, without a key that is not required or in an outage, every body is called and nothing is
-/// recorded. In a handler that nothing guards, every step is an error.
+/// recorded. The same holds where the service only [observes](crate::Idempotency::observing). In a handler that nothing guards, every
+/// step is an error, and so it is over a backend that keeps no steps.
 #[derive(Clone, Debug)]
 pub struct Steps {
     execution: Execution,

@@ -51,6 +51,10 @@ impl Steps {
     /// error rolls back and passes through. The other rules are those of [`run`](Self::run); the body needs no downstream key, and
     /// no `at_most_once`.
     ///
+    /// Call it before the handler's [`Transaction`](crate::Transaction) begins, and not inside of the body of another `transact`: it is
+    /// [`StepErrorKind::InTransaction`] otherwise, because it would wait for a transaction that ends after it. Leave COMMIT and ROLLBACK
+    /// to it: a body that executes them is not run again, and its result is lost.
+    ///
     /// ```
     /// use axum::http::StatusCode;
     /// use idem_axum::sqlx::{self, PgConnection};

@@ -92,6 +92,9 @@ use crate::Verdict;
 /// has to be there at once: one that is streamed, and a transaction that outlives its handler, are rolled back and answered
 /// with a 500, and the log says so.
 ///
+/// Take durable [`Steps`](crate::Steps) before [`begin`](Self::begin): beside an open transaction, a `transact` is refused, and in SQLite
+/// every step.
+///
 /// Where the request runs unprotected, without a key that is not required or in an outage, the transaction is committed or
 /// rolled back by the same rules, without a record; only a streamed answer is then let through, after the commit.
 #[derive(Debug)]
@@ -110,7 +113,8 @@ impl<D: TransactionDatabase> Transaction<D> {
     /// # Errors
     ///
     /// When the pool has no connection or the database cannot be reached: answer with a 503, and the retry runs again.
-    /// [`sqlx::Error::Configuration`] where the handler lacks `#[idempotent]`, because nothing would commit it.
+    /// [`sqlx::Error::Configuration`] where the handler lacks `#[idempotent]`, because nothing would commit it, and while a
+    /// [`Steps::transact`](crate::Steps::transact) of the handler runs.
     pub async fn begin(&mut self) -> sqlx::Result<&mut D::Connection> {
         let begun = match self.begun.take() {
             Some(begun) => begun,
