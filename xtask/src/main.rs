@@ -16,6 +16,7 @@ mod mutants;
 mod newcomer;
 mod package;
 mod pages;
+mod rolling_deploy;
 mod servers;
 mod sizes;
 
@@ -34,6 +35,8 @@ commands:
   newcomer  runs the commands of the README and the tutorial on a clean checkout of HEAD, as a new user does
   lab     [--siege] --seconds <number> [--seed <number>] [--backend redis|cluster|postgres|sqlite]: the fault lab for so
           long, or a siege by hostile clients (not on sqlite), and a table of what came of it
+  rolling-deploy  [--from <revision>]: old and new processes on the same records, in a deploy that brings durable steps, and a
+          table of what came of it; the old ones are built on that commit, or on the last one without steps
   spec    explores every state that the specification and its owners can reach within their bounds, and prints the figures
           --mutants: prints the shortest way on which each wrong specification breaks its rule
   bench   [--quick]: idem beside a bare handler and two hand-written schemes, in one run
@@ -83,6 +86,13 @@ fn main() -> ExitCode {
                 return ExitCode::from(2);
             };
             servers::setup().and_then(|()| lab::run(&options))
+        }
+        ["rolling-deploy", ref options @ ..] => {
+            let Some(options) = rolling_deploy::Options::parse(options) else {
+                eprintln!("{USAGE}");
+                return ExitCode::from(2);
+            };
+            servers::setup().and_then(|()| rolling_deploy::try_out(&options))
         }
         ["spec"] => commands::spec(&[]),
         ["spec", "--mutants"] => commands::spec(&["--mutants"]),
