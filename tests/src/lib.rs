@@ -23,6 +23,7 @@ mod process;
 mod proxy;
 mod redis_cluster;
 mod redis_server;
+pub mod rolling;
 /// Pages of the repository, so that their code is compiled. The documentation of no published crate includes them.
 #[cfg(doctest)]
 mod pages {

@@ -55,7 +55,14 @@ impl Program {
     /// The same going by the time of day of `clock`.
     #[must_use]
     pub fn going_by(mut self, clock: &SteppedClock) -> Self {
-        self.variables = clock.variables();
+        self.variables.extend(clock.variables());
+        self
+    }
+
+    /// The same with an environment variable of its own.
+    #[must_use]
+    pub fn told(mut self, name: &'static str, value: &str) -> Self {
+        self.variables.push((name, value.into()));
         self
     }
 

@@ -67,13 +67,17 @@ fn commit(revision: &str) -> Result<String, String> {
         let is_shallow = git(&["rev-parse", "--is-shallow-repository"])?;
         return Err(match is_shallow.as_deref() {
             None => "this is no git repository, so an older commit cannot be built".to_owned(),
-            Some("true") => format!("this clone is shallow and lacks the commit {revision}; try `git fetch --unshallow`"),
+            Some("true") => {
+                format!("this clone is shallow and lacks the commit {revision}; try `git fetch --unshallow`")
+            }
             Some(_) => format!("there is no commit {revision} here; `--from <revision>` names another one"),
         });
     };
     let steps = format!("{commit}:idem-core/src/steps");
     if git(&["rev-parse", "--verify", "--quiet", &steps])?.is_some() {
-        return Err(format!("the commit {revision} knows durable steps; name one from before them"));
+        return Err(format!(
+            "the commit {revision} knows durable steps; name one from before them"
+        ));
     }
     Ok(commit)
 }
@@ -81,10 +85,7 @@ fn commit(revision: &str) -> Result<String, String> {
 /// What git prints, if it succeeds.
 fn git(arguments: &[&str]) -> Result<Option<String>, String> {
     let mut command = Command::new("git");
-    command
-        .args(arguments)
-        .current_dir(workspace())
-        .stderr(Stdio::null());
+    command.args(arguments).current_dir(workspace()).stderr(Stdio::null());
     let output = command.output().map_err(|error| format!("git: {error}"))?;
     let printed = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     Ok(output.status.success().then_some(printed))

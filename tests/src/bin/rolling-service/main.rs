@@ -31,7 +31,7 @@ pub(crate) struct Payment {
     pub(crate) account: String,
     /// What the provider knows it by.
     pub(crate) reference: String,
-    /// How long the answer is, at least.
+    /// How much longer the answer is than what it says.
     pub(crate) answer_len: usize,
 }
 
@@ -50,8 +50,8 @@ impl Provider {
 
 /// The answer to a payment, which says what the provider said.
 pub(crate) fn receipt(payment: &Payment, said: &[String]) -> (StatusCode, [(&'static str, String); 1], String) {
-    let said = said.join(", ");
-    let body = format!("{said}{:.<1$}", "", payment.answer_len.saturating_sub(said.len()));
+    let mut body = said.join(", ");
+    body.push_str(&".".repeat(payment.answer_len));
     let headers = [("payment-reference", payment.reference.clone())];
     (StatusCode::CREATED, headers, body)
 }
