@@ -296,7 +296,7 @@ impl Backend for PostgresBackend {
     async fn renew(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
         let (id, token) = (Id::of(key), claim.token.to_bytes());
         let values = [Value::Bytes(id.as_bytes()), Value::Bytes(&token)];
-        let renew = &self.table.statements.renew;
+        let renew = self.table.statements.renew_of(claim);
         self.owned("renewing a lease", renew, &values).await
     }
 

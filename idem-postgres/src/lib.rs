@@ -32,8 +32,9 @@
 //! clock counts, read by `clock_timestamp()`: the time at which a row is written, not the time at which a transaction began.
 //!
 //! A renewal does not change the record's row, because a handler's transaction above READ COMMITTED cannot complete a record
-//! that has changed after the transaction's snapshot. For the same reason, waiters do not write to the row. They use advisory
-//! locks:
+//! that has changed after the transaction's snapshot. The exception is a claim with steps whose row is about to expire, about once
+//! in half of its `ttl`: a process of a version from before steps does not look at the lease of such a row. For the same reason, waiters
+//! do not write to the row. They use advisory locks:
 //!
 //! 1. A waiting process holds an advisory lock in shared mode. Its number is the first eight bytes of the record's id.
 //! 2. The statement that ends the claim tries to take that lock. It sends a notification only if it cannot, because

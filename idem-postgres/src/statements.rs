@@ -206,6 +206,15 @@ impl Statements {
         }
     }
 
+    /// The statement that renews the lease of `claim`.
+    pub(crate) fn renew_of(&self, claim: &Claim) -> &SqlStr {
+        if claim.has_steps {
+            &self.steps.renew
+        } else {
+            &self.renew
+        }
+    }
+
     /// The statement that completes `claim`. Only a claim with steps pays for deleting them.
     pub(crate) fn complete_of(&self, claim: &Claim) -> &SqlStr {
         if claim.has_steps {

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use idem_axum::PostgresBackend;
 use idem_axum::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use idem_axum::sqlx::{self, AssertSqlSafe};
+use idem_core::steps::StepBackend as _;
 use idem_core::{
     Acquisition, Backend as _, Claim, ClaimPolicy, Completion, Fenced, Fingerprint, IdempotencyKey, RecordKey, Scope,
 };
@@ -62,6 +64,48 @@ async fn an_outcome_that_is_kept_for_less_than_the_ttl_is_swept_when_it_expires(
     })
     .await;
     assert_eq!(backend.sweep(10).await.expect("sweeps"), 1);
+}
+
+/// A version from before steps reads the row of such a claim without its renewed lease, and must not find it expired.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_with_steps_that_is_renewed_expires_in_no_column() {
+    let server = PostgresServer::shared().await;
+    let (backend, schema) = server.backend().await;
+    let (key, mut claim) = claimed(&backend, "k").await;
+    let long_ago = format!(
+        "UPDATE {schema}.idem_records SET expires_at = now() + interval '1 second', sweep_at = now() + interval '1 second'"
+    );
+    let kept = format!(
+        "SELECT count(*) FROM {schema}.idem_records WHERE expires_at > now() + interval '9 minutes' AND sweep_at >= expires_at"
+    );
+    let renew = async |claim: &Claim| {
+        let renewed = backend.renew(&key, claim).await;
+        assert_eq!(renewed.expect("a healthy server"), Fenced::Applied);
+    };
+    server.execute(&long_ago).await;
+    renew(&claim).await;
+    assert_eq!(
+        server.query::<i64>(&kept).await,
+        0,
+        "without steps, the row is left alone"
+    );
+
+    let recorded = backend.record_step(&key, &claim, "hold", &Bytes::new()).await;
+    assert_eq!(recorded.expect("a healthy server"), Fenced::Applied);
+    assert_eq!(server.query::<i64>(&kept).await, 1, "by the step");
+    claim.has_steps = true;
+    server.execute(&long_ago).await;
+    renew(&claim).await;
+    assert_eq!(server.query::<i64>(&kept).await, 1, "by the renewal");
+
+    let place = format!("SELECT ctid::text FROM {schema}.idem_records");
+    let before: String = server.query(&place).await;
+    renew(&claim).await;
+    assert_eq!(
+        server.query::<String>(&place).await,
+        before,
+        "a row that is kept for long is not written"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,11 +2,20 @@
 //!
 //! Owns their atomicity. The lease's row decides between recording a step and a takeover, as for a renewal. The record's row, which is
 //! written each time, decides between recording a step and the end of the claim.
+//!
+//! A version from before steps reads the expiry of such a record in the record's row alone, and claims over a row that has expired. So
+//! the row's expiry is put off before it is near.
 
 use sqlx::SqlStr;
 
 use super::{COMPLETED, IN_TRANSACTION, own, tell, text};
 use crate::table::Name;
+
+/// Whether the row expires in less than half of the ttl, or before two leases have passed. So a row is written a few times in its ttl at
+/// most, because a handler's transaction above READ COMMITTED cannot record a step in a row that has changed after its snapshot.
+const IS_NEAR: &str = "expires_at <= clock_timestamp() + (2 * lease_ms + ttl_ms / 2) * interval '1 millisecond'";
+
+const PUT_OFF: &str = "clock_timestamp() + (lease_ms + ttl_ms) * interval '1 millisecond'";
 
 /// The text of each statement.
 pub(crate) struct StepStatements {
@@ -24,6 +33,8 @@ pub(crate) struct StepStatements {
     /// the step is recorded. Does not renew the lease, because the transaction's snapshot may be older than the last renewal, but puts the
     /// expiry off, so that no claim of the next request is written over the record meanwhile.
     pub(crate) record_in: SqlStr,
+    /// `$1` id, `$2` token. Returns a row if the lease was renewed. Locks the record first if its row is written, as a takeover does.
+    pub(crate) renew: SqlStr,
     /// `$1` id, `$2` token. Returns a row with `NULL`s if the claim is in place, and a row for each of its steps.
     pub(crate) read: SqlStr,
     /// `$1` id, `$2` token, `$3` lock of waiters, `$4` channel, `$5` message. Returns a row if the claim was parked or released.
@@ -43,6 +54,18 @@ impl StepStatements {
             "written AS (INSERT INTO {steps} (id, name, step) SELECT id, $3, $4 FROM held \
              ON CONFLICT (id, name) DO UPDATE SET step = excluded.step)"
         );
+        let renewed = |from: &str| {
+            format!(
+                "renewed AS (INSERT INTO {leases} AS renewed (id, token, lease_until, expires_at) \
+                 SELECT id, token, clock_timestamp() + lease_ms * interval '1 millisecond', {PUT_OFF} FROM {from} \
+                 ON CONFLICT (id, token) DO UPDATE SET lease_until = excluded.lease_until, \
+                 expires_at = excluded.expires_at WHERE NOT renewed.is_over RETURNING id)"
+            )
+        };
+        let put_off = format!(
+            "expires_at = CASE WHEN {IS_NEAR} THEN {PUT_OFF} ELSE expires_at END, \
+             sweep_at = CASE WHEN {IS_NEAR} THEN greatest(sweep_at, {PUT_OFF}) ELSE sweep_at END"
+        );
         let complete = |whose: &str| {
             let tell = tell("$6", "$7", "$8");
             text(format!(
@@ -58,18 +81,21 @@ impl StepStatements {
                 "WITH lost AS MATERIALIZED (SELECT FROM {records} AS record WHERE {own} AND {lost}), \
                  locked AS MATERIALIZED (SELECT id, token, lease_ms, ttl_ms FROM {records} \
                  WHERE {own} AND NOT EXISTS (SELECT FROM lost) FOR NO KEY UPDATE), \
-                 renewed AS (INSERT INTO {leases} AS renewed (id, token, lease_until, expires_at) \
-                 SELECT id, token, clock_timestamp() + lease_ms * interval '1 millisecond', \
-                 clock_timestamp() + (lease_ms + ttl_ms) * interval '1 millisecond' FROM locked \
-                 ON CONFLICT (id, token) DO UPDATE SET lease_until = excluded.lease_until, \
-                 expires_at = excluded.expires_at WHERE NOT renewed.is_over RETURNING id), \
-                 held AS (UPDATE {records} SET state = 4 WHERE {token} AND EXISTS (SELECT FROM renewed) RETURNING id), \
-                 {write} SELECT false FROM held UNION ALL SELECT true FROM lost"
+                 {}, \
+                 held AS (UPDATE {records} SET state = 4, {put_off} WHERE {token} AND EXISTS (SELECT FROM renewed) \
+                 RETURNING id), {write} SELECT false FROM held UNION ALL SELECT true FROM lost",
+                renewed("locked"),
+            )),
+            renew: text(format!(
+                "WITH near AS MATERIALIZED (SELECT id FROM {records} WHERE {own} AND state = 4 AND {IS_NEAR} FOR NO KEY UPDATE), \
+                 {}, written AS (UPDATE {records} SET {put_off} WHERE {token} AND id IN (SELECT id FROM near) \
+                 AND EXISTS (SELECT FROM renewed)) SELECT true FROM renewed",
+                renewed(&format!("{records} WHERE {own} AND (SELECT count(*) FROM near) >= 0")),
             )),
             record_in: text(format!(
                 "WITH lost AS MATERIALIZED (SELECT FROM {records} AS record WHERE {token} AND {lost}), \
-                 held AS (UPDATE {records} SET state = 4, expires_at = greatest(expires_at, clock_timestamp() \
-                 + (lease_ms + ttl_ms) * interval '1 millisecond') WHERE {token} AND NOT EXISTS (SELECT FROM lost) \
+                 held AS (UPDATE {records} SET state = 4, expires_at = greatest(expires_at, {PUT_OFF}) \
+                 WHERE {token} AND NOT EXISTS (SELECT FROM lost) \
                  AND current_setting('idem.transaction', true) = $6 RETURNING id), {write} SELECT true FROM held"
             )),
             read: text(format!(

@@ -127,8 +127,13 @@ pub(super) fn assert_paid(answer: &Answer) {
 async fn assert_refused(scene: &Scene<'_>, old: &Process, route: &str, reference: &str) {
     let acts = scene.provider.acts(reference);
     let refused = pay(old, route, reference).send().await;
+    assert_eq!(
+        scene.provider.acts(reference),
+        acts,
+        "{route}: old has run something, {refused:?}"
+    );
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{route}: {refused:?}");
     assert_eq!(refused.problem(), "backend-unavailable", "{route}: {refused:?}");
-    assert_eq!(scene.provider.acts(reference), acts, "{route}: old has run something");
 }
 
 /// The same, and that nothing that is stored changes.
