@@ -92,7 +92,7 @@ fn main() -> ExitCode {
                 eprintln!("{USAGE}");
                 return ExitCode::from(2);
             };
-            servers::setup().and_then(|()| rolling_deploy::try_out(&options))
+            rolling_deploy::try_out(&options)
         }
         ["spec"] => commands::spec(&[]),
         ["spec", "--mutants"] => commands::spec(&["--mutants"]),

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use crate::commands::{cargo, cargo_in, run};
 use crate::manifests::{members_replaced, read, target, workspace};
+use crate::servers;
 
 /// The last commit before durable steps.
 const LAST_WITHOUT_STEPS: &str = "7f66892";
@@ -53,6 +54,7 @@ impl Options {
 /// Builds the service twice, and tries a rolling deploy on each backend.
 pub(crate) fn try_out(options: &Options) -> Result<(), String> {
     let commit = commit(&options.from)?;
+    servers::setup()?;
     let old = build_old(&commit)?;
     let build = ["build", "--package", "idem-tests", "--bin", "rolling", "--bin", SERVICE];
     cargo(&build, &[])?;
