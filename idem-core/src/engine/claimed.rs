@@ -62,7 +62,7 @@ impl Run {
     /// The durable steps of the handler, which it has to be given. If the handler does not complete the record, the steps are kept
     /// for the next attempt. Nothing is sent until the first step.
     ///
-    /// If the backend keeps no steps ([`Engine::keeps_steps`]), every step is
+    /// If the backend keeps no steps ([`Engine::keeps_steps`](super::Engine::keeps_steps)), every step is
     /// [`StepErrorKind::NotConfigured`](crate::StepErrorKind::NotConfigured), and its body is not called.
     pub fn steps(&mut self) -> Steps {
         let steps = self.steps.get_or_insert_with(|| {
