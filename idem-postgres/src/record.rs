@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn what_is_not_a_record_is_unreadable_until_it_expires() {
         let mut row = row();
-        row.columns.state = 7;
+        row.columns.state = 8;
         let unreadable = decode(row.clone()).map_err(|error| error.kind()).map(|_| ());
         assert_eq!(unreadable, Err(BackendErrorKind::Unreadable));
         row.expired = true;

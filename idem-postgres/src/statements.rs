@@ -85,9 +85,14 @@ const COMPLETED: &str = "state = $3, payload = $4, expires_at = clock_timestamp(
 
 /// The claim with the token `$2`, if it has not expired.
 fn own(leases: &str) -> String {
+    format!("id = $1 AND state IN (1, 4) AND token = $2 AND {}", lives(leases, "$2"))
+}
+
+/// Whether a claim with this token has not expired.
+fn lives(leases: &str, token: &str) -> String {
     format!(
-        "id = $1 AND state IN (1, 4) AND token = $2 AND (expires_at > clock_timestamp() OR EXISTS (SELECT FROM {leases} \
-         AS renewed WHERE renewed.id = $1 AND renewed.token = $2 AND renewed.expires_at > clock_timestamp()))"
+        "(expires_at > clock_timestamp() OR EXISTS (SELECT FROM {leases} \
+         AS renewed WHERE renewed.id = $1 AND renewed.token = {token} AND renewed.expires_at > clock_timestamp()))"
     )
 }
 
@@ -107,6 +112,7 @@ impl Statements {
         let leases = &name.qualified_with("_leases");
         let steps = &name.qualified_with("_steps");
         let own = own(leases);
+        let lives = lives(leases, "$10");
         // Locks the record that `whose` selects, and ends the lease of its claim, unless a renewal was faster. The lock comes first, so
         // that a claim that has changed meanwhile keeps its lease.
         let seize = |whose: &str, unless_renewed: &str| {
@@ -143,8 +149,11 @@ impl Statements {
                 "{} UPDATE {records} SET state = CASE WHEN state IN (4, 7) THEN 4 ELSE 1 END, {REPLACE} \
                  WHERE id = $1 AND EXISTS (SELECT FROM locked WHERE state = 7 OR token IN (SELECT token FROM seized)) RETURNING true",
                 seize(
-                    "token = $10 AND (state = $11 AND lease_until <= clock_timestamp() \
-                     OR state = 7 AND $11 = 4 AND expires_at > clock_timestamp())",
+                    // Steps that have expired are not taken over, and the claim is made anew.
+                    &format!(
+                        "token = $10 AND (state = $11 AND lease_until <= clock_timestamp() AND (state = 1 OR {lives}) \
+                         OR state = 7 AND $11 = 4 AND expires_at > clock_timestamp())"
+                    ),
                     "lease_until"
                 )
             )),

@@ -178,8 +178,8 @@ impl RedisBackend {
 }
 
 impl RedisBackend {
-    /// What a takeover has found; `None` if the record has gone meanwhile.
-    async fn taken(&self, name: &str, taken: Fenced) -> Result<Option<Acquisition>, BackendError> {
+    /// What a takeover by `claim` has found; `None` if the record has gone meanwhile.
+    async fn taken(&self, name: &str, taken: Fenced, claim: &Claim) -> Result<Option<Acquisition>, BackendError> {
         if taken == Fenced::Applied {
             return Ok(Some(Acquisition::Acquired));
         }
@@ -187,6 +187,10 @@ impl RedisBackend {
         let Some(held) = self.get(name).await? else {
             return Ok(None);
         };
+        // An earlier try of this call has written the claim, which has got steps since.
+        if record::is_claim(&held, &record::encode_claim_without_steps(claim)) {
+            return Ok(Some(Acquisition::Acquired));
+        }
         let record = self.examine(name, held).boxed().await?;
         Ok(record.map(Acquisition::Existing))
     }
@@ -204,7 +208,7 @@ pub(crate) fn lifetime(claim: &Claim) -> u64 {
 impl Backend for RedisBackend {
     async fn claim(&self, key: &RecordKey, claim: &Claim) -> Result<Acquisition, BackendError> {
         let name = self.key(key);
-        let value = record::encode_claim(claim);
+        let value = record::encode_claim_without_steps(claim);
         for _ in 0..LOOKS {
             let mut command = Cmd::with_capacity(7, name.len() + value.len() + NUMBER_LEN + "SETNXGETPX".len());
             command
@@ -238,7 +242,7 @@ impl Backend for RedisBackend {
         for _ in 0..LOOKS {
             if lapsed.has_steps {
                 let taken = self.take_over_with_steps(&name, lapsed, claim).boxed().await?;
-                if let Some(acquisition) = self.taken(&name, taken).await? {
+                if let Some(acquisition) = self.taken(&name, taken, claim).await? {
                     return Ok(acquisition);
                 }
                 continue;
@@ -246,7 +250,7 @@ impl Backend for RedisBackend {
             let mut command = scripts::TAKE_OVER.on(&name, 4, 2 * (record::MAX_CLAIM_LEN + NUMBER_LEN));
             command
                 .arg(&record::encode_claim(lapsed)[..])
-                .arg(&record::encode_claim(claim)[..])
+                .arg(&record::encode_claim_without_steps(claim)[..])
                 .arg(millis(lapsed.ttl))
                 .arg(lifetime(claim));
             let what = "taking over a lapsed claim";
@@ -254,7 +258,7 @@ impl Backend for RedisBackend {
                 .connection
                 .invoke(what, &name, &scripts::TAKE_OVER, &command)
                 .await?;
-            if let Some(acquisition) = self.taken(&name, scripts::fenced(taken)).await? {
+            if let Some(acquisition) = self.taken(&name, scripts::fenced(taken), claim).await? {
                 return Ok(acquisition);
             }
         }

@@ -27,6 +27,7 @@ macro_rules! conformance_of_steps {
             clause_18_parking_keeps_the_steps_for_the_ttl_and_may_be_repeated
             clause_18_parking_a_claim_without_steps_releases_it
             clause_18_whoever_listens_is_told_of_a_parking
+            clause_3_a_claim_with_steps_is_acquired_again_by_its_token
             clause_19_steps_stay_when_a_lapsed_claim_is_taken_over
             clause_19_a_parked_claim_is_taken_over_at_once_and_by_one
             clause_19_a_claim_that_has_got_its_first_step_since_it_was_read_is_not_taken_over
@@ -34,6 +35,7 @@ macro_rules! conformance_of_steps {
             clause_20_a_parked_claim_has_no_owner
             clause_20_a_superseded_owner_records_and_reads_no_step
             clause_21_steps_end_with_their_record
+            clause_21_a_claim_begins_without_steps
             clause_21_taking_over_what_has_expired_claims_without_steps
             clause_22_lost_steps_are_not_begun_anew
             clause_22_a_first_step_that_was_lost_is_not_recorded_anew
@@ -185,6 +187,23 @@ pub async fn clause_18_whoever_listens_is_told_of_a_parking<S: Subject>(subject:
     let changed = kit.changed(&key).await;
     assert_eq!(kit.park(&key, &mine).await, Fenced::Applied);
     assert!(tokio::time::timeout(PATIENCE, changed).await.is_ok(), "nobody was told");
+}
+
+/// Clauses 3 and 5, after a first step: the answer of a call may be lost, and be waited for by nobody.
+pub async fn clause_3_a_claim_with_steps_is_acquired_again_by_its_token<S: Subject>(subject: S) {
+    let kit = Kit::new(subject);
+    let (key, lapses, next) = (fresh_key(), claim(SHORT, LONG), claim(LONG, LONG));
+    assert_eq!(kit.claim(&key, &lapses).await, Acquisition::Acquired);
+    kit.wait_until_lapsed(&key).await;
+    assert_eq!(kit.take_over(&key, &lapses, &next).await, Acquisition::Acquired);
+    assert_eq!(kit.record_step(&key, &next, "a", b"1").await, Fenced::Applied);
+    for repeated in [next.clone(), with_steps(&next)] {
+        assert_eq!(kit.claim(&key, &repeated).await, Acquisition::Acquired);
+        for lapsed in [lapses.clone(), with_steps(&lapses)] {
+            assert_eq!(kit.take_over(&key, &lapsed, &repeated).await, Acquisition::Acquired);
+        }
+    }
+    assert_eq!(kit.read_steps(&key, &next).await, Some(steps([("a", b"1")])));
 }
 
 /// Clause 19.

@@ -41,7 +41,8 @@ pub type RecordedSteps = Vec<(String, Bytes)>;
 ///
 /// A claim is identified by its token. The argument's [`Claim::has_steps`] says for `record_step` that the owner knows of a recorded
 /// step. For the other calls it says that the owner has tried to record one, so that the store may look for steps only then; a step that
-/// was tried need not be there.
+/// was tried need not be there. [`claim`](crate::Backend::claim) does not look at it, nor does [`take_over`](crate::Backend::take_over) at
+/// that of the new claim.
 pub trait StepBackend: fmt::Debug + Send + Sync + 'static {
     /// Writes a step of `claim` (clauses 16, 20 and 22).
     ///

@@ -48,6 +48,21 @@ pub async fn clause_21_steps_end_with_their_record<S: Subject>(subject: S) {
     }
 }
 
+/// Clause 21. A claim begins without steps, whatever its `has_steps` says: whoever repeats a call may have had some in between.
+pub async fn clause_21_a_claim_begins_without_steps<S: Subject>(subject: S) {
+    let kit = Kit::new(subject);
+    let (key, lapses, next) = (fresh_key(), claim(SHORT, LONG), claim(LONG, LONG));
+    assert_eq!(kit.claim(&key, &with_steps(&lapses)).await, Acquisition::Acquired);
+    assert!(matches!(kit.read(&key).await, Record::Claimed { claim, .. } if claim == lapses));
+    let patience = Instant::now() + PATIENCE;
+    while kit.take_over(&key, &lapses, &with_steps(&next)).await != Acquisition::Acquired {
+        assert!(Instant::now() < patience, "the claim never lapsed");
+        sleep(Duration::from_millis(2)).await;
+    }
+    assert!(matches!(kit.read(&key).await, Record::Claimed { claim, .. } if claim == next));
+    assert_eq!(kit.read_steps(&key, &next).await, Some(steps([])));
+}
+
 /// Clauses 5 and 21. The owner of the new claim tells by it that the steps have ended with their record, and are not lost.
 pub async fn clause_21_taking_over_what_has_expired_claims_without_steps<S: Subject>(subject: S) {
     let kit = Kit::new(subject);

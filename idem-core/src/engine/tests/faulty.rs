@@ -43,6 +43,8 @@ pub(super) struct Switches {
     pub(super) hangs: AtomicBool,
     /// Taking over takes effect and then hangs.
     pub(super) take_overs_hang: AtomicBool,
+    /// There is no place for steps.
+    pub(super) keeps_no_steps: AtomicBool,
     /// Steps are not recorded.
     pub(super) steps_fail: AtomicBool,
     /// Renewals fail.
@@ -127,7 +129,7 @@ impl Backend for Faulty {
     }
 
     fn steps(&self) -> Option<StepStore<'_>> {
-        Some(StepStore::of(self))
+        (!self.fault.keeps_no_steps.load(Ordering::SeqCst)).then(|| StepStore::of(self))
     }
 
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {

@@ -53,7 +53,9 @@ async fn an_unknown_outcome_refuses_retries_from_then_on() {
 
 #[tokio::test]
 async fn over_a_backend_without_steps_a_step_is_refused_before_its_body() {
-    let engine = Engine::new(Faulty::default());
+    let store = Faulty::default();
+    store.fault.keeps_no_steps.store(true, Ordering::SeqCst);
+    let engine = Engine::new(store);
     let Ok(ClaimResult::Run(mut run)) = engine.claim(&key(), REQUEST, &POLICY).await else {
         panic!("it is the first one");
     };
