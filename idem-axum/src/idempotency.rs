@@ -17,12 +17,12 @@ use axum::response::IntoResponse;
 use idem_core::{Backend, Engine, Owner};
 use idem_http::settings::{KeyFormat, ProblemResponse};
 use idem_http::{Body, Policy, Settings, Setup};
+#[cfg(feature = "transaction")]
+use idem_sql::SqlBackend;
 use tower_layer::Layer;
 
 use crate::memory_notice::MemoryNotice;
 use crate::problem::ProblemDetails;
-#[cfg(feature = "transaction")]
-use crate::transaction::SqlBackend;
 
 /// Makes annotated handlers of a router safe to retry.
 ///

@@ -46,14 +46,12 @@ pub use self::guarded::unguarded;
 pub use self::idempotency::Idempotency;
 pub use self::layer::{IdempotencyLayer, IdempotencyService, NoScope, RequestScope, Scoped};
 pub use self::problem::ProblemDetails;
-#[cfg(feature = "transaction")]
-pub use self::steps::{StepBody, StepTransaction};
 pub use self::steps::{StepError, Steps};
 #[cfg(feature = "transaction")]
-pub use self::transaction::{
-    Joint, JointError, JointErrorKind, JointRecord, Transaction, TransactionConnection, TransactionDatabase,
-};
+pub use self::transaction::{Joint, JointError, JointErrorKind, JointRecord, Transaction};
 pub use idem_core::steps::{AtLeastOnce, AtMostOnce, Reconciled, Step, StepErrorKind, StepLimits, StepRun};
+#[cfg(feature = "transaction")]
+pub use idem_sql::{StepBody, StepTransaction, TransactionConnection, TransactionDatabase};
 
 /// What the expansion of `#[idempotent]` names. Not part of the public interface.
 #[doc(hidden)]

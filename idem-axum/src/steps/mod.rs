@@ -22,8 +22,6 @@ use idem_core::StepErrorKind;
 use idem_core::steps::{AtLeastOnce, Step, StepRun};
 use idem_http::{IdempotencyProblem, Settings};
 
-#[cfg(feature = "transaction")]
-pub use self::transact::{StepBody, StepTransaction};
 use crate::Execution;
 use crate::bounds::{StepFailure, StepResult};
 use crate::problem::ProblemDetails;
@@ -136,7 +134,7 @@ impl Steps {
     {
         let run = self.core().run(name, body);
         #[cfg(feature = "transaction")]
-        let run = run.check_first(move || self.slot.check_run(name));
+        let run = run.check_first(move || self.slot.sql().check_run(name));
         run
     }
 }

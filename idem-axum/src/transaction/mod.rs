@@ -32,8 +32,6 @@
 //! then finds a claim to release or a completion to leave alone. So nothing is guessed. The backends have the sorting of what their
 //! databases say.
 
-mod beside;
-mod database;
 mod ending;
 mod joint;
 mod slot;
@@ -43,10 +41,8 @@ use std::marker::PhantomData;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use idem_sql::{Begun, TransactionDatabase};
 
-pub(crate) use self::database::{Begun, SqlBackend};
-pub use self::database::{TransactionConnection, TransactionDatabase};
-pub(crate) use self::ending::sort_refusal;
 pub(crate) use self::joint::JointClaim;
 pub use self::joint::{Joint, JointError, JointErrorKind, JointRecord};
 pub(crate) use self::slot::Slot;
@@ -118,9 +114,9 @@ impl<D: TransactionDatabase> Transaction<D> {
     pub async fn begin(&mut self) -> sqlx::Result<&mut D::Connection> {
         let begun = match self.begun.take() {
             Some(begun) => begun,
-            None => self.slot.begin().await?,
+            None => self.slot.sql().begin().await?,
         };
-        let connection = D::connection(self.begun.insert(begun));
+        let connection = self.begun.insert(begun).connection::<D>();
         connection.ok_or_else(|| sqlx::Error::Configuration("a handler has one Transaction, in one database".into()))
     }
 }
@@ -128,7 +124,7 @@ impl<D: TransactionDatabase> Transaction<D> {
 impl<D: TransactionDatabase> Drop for Transaction<D> {
     fn drop(&mut self) {
         if let Some(begun) = self.begun.take() {
-            self.slot.put(begun);
+            self.slot.sql().put(begun);
         }
     }
 }
@@ -138,7 +134,7 @@ impl<S: Sync, D: TransactionDatabase> FromRequestParts<S> for Transaction<D> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let slot = Slot::of(&mut parts.extensions);
-        slot.note_wanted(D::KIND);
+        slot.sql().want::<D>();
         Ok(Self {
             slot,
             begun: None,

@@ -27,11 +27,11 @@ use idem_core::{
 };
 use idem_http::body::made;
 use idem_http::{IdempotencyProblem, Verdict};
+use idem_sql::SqlBackend;
 
 use super::OfJoint;
 use super::state::Written;
 use crate::transaction::Slot;
-use crate::transaction::database::SqlBackend;
 use crate::transaction::ending::{Answer, is_done, released};
 
 /// What a handler was told of its record, and whether its answer goes by that.
@@ -59,7 +59,7 @@ impl Slot {
         told: ToldEnd,
         result: HandlerResult<Answer>,
     ) -> HandlerResult<Answer> {
-        let (Some(backend), Some(claimed)) = (self.backend().cloned(), self.joint().claim()) else {
+        let (Some(backend), Some(claimed)) = (self.sql().backend().cloned(), self.joint().claim()) else {
             return result;
         };
         let (key, claim) = (claimed.record.clone(), claimed.claim_now());

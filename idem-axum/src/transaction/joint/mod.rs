@@ -25,12 +25,12 @@ use http_body_util::{BodyExt as _, Limited};
 use idem_core::{Completion, HandlerResult, RecordOutcome};
 use idem_http::answer::{self, AnswerRules};
 use idem_http::{IdempotencyProblem, StoredAnswers, Verdict, markers};
+use idem_sql::SqlBackend;
 
 pub use self::error::{JointError, JointErrorKind};
 pub(crate) use self::state::JointClaim;
 use self::state::Written;
 pub(super) use self::state::{JointRun, JointState};
-use super::database::SqlBackend;
 use super::slot::Slot;
 use crate::run::with_axum_body;
 
@@ -124,7 +124,7 @@ impl Joint {
     /// - [`JointErrorKind::NotConfigured`] in a handler without `#[idempotent]`.
     pub async fn record(&self, answer: impl IntoResponse) -> Result<JointRecord, JointError> {
         let answer = answer.into_response();
-        let (Some(backend), Some(run)) = (self.slot.backend(), self.slot.joint().run()) else {
+        let (Some(backend), Some(run)) = (self.slot.sql().backend(), self.slot.joint().run()) else {
             tracing::error!("nothing would record the answer of a Joint: its handler needs #[idempotent]");
             return Err(self
                 .slot

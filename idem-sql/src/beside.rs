@@ -1,4 +1,4 @@
-//! The transactions of steps, beside the transaction of their handler and inside of each other.
+//! The transactions of steps, beside the transaction of their handler or task and inside of each other.
 //!
 //! Owns which of them are refused, because one would wait for another that ends after it. Postgres gives each of them a session, and
 //! the two wait for each other's rows. SQLite has one writer: not even the record of a step can be written beside a transaction.
@@ -17,30 +17,34 @@ use std::future::Future;
 
 use idem_core::{StepError, StepErrorKind};
 
-use super::slot::{Slot, State};
+use crate::slot::{State, TransactionSlot};
 
 tokio::task_local! {
-    /// The request in which the body of a `transact` is polled.
-    static BODY_OF: Slot;
+    /// The address of the slot of the run in which the body of a `transact` is polled. That run borrows it.
+    static BODY_OF: usize;
 }
 
 /// A `transact` of a handler. While it is there, the handler's `Transaction` does not begin.
-pub(crate) struct Transacting(Slot);
+pub(crate) struct Transacting<'a>(&'a TransactionSlot);
 
-impl Slot {
+impl TransactionSlot {
     /// Begins a `transact`, unless it would wait for a transaction of its own handler.
-    pub(crate) fn start_transact(&self, name: &'static str) -> Result<Transacting, StepError> {
+    pub(crate) fn start_transact(&self, name: &'static str) -> Result<Transacting<'_>, StepError> {
         let mut places = self.places();
         if self.is_in_body() || places.transaction.is_begun() {
             return Err(refused(name));
         }
         places.steps += 1;
         drop(places);
-        Ok(Transacting(self.clone()))
+        Ok(Transacting(self))
     }
 
     /// Refuses a step whose record could not be written before a transaction of its own handler has ended.
-    pub(crate) fn check_run(&self, name: &'static str) -> Result<(), StepError> {
+    ///
+    /// # Errors
+    ///
+    /// [`StepErrorKind::InTransaction`].
+    pub fn check_run(&self, name: &'static str) -> Result<(), StepError> {
         let has_one_writer = self.backend().is_some_and(|backend| backend.kind().has_one_writer());
         if has_one_writer && (self.is_in_body() || self.places().transaction.is_begun()) {
             return Err(refused(name));
@@ -49,7 +53,11 @@ impl Slot {
     }
 
     fn is_in_body(&self) -> bool {
-        BODY_OF.try_with(|slot| slot.is(self)).unwrap_or(false)
+        BODY_OF.try_with(|slot| *slot == self.address()).unwrap_or(false)
+    }
+
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
     }
 }
 
@@ -62,14 +70,14 @@ fn refused(name: &'static str) -> StepError {
     StepError::new(StepErrorKind::InTransaction, name)
 }
 
-impl Transacting {
+impl Transacting<'_> {
     /// Runs the body of the `transact`.
-    pub(crate) fn run<F: Future>(&self, body: F) -> impl Future<Output = F::Output> {
-        BODY_OF.scope(self.0.clone(), body)
+    pub(crate) fn run<F: Future>(&self, body: F) -> impl Future<Output = F::Output> + use<F> {
+        BODY_OF.scope(self.0.address(), body)
     }
 }
 
-impl Drop for Transacting {
+impl Drop for Transacting<'_> {
     fn drop(&mut self) {
         self.0.places().steps -= 1;
     }

@@ -1,4 +1,4 @@
-//! The databases in which a handler's rows and the record of its answer can be committed together.
+//! The databases in which the rows of a handler or a task and their record can be committed together.
 //!
 //! Owns the choice between them. What each of them does is its backend's.
 
@@ -11,9 +11,11 @@ use idem_core::{Backend, BackendError, Claim, Completion, EndError, Fenced, Reco
 
 /// A backend whose records can be written in a handler's transaction.
 #[derive(Clone, Debug)]
-pub(crate) enum SqlBackend {
+pub enum SqlBackend {
+    /// Records in Postgres.
     #[cfg(feature = "postgres")]
     Postgres(idem_postgres::PostgresBackend),
+    /// Records in SQLite.
     #[cfg(feature = "sqlite")]
     Sqlite(idem_sqlite::SqliteBackend),
 }
@@ -21,28 +23,42 @@ pub(crate) enum SqlBackend {
 /// A transaction that was begun.
 #[derive(Debug)]
 pub enum Begun {
+    /// In Postgres.
     #[cfg(feature = "postgres")]
     Postgres(idem_postgres::JointTransaction),
+    /// In SQLite.
     #[cfg(feature = "sqlite")]
     Sqlite(idem_sqlite::JointTransaction),
 }
 
 /// A connection to a database in which the rows of a step can be committed with its record: `sqlx::PgConnection`, with the feature
 /// `postgres`, or `sqlx::SqliteConnection`, with the feature `sqlite`.
-pub trait TransactionConnection: ConnectionOf + Send + 'static {}
+pub trait TransactionConnection: sealed::ConnectionOf + Send + 'static {}
 
-pub trait ConnectionOf: Sized {
-    /// The connection, if the transaction is one of this database.
-    fn of(begun: &mut Begun) -> Option<&mut Self>;
+/// What no other crate implements.
+mod sealed {
+    use super::{Begun, Kind};
+
+    pub trait ConnectionOf: Sized {
+        /// The connection, if the transaction is one of this database.
+        fn of(begun: &mut Begun) -> Option<&mut Self>;
+    }
+
+    pub trait Database: sqlx::Database {
+        const KIND: Kind;
+
+        /// The connection, if the transaction is one of this database.
+        fn connection(begun: &mut Begun) -> Option<&mut Self::Connection>;
+    }
 }
 
 #[cfg(feature = "postgres")]
 impl TransactionConnection for sqlx::PgConnection {}
 
 #[cfg(feature = "postgres")]
-impl ConnectionOf for sqlx::PgConnection {
+impl sealed::ConnectionOf for sqlx::PgConnection {
     fn of(begun: &mut Begun) -> Option<&mut Self> {
-        sqlx::Postgres::connection(begun)
+        begun.connection::<sqlx::Postgres>()
     }
 }
 
@@ -50,37 +66,32 @@ impl ConnectionOf for sqlx::PgConnection {
 impl TransactionConnection for sqlx::SqliteConnection {}
 
 #[cfg(feature = "sqlite")]
-impl ConnectionOf for sqlx::SqliteConnection {
+impl sealed::ConnectionOf for sqlx::SqliteConnection {
     fn of(begun: &mut Begun) -> Option<&mut Self> {
-        sqlx::Sqlite::connection(begun)
+        begun.connection::<sqlx::Sqlite>()
     }
 }
 
 /// Which database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// Postgres.
     #[cfg(feature = "postgres")]
     Postgres,
+    /// SQLite.
     #[cfg(feature = "sqlite")]
     Sqlite,
 }
 
-/// A database whose transaction a handler can take as [`Transaction`](crate::Transaction): `sqlx::Postgres`, with the feature
-/// `postgres`, or `sqlx::Sqlite`, with the feature `sqlite`.
-pub trait TransactionDatabase: Sealed {}
-
-pub trait Sealed: sqlx::Database {
-    const KIND: Kind;
-
-    /// The connection, if the transaction is one of this database.
-    fn connection(begun: &mut Begun) -> Option<&mut Self::Connection>;
-}
+/// A database whose transaction a handler or a task can take: `sqlx::Postgres`, with the feature `postgres`, or `sqlx::Sqlite`, with the
+/// feature `sqlite`.
+pub trait TransactionDatabase: sealed::Database {}
 
 #[cfg(feature = "postgres")]
 impl TransactionDatabase for sqlx::Postgres {}
 
 #[cfg(feature = "postgres")]
-impl Sealed for sqlx::Postgres {
+impl sealed::Database for sqlx::Postgres {
     const KIND: Kind = Kind::Postgres;
 
     fn connection(begun: &mut Begun) -> Option<&mut Self::Connection> {
@@ -96,7 +107,7 @@ impl Sealed for sqlx::Postgres {
 impl TransactionDatabase for sqlx::Sqlite {}
 
 #[cfg(feature = "sqlite")]
-impl Sealed for sqlx::Sqlite {
+impl sealed::Database for sqlx::Sqlite {
     const KIND: Kind = Kind::Sqlite;
 
     fn connection(begun: &mut Begun) -> Option<&mut Self::Connection> {
@@ -109,8 +120,15 @@ impl Sealed for sqlx::Sqlite {
 }
 
 impl Kind {
+    /// That of the database `D`.
+    #[must_use]
+    pub fn of<D: TransactionDatabase>() -> Self {
+        D::KIND
+    }
+
     /// Whether one transaction holds up all others that write, so that a record is not written beside it.
-    pub(super) fn has_one_writer(self) -> bool {
+    #[must_use]
+    pub fn has_one_writer(self) -> bool {
         match self {
             #[cfg(feature = "postgres")]
             Self::Postgres => false,
@@ -120,7 +138,8 @@ impl Kind {
     }
 
     /// What a handler wants that takes a transaction in this database, for the log.
-    pub(super) fn wants(self) -> &'static str {
+    #[must_use]
+    pub fn wants(self) -> &'static str {
         match self {
             #[cfg(feature = "postgres")]
             Self::Postgres => "Transaction, which needs records in a `PostgresBackend`",
@@ -132,7 +151,7 @@ impl Kind {
 
 impl SqlBackend {
     /// The backend, if it is one of those.
-    pub(crate) fn of(backend: &impl Backend) -> Option<Self> {
+    pub fn of(backend: &impl Backend) -> Option<Self> {
         let backend: &dyn Any = backend;
         #[cfg(feature = "postgres")]
         if let Some(postgres) = backend.downcast_ref::<idem_postgres::PostgresBackend>() {
@@ -145,7 +164,9 @@ impl SqlBackend {
         None
     }
 
-    pub(super) fn kind(&self) -> Kind {
+    /// Which database it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
         match self {
             #[cfg(feature = "postgres")]
             Self::Postgres(_) => Kind::Postgres,
@@ -154,7 +175,12 @@ impl SqlBackend {
         }
     }
 
-    pub(crate) async fn begin(&self) -> sqlx::Result<Begun> {
+    /// Begins a transaction on a connection of the application's pool.
+    ///
+    /// # Errors
+    ///
+    /// If the pool has no connection or the database cannot be reached.
+    pub async fn begin(&self) -> sqlx::Result<Begun> {
         match self {
             #[cfg(feature = "postgres")]
             Self::Postgres(backend) => backend.begin().await.map(Begun::Postgres),
@@ -166,7 +192,8 @@ impl SqlBackend {
 
 impl SqlBackend {
     /// The statement that completes a claim in a transaction of another client.
-    pub(super) fn completion_sql(&self, record: (&RecordKey, &Claim), outcome: (&Completion, Duration)) -> String {
+    #[must_use]
+    pub fn completion_sql(&self, record: (&RecordKey, &Claim), outcome: (&Completion, Duration)) -> String {
         match self {
             #[cfg(feature = "postgres")]
             Self::Postgres(backend) => backend.completion_sql(record, outcome),
@@ -176,7 +203,8 @@ impl SqlBackend {
     }
 
     /// A statement that does nothing, for a handler that runs without a claim.
-    pub(super) fn nothing_sql(&self) -> String {
+    #[must_use]
+    pub fn nothing_sql(&self) -> String {
         match self {
             #[cfg(feature = "postgres")]
             Self::Postgres(_) => "SELECT WHERE false".to_owned(),
@@ -187,7 +215,11 @@ impl SqlBackend {
     }
 
     /// Whether a claim has been completed; `None` if its record is gone, or is another claim's.
-    pub(super) async fn is_completed(&self, record: &RecordKey, claim: &Claim) -> Result<Option<bool>, BackendError> {
+    ///
+    /// # Errors
+    ///
+    /// If the database cannot be asked.
+    pub async fn is_completed(&self, record: &RecordKey, claim: &Claim) -> Result<Option<bool>, BackendError> {
         match self {
             #[cfg(feature = "postgres")]
             Self::Postgres(backend) => backend.is_completed(record, claim).await,
@@ -197,7 +229,11 @@ impl SqlBackend {
     }
 
     /// Releases a claim. Waits for the end of a transaction that has completed it.
-    pub(super) async fn release(&self, record: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
+    ///
+    /// # Errors
+    ///
+    /// If the database cannot be asked.
+    pub async fn release(&self, record: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
         match self {
             #[cfg(feature = "postgres")]
             Self::Postgres(backend) if claim.has_steps => backend.park(record, claim).await,
@@ -212,8 +248,13 @@ impl SqlBackend {
 }
 
 impl Begun {
+    /// Its connection, if it is one of this database.
+    pub fn connection<D: TransactionDatabase>(&mut self) -> Option<&mut D::Connection> {
+        D::connection(self)
+    }
+
     /// Completes the claim and commits. The transaction is one of the `backend`'s database, which has begun it.
-    pub(super) async fn complete(
+    pub(crate) async fn complete(
         self,
         backend: &SqlBackend,
         record: (&RecordKey, &Claim),
@@ -260,6 +301,7 @@ impl Begun {
         }
     }
 
+    /// Commits it without a record.
     pub(crate) async fn commit(self, asked: impl FnOnce()) -> Result<(), EndError> {
         match self {
             #[cfg(feature = "postgres")]
@@ -269,7 +311,12 @@ impl Begun {
         }
     }
 
-    pub(crate) async fn roll_back(self) -> Result<(), EndError> {
+    /// Rolls it back.
+    ///
+    /// # Errors
+    ///
+    /// If it was ended by other means, so that it may be committed.
+    pub async fn roll_back(self) -> Result<(), EndError> {
         match self {
             #[cfg(feature = "postgres")]
             Self::Postgres(begun) => begun.roll_back().await,
