@@ -17,8 +17,6 @@ use axum::response::IntoResponse;
 use idem_core::{Backend, Engine, Owner};
 use idem_http::settings::{KeyFormat, ProblemResponse};
 use idem_http::{Body, Policy, Settings, Setup};
-#[cfg(feature = "transaction")]
-use idem_sql::SqlBackend;
 use tower_layer::Layer;
 
 use crate::memory_notice::MemoryNotice;
@@ -57,9 +55,6 @@ struct Parts {
     engine: Engine,
     settings: Arc<Settings>,
     memory_notice: Arc<MemoryNotice>,
-    /// The same backend, where handlers can join its transactions.
-    #[cfg(feature = "transaction")]
-    sql: Option<SqlBackend>,
     /// A handler takes a `Transaction` or a `Joint` that it cannot be given, as a request has shown.
     #[cfg(feature = "transaction")]
     has_unfit_handler: Arc<AtomicBool>,
@@ -84,12 +79,8 @@ impl Idempotency {
     /// due. It ends when the last clone is dropped and the last outcome is recorded.
     pub fn new(backend: impl Backend) -> Self {
         idem_http::observe::describe();
-        #[cfg(feature = "transaction")]
-        let sql = SqlBackend::of(&backend);
         let engine = Engine::new(backend);
         Self(Arc::new(Parts {
-            #[cfg(feature = "transaction")]
-            sql,
             #[cfg(feature = "transaction")]
             has_unfit_handler: Arc::default(),
             lacks_steps: Arc::default(),
@@ -97,15 +88,6 @@ impl Idempotency {
             engine,
             settings: Arc::default(),
         }))
-    }
-
-    /// Lets handlers join transactions of `backend`, where the backend of this value wraps it and keeps its records there.
-    #[cfg(feature = "transaction")]
-    #[doc(hidden)]
-    #[must_use]
-    pub fn with_transactions_of(mut self, backend: &impl Backend) -> Self {
-        Arc::make_mut(&mut self.0).sql = SqlBackend::of(backend);
-        self
     }
 
     /// Sets the options that handlers have whose attributes leave them open, in place of those set before.
@@ -310,11 +292,6 @@ impl Idempotency {
 
     pub(crate) fn memory_notice(&self) -> &MemoryNotice {
         &self.0.memory_notice
-    }
-
-    #[cfg(feature = "transaction")]
-    pub(crate) fn sql(&self) -> Option<&SqlBackend> {
-        self.0.sql.as_ref()
     }
 
     fn settings_mut(&mut self) -> &mut Settings {

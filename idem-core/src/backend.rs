@@ -3,6 +3,7 @@
 //! Owns the trait, its numbered contract, and the object-safe version of the trait that the engine holds. Backends own
 //! atomicity and bytes; they decide nothing else.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
@@ -146,6 +147,17 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// The backend as a value of its type, for what some stores alone can do: [`Engine::backend`](crate::Engine::backend) finds a
+    /// store in SQL by it, whose transactions can have a record.
+    ///
+    /// A backend that wraps another one, and keeps records there as they are, may pass this on.
+    fn as_any(&self) -> &dyn Any
+    where
+        Self: Sized,
+    {
+        self
+    }
+
     /// The steps of this store, if it keeps any. A handler with durable steps is refused where it does not.
     ///
     /// A backend that wraps another one has to pass this on.
@@ -209,6 +221,8 @@ pub(crate) trait DynBackend: fmt::Debug + Send + Sync + 'static {
 
     fn is_in_process(&self) -> bool;
 
+    fn as_any(&self) -> &dyn Any;
+
     fn steps(&self) -> Option<StepStore<'_>>;
 }
 
@@ -258,6 +272,10 @@ impl<B: Backend> DynBackend for B {
 
     fn is_in_process(&self) -> bool {
         Backend::is_in_process(self)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        Backend::as_any(self)
     }
 
     fn steps(&self) -> Option<StepStore<'_>> {

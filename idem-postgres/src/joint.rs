@@ -77,6 +77,12 @@ pub(crate) struct Completing<'a> {
     pub(crate) ttl: Duration,
 }
 
+impl AsRef<PgConnection> for JointTransaction {
+    fn as_ref(&self) -> &PgConnection {
+        &self.connection
+    }
+}
+
 impl JointTransaction {
     /// Begins a transaction on a connection of `pool`. If a connection is of no use, closes it and tries another one.
     pub(crate) async fn begin(pool: &PgPool) -> sqlx::Result<Self> {

@@ -2,12 +2,11 @@
 //!
 //! Owns the choice between them. What each of them does is its backend's.
 
-use std::any::Any;
 use std::time::Duration;
 
 use bytes::Bytes;
 use idem_core::steps::StepBackend as _;
-use idem_core::{Backend, BackendError, Claim, Completion, EndError, Fenced, RecordKey};
+use idem_core::{Backend as _, BackendError, Claim, Completion, EndError, Engine, Fenced, RecordKey};
 
 /// A backend whose records can be written in a handler's transaction.
 #[derive(Clone, Debug)]
@@ -48,7 +47,10 @@ mod sealed {
         const KIND: Kind;
 
         /// The connection, if the transaction is one of this database.
-        fn connection(begun: &mut Begun) -> Option<&mut Self::Connection>;
+        fn connection(begun: &Begun) -> Option<&Self::Connection>;
+
+        /// The connection for statements, if the transaction is one of this database.
+        fn connection_mut(begun: &mut Begun) -> Option<&mut Self::Connection>;
     }
 }
 
@@ -58,7 +60,7 @@ impl TransactionConnection for sqlx::PgConnection {}
 #[cfg(feature = "postgres")]
 impl sealed::ConnectionOf for sqlx::PgConnection {
     fn of(begun: &mut Begun) -> Option<&mut Self> {
-        begun.connection::<sqlx::Postgres>()
+        begun.connection_mut::<sqlx::Postgres>()
     }
 }
 
@@ -68,7 +70,7 @@ impl TransactionConnection for sqlx::SqliteConnection {}
 #[cfg(feature = "sqlite")]
 impl sealed::ConnectionOf for sqlx::SqliteConnection {
     fn of(begun: &mut Begun) -> Option<&mut Self> {
-        begun.connection::<sqlx::Sqlite>()
+        begun.connection_mut::<sqlx::Sqlite>()
     }
 }
 
@@ -94,7 +96,15 @@ impl TransactionDatabase for sqlx::Postgres {}
 impl sealed::Database for sqlx::Postgres {
     const KIND: Kind = Kind::Postgres;
 
-    fn connection(begun: &mut Begun) -> Option<&mut Self::Connection> {
+    fn connection(begun: &Begun) -> Option<&Self::Connection> {
+        match begun {
+            Begun::Postgres(begun) => Some(begun.as_ref()),
+            #[cfg(feature = "sqlite")]
+            Begun::Sqlite(_) => None,
+        }
+    }
+
+    fn connection_mut(begun: &mut Begun) -> Option<&mut Self::Connection> {
         match begun {
             Begun::Postgres(begun) => Some(begun.connection()),
             #[cfg(feature = "sqlite")]
@@ -110,7 +120,15 @@ impl TransactionDatabase for sqlx::Sqlite {}
 impl sealed::Database for sqlx::Sqlite {
     const KIND: Kind = Kind::Sqlite;
 
-    fn connection(begun: &mut Begun) -> Option<&mut Self::Connection> {
+    fn connection(begun: &Begun) -> Option<&Self::Connection> {
+        match begun {
+            #[cfg(feature = "postgres")]
+            Begun::Postgres(_) => None,
+            Begun::Sqlite(begun) => Some(begun.as_ref()),
+        }
+    }
+
+    fn connection_mut(begun: &mut Begun) -> Option<&mut Self::Connection> {
         match begun {
             #[cfg(feature = "postgres")]
             Begun::Postgres(_) => None,
@@ -150,15 +168,15 @@ impl Kind {
 }
 
 impl SqlBackend {
-    /// The backend, if it is one of those.
-    pub fn of(backend: &impl Backend) -> Option<Self> {
-        let backend: &dyn Any = backend;
+    /// The backend of an engine, if it is one of those.
+    #[must_use]
+    pub fn of(engine: &Engine) -> Option<Self> {
         #[cfg(feature = "postgres")]
-        if let Some(postgres) = backend.downcast_ref::<idem_postgres::PostgresBackend>() {
+        if let Some(postgres) = engine.backend::<idem_postgres::PostgresBackend>() {
             return Some(Self::Postgres(postgres.clone()));
         }
         #[cfg(feature = "sqlite")]
-        if let Some(sqlite) = backend.downcast_ref::<idem_sqlite::SqliteBackend>() {
+        if let Some(sqlite) = engine.backend::<idem_sqlite::SqliteBackend>() {
             return Some(Self::Sqlite(sqlite.clone()));
         }
         None
@@ -249,8 +267,14 @@ impl SqlBackend {
 
 impl Begun {
     /// Its connection, if it is one of this database.
-    pub fn connection<D: TransactionDatabase>(&mut self) -> Option<&mut D::Connection> {
+    #[must_use]
+    pub fn connection<D: TransactionDatabase>(&self) -> Option<&D::Connection> {
         D::connection(self)
+    }
+
+    /// Its connection for statements, if it is one of this database.
+    pub fn connection_mut<D: TransactionDatabase>(&mut self) -> Option<&mut D::Connection> {
+        D::connection_mut(self)
     }
 
     /// Completes the claim and commits. The transaction is one of the `backend`'s database, which has begun it.

@@ -75,6 +75,12 @@ pub(crate) struct Completing<'a> {
     pub(crate) ttl: Duration,
 }
 
+impl AsRef<SqliteConnection> for JointTransaction {
+    fn as_ref(&self) -> &SqliteConnection {
+        &self.connection
+    }
+}
+
 impl JointTransaction {
     /// Begins a transaction on a connection of `pool`. If a connection is of no use, closes it and tries another one.
     pub(crate) async fn begin(pool: &SqlitePool, turns: &Arc<Mutex<()>>) -> sqlx::Result<Self> {

@@ -116,7 +116,7 @@ impl<D: TransactionDatabase> Transaction<D> {
             Some(begun) => begun,
             None => self.slot.sql().begin().await?,
         };
-        let connection = self.begun.insert(begun).connection::<D>();
+        let connection = self.begun.insert(begun).connection_mut::<D>();
         connection.ok_or_else(|| sqlx::Error::Configuration("a handler has one Transaction, in one database".into()))
     }
 }

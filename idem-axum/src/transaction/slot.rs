@@ -50,7 +50,7 @@ impl Slot {
 
     /// Names who will commit, before the handler runs; or answers in its place where the backend cannot commit it.
     pub(crate) fn guard(&self, idempotency: &Idempotency) -> Option<Response> {
-        let backend = idempotency.sql().cloned();
+        let backend = SqlBackend::of(idempotency.engine());
         if let Some(lacking) = self.lacking(backend.as_ref()) {
             tracing::error!(
                 "a handler takes a {lacking}, but its records are not in that database; give it an `idem_axum::Idempotency` over that"

@@ -183,6 +183,12 @@ impl Engine {
         self.0.backend.is_in_process()
     }
 
+    /// The backend, if it is a `B`. For integrations with what only some backends can do.
+    #[must_use]
+    pub fn backend<B: Backend>(&self) -> Option<&B> {
+        self.0.backend.as_any().downcast_ref()
+    }
+
     /// Sets how long a single backend call may take.
     ///
     /// A call about a claim is also limited to a third of the claim's lease. A call that moves a payload above

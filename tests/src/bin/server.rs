@@ -25,12 +25,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let backend = PostgresBackend::new(pool.clone());
         backend.migrate().await?;
         let backend = backend.with_sweeper(SWEEPING);
-        let idempotency = recorded(backend.clone()).with_transactions_of(&backend);
+        let idempotency = recorded(backend);
         let routes = lab::transacting_in_postgres().merge(lab::pool::routes(pool));
         (idempotency, routes)
     } else if let Some(path) = url.strip_prefix("sqlite:") {
         let backend = SqliteBackend::open(path).await?.with_sweeper(SWEEPING);
-        let idempotency = recorded(backend.clone()).with_transactions_of(&backend);
+        let idempotency = recorded(backend);
         (idempotency, lab::transacting_in_sqlite())
     } else {
         (recorded(RedisBackend::connect(&url).await?), Router::new())

@@ -2,6 +2,7 @@
 //!
 //! Owns when a call counts as open. Payloads are replaced by their digests, so that a history stays small.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -225,6 +226,11 @@ impl<B: Backend, L: Log> Backend for Recorder<B, L> {
 
     fn is_in_process(&self) -> bool {
         self.inner.is_in_process()
+    }
+
+    /// The records are those of the other backend.
+    fn as_any(&self) -> &dyn Any {
+        self.inner.as_any()
     }
 
     fn steps(&self) -> Option<StepStore<'_>> {
