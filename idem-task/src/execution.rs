@@ -8,7 +8,9 @@ use std::time::SystemTime;
 
 use idem_core::key::unrepeatable_key;
 use idem_core::steps::{AtLeastOnce, Step, StepRun};
-use idem_core::{Claim, RecordKey, StepError};
+use idem_core::{Claim, Engine, RecordKey, Run, StepError};
+#[cfg(feature = "transaction")]
+use idem_sql::{SqlBackend, StepTransaction, TransactionSlot};
 
 tokio::task_local! {
     static CURRENT: Execution;
@@ -23,29 +25,64 @@ struct Inner {
     /// `None` where the task runs unprotected.
     under: Option<Under>,
     steps: idem_core::Steps,
+    #[cfg(feature = "transaction")]
+    slot: TransactionSlot,
 }
 
 #[derive(Debug)]
 struct Under {
     record: RecordKey,
-    attempt: u32,
-    began_at: SystemTime,
+    claim: Claim,
 }
 
 impl Execution {
-    pub(crate) fn under(record: &RecordKey, claim: &Claim, steps: idem_core::Steps) -> Self {
+    /// That of a task which `run` runs.
+    pub(crate) fn under(engine: &Engine, record: &RecordKey, run: &mut Run) -> Self {
+        let steps = if engine.keeps_steps() {
+            run.steps()
+        } else {
+            idem_core::Steps::unguarded()
+        };
         let under = Under {
             record: record.clone(),
-            attempt: claim.attempt,
-            began_at: claim.began_at,
+            claim: run.claim().clone(),
         };
-        let under = Some(under);
-        Self(Arc::new(Inner { under, steps }))
+        Self::of(engine, Some(under), steps)
     }
 
-    pub(crate) fn unprotected() -> Self {
-        let (under, steps) = (None, idem_core::Steps::unprotected());
-        Self(Arc::new(Inner { under, steps }))
+    /// That of a task without a claim.
+    pub(crate) fn unprotected(engine: &Engine) -> Self {
+        Self::of(engine, None, idem_core::Steps::unprotected())
+    }
+
+    #[cfg_attr(
+        not(feature = "transaction"),
+        expect(unused_variables, reason = "for the backend of transactions")
+    )]
+    fn of(engine: &Engine, under: Option<Under>, steps: idem_core::Steps) -> Self {
+        let execution = Self(Arc::new(Inner {
+            under,
+            steps,
+            #[cfg(feature = "transaction")]
+            slot: TransactionSlot::default(),
+        }));
+        #[cfg(feature = "transaction")]
+        execution.slot().guard(SqlBackend::of(engine), engine.deadline());
+        execution
+    }
+
+    /// The place of the task's transaction.
+    #[cfg(feature = "transaction")]
+    pub(crate) fn slot(&self) -> &TransactionSlot {
+        &self.0.slot
+    }
+
+    /// The claim as it is now: with steps, if the task has tried to record one. `None` where the task runs unprotected.
+    #[cfg(feature = "transaction")]
+    pub(crate) fn claim_now(&self) -> Option<(&RecordKey, Claim)> {
+        let under = self.0.under.as_ref()?;
+        let claim = self.0.steps.claim().unwrap_or_else(|| under.claim.clone());
+        Some((&under.record, claim))
     }
 
     /// Makes it the [`current`](Self::current) one of `work`.
@@ -68,13 +105,13 @@ impl Execution {
     /// Which run of this task it is: 1, and one more each time after a process died, or stalled beyond its lease.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.0.under.as_ref().map_or(1, |under| under.attempt)
+        self.0.under.as_ref().map_or(1, |under| under.claim.attempt)
     }
 
     /// When the first attempt began, by the clock of the process that ran it; `None` where the task runs unprotected.
     #[must_use]
     pub fn began_at(&self) -> Option<SystemTime> {
-        self.0.under.as_ref().map(|under| under.began_at)
+        self.0.under.as_ref().map(|under| under.claim.began_at)
     }
 
     /// A key for a call that the task makes itself, in the form of a UUID: the same for every attempt, and different for each label
@@ -92,13 +129,13 @@ impl Execution {
     /// Over a backend that keeps no steps, every step is an error.
     #[must_use]
     pub fn steps(&self) -> Steps {
-        Steps(self.0.steps.clone())
+        Steps(self.clone())
     }
 }
 
 /// The durable steps of a task.
 #[derive(Clone, Debug)]
-pub struct Steps(idem_core::Steps);
+pub struct Steps(Execution);
 
 impl Steps {
     /// Runs a step once for all attempts of this task: await the result. [`idem_core::steps`] has the rules.
@@ -109,7 +146,42 @@ impl Steps {
     where
         B: FnOnce(Step) -> F,
     {
-        self.0.run(name, body)
+        let inner = &*self.0.0;
+        let run = inner.steps.run(name, body);
+        #[cfg(feature = "transaction")]
+        let run = run.check_first(move || inner.slot.check_run(name));
+        run
+    }
+
+    /// Runs a step whose effects are rows in the database of the records, Postgres or SQLite: the rows and the step's record are
+    /// committed together, or not at all. Await the result.
+    ///
+    /// `body` gets a connection of the application's pool that is in a transaction: `async |connection: &mut PgConnection| …`. Its
+    /// error rolls back and passes through. The other rules are those of [`run`](Self::run); the body needs no downstream key.
+    ///
+    /// ```
+    /// use idem_task::sqlx::{self, PgConnection};
+    /// use idem_task::Execution;
+    ///
+    /// # type Failed = Box<dyn std::error::Error + Send + Sync>;
+    /// async fn debit(execution: Execution, account: String) -> Result<i64, Failed> {
+    ///     let debit = async |connection: &mut PgConnection| {
+    ///         let debit = "UPDATE accounts SET cents = cents - 100 WHERE name = $1 RETURNING cents";
+    ///         let left = sqlx::query_scalar(debit).bind(&account).fetch_one(connection).await?;
+    ///         Ok::<i64, Failed>(left)
+    ///     };
+    ///     execution.steps().transact("debit", debit).await
+    /// }
+    /// ```
+    ///
+    /// Call it before the task's [`transaction`](Execution::transaction), and not inside of the body of another `transact`: it is
+    /// [`StepErrorKind::InTransaction`](crate::StepErrorKind::InTransaction) otherwise, because it would wait for a transaction that
+    /// ends after it. Leave COMMIT and ROLLBACK to it: a body that executes them is not run again, and its result is lost.
+    ///
+    /// Where the task runs unprotected, the transaction is committed without a record.
+    #[cfg(feature = "transaction")]
+    pub fn transact<C, B>(&self, name: &'static str, body: B) -> StepTransaction<'_, C, B, StepError> {
+        StepTransaction::new(&self.0.0.steps, &self.0.0.slot, name, body)
     }
 
     /// Whether the step `name` is recorded as done, by this attempt or an earlier one.
@@ -118,6 +190,6 @@ impl Steps {
     ///
     /// If the backend cannot be asked, or another attempt has taken the task over.
     pub async fn is_recorded(&self, name: &'static str) -> Result<bool, StepError> {
-        self.0.is_recorded(name).await
+        self.0.0.steps.is_recorded(name).await
     }
 }

@@ -68,6 +68,7 @@
 //! | [`execution`] | what a running task knows of itself | |
 //! | [`refused`] | why a task has no result, and what to tell the broker | how a broker is told |
 //! | [`batch`] | one verdict for each message of a batch, in order | what a message is |
+//! | `transaction` | which results commit what a task has written; with the features `postgres` and `sqlite` | commits: `idem-sql` |
 //! | `stored` | the layout of a recorded result | where it is recorded |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -77,6 +78,8 @@ pub mod execution;
 pub mod refused;
 mod stored;
 pub mod task;
+#[cfg(feature = "transaction")]
+mod transaction;
 
 pub use idem_core::{
     AfterCrash, Backend, Engine, IdempotencyKey, MemoryBackend, Scope, StepError, StepErrorKind, StepLimits,
@@ -90,10 +93,15 @@ pub use idem_redis::RedisBackend;
 #[cfg(feature = "sqlite")]
 pub use idem_sqlite::SqliteBackend;
 
+#[cfg(feature = "transaction")]
+pub use idem_sql::{StepBody, StepTransaction, TransactionConnection, TransactionDatabase, sqlx};
+
 pub use self::batch::Batch;
 pub use self::execution::{Execution, Steps};
 pub use self::refused::{Refused, RefusedKind, TaskError, Verdict, verdict};
 pub use self::task::{Task, TaskExt, TaskResult};
+#[cfg(feature = "transaction")]
+pub use self::transaction::Transaction;
 
 /// What the expansion of `#[idempotent]` names. Not part of the public interface.
 #[cfg(feature = "macros")]

@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use idem_core::BackendError;
 
+/// How much later a message is worth another try whose task was refused for no fault of it.
+pub(crate) const SOON: Duration = Duration::from_secs(1);
+
 /// What to tell the broker of one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
@@ -78,7 +81,8 @@ pub enum RefusedKind {
     KeyReused,
     /// The scope or the key is empty or too long.
     KeyInvalid,
-    /// An earlier attempt began, and it is not known whether it had its effect. The task's settings do not allow another one.
+    /// An attempt began, and it is not known whether it had its effect. The task's settings do not allow another one; or the attempt
+    /// ran unprotected, and its commit was not answered.
     OutcomeUnknown,
     /// An earlier delivery ended with an error that is final. Its text is the [`source`](Error::source).
     Failed(Verdict),
@@ -92,6 +96,20 @@ pub enum RefusedKind {
     TooBusy,
     /// The task panicked. Nothing is recorded, so the next delivery runs it again.
     Panicked,
+    /// The task takes a transaction that its engine cannot give, such as one in another database, or its transaction outlived it. The
+    /// log says which. Nothing is recorded, and nothing is committed.
+    NotConfigured,
+    /// The task's transaction could not begin, because the pool has no connection or the database cannot be reached.
+    TransactionUnavailable,
+    /// The task ran, and the database refused the commit of its transaction. Nothing is recorded, and nothing is committed. The log
+    /// names the cause.
+    RolledBack {
+        /// Whether the same commit may succeed the next time.
+        may_pass: bool,
+    },
+    /// The task ran, and it is not known whether its transaction was committed. The next delivery finds out: it gets the result, or
+    /// runs the task.
+    NotCommitted,
 }
 
 impl Refused {
@@ -115,17 +133,22 @@ impl Refused {
     /// | kind | verdict |
     /// |---|---|
     /// | `InFlight` | redeliver, after the time that it has |
-    /// | `BackendUnavailable`, `TooBusy` | redeliver, after a second |
-    /// | `Panicked` | redeliver, after a second; the broker's own limit on deliveries ends it |
+    /// | `BackendUnavailable`, `TooBusy`, `TransactionUnavailable`, `NotCommitted` | redeliver, after a second |
+    /// | `Panicked`, `RolledBack`, `NotConfigured` | redeliver, after a second; the broker's own limit on deliveries ends it |
     /// | `ResultNotKept`, `ResultUnreadable` | acknowledge: the task has run |
     /// | `Failed` | as its error said |
     /// | `KeyReused`, `KeyInvalid`, `OutcomeUnknown` | set aside |
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        const SOON: Duration = Duration::from_secs(1);
         match self.kind {
             RefusedKind::InFlight(after) => Verdict::Redeliver(after),
-            RefusedKind::BackendUnavailable | RefusedKind::TooBusy | RefusedKind::Panicked => Verdict::Redeliver(SOON),
+            RefusedKind::BackendUnavailable
+            | RefusedKind::TooBusy
+            | RefusedKind::Panicked
+            | RefusedKind::NotConfigured
+            | RefusedKind::TransactionUnavailable
+            | RefusedKind::RolledBack { .. }
+            | RefusedKind::NotCommitted => Verdict::Redeliver(SOON),
             RefusedKind::ResultNotKept | RefusedKind::ResultUnreadable => Verdict::Acknowledge,
             RefusedKind::Failed(verdict) => verdict,
             RefusedKind::KeyReused | RefusedKind::KeyInvalid | RefusedKind::OutcomeUnknown => Verdict::SetAside,
@@ -154,13 +177,17 @@ impl fmt::Display for Refused {
             RefusedKind::InFlight(_) => "another delivery of this task is running",
             RefusedKind::KeyReused => "the key was used for another message",
             RefusedKind::KeyInvalid => "the task has no valid key",
-            RefusedKind::OutcomeUnknown => "an earlier attempt began, and whether it had its effect is not known",
+            RefusedKind::OutcomeUnknown => "an attempt began, and whether it had its effect is not known",
             RefusedKind::Failed(_) => "an earlier delivery failed for good",
             RefusedKind::ResultNotKept => "the task has run, and its result was not kept",
             RefusedKind::ResultUnreadable => "the task has run, and its result cannot be read",
             RefusedKind::BackendUnavailable => "the task did not run, because its key cannot be checked",
             RefusedKind::TooBusy => "the task did not run, because as many run as are allowed",
             RefusedKind::Panicked => "the task panicked",
+            RefusedKind::NotConfigured => "the task takes a transaction that it cannot be given",
+            RefusedKind::TransactionUnavailable => "the transaction of the task could not begin",
+            RefusedKind::RolledBack { .. } => "the task ran, and its transaction was rolled back",
+            RefusedKind::NotCommitted => "the task ran, and it is not known whether its transaction was committed",
         })
     }
 }

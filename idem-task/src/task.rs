@@ -7,9 +7,11 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+#[cfg(not(feature = "transaction"))]
+use idem_core::HandlerResult;
 use idem_core::{
-    AfterCrash, BackendError, ClaimPolicy, ClaimResult, Completion, Duplicate, Engine, Fingerprint, HandlerResult,
-    IdempotencyKey, Observation, RecordKey, RecordOutcome, RequestOutcome, Run, RunAnswer, Scope, Steps,
+    AfterCrash, BackendError, ClaimPolicy, ClaimResult, Completion, Duplicate, Engine, Fingerprint, IdempotencyKey,
+    Observation, RecordKey, RecordOutcome, RequestOutcome, Run, RunAnswer, Scope,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,8 +19,10 @@ use sha2::{Digest as _, Sha256};
 use tracing::Instrument as _;
 
 use crate::execution::Execution;
-use crate::refused::{Refused, RefusedKind, TaskError, Verdict};
+use crate::refused::{Refused, RefusedKind, SOON, TaskError, Verdict};
 use crate::stored;
+#[cfg(feature = "transaction")]
+use crate::transaction::Closing;
 
 /// The scheme of fingerprints that are made of a compared value. The numbers below are those of HTTP requests.
 const COMPARED: u8 = 3;
@@ -332,7 +336,7 @@ impl Task<Scope, IdempotencyKey, Duration> {
                 Err(Refused::new(RefusedKind::TooBusy).into())
             }
             Err(error) if options.runs_in_outage && error.leaves_record_unknown() => {
-                run_unprotected(&record, &error, observation, work).await
+                run_unprotected((&engine, &record), &error, observation, work).await
             }
             Err(error) => {
                 tracing::error!(
@@ -410,29 +414,32 @@ where
     E: TaskError + Send + 'static,
 {
     observation.runs(run.claim().attempt);
-    let steps = if engine.keeps_steps() {
-        run.steps()
-    } else {
-        Steps::unguarded()
-    };
-    let execution = Execution::under(record, run.claim(), steps);
+    let execution = Execution::under(engine, record, &mut run);
     let record = record.clone();
     let working = async move {
-        let answer = execution.clone().around(work(execution)).await;
+        #[cfg(feature = "transaction")]
+        let _closing = Closing(execution.clone());
+        let answer = execution.clone().around(work(execution.clone())).await;
         let outcome = outcome_of(&record, &answer, max_result);
-        HandlerResult::Whole { answer, outcome }
+        #[cfg(feature = "transaction")]
+        let result = execution.end(answer, outcome).await;
+        #[cfg(not(feature = "transaction"))]
+        let result = HandlerResult::Whole { answer, outcome };
+        result
     };
-    match run.run(working, |outcome| observation.ran(outcome)).await {
-        RunAnswer::Answer { answer, .. } => answer,
-        // A task has no transaction that could be rolled back.
-        RunAnswer::Panicked | RunAnswer::Superseded | RunAnswer::RolledBack { .. } | RunAnswer::NotCommitted => {
-            Err(Refused::new(RefusedKind::Panicked).into())
-        }
-    }
+    let kind = match run.run(working, |outcome| observation.ran(outcome)).await {
+        RunAnswer::Answer { answer, .. } => return answer,
+        RunAnswer::Panicked => RefusedKind::Panicked,
+        // The other attempt has the task.
+        RunAnswer::Superseded => RefusedKind::InFlight(SOON),
+        RunAnswer::RolledBack { may_pass } => RefusedKind::RolledBack { may_pass },
+        RunAnswer::NotCommitted => RefusedKind::NotCommitted,
+    };
+    Err(Refused::new(kind).into())
 }
 
 async fn run_unprotected<T, E, F, W>(
-    record: &RecordKey,
+    (engine, record): (&Engine, &RecordKey),
     error: &BackendError,
     observation: Observation,
     work: F,
@@ -441,15 +448,17 @@ where
     F: FnOnce(Execution) -> W + Send + 'static,
     W: Future<Output = Result<T, E>> + Send + 'static,
     T: Send + 'static,
-    E: Send + 'static,
+    E: TaskError + Send + 'static,
 {
     tracing::error!(
         key = %record.shown(),
         error = error as &dyn std::error::Error,
         "the key of a task cannot be checked; running unprotected, as its settings say"
     );
-    let execution = Execution::unprotected();
-    let result = execution.clone().around(work(execution)).await;
+    let execution = Execution::unprotected(engine);
+    let result = execution.clone().around(work(execution.clone())).await;
+    #[cfg(feature = "transaction")]
+    let result = execution.end_unprotected(result).await;
     observation.end(RequestOutcome::Unprotected);
     result
 }

@@ -3,6 +3,7 @@
 mod attribute;
 mod batches;
 mod failures;
+mod transactions;
 
 use std::fmt;
 use std::future::pending;
