@@ -92,7 +92,7 @@ impl Execution {
             sqlx::Error::Configuration(_) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
-                    "a task begins a second transaction"
+                    "a task cannot begin a transaction"
                 );
                 Refused::new(RefusedKind::NotConfigured).with_source(error)
             }

@@ -33,7 +33,7 @@ const SERVERS: &[&str] = &[
 /// The types of HTTP, and of services that speak it.
 const HTTP: &[&str] = &["http", "http-body", "tower-service"];
 
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 14] = [
     Rule {
         name: "idem-macros",
         ours: &[],
@@ -72,6 +72,25 @@ const RULES: [Rule; 12] = [
         on_request: &[],
     },
     Rule {
+        name: "idem-sql",
+        ours: &["idem-core", "idem-postgres", "idem-sqlite"],
+        never: &[&["axum", "axum-core", "redis"], HTTP],
+        on_request: &[],
+    },
+    Rule {
+        name: "idem-task",
+        ours: &[
+            "idem-core",
+            "idem-macros",
+            "idem-postgres",
+            "idem-redis",
+            "idem-sql",
+            "idem-sqlite",
+        ],
+        never: &[&["axum", "axum-core"], HTTP],
+        on_request: &[],
+    },
+    Rule {
         name: "idem-axum",
         ours: &[
             "idem-core",
@@ -79,6 +98,7 @@ const RULES: [Rule; 12] = [
             "idem-macros",
             "idem-postgres",
             "idem-redis",
+            "idem-sql",
             "idem-sqlite",
         ],
         never: &[],

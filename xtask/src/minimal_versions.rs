@@ -11,11 +11,12 @@ use crate::commands::cargo_in;
 use crate::manifests::{members_replaced, published, read, workspace};
 
 /// What comes with a feature only.
-const OPTIONAL: [&str; 7] = [
+const OPTIONAL: [&str; 8] = [
     "aide",
     "axum-extra",
     "idem-postgres",
     "idem-redis",
+    "idem-sql",
     "idem-sqlite",
     "sqlx",
     "utoipa",

@@ -1,7 +1,7 @@
 //! What a task writes, and its record, in one commit of Postgres or SQLite.
 
 use idem_task::sqlx::{self, AssertSqlSafe, Postgres, Sqlite};
-use idem_task::{StepError, StepErrorKind, Transaction, TransactionConnection, TransactionDatabase};
+use idem_task::{StepError, StepErrorKind, Transaction, TransactionConnection, TransactionDatabase, idempotent};
 use idem_tests::until;
 
 use super::*;
@@ -293,6 +293,22 @@ async fn an_unprotected_task_commits_and_rolls_back_by_the_same_rules<D: Sql>(le
     assert_eq!(verdict(&unknown), Verdict::SetAside);
     assert_eq!(kind(unknown), Some(RefusedKind::OutcomeUnknown));
     assert_eq!(ledger.rows().await, 2);
+}
+
+#[idempotent(engine = engine, name = "charge", scope = global, key = order, ttl = "7d")]
+async fn charge_by_attribute(engine: Engine, order: &'static str) -> Result<u32, ShipError> {
+    let execution = Execution::current().ok_or(ShipError::Carrier)?;
+    let insert = format!("INSERT INTO ledger (entry) VALUES ('{order}')");
+    charge::<Sqlite>(execution, insert, Then::Succeed).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_function_with_the_attribute_commits_by_its_current_execution() {
+    let ledger = Ledger::sqlite().await;
+    for consumer in [0, 1] {
+        let charged = charge_by_attribute(ledger.engines[consumer].clone(), "o-1").await;
+        assert_eq!((charged.expect("committed"), ledger.rows().await), (1, 1));
+    }
 }
 
 macro_rules! on_sql_backends {
