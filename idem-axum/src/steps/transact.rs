@@ -15,8 +15,8 @@ impl Steps {
     /// no `at_most_once`.
     ///
     /// Call it before the handler's [`Transaction`](crate::Transaction) begins, and not inside of the body of another `transact`: it is
-    /// [`StepErrorKind::InTransaction`] otherwise, because it would wait for a transaction that ends after it. Leave COMMIT and ROLLBACK
-    /// to it: a body that executes them is not run again, and its result is lost.
+    /// [`StepErrorKind::InTransaction`](crate::StepErrorKind::InTransaction) otherwise, because it would wait for a transaction that
+    /// ends after it. Leave COMMIT and ROLLBACK to it: a body that executes them is not run again, and its result is lost.
     ///
     /// ```
     /// use axum::http::StatusCode;
