@@ -1,8 +1,15 @@
 //! What a task writes, and its record, in one commit of Postgres or SQLite.
 
+use std::process::Stdio;
+
 use idem_task::sqlx::{self, AssertSqlSafe, Postgres, Sqlite};
-use idem_task::{StepError, StepErrorKind, Transaction, TransactionConnection, TransactionDatabase, idempotent};
+use idem_task::{
+    PostgresBackend, SqliteBackend, StepError, StepErrorKind, Transaction, TransactionConnection, TransactionDatabase,
+    idempotent,
+};
 use idem_tests::until;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
 
 use super::*;
 
@@ -268,6 +275,69 @@ async fn a_second_transaction_and_a_step_beside_one_are_refused<D: Sql>(ledger: 
     nested.await.expect("its transaction is committed");
 }
 
+/// Where the records are, in a process that is to be killed.
+const TO_BE_KILLED: &str = "IDEM_TESTS_TASK_TO_BE_KILLED";
+
+async fn a_task_whose_process_is_killed_before_its_commit_runs_again_and_writes_once<D: Sql>(ledger: Ledger) {
+    let place = match &ledger.database {
+        Database::Postgres(server) => format!("{} {}", server.url(), ledger.schema.trim_end_matches('.')),
+        Database::Sqlite(file) => file.path().display().to_string(),
+    };
+    let test = "tasks::transactions::in_a_process_that_is_killed";
+    let mut killed = Command::new(std::env::current_exe().expect("a path"))
+        .args(["--exact", test, "--nocapture"])
+        .env(TO_BE_KILLED, place)
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("it runs");
+    let mut lines = BufReader::new(killed.stdout.take().expect("a pipe")).lines();
+    while !lines
+        .next_line()
+        .await
+        .expect("text")
+        .expect("it writes")
+        .contains("written")
+    {}
+    killed.kill().await.expect("it is there");
+    assert_eq!(ledger.rows().await, 0);
+    let insert = ledger.sql("INSERT INTO @ledger (entry) VALUES ('row')");
+    let again = ledger.task(1, "o-1").wait(Duration::from_secs(10));
+    let again = again
+        .run(move |execution| charge::<D>(execution, insert, Then::Succeed))
+        .await;
+    assert_eq!((again.expect("it runs again"), ledger.rows().await), (2, 1));
+}
+
+/// Writes a row, and waits for its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_process_that_is_killed() {
+    let Ok(place) = std::env::var(TO_BE_KILLED) else {
+        return;
+    };
+    let written = Arc::new(Notify::new());
+    let then = Then::Wait(written.clone(), Arc::default());
+    let telling = async {
+        written.notified().await;
+        println!("written");
+    };
+    if let Some((url, schema)) = place.split_once(' ') {
+        let pool = sqlx::PgPool::connect(url).await.expect("it answers");
+        let engine = Engine::new(PostgresBackend::new(pool).with_schema(schema));
+        let insert = format!("INSERT INTO {schema}.ledger (entry) VALUES ('row')");
+        let task = engine.task("charge").global().key("o-1").ttl(DAY).lease(LEASE);
+        let _ = tokio::join!(
+            task.run(|execution| charge::<Postgres>(execution, insert, then)),
+            telling
+        );
+    } else {
+        let engine = Engine::new(SqliteBackend::open(&place).await.expect("a file"));
+        let insert = "INSERT INTO ledger (entry) VALUES ('row')".to_owned();
+        let task = engine.task("charge").global().key("o-1").ttl(DAY).lease(LEASE);
+        let _ = tokio::join!(task.run(|execution| charge::<Sqlite>(execution, insert, then)), telling);
+    }
+}
+
 /// The records are away, and the rest of the database is there.
 async fn an_unprotected_task_commits_and_rolls_back_by_the_same_rules<D: Sql>(ledger: Ledger) {
     ledger.execute("ALTER TABLE @idem_records RENAME TO away").await;
@@ -335,6 +405,7 @@ on_sql_backends! {
         a_task_that_commits_by_itself_is_not_run_again
         an_attempt_that_was_superseded_commits_nothing
         a_step_is_committed_with_its_rows_and_no_later_attempt_runs_it
+        a_task_whose_process_is_killed_before_its_commit_runs_again_and_writes_once
         a_second_transaction_and_a_step_beside_one_are_refused
         an_unprotected_task_commits_and_rolls_back_by_the_same_rules
     ]

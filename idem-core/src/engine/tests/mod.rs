@@ -26,6 +26,7 @@ use super::{
     ClaimResult, Commit, CommitOutcome, Duplicate, Engine, HandlerResult, RecordOutcome, RunAnswer, RunOutcome,
     StreamedOutcome,
 };
+use crate::spec::history::{History, Recorder};
 use crate::{
     Acquisition, AfterCrash, Backend, BackendError, BackendErrorKind, Claim, ClaimPolicy, Completion, Fenced,
     Fingerprint, IdempotencyKey, MemoryBackend, Record, RecordKey, Scope,
@@ -482,6 +483,16 @@ async fn a_commit_that_takes_too_long_is_unknown_only_once_it_was_sent() {
             RunAnswer::RolledBack { may_pass: true }
         };
         assert_eq!(execute(&engine, joint).await, Got::Executed(expected));
+    }
+}
+
+#[test]
+fn an_engine_says_which_backend_it_holds_also_behind_a_recorder() {
+    let plain = Engine::new(MemoryBackend::new());
+    let recorded = Engine::new(Recorder::new(MemoryBackend::new(), 1, History::new()));
+    for engine in [plain, recorded] {
+        assert!(engine.backend::<MemoryBackend>().is_some());
+        assert!(engine.backend::<Faulty>().is_none());
     }
 }
 
