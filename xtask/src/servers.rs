@@ -27,7 +27,7 @@ const MANAGERS: [(&str, &[&[&str]]); 6] = [
     ("brew", &[&["install"]]),
 ];
 
-const NEEDED: [Needed; 7] = [
+const NEEDED: [Needed; 8] = [
     Needed {
         program: "redis-server",
         versions: None,
@@ -62,6 +62,17 @@ const NEEDED: [Needed; 7] = [
             ("pacman", "pgbouncer"),
             ("zypper", "pgbouncer"),
             ("brew", "pgbouncer"),
+        ],
+    },
+    // The broker of `examples/fulfilment`.
+    Needed {
+        program: "nats-server",
+        versions: None,
+        packages: &[
+            ("apt-get", "nats-server"),
+            ("apk", "nats-server"),
+            ("pacman", "nats-server"),
+            ("brew", "nats-server"),
         ],
     },
     // The lab preloads its library, to step the time of day of single processes.
