@@ -33,7 +33,7 @@ const SERVERS: &[&str] = &[
 /// The types of HTTP, and of services that speak it.
 const HTTP: &[&str] = &["http", "http-body", "tower-service"];
 
-const RULES: [Rule; 14] = [
+const RULES: [Rule; 15] = [
     Rule {
         name: "idem-macros",
         ours: &[],
@@ -107,6 +107,12 @@ const RULES: [Rule; 14] = [
     Rule {
         name: "shipping",
         ours: &["idem-axum"],
+        never: &[],
+        on_request: &[],
+    },
+    Rule {
+        name: "fulfilment",
+        ours: &["idem-task"],
         never: &[],
         on_request: &[],
     },
