@@ -32,6 +32,20 @@ async fn play(backend: Backend, seed: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_are_consumed_once_whatever_the_queue_does() {
+    const MESSAGES: Size = Size {
+        keys: 96,
+        span: Duration::from_secs(3),
+    };
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let server = Path::new(env!("CARGO_BIN_EXE_server"));
+    let totals = lab::broker::round(server, Backend::Redis, 1, MESSAGES).await;
+    println!("{totals}");
+    assert!(totals.violations.is_empty(), "{}", totals.violations.join("\n"));
+    assert!(totals.executed_again() > 0, "nothing happened that could go wrong");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_rule_is_broken_where_redis_keeps_its_records() {
     play(Backend::Redis, 0).await;
 }

@@ -1,4 +1,4 @@
-//! The fault lab: the engine's model test, and then processes and servers that are killed; or a siege.
+//! The fault lab: the engine's model test, and then processes and servers that are killed; or a siege, or consumers of messages.
 //!
 //! Owns how the time is divided. What is tried and judged is in `idem-core/src/engine/model.rs` and `tests/src/lab`.
 
@@ -13,16 +13,18 @@ pub(crate) struct Options {
     backend: &'static str,
     seconds: u64,
     seed: u64,
-    is_siege: bool,
+    /// What is played in the place of requests.
+    scenario: Option<&'static str>,
 }
 
 impl Options {
-    /// Reads `--siege`, and then `--seconds <number>`, `--seed <number>` and `--backend <name>`, in any order; without a seed it
+    /// Reads `--siege` or `--broker`, and then `--seconds <number>`, `--seed <number>` and `--backend <name>`, in any order; without a seed it
     /// takes a new one, and without a backend Redis.
     pub(crate) fn parse(words: &[&str]) -> Option<Self> {
-        let (is_siege, words) = match words {
-            ["--siege", words @ ..] => (true, words),
-            words => (false, words),
+        let (scenario, words) = match words {
+            ["--siege", words @ ..] => (Some("siege"), words),
+            ["--broker", words @ ..] => (Some("broker"), words),
+            words => (None, words),
         };
         let (mut seconds, mut seed, mut backend) = (None, None, "redis");
         for pair in words.chunks(2) {
@@ -38,7 +40,7 @@ impl Options {
             *option = Some(number.parse().ok()?);
         }
         let seconds = seconds?;
-        if is_siege && backend == "sqlite" {
+        if scenario == Some("siege") && backend == "sqlite" {
             return None;
         }
         let seed = seed.unwrap_or_else(|| {
@@ -50,18 +52,18 @@ impl Options {
             backend,
             seconds,
             seed,
-            is_siege,
+            scenario,
         })
     }
 }
 
-/// Runs the model for a third of the time and the processes for the rest; or the siege for all of it.
+/// Runs the model for a third of the time and the processes for the rest; or the siege or the broker for all of it.
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     let Options { seconds, seed, .. } = *options;
     println!("seed {seed}");
-    if options.is_siege {
+    if let Some(scenario) = options.scenario {
         cargo(&BUILD, &[])?;
-        return lab(&["siege", options.backend], seconds, seed);
+        return lab(&[scenario, options.backend], seconds, seed);
     }
     // Everything is built before the time begins.
     cargo(

@@ -33,8 +33,8 @@ commands:
   package   packages the crates that are published, and compiles them from their packages alone
   minimal-versions  compiles the crates that are published with the lowest versions of dependencies that they allow
   newcomer  runs the commands of the README and the tutorial on a clean checkout of HEAD, as a new user does
-  lab     [--siege] --seconds <number> [--seed <number>] [--backend redis|cluster|postgres|sqlite]: the fault lab for so
-          long, or a siege by hostile clients (not on sqlite), and a table of what came of it
+  lab     [--siege | --broker] --seconds <number> [--seed <number>] [--backend redis|cluster|postgres|sqlite]: the fault lab for so
+          long, or a siege by hostile clients (not on sqlite), or consumers of messages, and a table of what came of it
   rolling-deploy  [--from <revision>]: old and new processes on the same records, in a deploy that brings durable steps, and a
           table of what came of it; the old ones are built on that commit, or on the last one without steps
   spec    explores every state that the specification and its owners can reach within their bounds, and prints the figures

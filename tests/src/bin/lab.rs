@@ -1,6 +1,7 @@
 //! The fault lab as a command: rounds of it until the time is over, and a table.
 //!
 //! `lab redis|cluster|postgres|sqlite --seconds N --seed S` starts with the round of that seed. With `--seconds 0` it runs that round alone.
+//! `lab broker …` does the same with consumers of messages in the place of clients.
 //! `lab siege redis|cluster|postgres --seconds N --seed S` besieges one process for so long.
 
 use std::path::Path;
@@ -14,18 +15,27 @@ const SIZE: Size = Size {
     span: Duration::from_secs(15),
 };
 
+/// What is played.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scenario {
+    Requests,
+    Broker,
+    Siege,
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let (is_siege, rest) = match arguments[..] {
-        ["siege", ref rest @ ..] => (true, rest),
-        ref rest => (false, rest),
+    let (scenario, rest) = match arguments[..] {
+        ["siege", ref rest @ ..] => (Scenario::Siege, rest),
+        ["broker", ref rest @ ..] => (Scenario::Broker, rest),
+        ref rest => (Scenario::Requests, rest),
     };
-    let Some((backend, seconds, seed)) = parse(rest).filter(|(backend, ..)| !is_siege || *backend != Backend::Sqlite)
-    else {
-        eprintln!("usage: lab [siege] <redis | cluster | postgres> --seconds <number> --seed <number>");
-        eprintln!("       lab sqlite --seconds <number> --seed <number>");
+    let is_possible = |backend| scenario != Scenario::Siege || backend != Backend::Sqlite;
+    let Some((backend, seconds, seed)) = parse(rest).filter(|(backend, ..)| is_possible(*backend)) else {
+        eprintln!("usage: lab [siege | broker] <redis | cluster | postgres> --seconds <number> --seed <number>");
+        eprintln!("       lab [broker] sqlite --seconds <number> --seed <number>");
         return ExitCode::from(2);
     };
     // Cargo puts the binaries of a package into one folder.
@@ -33,17 +43,17 @@ async fn main() -> ExitCode {
         eprintln!("lab: where is the server?");
         return ExitCode::FAILURE;
     };
-    if is_siege {
+    if scenario == Scenario::Siege {
         let report = lab::siege::run(&server, backend, Duration::from_secs(seconds), seed).await;
         println!("{report}");
         return judged(&report.violations);
     }
     let begun = Instant::now();
-    let measures = match (backend, seconds) {
-        (Backend::Redis, 1..) => Some(Measures::take(&server).await),
+    let measures = match (scenario, backend, seconds) {
+        (Scenario::Requests, Backend::Redis, 1..) => Some(Measures::take(&server).await),
         _ => None,
     };
-    let totals = rounds(&server, backend, seed, begun, Duration::from_secs(seconds)).await;
+    let totals = rounds(&server, scenario, backend, seed, begun, Duration::from_secs(seconds)).await;
     println!("\n{totals}");
     if let Some(measures) = measures {
         println!("{measures}");
@@ -69,17 +79,28 @@ fn parse(arguments: &[&str]) -> Option<(Backend, u64, u64)> {
 }
 
 /// Runs the rounds of one seed after the other until the time is over; one at least.
-async fn rounds(server: &Path, backend: Backend, first: u64, begun: Instant, time: Duration) -> Totals {
+async fn rounds(
+    server: &Path,
+    scenario: Scenario,
+    backend: Backend,
+    first: u64,
+    begun: Instant,
+    time: Duration,
+) -> Totals {
     let mut totals = Totals::default();
     for seed in first.. {
-        let round = lab::round(server, backend, seed, SIZE).await;
+        let round = match scenario {
+            Scenario::Broker => lab::broker::round(server, backend, seed, SIZE).await,
+            _ => lab::round(server, backend, seed, SIZE).await,
+        };
         println!("seed {seed}: {}", round.summary());
         for violation in &round.violations {
             println!("{violation}");
         }
         if !round.violations.is_empty() {
+            let what = if scenario == Scenario::Broker { "broker " } else { "" };
             let on = backend.name().to_lowercase();
-            println!("replay: cargo run --release -p idem-tests --bin lab -- {on} --seconds 0 --seed {seed}\n");
+            println!("replay: cargo run --release -p idem-tests --bin lab -- {what}{on} --seconds 0 --seed {seed}\n");
         }
         totals.add(round);
         if begun.elapsed() >= time {

@@ -1,6 +1,7 @@
 //! The service under test as a process: on the Redis, Redis Cluster, Postgres or file of SQLite at `BACKEND_URL`, on a free port
 //! that it prints. With `IDEM_JOURNAL`, it has the fault lab's handlers too, which keep their journal in that file. With `IDEM_CALLS`,
-//! it records all calls on its backend in that file.
+//! it records all calls on its backend in that file. With `IDEM_BROKER` beside the journal, it is a consumer of the messages of the fault
+//! lab's queue at that address, too.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use idem_axum::sqlx::postgres::PgPoolOptions;
 use idem_axum::{Backend, Idempotency, PostgresBackend, RedisBackend, SqliteBackend};
+use idem_core::Engine;
 use idem_core::spec::history::Recorder;
 use idem_tests::lab::{self, CallLog, Journal};
 use idem_tests::router;
@@ -35,8 +37,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     } else {
         (recorded(RedisBackend::connect(&url).await?), Router::new())
     };
-    let journaled = match std::env::var_os("IDEM_JOURNAL") {
-        Some(file) => lab::routes(Journal::open(Path::new(&file)), transacting),
+    let journal = std::env::var_os("IDEM_JOURNAL").map(|file| Journal::open(Path::new(&file)));
+    if let (Some(journal), Ok(broker)) = (&journal, std::env::var(lab::broker::BROKER)) {
+        let engine = AsRef::<Engine>::as_ref(&idempotency).clone();
+        tokio::spawn(lab::broker::consume(engine, broker, journal.clone()));
+    }
+    let journaled = match journal {
+        Some(journal) => lab::routes(journal, transacting),
         None => Router::new(),
     };
     let (router, _app) = router(&idempotency, journaled);

@@ -43,6 +43,8 @@ pub(super) enum Fault {
     SlowLine(Duration, Duration),
     /// A process stands still.
     FreezeProcess(usize, Duration),
+    /// A process is killed, wherever it is. Consumers of messages only; requests say where.
+    KillProcess(usize),
     /// The server forgets every record.
     Forget,
     /// What only this server knows.
@@ -79,6 +81,17 @@ impl Fault {
         if !keeps {
             deck.extend([Self::Forget; 2]);
         }
+        random.shuffle(&mut deck);
+        deck
+    }
+
+    /// The same where processes are consumers of messages: some are killed, and no clock that records expire by is set.
+    pub(super) fn deal_to_consumers(random: &mut Random, backend: Backend, keeps: bool) -> Vec<Self> {
+        let kill = |random: &mut Random| Self::KillProcess(random.one_of(&[0, 1, 2]));
+        let kills = [kill(random), kill(random), kill(random)];
+        let mut deck = Self::deal(random, backend, keeps);
+        deck.retain(|fault| !matches!(fault, Self::Sqlite(SqliteFault::Step(..))));
+        deck.extend(kills);
         random.shuffle(&mut deck);
         deck
     }
@@ -121,6 +134,7 @@ impl Fault {
             Self::Slow(..) => "network slow",
             Self::SlowLine(..) => "line slow under large answers",
             Self::FreezeProcess(..) => "process frozen",
+            Self::KillProcess(_) => "process killed at any moment",
             Self::Forget if backend == Backend::Postgres => "TRUNCATE",
             Self::Forget if backend == Backend::Sqlite => "DELETE of all records",
             Self::Forget => "FLUSHALL",
@@ -170,7 +184,7 @@ impl Fault {
             Self::Cluster(fault) => fault.length(),
             Self::Postgres(fault) => fault.length(),
             Self::Sqlite(fault) => fault.length(),
-            Self::KillClients | Self::Cut | Self::Silence | Self::Forget => Duration::ZERO,
+            Self::KillClients | Self::Cut | Self::Silence | Self::KillProcess(_) | Self::Forget => Duration::ZERO,
         }
     }
 
@@ -226,6 +240,7 @@ impl Fault {
                 slow_down(server.proxies(), latency, length).await;
             }
             (Self::FreezeProcess(at, length), _) => fleet.freeze(at, length).await,
+            (Self::KillProcess(at), _) => fleet.kill(at, journal),
             (Self::Forget, server) => server.forget().await,
             (Self::Redis(fault), Server::Redis(redis, _)) => fault.inject(redis).await,
             (Self::Cluster(fault), Server::Cluster(cluster)) => fault.inject(cluster).await,

@@ -29,7 +29,7 @@ pub struct Entry {
     pub event: Event,
 }
 
-/// What happens to handlers, processes and servers.
+/// What happens to handlers, tasks, messages, processes and servers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// A handler starts.
@@ -54,6 +54,21 @@ pub enum Event {
     Ended {
         /// Of which run.
         token: String,
+    },
+    /// A task ended without an effect, and is to be run again.
+    Released {
+        /// Of which run.
+        token: String,
+    },
+    /// The queue has a consumer's word that a message is done.
+    Acknowledged {
+        /// The consumer and the message.
+        key: String,
+    },
+    /// The queue has a consumer's word that a message is to be put aside.
+    SetAside {
+        /// The consumer and the message.
+        key: String,
     },
     /// The process is about to kill itself.
     Dies {

@@ -5,11 +5,12 @@
 //! and the named points of death in `service`), a journal of every execution that outlives its process (`journal`),
 //! an oracle that knows only the journal, the answers, the rows that handlers committed and the rules (`oracle`), a count
 //! of those who were refused though nothing that concerned them was wrong (`refusals`), and a record of every call on the
-//! backend, which the specification has to explain (`calls`).
+//! backend, which the specification has to explain (`calls`). `broker` is the same for consumers of messages.
 //!
 //! The same seed makes the same requests and faults. How processes and threads interleave under them cannot be repeated,
 //! so a seed that has failed once may have to be tried several times.
 
+pub mod broker;
 mod calls;
 mod clock;
 mod cluster;
@@ -28,13 +29,11 @@ mod server;
 mod service;
 pub mod siege;
 mod sqlite;
+mod stage;
 mod table;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use tokio::time::sleep;
 
 pub use self::calls::CallLog;
 pub use self::journal::{Entry, Event, Journal, read};
@@ -44,72 +43,30 @@ pub use self::server::Backend;
 pub use self::service::{DIE, LEASE, Point, REQUEST, Task, routes, transacting_in_postgres, transacting_in_sqlite};
 pub use self::table::Totals;
 
-use self::faults::Scene;
-use self::fleet::Fleet;
 use self::load::Load;
-use self::plan::{PROCESSES, Plan};
-use self::server::Server;
-use crate::Program;
+use self::plan::Plan;
+use self::stage::Stage;
 
 /// Runs the round of a seed with the `server` at `binary`, and counts what came of it.
 pub async fn round(binary: &Path, backend: Backend, seed: u64, size: Size) -> Totals {
     let plan = Arc::new(Plan::new(seed, backend, size));
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = folder.path().join("journal");
-    let journal = Journal::open(&file);
-    let recorded = folder.path().join("calls");
-    let calls = CallLog::open(&recorded);
-    let mut server = Server::start(backend).await;
-    let owners = server.owners(&plan.keys).await;
-    let program = |at| {
-        let program = Program::new(binary, &server.url(at));
-        let program = program.journaled(&file).recorded(&recorded).quiet();
-        match server.clock(at) {
-            Some(clock) => program.going_by(clock),
-            None => program,
-        }
-    };
-    let fleet = Arc::new(Fleet::start((0..PROCESSES).map(program).collect()));
+    let mut stage = Stage::set(backend).await;
+    let owners = stage.server.owners(&plan.keys).await;
+    let fleet = stage.fleet(binary, |program| program);
     let load = Load::new(plan.clone(), fleet.clone());
 
-    let mut scene = Scene {
-        server: &mut server,
-        fleet: &fleet,
-        journal: &journal,
-        calls: &calls,
-        spans: Vec::new(),
-    };
-    let faults = async {
-        for (rest, fault) in &plan.faults {
-            sleep(*rest).await;
-            fault.inject(&mut scene).await;
-        }
-    };
-    tokio::join!(load.run(), faults);
-    let spans = scene.spans;
+    let ((), spans) = tokio::join!(load.run(), stage.go_wrong(&fleet, &plan.faults));
     load.look_back().await;
-    let entries = come_to_rest(&file).await;
-    let rows = server.ledger().await;
+    let entries = stage.come_to_rest().await;
+    let rows = stage.server.ledger().await;
 
     let answers = load.answers();
     let verdict = oracle::judge(&plan, &entries, &answers, &rows);
     let refusals = refusals::count(&plan, &owners, &spans, &answers);
     let mut totals = Totals::default();
     totals.violations = refusals::judge(seed, &refusals);
-    totals.count(&entries, &answers, verdict, refusals);
-    totals.count_histories(calls::check(&recorded));
+    totals.count(&entries, answers.iter().map(|answered| answered.got.name()), verdict);
+    totals.count_refusals(refusals);
+    totals.count_histories(calls::check(&stage.recorded));
     totals
-}
-
-/// The journal, once all handlers whose process lives have ended, or should have.
-async fn come_to_rest(file: &Path) -> Vec<Entry> {
-    let since = Instant::now();
-    loop {
-        let entries = read(file);
-        let is_running = oracle::is_running(&entries);
-        if !is_running || since.elapsed() > Duration::from_secs(10) {
-            return entries;
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
 }

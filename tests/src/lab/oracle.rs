@@ -5,16 +5,18 @@
 
 mod key;
 mod rows;
+mod runs;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, HashSet};
 
-use self::key::{Life, Run};
+use self::key::Life;
+pub(super) use self::runs::{Harm, Run, runs_by_key};
 use super::journal::{Entry, Event};
 use super::ledger::Row;
 use super::load::Answered;
-use super::plan::Plan;
+use super::plan::{Key, Plan};
 
 /// What the rules say to a round.
 #[derive(Debug, Default)]
@@ -30,76 +32,28 @@ pub(super) struct Verdict {
 #[derive(Debug)]
 struct Round<'a> {
     plan: &'a Plan,
+    harm: Harm<'a>,
     entries: &'a [Entry],
-    /// Of each dead process, the line where it said so.
-    deaths: HashMap<u32, usize>,
-    /// The lines of what made the server lose its records.
-    losses: Vec<usize>,
 }
 
 impl<'a> Round<'a> {
     fn new(plan: &'a Plan, entries: &'a [Entry]) -> Self {
-        let mut round = Self {
-            plan,
-            entries,
-            deaths: HashMap::new(),
-            losses: Vec::new(),
-        };
-        for (line, entry) in entries.iter().enumerate() {
-            match entry.event {
-                Event::Dies { .. } => {
-                    round.deaths.entry(entry.process).or_insert(line);
-                }
-                Event::Killed { process } => {
-                    round.deaths.entry(process).or_insert(line);
-                }
-                Event::Fault { loses: true, .. } => round.losses.push(line),
-                _ => {}
-            }
-        }
-        round
-    }
-
-    fn is_dead(&self, process: u32, line: usize) -> bool {
-        self.deaths.get(&process).is_some_and(|death| *death < line)
-    }
-
-    fn losses_before(&self, line: usize) -> usize {
-        self.losses.iter().filter(|loss| **loss < line).count()
-    }
-
-    /// Whether anything at all had gone wrong by then.
-    fn is_troubled(&self, line: usize) -> bool {
-        let trouble = |entry: &Entry| {
-            matches!(
-                entry.event,
-                Event::Dies { .. } | Event::Killed { .. } | Event::Fault { .. }
-            )
-        };
-        self.entries[..line].iter().any(trouble)
+        let harm = Harm::new(entries);
+        Self { plan, harm, entries }
     }
 
     fn lives(&self, answers: &'a [Answered], rows: &'a [Row]) -> Vec<Life<'a>> {
-        let keys = self.plan.keys.iter();
-        let mut lives: Vec<_> = keys.map(Life::new).collect();
+        let mut runs = runs_by_key(self.entries);
+        let with_runs = |key: &'a Key| Life::new(key, runs.remove(key.name.as_str()).unwrap_or_default());
+        let mut lives: Vec<_> = self.plan.keys.iter().map(with_runs).collect();
         let named = self.plan.keys.iter().enumerate();
         let named: HashMap<_, _> = named.map(|(at, key)| (key.name.as_str(), at)).collect();
-        let mut runs: HashMap<&str, (usize, usize)> = HashMap::new();
         for (line, entry) in self.entries.iter().enumerate() {
-            match &entry.event {
-                Event::Began { key, token, .. } => {
-                    let at = named[key.as_str()];
-                    runs.insert(token, (at, lives[at].runs.len()));
-                    lives[at].runs.extend(Run::new(line, entry));
-                }
-                Event::Ended { token } => {
-                    let (at, run) = runs[token.as_str()];
-                    lives[at].runs[run].ended = Some(line);
-                }
-                Event::Dies {
-                    key, recorded: true, ..
-                } => lives[named[key.as_str()]].kept_at = Some(line),
-                Event::Effect { .. } | Event::Dies { .. } | Event::Killed { .. } | Event::Fault { .. } => {}
+            if let Event::Dies {
+                key, recorded: true, ..
+            } = &entry.event
+            {
+                lives[named[key.as_str()]].kept_at = Some(line);
             }
         }
         for answered in answers {
@@ -138,7 +92,7 @@ pub(super) fn is_running(entries: &[Entry]) -> bool {
             Event::Began { token, .. } => {
                 running.insert(token, entry.process);
             }
-            Event::Ended { token } => {
+            Event::Ended { token } | Event::Released { token } => {
                 running.remove(token);
             }
             Event::Dies { .. } => {
@@ -147,7 +101,7 @@ pub(super) fn is_running(entries: &[Entry]) -> bool {
             Event::Killed { process } => {
                 dead.insert(*process);
             }
-            Event::Effect { .. } | Event::Fault { .. } => {}
+            Event::Effect { .. } | Event::Fault { .. } | Event::Acknowledged { .. } | Event::SetAside { .. } => {}
         }
     }
     running.values().any(|process| !dead.contains(process))

@@ -101,25 +101,7 @@ impl Plan {
         let keeps = seed.is_multiple_of(2);
         let keys = (0..size.keys).map(|number| Key::new(&mut random, number, backend, keeps, size.span));
         let keys = keys.collect();
-        let mut deck = Vec::new();
-        let mut faults = Vec::new();
-        let mut length = Duration::ZERO;
-        while length < size.span {
-            // What two stalls in a row would take from a lease, its renewal in between gives back.
-            let needs_rest = faults.last().is_some_and(|(_, fault): &(_, Fault)| fault.stalls());
-            let least = if needs_rest {
-                LEASE / 3 + LEASE / 12
-            } else {
-                Duration::ZERO
-            };
-            let rest = least + random.millis(50, 500);
-            if deck.is_empty() {
-                deck = Fault::deal(&mut random, backend, keeps);
-            }
-            let Some(fault) = deck.pop() else { break };
-            length += rest + fault.length();
-            faults.push((rest, fault));
-        }
+        let faults = schedule(&mut random, size.span, |random| Fault::deal(random, backend, keeps));
         Self {
             seed,
             keeps,
@@ -127,6 +109,34 @@ impl Plan {
             faults,
         }
     }
+}
+
+/// Faults until the span is over, each with how long it lets things rest before. They come from decks that `deal` deals.
+pub(super) fn schedule(
+    random: &mut Random,
+    span: Duration,
+    mut deal: impl FnMut(&mut Random) -> Vec<Fault>,
+) -> Vec<(Duration, Fault)> {
+    let mut deck = Vec::new();
+    let mut faults = Vec::new();
+    let mut length = Duration::ZERO;
+    while length < span {
+        // What two stalls in a row would take from a lease, its renewal in between gives back.
+        let needs_rest = faults.last().is_some_and(|(_, fault): &(_, Fault)| fault.stalls());
+        let least = if needs_rest {
+            LEASE / 3 + LEASE / 12
+        } else {
+            Duration::ZERO
+        };
+        let rest = least + random.millis(50, 500);
+        if deck.is_empty() {
+            deck = deal(random);
+        }
+        let Some(fault) = deck.pop() else { break };
+        length += rest + fault.length();
+        faults.push((rest, fault));
+    }
+    faults
 }
 
 impl Key {

@@ -110,14 +110,19 @@ impl Asked {
     /// Ends this process, if it was told to end it here.
     fn pass(&self, at: Point, recorded: bool) {
         if self.die == Some(at) {
-            let key = self.key.clone();
-            self.journal.write(Event::Dies { key, at, recorded });
-            signal(std::process::id(), "-KILL");
-            loop {
-                // Until the signal is there.
-                std::thread::park();
-            }
+            end_process(&self.journal, &self.key, at, recorded);
         }
+    }
+}
+
+/// Kills this process by SIGKILL, once the journal says so.
+pub(super) fn end_process(journal: &Journal, key: &str, at: Point, recorded: bool) -> ! {
+    let key = key.to_owned();
+    journal.write(Event::Dies { key, at, recorded });
+    signal(std::process::id(), "-KILL");
+    loop {
+        // Until the signal is there.
+        std::thread::park();
     }
 }
 

@@ -6,19 +6,39 @@ use std::fmt;
 use idem_core::spec::history::Report;
 
 use super::journal::{Entry, Event};
-use super::load::Answered;
 use super::oracle::Verdict;
 use super::refusals::Refusals;
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, Default)]
+enum Load {
+    #[default]
+    Requests,
+    Deliveries,
+}
+
+impl Load {
+    /// What is sent, and what it is about.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Requests => ("requests", "keys"),
+            Self::Deliveries => ("deliveries", "messages, for each consumer"),
+        }
+    }
+}
 
 /// Counts of one round, or of many.
 #[derive(Debug, Default)]
 pub struct Totals {
+    load: Load,
     rounds: usize,
     answers: BTreeMap<&'static str, usize>,
     faults: BTreeMap<String, usize>,
     /// How many keys were executed how often.
     executions: BTreeMap<usize, usize>,
     documented: usize,
+    /// What came of messages.
+    counts: BTreeMap<&'static str, usize>,
     /// Of the requests that were sent while one fault was on and no other.
     refusals: BTreeMap<&'static str, Refusals>,
     /// Of the calls on the backend.
@@ -29,22 +49,16 @@ pub struct Totals {
 }
 
 impl Totals {
-    pub(super) fn count(
-        &mut self,
-        entries: &[Entry],
-        answers: &[Answered],
-        verdict: Verdict,
-        refusals: BTreeMap<&'static str, Refusals>,
-    ) {
+    pub(super) fn count(&mut self, entries: &[Entry], answers: impl Iterator<Item = &'static str>, verdict: Verdict) {
         self.rounds += 1;
-        for answered in answers {
-            *self.answers.entry(answered.got.name()).or_default() += 1;
+        for answer in answers {
+            *self.answers.entry(answer).or_default() += 1;
         }
         for entry in entries {
             let fault = match &entry.event {
                 Event::Dies { at, .. } => format!("process killed {}", at.name()),
                 Event::Fault { what, .. } => what.clone(),
-                Event::Began { .. } | Event::Effect { .. } | Event::Ended { .. } | Event::Killed { .. } => continue,
+                _ => continue,
             };
             *self.faults.entry(fault).or_default() += 1;
         }
@@ -52,8 +66,24 @@ impl Totals {
             *self.executions.entry(executions).or_default() += 1;
         }
         self.documented += verdict.documented;
-        self.refusals = refusals;
         self.violations.extend(verdict.violations);
+    }
+
+    /// The same of deliveries to consumers, with `counts` of what came of the messages.
+    pub(super) fn count_deliveries(
+        &mut self,
+        entries: &[Entry],
+        answers: impl Iterator<Item = &'static str>,
+        verdict: Verdict,
+        counts: BTreeMap<&'static str, usize>,
+    ) {
+        self.load = Load::Deliveries;
+        self.count(entries, answers, verdict);
+        self.counts = counts;
+    }
+
+    pub(super) fn count_refusals(&mut self, refusals: BTreeMap<&'static str, Refusals>) {
+        self.refusals = refusals;
     }
 
     pub(super) fn count_histories(&mut self, mut report: Report) {
@@ -71,7 +101,9 @@ impl Totals {
                 *sum.entry(kind).or_default() += count;
             }
         }
+        self.load = other.load;
         self.rounds += other.rounds;
+        merge(&mut self.counts, other.counts);
         merge(&mut self.answers, other.answers);
         merge(&mut self.faults, other.faults);
         merge(&mut self.executions, other.executions);
@@ -89,11 +121,12 @@ impl Totals {
     /// In a line.
     pub fn summary(&self) -> String {
         let count = |counts: &mut dyn Iterator<Item = &usize>| counts.sum::<usize>();
+        let (sent, about) = self.load.words();
         let Report {
             histories, calls, open, ..
         } = self.histories;
         format!(
-            "{} requests for {} keys, {} faults, {histories} histories, {calls} calls, {open} open, {} unchecked, \
+            "{} {sent} for {} {about}, {} faults, {histories} histories, {calls} calls, {open} open, {} unchecked, \
              {} unexplained, {} violations",
             count(&mut self.answers.values()),
             count(&mut self.executions.values()),
@@ -115,7 +148,8 @@ impl fmt::Display for Totals {
         let requests: usize = self.answers.values().sum();
         let faults: usize = self.faults.values().sum();
         writeln!(f, "{:<42}{:>8}", "rounds", self.rounds)?;
-        writeln!(f, "{:<42}{requests:>8}", "requests")?;
+        let (sent, about) = self.load.words();
+        writeln!(f, "{sent:<42}{requests:>8}")?;
         for (answer, count) in &self.answers {
             writeln!(f, "  {answer:<40}{count:>8}")?;
         }
@@ -123,7 +157,7 @@ impl fmt::Display for Totals {
         for (fault, count) in &self.faults {
             writeln!(f, "  {fault:<40}{count:>8}")?;
         }
-        writeln!(f, "{:<42}{:>8}", "keys", self.executions.values().sum::<usize>())?;
+        writeln!(f, "{about:<42}{:>8}", self.executions.values().sum::<usize>())?;
         for (number, times) in ["never", "once", "twice"].into_iter().enumerate() {
             let keys = self.executions.get(&number).copied().unwrap_or_default();
             writeln!(f, "  {:<40}{keys:>8}", format!("executed {times}"))?;
@@ -135,6 +169,9 @@ impl fmt::Display for Totals {
             "{:<42}{:>8}",
             "more executions, after documented losses", self.documented
         )?;
+        for (what, count) in &self.counts {
+            writeln!(f, "  {what:<40}{count:>8}")?;
+        }
         if !self.refusals.is_empty() {
             writeln!(f, "{:<42}", "503 while one fault is on and no other")?;
         }

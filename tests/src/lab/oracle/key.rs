@@ -3,46 +3,9 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use super::Round;
-use crate::lab::journal::{Entry, Event};
+use super::{Round, Run};
 use crate::lab::load::{Answered, Created, Got};
 use crate::lab::plan::{Key, Route};
-
-/// One execution of a handler.
-#[derive(Debug)]
-pub(super) struct Run<'a> {
-    process: u32,
-    request: &'a str,
-    order: &'a str,
-    attempt: u32,
-    pub(super) token: &'a str,
-    /// Its lines in the journal.
-    began: usize,
-    pub(super) ended: Option<usize>,
-}
-
-impl<'a> Run<'a> {
-    pub(super) fn new(line: usize, entry: &'a Entry) -> Option<Self> {
-        match &entry.event {
-            Event::Began {
-                request,
-                order,
-                attempt,
-                token,
-                ..
-            } => Some(Self {
-                process: entry.process,
-                request,
-                order,
-                attempt: *attempt,
-                token,
-                began: line,
-                ended: None,
-            }),
-            _ => None,
-        }
-    }
-}
 
 /// All that is known of one key.
 #[derive(Debug)]
@@ -60,10 +23,10 @@ pub(super) struct Life<'a> {
 pub(super) type Broken = (&'static str, String);
 
 impl<'a> Life<'a> {
-    pub(super) fn new(key: &'a Key) -> Self {
+    pub(super) fn new(key: &'a Key, runs: Vec<Run<'a>>) -> Self {
         Self {
             key,
-            runs: Vec::new(),
+            runs,
             answers: Vec::new(),
             kept_at: None,
             rows: Vec::new(),
@@ -79,17 +42,17 @@ impl<'a> Life<'a> {
             if run.order != self.key.task.order {
                 broken.push(("IDEM-3", format!("{} ran for another request", run.token)));
             }
-            if run.ended.is_none() && !round.deaths.contains_key(&run.process) {
+            if run.ended.is_none() && !round.harm.dies(run.process) {
                 broken.push(("IDEM-5", format!("{} never ended, and its process lives", run.token)));
             }
             let Some(before) = number.checked_sub(1).map(|before| &self.runs[before]) else {
-                if run.attempt != 1 && !round.is_troubled(run.began) {
+                if run.attempt != 1 && !round.harm.is_troubled(run.began) {
                     broken.push(("IDEM-7", format!("the first run is attempt {}", run.attempt)));
                 }
                 continue;
             };
-            let losses = round.losses_before(run.began);
-            let has_died = round.is_dead(before.process, run.began) && !self.was_stored(before);
+            let losses = round.harm.losses_before(run.began);
+            let has_died = round.harm.is_dead(before.process, run.began) && !self.was_stored(before);
             if self.is_undone(before) && before.ended.is_some_and(|ended| ended < run.began) {
                 // It is as if it had not run, and its claim was released or has lapsed.
             } else if has_died && !refuses {
@@ -204,7 +167,7 @@ impl<'a> Life<'a> {
 
     /// Whether it ran, and in no process that has died.
     fn all_live(&self, round: &Round<'_>) -> bool {
-        let has_died = |run: &Run<'_>| round.deaths.contains_key(&run.process);
+        let has_died = |run: &Run<'_>| round.harm.dies(run.process);
         !self.runs.is_empty() && !self.runs.iter().any(has_died)
     }
 
@@ -225,18 +188,7 @@ impl<'a> Life<'a> {
             let _ = writeln!(told, "  {rule}: {what}");
         }
         let _ = writeln!(told, "its journal, and what went wrong meanwhile:");
-        let begun = round.entries.first().map(|entry| entry.at).unwrap_or_default();
-        for entry in round.entries {
-            let is_ours = match &entry.event {
-                Event::Began { key, .. } => *key == self.key.name,
-                Event::Effect { token } | Event::Ended { token } => self.runs.iter().any(|run| run.token == token),
-                Event::Dies { .. } | Event::Killed { .. } | Event::Fault { .. } => true,
-            };
-            if is_ours {
-                let at = entry.at.saturating_sub(begun).as_millis();
-                let _ = writeln!(told, "{at:>8} ms  process {}  {:?}", entry.process, entry.event);
-            }
-        }
+        round.harm.tell(&mut told, &self.key.name, &self.runs);
         if self.has_rows() {
             let _ = writeln!(told, "its rows: {:?}", self.rows);
         }

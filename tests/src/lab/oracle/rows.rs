@@ -1,7 +1,7 @@
 //! The rules about what was done in transactions: rows, records and answers are one.
 
-use super::Round;
-use super::key::{Broken, Life, Run};
+use super::key::{Broken, Life};
+use super::{Round, Run};
 use crate::lab::load::{Answered, Got};
 use crate::lab::plan::Route;
 
@@ -46,7 +46,7 @@ impl Life<'_> {
         if !self.has_rows() {
             return broken;
         }
-        let most = if round.plan.keeps { 1 } else { 1 + round.losses.len() };
+        let most = if round.plan.keeps { 1 } else { 1 + round.harm.losses() };
         if self.rows.len() > most {
             broken.push(("IDEM-2", format!("it has {} rows: {:?}", self.rows.len(), self.rows)));
         }
