@@ -14,13 +14,16 @@ const SIZE: Size = Size {
     span: Duration::from_secs(5),
 };
 
+/// The seed that is given in `IDEM_SEED`, or this one.
+fn seed_or(seed: u64) -> u64 {
+    let given = std::env::var("IDEM_SEED");
+    given.map_or(seed, |given| given.parse().expect("a number"))
+}
+
 /// Plays the round of a seed; `IDEM_SEED` puts another one in its place.
 async fn play(backend: Backend, seed: u64) {
     let _turn = ONE_AT_A_TIME.lock().await;
-    let given = std::env::var("IDEM_SEED")
-        .ok()
-        .map(|given| given.parse().expect("a number"));
-    let seed = given.unwrap_or(seed);
+    let seed = seed_or(seed);
     let totals = lab::round(Path::new(env!("CARGO_BIN_EXE_server")), backend, seed, SIZE).await;
     println!("{totals}");
     assert!(
@@ -34,14 +37,19 @@ async fn play(backend: Backend, seed: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_are_consumed_once_whatever_the_queue_does() {
     const MESSAGES: Size = Size {
-        keys: 96,
-        span: Duration::from_secs(3),
+        keys: 56,
+        span: Duration::from_millis(1_500),
     };
     let _turn = ONE_AT_A_TIME.lock().await;
+    let seed = seed_or(3);
     let server = Path::new(env!("CARGO_BIN_EXE_server"));
-    let totals = lab::broker::round(server, Backend::Redis, 1, MESSAGES).await;
+    let totals = lab::broker::round(server, Backend::Redis, seed, MESSAGES).await;
     println!("{totals}");
-    assert!(totals.violations.is_empty(), "{}", totals.violations.join("\n"));
+    assert!(
+        totals.violations.is_empty(),
+        "{}\nreplay: IDEM_SEED={seed} cargo test -p idem-tests --test it lab::messages",
+        totals.violations.join("\n")
+    );
     assert!(totals.executed_again() > 0, "nothing happened that could go wrong");
 }
 

@@ -234,8 +234,9 @@ impl Life<'_> {
             Outcome::FailedForGood => ran && fails == Some(Failing::Finally),
             Outcome::HadFailed => !ran && fails == Some(Failing::Finally),
             Outcome::Unknown => {
-                // It may have died before it had begun.
-                let may_have_died = self.runs.is_empty() || self.runs.iter().any(|run| harm.dies(run.process));
+                // Its process may have died before it had begun; if the claim expires, it runs later all the same.
+                let has_begun = !self.runs.is_empty() && !self.item.expires();
+                let may_have_died = !has_begun || self.runs.iter().any(|run| harm.dies(run.process));
                 !ran && self.item.message.refuses && (may_have_died || !keeps)
             }
             Outcome::InFlight | Outcome::Unavailable | Outcome::NotBegun => !ran,

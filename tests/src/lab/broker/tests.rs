@@ -229,6 +229,8 @@ fn a_message_is_set_aside_for_a_reason_only() {
     let unknown = || Tale::new().noted(1, Outcome::Unknown, Ask::SetAside);
     unknown().breaks("IDEM-13");
     unknown().with(|item| item.message.refuses = true).is_fine();
+    let lives = unknown().with(|item| item.message.refuses = true).ran("m0", 2, 1);
+    lives.breaks("IDEM-13");
     let failed = Tale::new().with(|item| item.message.fails = Some(Failing::Finally));
     failed
         .began("m0", 1, 1)
