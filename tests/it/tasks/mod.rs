@@ -3,6 +3,7 @@
 mod attribute;
 mod batches;
 mod failures;
+mod histories;
 mod transactions;
 
 use std::fmt;
