@@ -33,7 +33,7 @@ const SERVERS: &[&str] = &[
 /// The types of HTTP, and of services that speak it.
 const HTTP: &[&str] = &["http", "http-body", "tower-service"];
 
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 13] = [
     Rule {
         name: "idem-macros",
         ours: &[],
@@ -105,6 +105,12 @@ const RULES: [Rule; 12] = [
     Rule {
         name: "sql-clients",
         ours: &["idem-axum"],
+        never: &[],
+        on_request: &[],
+    },
+    Rule {
+        name: "consumers",
+        ours: &["idem-task"],
         never: &[],
         on_request: &[],
     },

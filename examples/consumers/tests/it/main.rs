@@ -1,0 +1,8 @@
+//! The programs on real servers, as processes that are killed.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod cron;
+mod program;
+mod redis_streams;
+mod sqs;
