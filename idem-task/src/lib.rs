@@ -69,11 +69,13 @@
 //! | [`refused`] | why a task has no result, and what to tell the broker | how a broker is told |
 //! | [`batch`] | one verdict for each message of a batch, in order | what a message is |
 //! | `stored` | the layout of a recorded result | where it is recorded |
+//! | [`guide`] | a program and the choices for each broker | |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod batch;
 pub mod execution;
+pub mod guide;
 pub mod refused;
 mod stored;
 pub mod task;
