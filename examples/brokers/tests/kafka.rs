@@ -79,7 +79,7 @@ fn a_partition_is_in_order_and_stops_at_its_first_failure() {
     let (_consumer, mut log) = stage.consumer(PROGRAM, &kafka.0.bootstrap_servers(), &book);
     std::thread::spawn(move || {
         while let Some(Ok(line)) = log.next() {
-            println!("{line}")
+            println!("{line}");
         }
     });
     until("the other partition goes on", || {

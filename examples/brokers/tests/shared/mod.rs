@@ -1,5 +1,7 @@
 //! A Redis server, a program as a process, and books of a carrier.
 
+#![allow(dead_code, reason = "each test needs another part")]
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Lines};
 use std::net::TcpListener;
@@ -11,6 +13,15 @@ use tempfile::TempDir;
 
 /// A process that is killed when this is dropped.
 pub struct Process(Child);
+
+impl Process {
+    /// Asks it to end, and waits until it has.
+    pub fn terminate(&mut self) {
+        let asked = Command::new("kill").arg(self.0.id().to_string()).status();
+        assert!(asked.expect("kill starts").success());
+        assert!(self.0.wait().expect("it is our child").success());
+    }
+}
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -44,12 +55,16 @@ impl Stage {
             "--dir",
         ]);
         let server = server.arg(folder.path()).stdout(Stdio::null()).spawn();
-        let _redis = Process(server.expect("redis-server starts"));
+        let server = Process(server.expect("redis-server starts"));
         until("Redis listens", || {
             std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
         let redis = format!("redis://127.0.0.1:{port}/");
-        Self { folder, _redis, redis }
+        Self {
+            folder,
+            redis,
+            _redis: server,
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -96,7 +111,7 @@ pub fn shipped(book: &Path) -> Vec<String> {
 }
 
 pub fn until(what: &str, is_so: impl Fn() -> bool) {
-    let patience = Instant::now() + Duration::from_secs(60);
+    let patience = Instant::now() + Duration::from_mins(1);
     while !is_so() {
         assert!(Instant::now() < patience, "never: {what}");
         std::thread::sleep(Duration::from_millis(20));
