@@ -36,30 +36,7 @@ pub(crate) fn parse(all: &TokenStream, form: Form) -> Result<Options> {
         ..Options::default()
     };
     for (index, setting) in settings.iter().enumerate() {
-        let written = setting.name.unraw().to_string();
-        let Some(spec) = OPTIONS.iter().find(|spec| spec.name == written) else {
-            errors.push_unknown(&setting.name);
-            continue;
-        };
-        if let Some((only, instead)) = spec.only
-            && only != form
-        {
-            let message = format!("`{written}` has no meaning here: {instead}");
-            errors.push(Error::new(setting.name.span(), message));
-            continue;
-        }
-        if settings[..index]
-            .iter()
-            .any(|earlier| earlier.name.unraw() == setting.name.unraw())
-        {
-            let message = format!("`{written}` is given twice; remove one of the two");
-            errors.push(Error::new(setting.name.span(), message));
-            continue;
-        }
-        if let Err(why) = (spec.read)(&mut options, &setting.value) {
-            let message = format!("`{written}` takes {}; {why}", spec.takes);
-            errors.push(Error::new_spanned(&setting.value, message));
-        }
+        read(setting, &settings[..index], &mut options, &mut errors);
     }
     if form == Form::Handler {
         conflicts(&settings, &mut errors);
@@ -89,6 +66,29 @@ pub(crate) fn parse(all: &TokenStream, form: Form) -> Result<Options> {
         }
     }
     errors.finish(options)
+}
+
+/// Reads a setting into the options, or reports what is wrong with it.
+fn read(setting: &Setting, earlier: &[Setting], options: &mut Options, errors: &mut Errors) {
+    let written = setting.name.unraw().to_string();
+    let error = |message| Error::new(setting.name.span(), message);
+    let Some(spec) = OPTIONS.iter().find(|spec| spec.name == written) else {
+        errors.push_unknown(&setting.name);
+        return;
+    };
+    if let Some((only, instead)) = spec.only
+        && only != options.form
+    {
+        errors.push(error(format!("`{written}` has no meaning here: {instead}")));
+    } else if earlier
+        .iter()
+        .any(|earlier| earlier.name.unraw() == setting.name.unraw())
+    {
+        errors.push(error(format!("`{written}` is given twice; remove one of the two")));
+    } else if let Err(why) = (spec.read)(options, &setting.value) {
+        let message = format!("`{written}` takes {}; {why}", spec.takes);
+        errors.push(Error::new_spanned(&setting.value, message));
+    }
 }
 
 /// The options that a form requires, what each says, and what to write.

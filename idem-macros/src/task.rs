@@ -111,10 +111,10 @@ impl Task {
 /// Whether a value of this type is borrowed from the caller.
 fn is_borrowed(ty: &Type) -> bool {
     match ty {
-        Type::Reference(reference) => !reference
+        Type::Reference(reference) => reference
             .lifetime
             .as_ref()
-            .is_some_and(|lifetime| lifetime.ident == "static"),
+            .is_none_or(|lifetime| lifetime.ident != "static"),
         Type::Paren(ty) => is_borrowed(&ty.elem),
         Type::Group(ty) => is_borrowed(&ty.elem),
         _ => false,

@@ -122,13 +122,14 @@ impl<M, G: Eq + Hash> Batch<M, G> {
         let mut verdicts = vec![Verdict::REDELIVER; self.messages.len()];
         let mut lanes = VecDeque::from(lanes(self.messages, self.groups));
         let mut running = FuturesUnordered::new();
+        let start = |mut lane: Lane<M>| lane.pop_front().map(|first| begin(first, lane, &work));
         let mut stop = self.stop.fuse();
         let mut is_stopped = false;
         loop {
             is_stopped = is_stopped || (&mut stop).now_or_never().is_some();
             while !is_stopped && running.len() < self.at_once {
                 let Some(lane) = lanes.pop_front() else { break };
-                running.push(begin(lane, &work));
+                running.extend(start(lane));
             }
             if running.is_empty() {
                 return verdicts;
@@ -144,18 +145,18 @@ impl<M, G: Eq + Hash> Batch<M, G> {
                     }
                 }
             };
-            let Some((index, verdict, rest)) = ended else { continue };
-            if let Some(slot) = verdicts.get_mut(index) {
+            let Some((place, verdict, rest)) = ended else { continue };
+            if let Some(slot) = verdicts.get_mut(place) {
                 *slot = verdict;
             }
-            if verdict == Verdict::Acknowledge && !rest.is_empty() {
+            if verdict == Verdict::Acknowledge {
                 lanes.push_front(rest);
             }
         }
     }
 }
 
-/// Messages that run one after the other, with their places in the batch. It is never empty.
+/// Messages that run one after the other, with their places in the batch.
 type Lane<M> = VecDeque<(usize, M)>;
 
 /// One lane for each group, or for each message.
@@ -176,16 +177,12 @@ fn lanes<M, G: Eq + Hash>(messages: Vec<M>, groups: Option<Vec<G>>) -> Vec<Lane<
     lanes
 }
 
-/// Runs the first message of a lane.
+/// Runs the first message of a lane, and returns its place, its verdict, and the rest of the lane.
 async fn begin<M, T, E: TaskError, W: Future<Output = Result<T, E>>>(
-    mut lane: Lane<M>,
+    (place, message): (usize, M),
+    rest: Lane<M>,
     work: &impl Fn(M) -> W,
 ) -> (usize, Verdict, Lane<M>) {
-    match lane.pop_front() {
-        Some((index, message)) => {
-            let verdict = verdict(&work(message).await);
-            (index, verdict, lane)
-        }
-        None => (usize::MAX, Verdict::REDELIVER, lane),
-    }
+    let verdict = verdict(&work(message).await);
+    (place, verdict, rest)
 }

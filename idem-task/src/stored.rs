@@ -39,7 +39,7 @@ pub(crate) fn failure(text: &str, verdict: Verdict) -> Bytes {
         Verdict::Acknowledge => ACKNOWLEDGED,
         Verdict::SetAside | Verdict::Redeliver(_) => SET_ASIDE,
     };
-    [&[VERSION, kind], text[..end].as_bytes()].concat().into()
+    [&[VERSION, kind], &text.as_bytes()[..end]].concat().into()
 }
 
 /// What an earlier delivery came to.

@@ -39,6 +39,7 @@ pub(crate) fn lint() -> Result<(), String> {
 /// Each feature of what users add has to compile without the others.
 fn features() -> Result<(), String> {
     const DENY: [&str; 3] = ["--", "--deny", "warnings"];
+    const OF_TASKS: [&str; 5] = ["macros", "metrics", "postgres", "redis", "sqlite"];
     // Without any, and without another crate that could turn on what a dependency lacks.
     let least = ["clippy", "--package", "idem-axum", "--no-default-features"];
     cargo(&[&least[..], &DENY].concat(), &[])?;
@@ -59,8 +60,13 @@ fn features() -> Result<(), String> {
         "typed-routing",
         "utoipa",
     ] {
-        let feature = format!("idem-axum/{feature}");
-        cargo(&[&together[..], &["--features", &feature], &DENY].concat(), &[])?;
+        // `idem-task` has some of them, too.
+        let features = if OF_TASKS.contains(&feature) {
+            format!("idem-axum/{feature},idem-task/{feature}")
+        } else {
+            format!("idem-axum/{feature}")
+        };
+        cargo(&[&together[..], &["--features", &features], &DENY].concat(), &[])?;
     }
     Ok(())
 }

@@ -15,9 +15,10 @@
 //!
 //! Work that can wait until the client has its answer is returned as [`RemainingWork`].
 
-use std::error::Error;
+mod log;
+
 use std::future::{Future, ready};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -30,11 +31,10 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{Instrument as _, Span};
 
 use super::attended::RemainingWork;
+use super::claimed::OnRenewal;
 use super::permits::Permit;
 use super::renewals::Renewals;
-use super::{
-    Commit, CommitOutcome, Engine, HandlerResult, OnRenewal, RecordOutcome, RunAnswer, RunOutcome, StreamedOutcome,
-};
+use super::{Commit, CommitOutcome, Engine, HandlerResult, RecordOutcome, RunAnswer, RunOutcome, StreamedOutcome};
 use crate::observe::{self, Call, InFlight, LongRun, Timing};
 use crate::steps::{Attempt, Steps};
 use crate::{AfterCrash, BackendError, BackendErrorKind, Claim, Completion, Fenced, RecordKey};
@@ -211,20 +211,6 @@ impl Work {
         drop(permit);
     }
 
-    fn log_unknown(&self, outcome: &RecordOutcome) {
-        if let RecordOutcome::Complete {
-            completion: Completion::Unknown,
-            ..
-        } = outcome
-        {
-            tracing::warn!(
-                key = %self.key.shown(),
-                attempt = self.claim.attempt,
-                "the handler's answer leaves open whether it had an effect; its outcome is unknown"
-            );
-        }
-    }
-
     async fn end_by_panic<A>(
         self: Arc<Self>,
         renewals: Renewals,
@@ -297,29 +283,6 @@ impl Work {
         (end, rest)
     }
 
-    pub(super) fn log_superseded(&self) {
-        tracing::warn!(
-            key = %self.key.shown(),
-            attempt = self.claim.attempt,
-            "the claim was superseded before its handler ended, so its outcome is not recorded; the lease is too short \
-             for a stall this long, or the backend lost the claim"
-        );
-    }
-
-    pub(super) fn log_steps_lost(&self) {
-        tracing::error!(
-            key = %self.key.shown(),
-            attempt = self.claim.attempt,
-            "the record was gone when this attempt ended without an outcome, and its steps with it, unless another attempt has taken it \
-             over; a retry may begin from the start. Look whether the backend evicts keys or was emptied"
-        );
-    }
-
-    fn log_panic(&self, consequence: &str) {
-        // The panic hook has reported the panic itself.
-        tracing::error!(key = %self.key.shown(), attempt = self.claim.attempt, "the handler panicked; {consequence}");
-    }
-
     /// Renews the lease at `next`, and again a third of the lease after each renewal, for as long as the run may hold its claim.
     ///
     /// The task is aborted when the run ends.
@@ -353,9 +316,8 @@ impl Work {
             match renewing.await {
                 Ok(Fenced::Applied) => {
                     observe::renewal("renewed");
-                    if let Some(OnRenewal(renewed)) = &self.on_renewal {
-                        // The hook has reported a panic of it, which must not end the renewals.
-                        let _panic = catch_unwind(AssertUnwindSafe(|| renewed()));
+                    if let Some(on_renewal) = &self.on_renewal {
+                        on_renewal.call();
                     }
                     (renewed, next) = (asked, asked + third);
                     renewals = renewals.saturating_add(1);
@@ -373,7 +335,7 @@ impl Work {
                 }
                 Err(error) => {
                     observe::renewal("failed");
-                    tracing::warn!(key = %key.shown(), error = &error as &dyn Error, "the lease could not be renewed; trying again. It lapses if the backend stays away");
+                    self.log_not_renewed(&error);
                     next = Instant::now() + third / 4;
                 }
             }
@@ -383,33 +345,5 @@ impl Work {
             sleep(third).await;
             run.note();
         }
-    }
-
-    fn log_long(&self, renewals: u32) {
-        tracing::warn!(
-            key = %self.key.shown(),
-            attempt = self.claim.attempt,
-            renewals,
-            "the handler has been running for several leases; its key is held and `drain` waits for it until it ends. Give \
-             the calls that it makes a deadline, or set `max_run`"
-        );
-    }
-
-    fn log_too_long(&self) {
-        tracing::error!(
-            key = %self.key.shown(),
-            attempt = self.claim.attempt,
-            "the handler runs for longer than its `max_run`; its claim lapses within a lease, and a retry may then run beside \
-             it, if `after_crash` says so. Give the calls that it makes a deadline"
-        );
-    }
-
-    fn log_lost(&self) {
-        tracing::warn!(
-            key = %self.key.shown(),
-            attempt = self.claim.attempt,
-            "the lease was lost while the handler runs; it runs on, but another attempt may run beside it. Choose a \
-             lease longer than any stall, and look whether the backend lost the record"
-        );
     }
 }

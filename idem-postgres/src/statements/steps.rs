@@ -41,6 +41,38 @@ pub(crate) struct StepStatements {
     pub(crate) park: SqlStr,
 }
 
+/// Renews the lease of the claim that `from` selects.
+fn renewed(leases: &str, from: &str) -> String {
+    format!(
+        "renewed AS (INSERT INTO {leases} AS renewed (id, token, lease_until, expires_at) \
+         SELECT id, token, clock_timestamp() + lease_ms * interval '1 millisecond', {PUT_OFF} FROM {from} \
+         ON CONFLICT (id, token) DO UPDATE SET lease_until = excluded.lease_until, \
+         expires_at = excluded.expires_at WHERE NOT renewed.is_over RETURNING id)"
+    )
+}
+
+/// Puts the expiry of a row off if it is near. Otherwise the columns do not change, nor does the index.
+fn put_off() -> String {
+    format!(
+        "expires_at = CASE WHEN {IS_NEAR} THEN {PUT_OFF} ELSE expires_at END, \
+         sweep_at = CASE WHEN {IS_NEAR} THEN greatest(sweep_at, {PUT_OFF}) ELSE sweep_at END"
+    )
+}
+
+fn renew(records: &str, leases: &str, own: &str, token: &str) -> String {
+    // The count is compared so that the lock is taken first, and with any result.
+    let renewed = renewed(
+        leases,
+        &format!("{records} WHERE {own} AND (SELECT count(*) FROM near) >= 0"),
+    );
+    format!(
+        "WITH near AS MATERIALIZED (SELECT id FROM {records} WHERE {own} AND state = 4 AND {IS_NEAR} FOR NO KEY UPDATE), \
+         {renewed}, written AS (UPDATE {records} SET {} WHERE {token} AND id IN (SELECT id FROM near) \
+         AND EXISTS (SELECT FROM renewed)) SELECT true FROM renewed",
+        put_off()
+    )
+}
+
 impl StepStatements {
     pub(super) fn on(name: &Name) -> Self {
         let records = &name.qualified();
@@ -54,18 +86,7 @@ impl StepStatements {
             "written AS (INSERT INTO {steps} (id, name, step) SELECT id, $3, $4 FROM held \
              ON CONFLICT (id, name) DO UPDATE SET step = excluded.step)"
         );
-        let renewed = |from: &str| {
-            format!(
-                "renewed AS (INSERT INTO {leases} AS renewed (id, token, lease_until, expires_at) \
-                 SELECT id, token, clock_timestamp() + lease_ms * interval '1 millisecond', {PUT_OFF} FROM {from} \
-                 ON CONFLICT (id, token) DO UPDATE SET lease_until = excluded.lease_until, \
-                 expires_at = excluded.expires_at WHERE NOT renewed.is_over RETURNING id)"
-            )
-        };
-        let put_off = format!(
-            "expires_at = CASE WHEN {IS_NEAR} THEN {PUT_OFF} ELSE expires_at END, \
-             sweep_at = CASE WHEN {IS_NEAR} THEN greatest(sweep_at, {PUT_OFF}) ELSE sweep_at END"
-        );
+        let put_off = put_off();
         let complete = |whose: &str| {
             let tell = tell("$6", "$7", "$8");
             text(format!(
@@ -84,14 +105,9 @@ impl StepStatements {
                  {}, \
                  held AS (UPDATE {records} SET state = 4, {put_off} WHERE {token} AND EXISTS (SELECT FROM renewed) \
                  RETURNING id), {write} SELECT false FROM held UNION ALL SELECT true FROM lost",
-                renewed("locked"),
+                renewed(leases, "locked"),
             )),
-            renew: text(format!(
-                "WITH near AS MATERIALIZED (SELECT id FROM {records} WHERE {own} AND state = 4 AND {IS_NEAR} FOR NO KEY UPDATE), \
-                 {}, written AS (UPDATE {records} SET {put_off} WHERE {token} AND id IN (SELECT id FROM near) \
-                 AND EXISTS (SELECT FROM renewed)) SELECT true FROM renewed",
-                renewed(&format!("{records} WHERE {own} AND (SELECT count(*) FROM near) >= 0")),
-            )),
+            renew: text(renew(records, leases, &own, token)),
             record_in: text(format!(
                 "WITH lost AS MATERIALIZED (SELECT FROM {records} AS record WHERE {token} AND {lost}), \
                  held AS (UPDATE {records} SET state = 4, expires_at = greatest(expires_at, {PUT_OFF}) \

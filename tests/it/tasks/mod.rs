@@ -29,8 +29,10 @@ struct Stage {
 
 impl Stage {
     fn new(engines: [Engine; 2], store: impl Send + 'static) -> Self {
-        let _store = Box::new(store);
-        Self { engines, _store }
+        Self {
+            engines,
+            _store: Box::new(store),
+        }
     }
 
     async fn memory() -> Self {

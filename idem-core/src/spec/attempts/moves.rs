@@ -195,11 +195,26 @@ impl Search<'_> {
                 );
             }
         }
+        self.acknowledge(&mut done, world, (attempt, at), &reply, &by)?;
+        self.check_store(&done, &by)?;
+        self.add(done, by);
+        Ok(())
+    }
+
+    /// What an attempt learns from a reply, and does next.
+    fn acknowledge(
+        &mut self,
+        done: &mut World,
+        world: &World,
+        (attempt, at): (usize, At),
+        reply: &Reply,
+        by: &str,
+    ) -> Result<(), Broken> {
         let acknowledged = Some(world.truth.claims[attempt]);
-        done.attempts[attempt].at = match (at, &reply) {
+        done.attempts[attempt].at = match (at, reply) {
             (At::Reading | At::FindStart, Reply::Steps(Some(steps))) => {
-                self.check(world.has_acknowledged(steps), Rule::SuccessorMisses, &by)?;
-                self.after_reading(&mut done, attempt, steps)
+                self.check(world.has_acknowledged(steps), Rule::SuccessorMisses, by)?;
+                self.after_reading(done, attempt, steps)
             }
             (At::RecordA, _) => {
                 done.truth.acknowledged[0] = acknowledged;
@@ -215,15 +230,13 @@ impl Search<'_> {
             }
             (At::Park, _) => {
                 let is_held = matches!(done.store, State::Claimed { .. });
-                self.check(!is_held, Rule::ParkedHolds, &by)?;
+                self.check(!is_held, Rule::ParkedHolds, by)?;
                 let is_forgotten = done.store == State::Absent && !world.has_acknowledged(&Steps::new());
-                self.check(!is_forgotten, Rule::ParkedForgets, &by)?;
+                self.check(!is_forgotten, Rule::ParkedForgets, by)?;
                 At::Gone
             }
             _ => At::Gone,
         };
-        self.check_store(&done, &by)?;
-        self.add(done, by);
         Ok(())
     }
 
