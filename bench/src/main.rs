@@ -25,10 +25,13 @@ mod sql;
 mod sqlite;
 #[cfg(feature = "sqlite")]
 mod syncs;
+#[cfg(feature = "tasks")]
+mod tasks;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: idem-bench [--quick | --growth | --postgres [--quick] | --sqlite [--quick | --syncs]]
+const USAGE: &str =
+    "usage: idem-bench [--quick | --growth | --postgres [--quick] | --sqlite [--quick | --syncs] | --tasks [--quick]]
        idem-bench serve <variant> <url>
        idem-bench load <address> <keys> <connections> <bytes> <milliseconds> <seed>";
 
@@ -50,6 +53,10 @@ async fn main() -> ExitCode {
         ["--sqlite", "--quick"] => sqlite::all(measure::Effort::QUICK).await,
         #[cfg(feature = "sqlite")]
         ["--sqlite", "--syncs"] => syncs::all().await,
+        #[cfg(feature = "tasks")]
+        ["--tasks"] => tasks::all(measure::Effort::FULL).await,
+        #[cfg(feature = "tasks")]
+        ["--tasks", "--quick"] => tasks::all(measure::Effort::QUICK).await,
         ["serve", variant, url] => serve::run(variant, url).await,
         ["load", ref rest @ ..] => match load::Load::parse(rest) {
             Some(load) => load.run().await,

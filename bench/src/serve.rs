@@ -107,7 +107,7 @@ pub(crate) async fn run(variant: &str, url: &str) {
 }
 
 /// As fast as the backend's: without delay, and one for all requests.
-async fn connection(url: &str) -> MultiplexedConnection {
+pub(crate) async fn connection(url: &str) -> MultiplexedConnection {
     let settings = url.into_connection_info().expect("a URL");
     let settings = settings.set_tcp_settings(TcpSettings::default().set_nodelay(true));
     let client = redis::Client::open(settings).expect("settings");

@@ -6,7 +6,7 @@
 //! Two messages of one batch may have the same key. If they run at the same time, one of them is
 //! [`RefusedKind::InFlight`](crate::RefusedKind::InFlight) and is redelivered, unless its task [`wait`](crate::Task::wait)s.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::{Future, pending};
 use std::hash::Hash;
 use std::pin::pin;
@@ -106,6 +106,8 @@ impl<M, G: Eq + Hash> Batch<M, G> {
 
     /// Begins no other message once `stop` has resolved: the partition was revoked, or the process shuts down. Messages that have
     /// begun are run to their end; those that have not are to be redelivered.
+    ///
+    /// To drop the future of [`run`](Self::run) does the same, without verdicts: its tasks go on in tasks of their own.
     pub fn until(mut self, stop: impl Future<Output = ()> + Send + 'static) -> Self {
         self.stop = stop.boxed();
         self
@@ -118,14 +120,15 @@ impl<M, G: Eq + Hash> Batch<M, G> {
         E: TaskError,
     {
         let mut verdicts = vec![Verdict::REDELIVER; self.messages.len()];
-        let mut lanes = lanes(self.messages, self.groups).into_iter();
+        let mut lanes = VecDeque::from(lanes(self.messages, self.groups));
         let mut running = FuturesUnordered::new();
         let start = |mut lane: Lane<M>| lane.pop_front().map(|first| begin(first, lane, &work));
         let mut stop = self.stop.fuse();
         let mut is_stopped = false;
         loop {
+            is_stopped = is_stopped || (&mut stop).now_or_never().is_some();
             while !is_stopped && running.len() < self.at_once {
-                let Some(lane) = lanes.next() else { break };
+                let Some(lane) = lanes.pop_front() else { break };
                 running.extend(start(lane));
             }
             if running.is_empty() {
@@ -146,15 +149,15 @@ impl<M, G: Eq + Hash> Batch<M, G> {
             if let Some(slot) = verdicts.get_mut(place) {
                 *slot = verdict;
             }
-            if verdict == Verdict::Acknowledge && !is_stopped {
-                running.extend(start(rest));
+            if verdict == Verdict::Acknowledge {
+                lanes.push_front(rest);
             }
         }
     }
 }
 
 /// Messages that run one after the other, with their places in the batch.
-type Lane<M> = std::collections::VecDeque<(usize, M)>;
+type Lane<M> = VecDeque<(usize, M)>;
 
 /// One lane for each group, or for each message.
 fn lanes<M, G: Eq + Hash>(messages: Vec<M>, groups: Option<Vec<G>>) -> Vec<Lane<M>> {

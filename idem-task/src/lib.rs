@@ -70,11 +70,13 @@
 //! | [`batch`] | one verdict for each message of a batch, in order | what a message is |
 //! | `transaction` | which results commit what a task has written; with the features `postgres` and `sqlite` | commits: `idem-sql` |
 //! | `stored` | the layout of a recorded result | where it is recorded |
+//! | [`guide`] | a program and the choices for each broker | |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod batch;
 pub mod execution;
+pub mod guide;
 pub mod refused;
 mod stored;
 pub mod task;

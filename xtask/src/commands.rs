@@ -105,6 +105,7 @@ pub(crate) fn bench(options: &[&str]) -> Result<(), String> {
     let features: &[&str] = match options {
         ["--postgres", ..] => &["--features", "postgres"],
         ["--sqlite", ..] => &["--features", "sqlite"],
+        ["--tasks", ..] => &["--features", "tasks"],
         _ => &[],
     };
     let package = ["--release", "--package", "idem-bench"];

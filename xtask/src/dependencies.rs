@@ -33,7 +33,7 @@ const SERVERS: &[&str] = &[
 /// The types of HTTP, and of services that speak it.
 const HTTP: &[&str] = &["http", "http-body", "tower-service"];
 
-const RULES: [Rule; 15] = [
+const RULES: [Rule; 16] = [
     Rule {
         name: "idem-macros",
         ours: &[],
@@ -131,6 +131,12 @@ const RULES: [Rule; 15] = [
     Rule {
         name: "sql-clients",
         ours: &["idem-axum"],
+        never: &[],
+        on_request: &[],
+    },
+    Rule {
+        name: "consumers",
+        ours: &["idem-task"],
         never: &[],
         on_request: &[],
     },

@@ -10,7 +10,13 @@ use crate::manifests::{published, read, workspace};
 use crate::pages;
 
 /// Where pages are, besides the folders of the crates that are published.
-const FOLDERS: [&str; 4] = [".", "docs", "idem-axum/src", "idem-axum/src/guide"];
+const FOLDERS: [&str; 5] = [
+    ".",
+    "docs",
+    "idem-axum/src",
+    "idem-axum/src/guide",
+    "idem-task/src/guide",
+];
 
 /// Names every link that leads nowhere.
 pub(crate) fn check() -> Result<(), String> {

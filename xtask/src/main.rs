@@ -44,13 +44,14 @@ commands:
           --postgres [--quick]: on Postgres, beside hand-written SQL
           --sqlite [--quick]: on SQLite, beside hand-written SQL
           --sqlite --syncs: how often a request on SQLite waits for the disk, by strace
+          --tasks [--quick]: tasks without HTTP, beside the function alone and beside hand-written Redis commands
   parts   micro benchmarks of what a request goes through
   instructions [--bless]: those of one request, by callgrind, against bench/instructions.tsv; needs valgrind
   mutants [file]...: changes idem-http and idem-axum, or the files of them, and lists what no test notices; needs cargo-mutants
   macro-cost  what the attribute costs in compile time and machine code, as a table";
 
 /// What the benchmark understands.
-const BENCHES: [&[&str]; 8] = [
+const BENCHES: [&[&str]; 10] = [
     &[],
     &["--quick"],
     &["--growth"],
@@ -59,6 +60,8 @@ const BENCHES: [&[&str]; 8] = [
     &["--sqlite"],
     &["--sqlite", "--quick"],
     &["--sqlite", "--syncs"],
+    &["--tasks"],
+    &["--tasks", "--quick"],
 ];
 
 fn main() -> ExitCode {

@@ -9,7 +9,7 @@
 //! | [`tickets`] | seats that are sold once, and a buyer whose retry is not told that the seat is taken |
 //! | [`emails`] | an effect that cannot be taken back or looked up |
 //! | [`webhooks`] | senders that deliver an event again, under a natural key |
-//! | [`consumers`] | messages of a broker, handled by a router in the consumer's process |
+//! | [`consumers`] | messages of a broker: `idem-task`, or a router in the consumer's process |
 //! | [`graphql`] | answers that are always 200, partial errors, a key in the variables |
 //! | [`clients`] | keys and retries from the client's side, in curl, reqwest and JavaScript |
 //! | [`routers`] | routers that read a handler's signature: typed routes of `axum-extra`, and `aide` |

@@ -217,3 +217,75 @@ async fn after_a_revocation_nothing_begins_and_what_has_begun_ends() {
     assert_eq!(verdicts, [ACKNOWLEDGE, ACKNOWLEDGE, REDELIVER, REDELIVER, REDELIVER]);
     assert_eq!(begun.load(Ordering::SeqCst), 2);
 }
+
+#[tokio::test]
+async fn a_batch_that_is_revoked_before_it_runs_begins_nothing() {
+    let begun = AtomicU32::new(0);
+    for group in [0, 1] {
+        let batch = Batch::of(1..=3).in_order_of(|number| number * group);
+        let verdicts = batch.until(async {}).run(|number| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            async move { Ok::<_, Refused>(number) }
+        });
+        assert_eq!(verdicts.await, [REDELIVER; 3]);
+    }
+    assert_eq!(begun.load(Ordering::SeqCst), 0);
+}
+
+/// The broker delivers all of it again, to another consumer.
+#[tokio::test]
+async fn of_a_dropped_batch_what_has_begun_ends_and_nothing_else_begins() {
+    let (engine, begun, gate) = (
+        Engine::new(MemoryBackend::new()),
+        Begun::default(),
+        Arc::new(Notify::new()),
+    );
+    let messages: Vec<_> = (1..=6)
+        .map(|id| message(id, if id % 2 == 0 { "a" } else { "b" }, Ends::Well))
+        .collect();
+    let mut batch = Box::pin({
+        let batch = Batch::of(messages.clone())
+            .at_once(2)
+            .in_order_of(|message| message.group);
+        let (engine, begun, gate) = (engine.clone(), begun.clone(), gate.clone());
+        batch.run(move |message| {
+            let (begun, gate) = (begun.clone(), gate.clone());
+            let task = engine.task("ship").global().key(&message.id).ttl(DAY);
+            task.run(move |_| async move {
+                begun
+                    .lock()
+                    .expect("no panic")
+                    .entry(message.group)
+                    .or_default()
+                    .push(message.id);
+                gate.notified().await;
+                Ok::<_, ShipError>(message.id)
+            })
+        })
+    });
+    let both = async {
+        while begun.lock().expect("no panic").len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        _ = &mut batch => unreachable!("the gate is closed"),
+        () = both => {}
+    }
+    drop(batch);
+    gate.notify_waiters();
+    in_time(engine.drain()).await;
+    assert_eq!(
+        *begun.lock().expect("no panic"),
+        BTreeMap::from([("a", vec![2]), ("b", vec![1])])
+    );
+    // The other consumer gets the results of the two, and runs the rest.
+    begun.lock().expect("no panic").clear();
+    let again = Batch::of(messages).in_order_of(|message| message.group);
+    let verdicts = again.run(|message| work(engine.clone(), begun.clone(), message)).await;
+    assert_eq!(verdicts, [ACKNOWLEDGE; 6]);
+    assert_eq!(
+        *begun.lock().expect("no panic"),
+        BTreeMap::from([("a", vec![4, 6]), ("b", vec![3, 5])])
+    );
+}
