@@ -8,9 +8,11 @@ use std::time::SystemTime;
 
 use idem_core::key::unrepeatable_key;
 use idem_core::steps::{AtLeastOnce, Step, StepRun};
-use idem_core::{Claim, Engine, RecordKey, Run, StepError};
+use idem_core::{Claim, Engine, RecordKey, Run};
 #[cfg(feature = "transaction")]
 use idem_sql::{SqlBackend, StepTransaction, TransactionSlot};
+
+use crate::refused::Refused;
 
 tokio::task_local! {
     static CURRENT: Execution;
@@ -85,6 +87,11 @@ impl Execution {
         Some((&under.record, claim))
     }
 
+    /// Whether a step cannot go on until somebody settles it.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.0.steps.is_unsettled()
+    }
+
     /// Makes it the [`current`](Self::current) one of `work`.
     pub(crate) fn around<F: Future>(self, work: F) -> impl Future<Output = F::Output> {
         CURRENT.scope(self, work)
@@ -140,9 +147,9 @@ pub struct Steps(Execution);
 impl Steps {
     /// Runs a step once for all attempts of this task: await the result. [`idem_core::steps`] has the rules.
     ///
-    /// `body` gets the [`Step`], which has a key for the call that it makes. Its error must be one that a [`StepError`] converts
-    /// into.
-    pub fn run<B, F>(&self, name: &'static str, body: B) -> StepRun<'_, B, AtLeastOnce, StepError>
+    /// `body` gets the [`Step`], which has a key for the call that it makes. Its error must be one that a [`Refused`] converts
+    /// into, as that of the task: where the step has no result, it is [`RefusedKind::Step`](crate::RefusedKind::Step).
+    pub fn run<B, F>(&self, name: &'static str, body: B) -> StepRun<'_, B, AtLeastOnce, Refused>
     where
         B: FnOnce(Step) -> F,
     {
@@ -180,7 +187,7 @@ impl Steps {
     ///
     /// Where the task runs unprotected, the transaction is committed without a record.
     #[cfg(feature = "transaction")]
-    pub fn transact<C, B>(&self, name: &'static str, body: B) -> StepTransaction<'_, C, B, StepError> {
+    pub fn transact<C, B>(&self, name: &'static str, body: B) -> StepTransaction<'_, C, B, Refused> {
         StepTransaction::new(&self.0.0.steps, &self.0.0.slot, name, body)
     }
 
@@ -189,7 +196,7 @@ impl Steps {
     /// # Errors
     ///
     /// If the backend cannot be asked, or another attempt has taken the task over.
-    pub async fn is_recorded(&self, name: &'static str) -> Result<bool, StepError> {
-        self.0.0.steps.is_recorded(name).await
+    pub async fn is_recorded(&self, name: &'static str) -> Result<bool, Refused> {
+        Ok(self.0.0.steps.is_recorded(name).await?)
     }
 }

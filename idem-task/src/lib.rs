@@ -64,11 +64,12 @@
 //!
 //! | module | owns | does not own |
 //! |---|---|---|
-//! | [`task`] | what identifies a task, and its settings | claims, leases, stores |
+//! | [`task`] | what identifies a task, and its settings | the run |
 //! | [`execution`] | what a running task knows of itself | |
 //! | [`refused`] | why a task has no result, and what to tell the broker | how a broker is told |
 //! | [`batch`] | one verdict for each message of a batch, in order | what a message is |
 //! | `transaction` | which results commit what a task has written; with the features `postgres` and `sqlite` | commits: `idem-sql` |
+//! | `run` | the order of claiming, running, recording and answering | claims, leases, stores |
 //! | `stored` | the layout of a recorded result | where it is recorded |
 //! | [`guide`] | a program and the choices for each broker | |
 
@@ -78,6 +79,7 @@ pub mod batch;
 pub mod execution;
 pub mod guide;
 pub mod refused;
+mod run;
 mod stored;
 pub mod task;
 #[cfg(feature = "transaction")]

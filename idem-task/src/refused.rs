@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use idem_core::BackendError;
+use idem_core::{BackendError, StepError, StepErrorKind};
 
 /// How much later a message is worth another try whose task was refused for no fault of it.
 pub(crate) const SOON: Duration = Duration::from_secs(1);
@@ -110,6 +110,9 @@ pub enum RefusedKind {
     /// The task ran, and it is not known whether its transaction was committed. The next delivery finds out: it gets the result, or
     /// runs the task.
     NotCommitted,
+    /// A step has no result. The [`source`](Error::source) names the step. Where it is set aside, the steps are kept, whatever error
+    /// the task makes of it: once it is settled, a later delivery goes on.
+    Step(StepErrorKind),
 }
 
 impl Refused {
@@ -137,6 +140,8 @@ impl Refused {
     /// | `Panicked`, `RolledBack`, `NotConfigured` | redeliver, after a second; the broker's own limit on deliveries ends it |
     /// | `ResultNotKept`, `ResultUnreadable` | acknowledge: the task has run |
     /// | `Failed` | as its error said |
+    /// | `Step`: interrupted, lost, unreadable, diverged, or its result not kept | set aside |
+    /// | any other `Step` | redeliver, after a second |
     /// | `KeyReused`, `KeyInvalid`, `OutcomeUnknown` | set aside |
     #[must_use]
     pub fn verdict(&self) -> Verdict {
@@ -151,14 +156,34 @@ impl Refused {
             | RefusedKind::NotCommitted => Verdict::Redeliver(SOON),
             RefusedKind::ResultNotKept | RefusedKind::ResultUnreadable => Verdict::Acknowledge,
             RefusedKind::Failed(verdict) => verdict,
+            RefusedKind::Step(kind) => verdict_of_step(kind),
             RefusedKind::KeyReused | RefusedKind::KeyInvalid | RefusedKind::OutcomeUnknown => Verdict::SetAside,
         }
+    }
+}
+
+/// People have to look at a step that was begun or done and has no result. Every other one may succeed in the next attempt, or after
+/// the next deploy.
+fn verdict_of_step(kind: StepErrorKind) -> Verdict {
+    match kind {
+        StepErrorKind::Interrupted
+        | StepErrorKind::Lost
+        | StepErrorKind::Diverged
+        | StepErrorKind::Unreadable
+        | StepErrorKind::ResultNotKept => Verdict::SetAside,
+        _ => Verdict::Redeliver(SOON),
     }
 }
 
 impl From<BackendError> for Refused {
     fn from(error: BackendError) -> Self {
         Self::new(RefusedKind::BackendUnavailable).with_source(error)
+    }
+}
+
+impl From<StepError> for Refused {
+    fn from(error: StepError) -> Self {
+        Self::new(RefusedKind::Step(error.kind())).with_source(error)
     }
 }
 
@@ -188,6 +213,7 @@ impl fmt::Display for Refused {
             RefusedKind::TransactionUnavailable => "the transaction of the task could not begin",
             RefusedKind::RolledBack { .. } => "the task ran, and its transaction was rolled back",
             RefusedKind::NotCommitted => "the task ran, and it is not known whether its transaction was committed",
+            RefusedKind::Step(_) => "a step of the task has no result",
         })
     }
 }

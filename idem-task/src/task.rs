@@ -1,28 +1,14 @@
-//! What identifies a task, its settings, and its run.
+//! What identifies a task, and its settings.
 //!
-//! Owns the order of claiming, running, recording and answering. Does not own claims and leases: [`idem_core::Engine`].
+//! Owns their names and defaults. Does not own the run.
 
 use std::fmt::{self, Display};
-use std::future::Future;
 use std::time::Duration;
 
-use bytes::Bytes;
-#[cfg(not(feature = "transaction"))]
-use idem_core::HandlerResult;
-use idem_core::{
-    AfterCrash, BackendError, ClaimPolicy, ClaimResult, Completion, Duplicate, Engine, Fingerprint, IdempotencyKey,
-    Observation, RecordKey, RecordOutcome, RequestOutcome, Run, RunAnswer, Scope,
-};
+use idem_core::{AfterCrash, ClaimPolicy, Engine, Fingerprint, IdempotencyKey, Scope};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
-use tracing::Instrument as _;
-
-use crate::execution::Execution;
-use crate::refused::{Refused, RefusedKind, SOON, TaskError, Verdict};
-use crate::stored;
-#[cfg(feature = "transaction")]
-use crate::transaction::Closing;
 
 /// The scheme of fingerprints that are made of a compared value. The numbers below are those of HTTP requests.
 const COMPARED: u8 = 3;
@@ -51,38 +37,29 @@ pub trait TaskResult: Serialize + DeserializeOwned {}
 #[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned> TaskResult for T {}
 
-/// The name of a task in stored keys. No handler of HTTP has it.
-struct Name(&'static str);
-
-impl Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "task {}", self.0)
-    }
-}
-
 /// One task that is to be run: a name, a scope, a key, and its settings.
 #[must_use = "a task runs when `run` is awaited"]
 pub struct Task<S = (), K = (), L = ()> {
-    engine: Engine,
-    name: &'static str,
-    scope: S,
-    key: K,
-    ttl: L,
-    options: Options,
+    pub(crate) engine: Engine,
+    pub(crate) name: &'static str,
+    pub(crate) scope: S,
+    pub(crate) key: K,
+    pub(crate) ttl: L,
+    pub(crate) options: Options,
 }
 
 /// The settings that have a default.
-struct Options {
+pub(crate) struct Options {
     lease: Duration,
     wait: Option<Duration>,
     after_crash: AfterCrash,
     rerun_within: Option<Duration>,
     max_attempts: Option<u32>,
     max_run: Option<Duration>,
-    runs_in_outage: bool,
-    max_result: usize,
-    compared: Option<serde_json::Result<Fingerprint>>,
-    on_renew: Option<Box<dyn Fn() + Send + Sync>>,
+    pub(crate) runs_in_outage: bool,
+    pub(crate) max_result: usize,
+    pub(crate) compared: Option<serde_json::Result<Fingerprint>>,
+    pub(crate) on_renew: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl<S, K, L> fmt::Debug for Task<S, K, L> {
@@ -265,94 +242,8 @@ impl<S, K, L> Task<S, K, L> {
     }
 }
 
-impl Task<Scope, IdempotencyKey, Duration> {
-    /// Runs `work` once for all deliveries, and returns its result: that of this delivery, or that of an earlier one.
-    ///
-    /// An `Ok` is recorded by its serde form, as JSON. An `Err` is recorded if its [`verdict`](TaskError::verdict) says that it is
-    /// final; otherwise the next delivery runs `work` again.
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped once `work` has begun, `work` goes on in a task of its own, and its result is recorded.
-    /// [`Engine::drain`] waits for it.
-    ///
-    /// # Errors
-    ///
-    /// Those of `work`, and [`Refused`] where it did not run.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime; and when `ttl` or `lease` is beyond the bounds of [`ClaimPolicy`].
-    pub async fn run<T, E, F, W>(self, work: F) -> Result<T, E>
-    where
-        F: FnOnce(Execution) -> W + Send + 'static,
-        W: Future<Output = Result<T, E>> + Send + 'static,
-        T: TaskResult + Send + 'static,
-        E: TaskError + Send + 'static,
-    {
-        let name = Name(self.name);
-        let observation = Observation::start(&name, || name.to_string()).of_task();
-        let span = observation.span();
-        Box::pin(self.observed(observation, work)).instrument(span).await
-    }
-
-    async fn observed<T, E, F, W>(self, mut observation: Observation, work: F) -> Result<T, E>
-    where
-        F: FnOnce(Execution) -> W + Send + 'static,
-        W: Future<Output = Result<T, E>> + Send + 'static,
-        T: TaskResult + Send + 'static,
-        E: TaskError + Send + 'static,
-    {
-        let Self {
-            engine,
-            name,
-            scope,
-            key,
-            ttl,
-            options,
-        } = self;
-        let (record, fingerprint) = match identify(name, &scope, &key, options.compared.as_ref()) {
-            Ok(identified) => identified,
-            Err(refused) => {
-                observation.end(RequestOutcome::KeyInvalid);
-                return Err(refused.into());
-            }
-        };
-        observation.identified(&record, false);
-        match engine.claim(&record, fingerprint, &options.policy(ttl)).await {
-            Ok(ClaimResult::Run(mut run)) => {
-                if let Some(renewed) = options.on_renew {
-                    run.on_renewal(renewed);
-                }
-                run_under(run, (&engine, &record), options.max_result, observation, work).await
-            }
-            Ok(ClaimResult::Duplicate { duplicate, waited }) => {
-                let (outcome, result) = answer_of(duplicate, waited);
-                observation.end(outcome);
-                Ok(result?)
-            }
-            Ok(ClaimResult::TooBusy) => {
-                observation.end(RequestOutcome::TooBusy);
-                Err(Refused::new(RefusedKind::TooBusy).into())
-            }
-            Err(error) if options.runs_in_outage && error.leaves_record_unknown() => {
-                run_unprotected((&engine, &record), &error, observation, work).await
-            }
-            Err(error) => {
-                tracing::error!(
-                    key = %record.shown(),
-                    error = &error as &dyn std::error::Error,
-                    "refusing a task whose key cannot be checked"
-                );
-                observation.end(RequestOutcome::BackendUnavailable);
-                Err(Refused::from(error).into())
-            }
-        }
-    }
-}
-
 impl Options {
-    fn policy(&self, ttl: Duration) -> ClaimPolicy {
+    pub(crate) fn policy(&self, ttl: Duration) -> ClaimPolicy {
         let mut policy = ClaimPolicy::new(ttl)
             .with_lease(self.lease)
             .with_after_crash(self.after_crash);
@@ -372,22 +263,6 @@ impl Options {
     }
 }
 
-fn identify(
-    name: &'static str,
-    scope: &Scope,
-    key: &IdempotencyKey,
-    compared: Option<&serde_json::Result<Fingerprint>>,
-) -> Result<(RecordKey, Fingerprint), Refused> {
-    let invalid = || Refused::new(RefusedKind::KeyInvalid);
-    let fingerprint = match compared {
-        None => Fingerprint::NONE,
-        Some(Ok(fingerprint)) => *fingerprint,
-        Some(Err(error)) => return Err(invalid().with_source(error.to_string())),
-    };
-    let record = RecordKey::new(&Name(name), scope, key).map_err(|error| invalid().with_source(error))?;
-    Ok((record, fingerprint))
-}
-
 /// The digest by which two values are compared.
 fn fingerprint_of(value: &(impl Serialize + ?Sized)) -> serde_json::Result<Fingerprint> {
     // Sorted, because equal maps need not have equal orders.
@@ -397,129 +272,6 @@ fn fingerprint_of(value: &(impl Serialize + ?Sized)) -> serde_json::Result<Finge
         COMPARED,
         Sha256::digest(serde_json::to_vec(&json)?).into(),
     ))
-}
-
-/// Runs the task under its claim.
-async fn run_under<T, E, F, W>(
-    mut run: Run,
-    (engine, record): (&Engine, &RecordKey),
-    max_result: usize,
-    mut observation: Observation,
-    work: F,
-) -> Result<T, E>
-where
-    F: FnOnce(Execution) -> W + Send + 'static,
-    W: Future<Output = Result<T, E>> + Send + 'static,
-    T: TaskResult + Send + 'static,
-    E: TaskError + Send + 'static,
-{
-    observation.runs(run.claim().attempt);
-    let execution = Execution::under(engine, record, &mut run);
-    let record = record.clone();
-    let working = async move {
-        #[cfg(feature = "transaction")]
-        let _closing = Closing(execution.clone());
-        let answer = execution.clone().around(work(execution.clone())).await;
-        let outcome = outcome_of(&record, &answer, max_result);
-        #[cfg(feature = "transaction")]
-        let result = execution.end(answer, outcome).await;
-        #[cfg(not(feature = "transaction"))]
-        let result = HandlerResult::Whole { answer, outcome };
-        result
-    };
-    let kind = match run.run(working, |outcome| observation.ran(outcome)).await {
-        RunAnswer::Answer { answer, .. } => return answer,
-        RunAnswer::Panicked => RefusedKind::Panicked,
-        // The other attempt has the task.
-        RunAnswer::Superseded => RefusedKind::InFlight(SOON),
-        RunAnswer::RolledBack { may_pass } => RefusedKind::RolledBack { may_pass },
-        RunAnswer::NotCommitted => RefusedKind::NotCommitted,
-    };
-    Err(Refused::new(kind).into())
-}
-
-async fn run_unprotected<T, E, F, W>(
-    (engine, record): (&Engine, &RecordKey),
-    error: &BackendError,
-    observation: Observation,
-    work: F,
-) -> Result<T, E>
-where
-    F: FnOnce(Execution) -> W + Send + 'static,
-    W: Future<Output = Result<T, E>> + Send + 'static,
-    T: Send + 'static,
-    E: TaskError + Send + 'static,
-{
-    tracing::error!(
-        key = %record.shown(),
-        error = error as &dyn std::error::Error,
-        "the key of a task cannot be checked; running unprotected, as its settings say"
-    );
-    let execution = Execution::unprotected(engine);
-    let result = execution.clone().around(work(execution.clone())).await;
-    #[cfg(feature = "transaction")]
-    let result = execution.end_unprotected(result).await;
-    observation.end(RequestOutcome::Unprotected);
-    result
-}
-
-/// What is recorded of a task that ended with `answer`.
-fn outcome_of<T: Serialize, E: TaskError>(
-    record: &RecordKey,
-    answer: &Result<T, E>,
-    max_result: usize,
-) -> RecordOutcome {
-    let bytes = match answer {
-        Ok(value) => stored::result(value),
-        Err(error) => match error.verdict() {
-            Verdict::Redeliver(_) => return RecordOutcome::Release,
-            verdict => Ok(stored::failure(&error.to_string(), verdict)),
-        },
-    };
-    RecordOutcome::complete(match bytes {
-        Ok(bytes) if bytes.len() <= max_result.saturating_add(2) => Completion::Stored(bytes),
-        Ok(bytes) => {
-            warn_not_kept(
-                record,
-                &format_args!("it has {} bytes, and {max_result} are allowed", bytes.len()),
-            );
-            Completion::NotStored
-        }
-        Err(error) => {
-            warn_not_kept(record, &error);
-            Completion::NotStored
-        }
-    })
-}
-
-fn warn_not_kept(record: &RecordKey, why: &dyn Display) {
-    tracing::warn!(
-        key = %record.shown(),
-        %why,
-        "the result of a task is not kept, and later deliveries are told that it has run; return less, such as an id"
-    );
-}
-
-/// What a delivery gets whose task did not run.
-fn answer_of<T: DeserializeOwned>(duplicate: Duplicate, waited: bool) -> (RequestOutcome, Result<T, Refused>) {
-    let refused = |outcome, kind| (outcome, Err(Refused::new(kind)));
-    match duplicate {
-        Duplicate::Replay(bytes) => replay(&bytes, waited),
-        Duplicate::NotStored => refused(RequestOutcome::ResponseNotStored, RefusedKind::ResultNotKept),
-        Duplicate::Mismatch => refused(RequestOutcome::Mismatch, RefusedKind::KeyReused),
-        Duplicate::InFlight(after) => refused(RequestOutcome::InFlight, RefusedKind::InFlight(after)),
-        Duplicate::OutcomeUnknown => refused(RequestOutcome::OutcomeUnknown, RefusedKind::OutcomeUnknown),
-    }
-}
-
-fn replay<T: DeserializeOwned>(bytes: &Bytes, waited: bool) -> (RequestOutcome, Result<T, Refused>) {
-    let result = stored::read(bytes);
-    let outcome = match &result {
-        Err(refused) if refused.kind() == RefusedKind::BackendUnavailable => RequestOutcome::BackendUnavailable,
-        _ if waited => RequestOutcome::Waited,
-        _ => RequestOutcome::Replayed,
-    };
-    (outcome, result)
 }
 
 /// What the expansion of `#[idempotent]` calls.

@@ -14,9 +14,10 @@
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
-use idem_core::{CommitOutcome, HandlerResult, RecordKey, RecordOutcome};
+use idem_core::{CommitOutcome, HandlerResult, RecordKey, RecordOutcome, StepError, StepErrorKind};
 use idem_sql::{
-    Begun, Kind, Left, TransactionDatabase, commit_alone, commit_with_record, roll_back, roll_back_unrecorded, sqlx,
+    Begun, Kind, Left, TransactError, TransactionDatabase, commit_alone, commit_with_record, roll_back,
+    roll_back_unrecorded, sqlx,
 };
 
 use crate::execution::Execution;
@@ -206,4 +207,14 @@ fn outlived(record: Option<&RecordKey>) -> Refused {
         "a Transaction outlived its task, and is rolled back; end what uses it before the task returns"
     );
     Refused::new(RefusedKind::NotConfigured).with_source("the transaction outlived its task")
+}
+
+impl TransactError for Refused {
+    fn of_unprotected(error: StepError) -> Self {
+        match error.kind() {
+            // There is no record by which a later delivery could find out.
+            StepErrorKind::NotCommitted => Self::new(RefusedKind::OutcomeUnknown).with_source(error),
+            _ => Self::from(error),
+        }
+    }
 }

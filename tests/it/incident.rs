@@ -8,13 +8,14 @@ use idem_http::RequestOutcome;
 const PAGE: &str = include_str!("../../docs/incident.md");
 
 /// The crates whose lines an operator sees.
-const CRATES: [&str; 7] = [
+const CRATES: [&str; 8] = [
     "idem-core",
     "idem-http",
     "idem-axum",
     "idem-redis",
     "idem-postgres",
     "idem-sqlite",
+    "idem-sql",
     "idem-task",
 ];
 

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-const CRATES: [&str; 8] = [
+const CRATES: [&str; 9] = [
     "idem-core",
     "idem-http",
     "idem-redis",
@@ -19,6 +19,7 @@ const CRATES: [&str; 8] = [
     "idem-sql",
     "idem-sqlite",
     "idem-axum",
+    "idem-task",
     "idem-macros",
 ];
 

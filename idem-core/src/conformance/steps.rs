@@ -3,6 +3,7 @@
 //! Owns one function a clause, or several, named as the macro [`conformance_of_steps`](crate::conformance_of_steps) lists them.
 
 mod ends;
+mod lost;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,9 +13,10 @@ use tokio::time::sleep;
 
 use super::{Kit, LONG, PATIENCE, SHORT, Subject, claim, fresh_key, healthy};
 use crate::steps::StepStore;
-use crate::{Acquisition, Backend as _, BackendErrorKind, Claim, Fenced, Record, RecordKey};
+use crate::{Acquisition, Backend as _, Claim, Fenced, Record, RecordKey};
 
 pub use self::ends::*;
+pub use self::lost::*;
 
 /// Expands to one `#[tokio::test]` per clause about steps. Takes an expression whose future resolves to a new
 /// [`Subject`], whose backend keeps steps.
@@ -361,42 +363,4 @@ pub async fn clause_20_a_superseded_owner_records_and_reads_no_step<S: Subject>(
         );
         assert_eq!(kit.park(&key, owner).await, Fenced::Superseded, "it is completed");
     }
-}
-
-/// Clause 22. Tests nothing where [`Subject::lose_steps`] cannot.
-pub async fn clause_22_lost_steps_are_not_begun_anew<S: Subject>(subject: S) {
-    let kit = Kit::new(subject);
-    let key = fresh_key();
-    let mine = claim(LONG, LONG);
-    assert_eq!(kit.claim(&key, &mine).await, Acquisition::Acquired);
-    assert_eq!(kit.record_step(&key, &mine, "a", b"1").await, Fenced::Applied);
-    if !kit.0.lose_steps(&key).await {
-        return;
-    }
-    let recorded = kit
-        .steps()
-        .record_step(&key, &with_steps(&mine), "b", &Bytes::new())
-        .await;
-    assert_eq!(
-        recorded.map_err(|error| error.kind()),
-        Err(BackendErrorKind::Unreadable)
-    );
-    assert_eq!(kit.read_steps(&key, &mine).await, Some(steps([])));
-}
-
-/// Clause 22: as after a failover that has lost the write of the first step.
-pub async fn clause_22_a_first_step_that_was_lost_is_not_recorded_anew<S: Subject>(subject: S) {
-    let kit = Kit::new(subject);
-    let key = fresh_key();
-    let mine = claim(LONG, LONG);
-    assert_eq!(kit.claim(&key, &mine).await, Acquisition::Acquired);
-    let recorded = kit
-        .steps()
-        .record_step(&key, &with_steps(&mine), "b", &Bytes::new())
-        .await;
-    assert_eq!(
-        recorded.map_err(|error| error.kind()),
-        Err(BackendErrorKind::Unreadable)
-    );
-    assert!(matches!(kit.read(&key).await, Record::Claimed { claim, .. } if !claim.has_steps));
 }

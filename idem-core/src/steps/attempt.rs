@@ -92,6 +92,8 @@ pub(crate) struct Attempt {
     done: Mutex<HashSet<&'static str>>,
     /// The bytes of all results that are kept.
     bytes: AtomicUsize,
+    /// Whether a step could not go on until somebody settles it.
+    is_unsettled: AtomicBool,
 }
 
 impl Attempt {
@@ -108,6 +110,7 @@ impl Attempt {
             names: Names::default(),
             done: Mutex::default(),
             bytes: AtomicUsize::new(0),
+            is_unsettled: AtomicBool::new(false),
         }
     }
 
@@ -141,6 +144,16 @@ impl Attempt {
         }
     }
 
+    /// The error of a step that cannot go on until somebody settles it.
+    pub(super) fn unsettled(&self, kind: StepErrorKind, name: &str) -> StepError {
+        self.is_unsettled.store(true, Ordering::Relaxed);
+        StepError::new(kind, name)
+    }
+
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.is_unsettled.load(Ordering::Relaxed)
+    }
+
     /// What earlier attempts have recorded under `name`.
     pub(super) async fn find(&self, name: &str) -> Result<Option<Recorded>, StepError> {
         if !self.claim.has_steps {
@@ -153,7 +166,7 @@ impl Attempt {
         let recorded = Recorded::decode(bytes);
         recorded
             .map(Some)
-            .ok_or_else(|| StepError::new(StepErrorKind::Unreadable, name))
+            .ok_or_else(|| self.unsettled(StepErrorKind::Unreadable, name))
     }
 
     async fn read(&self, name: &str) -> Result<HashMap<String, Bytes>, StepError> {
@@ -194,7 +207,7 @@ impl Attempt {
             "the backend has lost the steps of earlier attempts of this request, so it cannot go on; find out what they did. \
              Look whether the backend evicts keys"
         );
-        Err(StepError::new(StepErrorKind::Lost, name))
+        Err(self.unsettled(StepErrorKind::Lost, name))
     }
 
     pub(super) async fn is_done(&self, name: &'static str) -> Result<bool, StepError> {

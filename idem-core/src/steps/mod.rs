@@ -95,6 +95,13 @@ impl Steps {
         self.recorded().map(Attempt::claim)
     }
 
+    /// Whether a step of this attempt cannot go on until somebody settles it: it was interrupted, its record cannot be read, has another
+    /// input or no result, or is lost. What ends such an attempt should not complete the record, so that its steps stay.
+    #[must_use]
+    pub fn is_unsettled(&self) -> bool {
+        self.recorded().is_some_and(Attempt::is_unsettled)
+    }
+
     /// The number of this attempt: 1, and one more each time that the request is run again.
     #[must_use]
     pub fn attempt(&self) -> u32 {

@@ -71,7 +71,7 @@ impl Steps {
         match attempt.look(name, input).await? {
             Looked::Done(result) => Ok(LookedUp::Recorded(result)),
             Looked::New => Ok(LookedUp::New(PreparedStep { attempt, name, input })),
-            Looked::Started => Err(StepError::new(StepErrorKind::Interrupted, name)),
+            Looked::Started => Err(attempt.unsettled(StepErrorKind::Interrupted, name)),
         }
     }
 }

@@ -240,7 +240,7 @@ where
                 Looked::Done(result) => return Ok(result),
                 Looked::New => {}
                 Looked::Started => match mode.reconcile().await {
-                    None => return Err(failed(StepError::new(StepErrorKind::Interrupted, name))),
+                    None => return Err(failed(attempt.unsettled(StepErrorKind::Interrupted, name))),
                     Some(found) => {
                         if let Some(result) = found? {
                             let ended = attempt.ended(name, input, &result);
@@ -283,14 +283,14 @@ impl Attempt {
         if let (Some(now), Some(then)) = (input, recorded.input)
             && now != then
         {
-            return Err(StepError::new(StepErrorKind::Diverged, name));
+            return Err(self.unsettled(StepErrorKind::Diverged, name));
         }
         match recorded.progress {
             Progress::Started => Ok(Looked::Started),
-            Progress::DoneWithout => Err(StepError::new(StepErrorKind::ResultNotKept, name)),
+            Progress::DoneWithout => Err(self.unsettled(StepErrorKind::ResultNotKept, name)),
             Progress::Done(result) => {
                 let result = serde_json::from_slice(&result);
-                let unreadable = |error| StepError::new(StepErrorKind::Unreadable, name).with_source(error);
+                let unreadable = |error| self.unsettled(StepErrorKind::Unreadable, name).with_source(error);
                 result.map(Looked::Done).map_err(unreadable)
             }
         }

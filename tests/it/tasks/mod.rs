@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use idem_axum::RedisBackend;
 use idem_core::{ClaimPolicy, ClaimResult, Engine, Fingerprint, MemoryBackend, RecordKey};
-use idem_task::{AfterCrash, Execution, Refused, RefusedKind, Scope, Task, TaskError, TaskExt as _, Verdict, verdict};
+use idem_task::{
+    AfterCrash, Execution, Refused, RefusedKind, Scope, StepErrorKind, Task, TaskError, TaskExt as _, Verdict, verdict,
+};
 use idem_tests::{PostgresServer, RedisCluster, RedisServer, SqliteFile, in_time};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -388,6 +390,34 @@ async fn steps_of_a_task_are_done_once(stage: Stage) {
     assert_eq!(carrier.shipped(), 1);
 }
 
+/// Its steps stay, although its error is one that is final.
+async fn an_interrupted_step_sets_its_message_aside_until_it_is_settled(stage: Stage) {
+    let attempt = async |dies: bool, knows: bool| {
+        let task = stage.task("o-1").run(move |execution| async move {
+            let steps = execution.steps();
+            let body = move |_| async move {
+                assert!(!dies, "on purpose");
+                Ok::<u32, ShipError>(7)
+            };
+            let hold = steps.run("hold", body).at_most_once();
+            if knows {
+                return hold.reconcile(async || Ok(Some(5))).await;
+            }
+            hold.await
+        });
+        task.await
+    };
+    let panicked = attempt(true, false).await.expect_err("in the step");
+    assert_eq!(panicked.kind(), Some(RefusedKind::Panicked));
+    for _ in 0..2 {
+        let interrupted = attempt(false, false).await.expect_err("nobody knows");
+        assert_eq!(interrupted.kind(), Some(RefusedKind::Step(StepErrorKind::Interrupted)));
+        assert_eq!(interrupted.verdict(), Verdict::SetAside);
+    }
+    assert_eq!(attempt(false, true).await.expect("it is settled"), 5);
+    assert_eq!(attempt(false, false).await.expect("it is recorded"), 5);
+}
+
 /// An error of which each is tried again.
 #[derive(Debug)]
 struct StepFailed(String);
@@ -401,12 +431,6 @@ impl fmt::Display for StepFailed {
 impl From<Refused> for StepFailed {
     fn from(refused: Refused) -> Self {
         Self(refused.to_string())
-    }
-}
-
-impl From<idem_task::StepError> for StepFailed {
-    fn from(error: idem_task::StepError) -> Self {
-        Self(error.to_string())
     }
 }
 
@@ -445,5 +469,6 @@ on_every_backend! {
         a_result_that_is_too_large_is_not_asked_for_again
         a_result_is_forgotten_after_its_ttl
         steps_of_a_task_are_done_once
+        an_interrupted_step_sets_its_message_aside_until_it_is_settled
     ]
 }

@@ -4,8 +4,7 @@ use std::process::Stdio;
 
 use idem_task::sqlx::{self, AssertSqlSafe, Postgres, Sqlite};
 use idem_task::{
-    PostgresBackend, SqliteBackend, StepError, StepErrorKind, Transaction, TransactionConnection, TransactionDatabase,
-    idempotent,
+    PostgresBackend, SqliteBackend, StepErrorKind, Transaction, TransactionConnection, TransactionDatabase, idempotent,
 };
 use idem_tests::until;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -265,10 +264,10 @@ async fn a_second_transaction_and_a_step_beside_one_are_refused<D: Sql>(ledger: 
         let second = execution.transaction::<D>().await;
         let second = second.expect_err("the second one").kind();
         assert_eq!(second, RefusedKind::NotConfigured);
-        let body = async |_: &mut D::Connection| Ok::<_, StepError>(());
+        let body = async |_: &mut D::Connection| Ok::<_, Refused>(());
         let step = execution.steps().transact("debit", body).await;
         let step = step.expect_err("it would wait for the transaction").kind();
-        assert_eq!(step, StepErrorKind::InTransaction);
+        assert_eq!(step, RefusedKind::Step(StepErrorKind::InTransaction));
         drop(first);
         Ok::<_, Refused>(())
     });
