@@ -50,7 +50,7 @@ impl Task<Scope, IdempotencyKey, Duration> {
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime; and when `ttl` or `lease` is beyond the bounds of [`ClaimPolicy`].
+    /// Outside a tokio runtime; and when `ttl` or `lease` is beyond the bounds of [`ClaimPolicy`](idem_core::ClaimPolicy).
     pub async fn run<T, E, F, W>(self, work: F) -> Result<T, E>
     where
         F: FnOnce(Execution) -> W + Send + 'static,

@@ -182,7 +182,7 @@ impl<S, K, L> Task<S, K, L> {
     }
 
     /// Lets a delivery wait for the result of one that runs, for this long at most. By default it is
-    /// [`RefusedKind::InFlight`] at once.
+    /// [`RefusedKind::InFlight`](crate::RefusedKind::InFlight) at once.
     pub fn wait(mut self, longest: Duration) -> Self {
         self.options.wait = Some(longest);
         self
@@ -219,14 +219,14 @@ impl<S, K, L> Task<S, K, L> {
     }
 
     /// Sets how large a result may be, as JSON; 1 MiB by default. A larger one is not kept, and later deliveries are
-    /// [`RefusedKind::ResultNotKept`].
+    /// [`RefusedKind::ResultNotKept`](crate::RefusedKind::ResultNotKept).
     pub fn max_result(mut self, bytes: usize) -> Self {
         self.options.max_result = bytes;
         self
     }
 
     /// Compares a value with that of the first delivery, by a digest of its serde form: another message under the same key is
-    /// [`RefusedKind::KeyReused`]. By default, nothing is compared.
+    /// [`RefusedKind::KeyReused`](crate::RefusedKind::KeyReused). By default, nothing is compared.
     pub fn compare(mut self, value: &(impl Serialize + ?Sized)) -> Self {
         self.options.compared = Some(fingerprint_of(value));
         self
