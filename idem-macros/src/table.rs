@@ -144,7 +144,10 @@ pub(crate) const OPTIONS: [Spec; 20] = [
     Spec {
         name: "name",
         takes: "a name for the operation that stays when routes change, such as \"place-order\"",
-        read: |options, value| set(&mut options.name, non_empty(value).map(Some)),
+        read: |options, value| {
+            let name = non_empty(value).and_then(|name| of_handlers_alone(name, options.form));
+            set(&mut options.name, name.map(Some))
+        },
         missing: None,
         only: None,
     },
@@ -285,9 +288,30 @@ fn set<T>(slot: &mut T, value: Result<T, String>) -> Result<(), String> {
     Ok(())
 }
 
+/// The name of a handler does not begin as those of tasks and layers do, whose records it would share.
+fn of_handlers_alone(name: String, form: Form) -> Result<String, String> {
+    match ["task ", "layer "].into_iter().find(|prefix| name.starts_with(prefix)) {
+        Some(prefix) if form == Form::Handler => {
+            Err(format!("a name that begins with \"{prefix}\" is that of a {prefix}")
+                .trim_end()
+                .into())
+        }
+        _ => Ok(name),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_handler_does_not_take_the_name_of_a_task_or_a_layer() {
+        for name in ["task ship", "layer GET /"] {
+            assert!(of_handlers_alone(name.to_owned(), Form::Handler).is_err());
+            assert!(of_handlers_alone(name.to_owned(), Form::Task).is_ok());
+        }
+        assert!(of_handlers_alone("tasks".to_owned(), Form::Handler).is_ok());
+    }
 
     fn names(is_of: impl Fn(Option<Form>) -> bool) -> Vec<&'static str> {
         let known = OPTIONS.iter().filter(|spec| is_of(spec.only.map(|(form, _)| form)));

@@ -48,14 +48,20 @@ pub fn commit_alone(transaction: Begun) -> Commit {
     })
 }
 
-/// Rolls back what was done with an outcome that does not commit it.
-pub async fn roll_back<A>(transaction: Begun, record: &RecordKey, result: HandlerResult<A>) -> HandlerResult<A> {
+/// Rolls back what was done with an outcome that does not commit it. `ended_by_handler` is recorded in place of a release if the handler
+/// has ended its transaction itself.
+pub async fn roll_back<A>(
+    transaction: Begun,
+    record: &RecordKey,
+    result: HandlerResult<A>,
+    ended_by_handler: Completion,
+) -> HandlerResult<A> {
     match (transaction.roll_back().await, result) {
         // The handler has committed by itself, and that must not come twice.
         (Err(error), HandlerResult::Whole { answer, outcome }) => {
             sort_refusal(&error, Some(record));
             let outcome = match outcome {
-                RecordOutcome::Release => RecordOutcome::complete(Completion::NotStored),
+                RecordOutcome::Release => RecordOutcome::complete(ended_by_handler),
                 kept @ RecordOutcome::Complete { .. } => kept,
             };
             HandlerResult::Whole { answer, outcome }

@@ -9,12 +9,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::future::{Future, pending};
 use std::hash::Hash;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 
 use futures_util::future::{BoxFuture, Either, FutureExt as _, select};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
-use crate::refused::{TaskError, Verdict, verdict};
+use crate::refused::{SOON, TaskError, Verdict, verdict};
 
 /// Messages that were delivered together.
 ///
@@ -183,6 +184,9 @@ async fn begin<M, T, E: TaskError, W: Future<Output = Result<T, E>>>(
     rest: Lane<M>,
     work: &impl Fn(M) -> W,
 ) -> (usize, Verdict, Lane<M>) {
-    let verdict = verdict(&work(message).await);
-    (place, verdict, rest)
+    // The panic hook has reported the panic itself, which must not take the verdicts of the other messages.
+    let caught = AssertUnwindSafe(async { verdict(&work(message).await) })
+        .catch_unwind()
+        .await;
+    (place, caught.unwrap_or(Verdict::Redeliver(SOON)), rest)
 }

@@ -109,7 +109,8 @@ impl Execution {
         self.0.under.as_ref().map(|under| under.record.as_str())
     }
 
-    /// Which run of this task it is: 1, and one more each time after a process died, or stalled beyond its lease.
+    /// Which attempt of this task it is: 1, and one more each time after a process died or stalled beyond its lease, or after an attempt
+    /// with durable steps failed.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.0.under.as_ref().map_or(1, |under| under.claim.attempt)

@@ -85,9 +85,11 @@ pub mod task;
 #[cfg(feature = "transaction")]
 mod transaction;
 
+pub use idem_core::steps::{AtLeastOnce, AtMostOnce, Step, StepRun};
 pub use idem_core::{
     AfterCrash, Backend, Engine, IdempotencyKey, MemoryBackend, Scope, StepError, StepErrorKind, StepLimits,
 };
+pub use idem_core::{BackendError, ClaimPolicy};
 #[cfg(feature = "macros")]
 pub use idem_macros::idempotent_task as idempotent;
 #[cfg(feature = "postgres")]

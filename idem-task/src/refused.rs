@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use idem_core::{BackendError, StepError, StepErrorKind};
 
+use crate::execution::Execution;
+
 /// How much later a message is worth another try whose task was refused for no fault of it.
 pub(crate) const SOON: Duration = Duration::from_secs(1);
 
@@ -50,12 +52,12 @@ impl TaskError for Refused {
     }
 }
 
-/// Each error is delivered again, unless it is a [`Refused`].
+/// Each error is delivered again after a second, unless it is a [`Refused`].
 #[diagnostic::do_not_recommend]
 impl TaskError for Box<dyn Error + Send + Sync> {
     fn verdict(&self) -> Verdict {
         self.downcast_ref::<Refused>()
-            .map_or(Verdict::REDELIVER, Refused::verdict)
+            .map_or(Verdict::Redeliver(SOON), Refused::verdict)
     }
 }
 
@@ -68,6 +70,8 @@ pub fn verdict<T, E: TaskError>(result: &Result<T, E>) -> Verdict {
 #[derive(Clone)]
 pub struct Refused {
     kind: RefusedKind,
+    /// Whether it is the error of a task inside of another one.
+    is_inner: bool,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -94,7 +98,7 @@ pub enum RefusedKind {
     BackendUnavailable,
     /// As many tasks run as the engine allows. This delivery did not run.
     TooBusy,
-    /// The task panicked. Nothing is recorded, so the next delivery runs it again.
+    /// The task panicked. The next delivery runs it again; under `AfterCrash::Refuse` it is [`OutcomeUnknown`](Self::OutcomeUnknown).
     Panicked,
     /// The task takes a transaction that its engine cannot give, such as one in another database, or its transaction outlived it. The
     /// log says which. Nothing is recorded, and nothing is committed.
@@ -117,7 +121,11 @@ pub enum RefusedKind {
 
 impl Refused {
     pub(crate) fn new(kind: RefusedKind) -> Self {
-        Self { kind, source: None }
+        Self {
+            kind,
+            is_inner: Execution::current().is_some(),
+            source: None,
+        }
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -137,12 +145,12 @@ impl Refused {
     /// |---|---|
     /// | `InFlight` | redeliver, after the time that it has |
     /// | `BackendUnavailable`, `TooBusy`, `TransactionUnavailable`, `NotCommitted` | redeliver, after a second |
-    /// | `Panicked`, `RolledBack`, `NotConfigured` | redeliver, after a second; the broker's own limit on deliveries ends it |
-    /// | `ResultNotKept`, `ResultUnreadable` | acknowledge: the task has run |
+    /// | `Panicked`, `NotConfigured`, `RolledBack` that may pass | redeliver, after a second. Nothing here counts them: set a limit on deliveries at the broker, or count them |
+    /// | `ResultNotKept`, `ResultUnreadable` | acknowledge: the task has run. Inside of another task: set aside, because that one lacks the result |
     /// | `Failed` | as its error said |
     /// | `Step`: interrupted, lost, unreadable, diverged, or its result not kept | set aside |
     /// | any other `Step` | redeliver, after a second |
-    /// | `KeyReused`, `KeyInvalid`, `OutcomeUnknown` | set aside |
+    /// | `KeyReused`, `KeyInvalid`, `OutcomeUnknown`, `RolledBack` that will not pass | set aside |
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         match self.kind {
@@ -152,12 +160,17 @@ impl Refused {
             | RefusedKind::Panicked
             | RefusedKind::NotConfigured
             | RefusedKind::TransactionUnavailable
-            | RefusedKind::RolledBack { .. }
+            | RefusedKind::RolledBack { may_pass: true }
             | RefusedKind::NotCommitted => Verdict::Redeliver(SOON),
+            // A task around it that needs the result is not done, and never will be.
+            RefusedKind::ResultNotKept | RefusedKind::ResultUnreadable if self.is_inner => Verdict::SetAside,
             RefusedKind::ResultNotKept | RefusedKind::ResultUnreadable => Verdict::Acknowledge,
             RefusedKind::Failed(verdict) => verdict,
             RefusedKind::Step(kind) => verdict_of_step(kind),
-            RefusedKind::KeyReused | RefusedKind::KeyInvalid | RefusedKind::OutcomeUnknown => Verdict::SetAside,
+            RefusedKind::KeyReused
+            | RefusedKind::KeyInvalid
+            | RefusedKind::OutcomeUnknown
+            | RefusedKind::RolledBack { may_pass: false } => Verdict::SetAside,
         }
     }
 }
@@ -192,7 +205,7 @@ impl fmt::Debug for Refused {
         f.debug_struct("Refused")
             .field("kind", &self.kind)
             .field("source", &self.source)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

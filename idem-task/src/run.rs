@@ -4,6 +4,8 @@
 
 use std::fmt::{self, Display};
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,14 +13,14 @@ use bytes::Bytes;
 use idem_core::HandlerResult;
 use idem_core::{
     BackendError, ClaimResult, Completion, Duplicate, Engine, Fingerprint, IdempotencyKey, Observation, RecordKey,
-    RecordOutcome, RequestOutcome, Run, RunAnswer, Scope,
+    RecordOutcome, RequestOutcome, Run, RunAnswer, RunOutcome, Scope,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::Instrument as _;
 
 use crate::execution::Execution;
-use crate::refused::{Refused, RefusedKind, SOON, TaskError, Verdict};
+use crate::refused::{Refused, RefusedKind, SOON, TaskError, Verdict, verdict};
 use crate::stored;
 use crate::task::{Task, TaskResult};
 #[cfg(feature = "transaction")]
@@ -167,7 +169,17 @@ where
         let result = HandlerResult::Whole { answer, outcome };
         result
     };
-    let kind = match run.run(working, |outcome| observation.ran(outcome)).await {
+    let is_superseded = Arc::new(AtomicBool::new(false));
+    let superseded = is_superseded.clone();
+    let on_outcome = move |outcome| {
+        superseded.store(outcome == RunOutcome::Superseded, Ordering::Relaxed);
+        observation.ran(outcome);
+    };
+    let kind = match run.run(working, on_outcome).await {
+        // The next delivery gets the result of the other attempt.
+        RunAnswer::Answer { answer, .. } if is_superseded.load(Ordering::Relaxed) && is_final(&answer) => {
+            RefusedKind::InFlight(SOON)
+        }
         RunAnswer::Answer { answer, .. } => return answer,
         RunAnswer::Panicked => RefusedKind::Panicked,
         // The other attempt has the task.
@@ -187,7 +199,7 @@ async fn run_unprotected<T, E, F, W>(
 where
     F: FnOnce(Execution) -> W + Send + 'static,
     W: Future<Output = Result<T, E>> + Send + 'static,
-    T: Send + 'static,
+    T: TaskResult + Send + 'static,
     E: TaskError + Send + 'static,
 {
     tracing::error!(
@@ -196,11 +208,22 @@ where
         "the key of a task cannot be checked; running unprotected, as its settings say"
     );
     let execution = Execution::unprotected(engine);
-    let result = execution.clone().around(work(execution.clone())).await;
-    #[cfg(feature = "transaction")]
-    let result = execution.end_unprotected(result).await;
-    observation.end(RequestOutcome::Unprotected);
-    result
+    let working = async move {
+        #[cfg(feature = "transaction")]
+        let _closing = Closing(execution.clone());
+        let result = execution.clone().around(work(execution.clone())).await;
+        #[cfg(feature = "transaction")]
+        let result = execution.end_unprotected(result).await;
+        observation.end(RequestOutcome::Unprotected);
+        result
+    };
+    let ran = engine.detach(working).await;
+    ran.unwrap_or_else(|| Err(Refused::new(RefusedKind::Panicked).into()))
+}
+
+/// Whether a task that ended with `answer` would not run again.
+fn is_final<T, E: TaskError>(answer: &Result<T, E>) -> bool {
+    !matches!(verdict(answer), Verdict::Redeliver(_))
 }
 
 /// What is recorded of a task that ended with `answer`.
@@ -209,14 +232,16 @@ fn outcome_of<T: Serialize, E: TaskError>(
     answer: &Result<T, E>,
     max_result: usize,
 ) -> RecordOutcome {
-    let bytes = match answer {
-        Ok(value) => stored::result(value),
-        Err(error) => match error.verdict() {
-            Verdict::Redeliver(_) => return RecordOutcome::Release,
-            verdict => Ok(stored::failure(&error.to_string(), verdict)),
-        },
+    let value = match answer {
+        Ok(value) => value,
+        Err(error) => {
+            return match error.verdict() {
+                Verdict::Redeliver(_) => RecordOutcome::Release,
+                verdict => RecordOutcome::complete(Completion::Stored(stored::failure(&error.to_string(), verdict))),
+            };
+        }
     };
-    RecordOutcome::complete(match bytes {
+    RecordOutcome::complete(match stored::result(value) {
         Ok(bytes) if bytes.len() <= max_result.saturating_add(2) => Completion::Stored(bytes),
         Ok(bytes) => {
             warn_not_kept(

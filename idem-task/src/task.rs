@@ -27,6 +27,8 @@ pub trait TaskExt: AsRef<Engine> {
 impl<T: AsRef<Engine> + ?Sized> TaskExt for T {}
 
 /// What a task returns in its `Ok`. Implemented for everything that serde can serialize and deserialize.
+///
+/// The form is JSON. What JSON does not tell apart is read as the simpler value: `Some(())` and `Some(f64::NAN)` come back as `None`.
 #[diagnostic::on_unimplemented(
     message = "the result of a task is recorded in its serde form, and `{Self}` has none",
     label = "its result is not `serde::Serialize` and `serde::de::DeserializeOwned`",
@@ -194,13 +196,15 @@ impl<S, K, L> Task<S, K, L> {
         self
     }
 
-    /// Sets for how long after its first attempt began a task whose process died is run again. By default, there is no limit.
+    /// Sets for how long after its first attempt began a task whose process died is run again. By default, there is no limit. Once a task
+    /// has durable steps, the same holds for one that ended with an error.
     pub fn rerun_within(mut self, within: Duration) -> Self {
         self.options.rerun_within = Some(within);
         self
     }
 
-    /// Sets how many attempts a task may have whose process dies each time. By default, there is no limit.
+    /// Sets how many attempts a task may have whose process dies each time. By default, there is no limit. Once a task has durable steps,
+    /// an attempt that ends with an error counts, too.
     pub fn max_attempts(mut self, most: u32) -> Self {
         self.options.max_attempts = Some(most);
         self
@@ -227,6 +231,9 @@ impl<S, K, L> Task<S, K, L> {
 
     /// Compares a value with that of the first delivery, by a digest of its serde form: another message under the same key is
     /// [`RefusedKind::KeyReused`](crate::RefusedKind::KeyReused). By default, nothing is compared.
+    ///
+    /// Equal values need equal forms: compare a `BTreeSet` and not a `HashSet`, whose order differs each time. A field that a deploy adds
+    /// makes the messages from before it others; give it `skip_serializing_if`.
     pub fn compare(mut self, value: &(impl Serialize + ?Sized)) -> Self {
         self.options.compared = Some(fingerprint_of(value));
         self

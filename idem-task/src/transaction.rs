@@ -14,7 +14,7 @@
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
-use idem_core::{CommitOutcome, HandlerResult, RecordKey, RecordOutcome, StepError, StepErrorKind};
+use idem_core::{CommitOutcome, Completion, HandlerResult, RecordKey, RecordOutcome, StepError, StepErrorKind};
 use idem_sql::{
     Begun, Kind, Left, TransactError, TransactionDatabase, commit_alone, commit_with_record, roll_back,
     roll_back_unrecorded, sqlx,
@@ -28,7 +28,8 @@ use crate::refused::{Refused, RefusedKind, TaskError};
 ///
 /// It is a connection: `&mut *transaction` executes statements, and `transaction.begin()` of `sqlx::Connection` makes a savepoint. It
 /// cannot be committed. Dropping it ends nothing: the task's result does. SQL that commits or rolls back, as text, breaks the promise:
-/// the task is [`RefusedKind::NotCommitted`], and later deliveries [`RefusedKind::ResultNotKept`], so that nothing is done twice.
+/// the task is [`RefusedKind::NotCommitted`], and later deliveries [`RefusedKind::OutcomeUnknown`], so that nothing is done twice, unless it
+/// panics after it has committed. In SQLite, a transaction that outlives its task keeps all other writers out until it is dropped.
 #[derive(Debug)]
 pub struct Transaction<
     #[cfg(feature = "postgres")] D: TransactionDatabase = sqlx::Postgres,
@@ -169,9 +170,15 @@ impl Execution {
             (Some(backend), RecordOutcome::Complete { completion, keep_for }) if answer.is_ok() => {
                 let outcome = (completion, keep_for.unwrap_or(claim.ttl));
                 let commit = commit_with_record(backend.clone(), transaction, (record.clone(), claim), outcome);
-                HandlerResult::Joint { answer, commit }
+                HandlerResult::Joint {
+                    answer,
+                    commit: commit.unknown_if_ended(),
+                }
             }
-            (_, outcome) => roll_back(transaction, record, HandlerResult::Whole { answer, outcome }).await,
+            (_, outcome) => {
+                let result = HandlerResult::Whole { answer, outcome };
+                roll_back(transaction, record, result, Completion::Unknown).await
+            }
         }
     }
 

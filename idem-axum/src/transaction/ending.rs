@@ -61,7 +61,7 @@ impl Slot {
                 );
                 released(made(self.settings().problem(IdempotencyProblem::NotConfigured)))
             }
-            undone => roll_back(transaction, &claimed.record, undone).await,
+            undone => roll_back(transaction, &claimed.record, undone, Completion::NotStored).await,
         }
     }
 

@@ -26,12 +26,14 @@ mod renewals;
 mod run;
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 pub use self::claimed::Run;
 use self::deadline::bounded;
@@ -220,6 +222,22 @@ impl Engine {
     pub async fn drain(&self) {
         self.0.running.close();
         self.0.running.wait().await;
+    }
+
+    /// Runs work that has no claim to its end, in a task of its own, whether or not somebody still waits for it. `None` if it panicked.
+    /// [`drain`](Self::drain) waits for it.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub async fn detach<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        let token = self.0.running.token();
+        let work = async move {
+            let _token = token;
+            // The panic hook has reported the panic itself.
+            AssertUnwindSafe(work).catch_unwind().await.ok()
+        };
+        tokio::spawn(work.in_current_span()).await.ok().flatten()
     }
 
     /// Asks the backend, within the deadline, whether it would accept claims now.

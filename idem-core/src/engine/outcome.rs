@@ -90,6 +90,8 @@ pub struct Commit {
     is_sent: Arc<AtomicBool>,
     /// The time on top of the deadline, by the size of the answer.
     granted: Duration,
+    /// What is recorded if the handler has ended its transaction itself.
+    pub(super) ended_by_handler: Completion,
 }
 
 /// Marks the commit as sent.
@@ -133,7 +135,15 @@ impl Commit {
             committing,
             is_sent,
             granted,
+            ended_by_handler: Completion::NotStored,
         }
+    }
+
+    /// Records that the outcome is unknown, and not that the answer was not kept, if the handler has ended its transaction itself.
+    #[must_use]
+    pub fn unknown_if_ended(mut self) -> Self {
+        self.ended_by_handler = Completion::Unknown;
+        self
     }
 
     /// Runs the commit for `limit` at most, plus the time that a large answer is granted.

@@ -267,6 +267,7 @@ impl Work {
     async fn commit(self: Arc<Self>, commit: Commit, renewals: Renewals) -> (RunOutcome, Option<RemainingWork>) {
         self.is_recording.store(true, Ordering::Relaxed);
         let (deadline, timing) = (self.engine.deadline_of(self.claim.lease), Timing::start(Call::Commit));
+        let ended_by_handler = commit.ended_by_handler.clone();
         let outcome = commit.within(deadline).await;
         timing.end(&commit_error(outcome).map_or(Ok(()), Err));
         let (end, left) = match outcome {
@@ -277,7 +278,7 @@ impl Work {
             }
             CommitOutcome::RolledBack { may_pass } => (RunOutcome::RolledBack { may_pass }, RecordOutcome::Release),
             CommitOutcome::Unknown => (RunOutcome::NotCommitted, RecordOutcome::Release),
-            CommitOutcome::EndedByHandler => (RunOutcome::NotCommitted, RecordOutcome::complete(Completion::NotStored)),
+            CommitOutcome::EndedByHandler => (RunOutcome::NotCommitted, RecordOutcome::complete(ended_by_handler)),
         };
         let (_, rest) = self.record_outcome(left, renewals).await;
         (end, rest)

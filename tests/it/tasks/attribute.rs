@@ -111,7 +111,7 @@ async fn a_boxed_error_is_tried_again_and_a_refusal_in_it_keeps_its_verdict() {
     for count in 0..2 {
         let failed = refuses(app.clone(), 1).await.expect_err("it fails");
         assert_eq!(failed.to_string(), format!("1 after {count}"));
-        assert_eq!(failed.verdict(), Verdict::REDELIVER);
+        assert_eq!(failed.verdict(), Verdict::Redeliver(Duration::from_secs(1)));
     }
     let refused: Box<dyn std::error::Error + Send + Sync> =
         Box::new(generic(app.engine.clone(), "", 1).await.expect_err("an empty key"));

@@ -5,6 +5,7 @@ mod batches;
 mod failures;
 mod histories;
 mod transactions;
+mod verdicts;
 
 use std::fmt;
 use std::future::pending;

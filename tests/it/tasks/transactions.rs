@@ -193,7 +193,7 @@ async fn an_error_and_a_panic_roll_back_and_an_error_that_is_final_is_recorded<D
 async fn where_the_commit_is_refused_neither_the_row_nor_the_record_is_there<D: Sql>(ledger: Ledger) {
     let defer = || Then::Execute(ledger.sql("UPDATE @ledger SET account = 'nobody'"));
     let refused = ledger.deliver::<D>(0, "o-1", defer()).await;
-    assert_eq!(verdict(&refused), Verdict::Redeliver(Duration::from_secs(1)));
+    assert_eq!(verdict(&refused), Verdict::SetAside);
     assert_eq!(kind(refused), Some(RefusedKind::RolledBack { may_pass: false }));
     assert_eq!((ledger.rows().await, ledger.records().await), (0, 0));
     let again = ledger.deliver::<D>(1, "o-1", Then::Succeed).await;
@@ -205,7 +205,7 @@ async fn a_task_that_commits_by_itself_is_not_run_again<D: Sql>(ledger: Ledger) 
     assert_eq!(verdict(&first), Verdict::Redeliver(Duration::from_secs(1)));
     assert_eq!(kind(first), Some(RefusedKind::NotCommitted));
     let again = ledger.deliver::<D>(1, "o-1", Then::Succeed).await;
-    assert_eq!(kind(again), Some(RefusedKind::ResultNotKept));
+    assert_eq!(kind(again), Some(RefusedKind::OutcomeUnknown));
     assert_eq!(ledger.rows().await, 1);
 }
 
