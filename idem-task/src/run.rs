@@ -35,88 +35,73 @@ impl Display for Name {
     }
 }
 
-impl Task<Scope, IdempotencyKey, Duration> {
-    /// Runs `work` once for all deliveries, and returns its result: that of this delivery, or that of an earlier one.
-    ///
-    /// An `Ok` is recorded by its serde form, as JSON. An `Err` is recorded if its [`verdict`](TaskError::verdict) says that it is
-    /// final; otherwise the next delivery runs `work` again.
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped once `work` has begun, `work` goes on in a task of its own, and its result is recorded.
-    /// [`Engine::drain`] waits for it.
-    ///
-    /// # Errors
-    ///
-    /// Those of `work`, and [`Refused`] where it did not run.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime; and when `ttl` or `lease` is beyond the bounds of [`ClaimPolicy`](idem_core::ClaimPolicy).
-    pub async fn run<T, E, F, W>(self, work: F) -> Result<T, E>
-    where
-        F: FnOnce(Execution) -> W + Send + 'static,
-        W: Future<Output = Result<T, E>> + Send + 'static,
-        T: TaskResult + Send + 'static,
-        E: TaskError + Send + 'static,
-    {
-        let name = Name(self.name);
-        let observation = Observation::start(&name, || name.to_string()).of_task();
-        let span = observation.span();
-        Box::pin(self.observed(observation, work)).instrument(span).await
-    }
+/// A task that has all it needs.
+type Identified = Task<Scope, IdempotencyKey, Duration>;
 
-    async fn observed<T, E, F, W>(self, mut observation: Observation, work: F) -> Result<T, E>
-    where
-        F: FnOnce(Execution) -> W + Send + 'static,
-        W: Future<Output = Result<T, E>> + Send + 'static,
-        T: TaskResult + Send + 'static,
-        E: TaskError + Send + 'static,
-    {
-        let Self {
-            engine,
-            name,
-            scope,
-            key,
-            ttl,
-            options,
-        } = self;
-        let (record, fingerprint) = match identify(name, &scope, &key, options.compared.as_ref()) {
-            Ok(identified) => identified,
-            Err(refused) => {
-                observation.end(RequestOutcome::KeyInvalid);
-                return Err(refused.into());
+/// Runs `work` in the task's span.
+pub(crate) async fn run<T, E, F, W>(task: Identified, work: F) -> Result<T, E>
+where
+    F: FnOnce(Execution) -> W + Send + 'static,
+    W: Future<Output = Result<T, E>> + Send + 'static,
+    T: TaskResult + Send + 'static,
+    E: TaskError + Send + 'static,
+{
+    let name = Name(task.name);
+    let observation = Observation::start(&name, || name.to_string()).of_task();
+    let span = observation.span();
+    Box::pin(observed(task, observation, work)).instrument(span).await
+}
+
+async fn observed<T, E, F, W>(task: Identified, mut observation: Observation, work: F) -> Result<T, E>
+where
+    F: FnOnce(Execution) -> W + Send + 'static,
+    W: Future<Output = Result<T, E>> + Send + 'static,
+    T: TaskResult + Send + 'static,
+    E: TaskError + Send + 'static,
+{
+    let Task {
+        engine,
+        name,
+        scope,
+        key,
+        ttl,
+        options,
+    } = task;
+    let (record, fingerprint) = match identify(name, &scope, &key, options.compared.as_ref()) {
+        Ok(identified) => identified,
+        Err(refused) => {
+            observation.end(RequestOutcome::KeyInvalid);
+            return Err(refused.into());
+        }
+    };
+    observation.identified(&record, false);
+    match engine.claim(&record, fingerprint, &options.policy(ttl)).await {
+        Ok(ClaimResult::Run(mut run)) => {
+            if let Some(renewed) = options.on_renew {
+                run.on_renewal(renewed);
             }
-        };
-        observation.identified(&record, false);
-        match engine.claim(&record, fingerprint, &options.policy(ttl)).await {
-            Ok(ClaimResult::Run(mut run)) => {
-                if let Some(renewed) = options.on_renew {
-                    run.on_renewal(renewed);
-                }
-                run_under(run, (&engine, &record), options.max_result, observation, work).await
-            }
-            Ok(ClaimResult::Duplicate { duplicate, waited }) => {
-                let (outcome, result) = answer_of(duplicate, waited);
-                observation.end(outcome);
-                Ok(result?)
-            }
-            Ok(ClaimResult::TooBusy) => {
-                observation.end(RequestOutcome::TooBusy);
-                Err(Refused::new(RefusedKind::TooBusy).into())
-            }
-            Err(error) if options.runs_in_outage && error.leaves_record_unknown() => {
-                run_unprotected((&engine, &record), &error, observation, work).await
-            }
-            Err(error) => {
-                tracing::error!(
-                    key = %record.shown(),
-                    error = &error as &dyn std::error::Error,
-                    "refusing a task whose key cannot be checked"
-                );
-                observation.end(RequestOutcome::BackendUnavailable);
-                Err(Refused::from(error).into())
-            }
+            run_under(run, (&engine, &record), options.max_result, observation, work).await
+        }
+        Ok(ClaimResult::Duplicate { duplicate, waited }) => {
+            let (outcome, result) = answer_of(duplicate, waited);
+            observation.end(outcome);
+            Ok(result?)
+        }
+        Ok(ClaimResult::TooBusy) => {
+            observation.end(RequestOutcome::TooBusy);
+            Err(Refused::new(RefusedKind::TooBusy).into())
+        }
+        Err(error) if options.runs_in_outage && error.leaves_record_unknown() => {
+            run_unprotected((&engine, &record), &error, observation, work).await
+        }
+        Err(error) => {
+            tracing::error!(
+                key = %record.shown(),
+                error = &error as &dyn std::error::Error,
+                "refusing a task whose key cannot be checked"
+            );
+            observation.end(RequestOutcome::BackendUnavailable);
+            Err(Refused::from(error).into())
         }
     }
 }

@@ -2,13 +2,21 @@
 //!
 //! Owns their names and defaults. Does not own the run.
 
+#[cfg(feature = "macros")]
+pub mod expansion;
+
 use std::fmt::{self, Display};
+use std::future::Future;
 use std::time::Duration;
 
 use idem_core::{AfterCrash, ClaimPolicy, Engine, Fingerprint, IdempotencyKey, Scope};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
+
+use crate::execution::Execution;
+use crate::refused::TaskError;
+use crate::run;
 
 /// The scheme of fingerprints that are made of a compared value. The numbers below are those of HTTP requests.
 const COMPARED: u8 = 3;
@@ -249,6 +257,35 @@ impl<S, K, L> Task<S, K, L> {
     }
 }
 
+impl Task<Scope, IdempotencyKey, Duration> {
+    /// Runs `work` once for all deliveries, and returns its result: that of this delivery, or that of an earlier one.
+    ///
+    /// An `Ok` is recorded by its serde form, as JSON. An `Err` is recorded if its [`verdict`](TaskError::verdict) says that it is
+    /// final; otherwise the next delivery runs `work` again.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped once `work` has begun, `work` goes on in a task of its own, and its result is recorded.
+    /// [`Engine::drain`] waits for it.
+    ///
+    /// # Errors
+    ///
+    /// Those of `work`, and [`Refused`](crate::Refused) where it did not run.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime; and when `ttl` or `lease` is beyond the bounds of [`ClaimPolicy`].
+    pub async fn run<T, E, F, W>(self, work: F) -> Result<T, E>
+    where
+        F: FnOnce(Execution) -> W + Send + 'static,
+        W: Future<Output = Result<T, E>> + Send + 'static,
+        T: TaskResult + Send + 'static,
+        E: TaskError + Send + 'static,
+    {
+        run::run(self, work).await
+    }
+}
+
 impl Options {
     pub(crate) fn policy(&self, ttl: Duration) -> ClaimPolicy {
         let mut policy = ClaimPolicy::new(ttl)
@@ -279,96 +316,4 @@ fn fingerprint_of(value: &(impl Serialize + ?Sized)) -> serde_json::Result<Finge
         COMPARED,
         Sha256::digest(serde_json::to_vec(&json)?).into(),
     ))
-}
-
-/// What the expansion of `#[idempotent]` calls.
-#[cfg(feature = "macros")]
-pub mod expansion {
-    use super::{Engine, Task, TaskExt as _};
-
-    /// A task of the engine that an expression has.
-    pub fn task<T: HasEngine + ?Sized>(engine: &T, name: &'static str) -> Task {
-        engine.task(name)
-    }
-
-    /// A value that `engine = …` takes. Implemented for everything that has an engine.
-    #[diagnostic::on_unimplemented(
-        message = "`engine` takes an `Engine`, or what has one, and this is `{Self}`",
-        label = "this has no `idem_task::Engine`",
-        note = "name the field that has it, such as `engine = app.engine`"
-    )]
-    pub trait HasEngine: AsRef<Engine> {}
-
-    #[diagnostic::do_not_recommend]
-    impl<T: AsRef<Engine> + ?Sized> HasEngine for T {}
-
-    /// Says what type an async block has, in a branch that is never taken.
-    #[must_use]
-    pub fn never<T>() -> T {
-        unreachable!("only its type is of use")
-    }
-
-    /// What `scope` is made of.
-    pub mod scope {
-        use std::fmt::Display;
-
-        use idem_core::Scope;
-
-        /// A value that `scope = …` takes. Implemented for everything that is `Display`.
-        #[diagnostic::on_unimplemented(
-            message = "`scope` takes values that are `Display`, and `{Self}` is not",
-            label = "this is not `std::fmt::Display`",
-            note = "name a part of it, such as `scope = order.id`"
-        )]
-        pub trait ScopeValue: Display {}
-
-        #[diagnostic::do_not_recommend]
-        impl<T: Display + ?Sized> ScopeValue for T {}
-
-        /// The scope of one value.
-        pub fn of<T: ScopeValue + ?Sized>(value: &T) -> Scope {
-            Scope::of(value)
-        }
-
-        /// The scope of several values together.
-        #[must_use]
-        pub fn tuple<const N: usize>(parts: [Scope; N]) -> Scope {
-            Scope::tuple(parts)
-        }
-
-        /// One key space for all callers.
-        #[must_use]
-        pub fn global() -> Scope {
-            Scope::global()
-        }
-    }
-
-    /// What `key` is made of.
-    pub mod key {
-        use std::fmt::Display;
-
-        use idem_core::IdempotencyKey;
-
-        /// A value that `key = …` takes. Implemented for everything that is `Display`.
-        #[diagnostic::on_unimplemented(
-            message = "`key` takes values that are `Display`, and `{Self}` is not",
-            label = "this is not `std::fmt::Display`",
-            note = "name a part of it, such as `key = order.id`"
-        )]
-        pub trait KeyValue: Display {}
-
-        #[diagnostic::do_not_recommend]
-        impl<T: Display + ?Sized> KeyValue for T {}
-
-        /// The key of one value.
-        pub fn of<T: KeyValue + ?Sized>(value: &T) -> IdempotencyKey {
-            IdempotencyKey::of(value)
-        }
-
-        /// The key of several values together.
-        #[must_use]
-        pub fn tuple<const N: usize>(parts: [IdempotencyKey; N]) -> IdempotencyKey {
-            IdempotencyKey::tuple(parts)
-        }
-    }
 }

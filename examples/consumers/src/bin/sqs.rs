@@ -30,8 +30,6 @@ struct Message {
     #[serde(rename = "messageId")]
     id: String,
     body: String,
-    #[serde(rename = "eventSourceARN")]
-    queue: String,
     attributes: Attributes,
 }
 
@@ -86,7 +84,7 @@ impl Function {
 
     async fn ship(&self, message: &Message) -> Result<Parcel, ShipError> {
         let order: Order = serde_json::from_str(&message.body)?;
-        let task = self.engine.task("ship").scope(&message.queue).key(&order.id).ttl(TTL);
+        let task = self.engine.task("ship").scope("orders").key(&order.id).ttl(TTL);
         let task = task.lease(LEASE).wait(WAIT).max_attempts(3).compare(&order);
         let carrier = self.carrier.clone();
         let parcel = task.run(|_| carrier.ship(order)).await;
