@@ -1,4 +1,4 @@
-//! What is measured of tasks, without HTTP: ours beside the function alone, and beside the commands that people write by hand.
+//! Measures tasks without HTTP: a task beside the bare function, and beside Redis commands written by hand.
 //!
 //! Client and function share a process, so that only what runs them differs.
 

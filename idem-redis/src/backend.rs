@@ -188,7 +188,7 @@ impl RedisBackend {
             return Ok(None);
         };
         // An earlier try of this call has written the claim, which has got steps since.
-        if record::is_claim(&held, &record::encode_claim_without_steps(claim)) {
+        if record::is_claim(&held, &record::encode_claim(claim)) {
             return Ok(Some(Acquisition::Acquired));
         }
         let record = self.examine(name, held).boxed().await?;
@@ -208,7 +208,7 @@ pub(crate) fn lifetime(claim: &Claim) -> u64 {
 impl Backend for RedisBackend {
     async fn claim(&self, key: &RecordKey, claim: &Claim) -> Result<Acquisition, BackendError> {
         let name = self.key(key);
-        let value = record::encode_claim_without_steps(claim);
+        let value = record::encode_claim(claim);
         for _ in 0..LOOKS {
             let mut command = Cmd::with_capacity(7, name.len() + value.len() + NUMBER_LEN + "SETNXGETPX".len());
             command
@@ -250,7 +250,7 @@ impl Backend for RedisBackend {
             let mut command = scripts::TAKE_OVER.on(&name, 4, 2 * (record::MAX_CLAIM_LEN + NUMBER_LEN));
             command
                 .arg(&record::encode_claim(lapsed)[..])
-                .arg(&record::encode_claim_without_steps(claim)[..])
+                .arg(&record::encode_claim(claim)[..])
                 .arg(millis(lapsed.ttl))
                 .arg(lifetime(claim));
             let what = "taking over a lapsed claim";

@@ -9,12 +9,13 @@ use idem_core::{Claim, Owner, Token};
 
 use redis::ToRedisArgs as _;
 
-use crate::record::{Completed, Stored, decode, encode_claim, encode_parked};
+use crate::record::{Completed, Stored, decode, encode_claim, encode_claim_with_steps, encode_parked};
 
 /// Decodes a stored value and encodes it again. Decoding a completed record keeps nothing of its claim but the fingerprint.
 #[must_use]
 pub fn read_and_write(value: &[u8]) -> Option<Vec<u8>> {
     Some(match decode(&Bytes::copy_from_slice(value)).ok()? {
+        Stored::Claimed(claim) if claim.has_steps => encode_claim_with_steps(&claim).to_vec(),
         Stored::Claimed(claim) => encode_claim(&claim).to_vec(),
         Stored::Parked(claim) => encode_parked(&claim).to_vec(),
         Stored::Completed {

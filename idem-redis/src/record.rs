@@ -94,18 +94,14 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The claim as it is stored before it has steps, whatever its `has_steps` says.
 pub(crate) fn encode_claim(claim: &Claim) -> Encoded {
-    encode_claim_in(if claim.has_steps { WITH_STEPS } else { CLAIMED }, claim)
+    encode_claim_in(CLAIMED, claim)
 }
 
 /// The claim as it is stored once it has steps.
 pub(crate) fn encode_claim_with_steps(claim: &Claim) -> Encoded {
     encode_claim_in(WITH_STEPS, claim)
-}
-
-/// The claim as it is stored before it has steps.
-pub(crate) fn encode_claim_without_steps(claim: &Claim) -> Encoded {
-    encode_claim_in(CLAIMED, claim)
 }
 
 /// The claim as it is stored when its attempt has ended and its steps are kept.

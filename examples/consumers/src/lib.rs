@@ -16,16 +16,16 @@ use tokio::io::AsyncWriteExt as _;
 pub struct Order {
     /// Given by the producer: a message that is published again has the same one.
     pub id: String,
-    /// What is ordered.
+    /// The goods.
     pub item: String,
     /// Where it goes.
     pub address: String,
 }
 
-/// What is recorded of a shipped order.
+/// The result of a shipped order, which the record keeps.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Parcel {
-    /// What stands on it.
+    /// The text on the parcel.
     pub label: String,
 }
 

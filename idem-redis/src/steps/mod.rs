@@ -48,7 +48,7 @@ impl RedisBackend {
             .arg(&record::encode_claim_with_steps(lapsed)[..])
             .arg(&record::encode_parked(lapsed)[..])
             .arg(&record::encode_claim_with_steps(claim)[..])
-            .arg(&record::encode_claim_without_steps(claim)[..])
+            .arg(&record::encode_claim(claim)[..])
             .arg(millis(lapsed.ttl))
             .arg(lifetime(claim));
         self.fenced("taking over a claim with steps", name, &scripts::TAKE_OVER, &command)

@@ -89,7 +89,7 @@ impl Consumer {
     }
 
     async fn run(&self, stop: Shared<BoxFuture<'static, ()>>) -> Result<(), Box<dyn Error>> {
-        // What has come while a batch ran.
+        // Messages that arrived while a batch ran.
         let mut ahead: Vec<Received> = Vec::new();
         while stop.clone().now_or_never().is_none() {
             if ahead.is_empty() {

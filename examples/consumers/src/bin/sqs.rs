@@ -40,7 +40,7 @@ struct Attributes {
     message_group_id: Option<String>,
 }
 
-/// What is to be delivered again. The function deletes nothing itself: messages that are not named here are deleted.
+/// Names the messages that SQS delivers again. Lambda deletes all others.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
