@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use crate::inspect::Inspector;
 use crate::steps::StepStore;
 use crate::{Acquisition, Claim, Completion, Fenced, Record, RecordKey};
 
@@ -56,7 +57,8 @@ use crate::{Acquisition, Claim, Completion, Fenced, Record, RecordKey};
 ///     no record.
 /// 15. [`read`](Backend::read) returns what is stored under the key, as `claim` would, and changes nothing.
 ///
-/// A store that also keeps durable steps has more clauses: [`StepBackend`](crate::steps::StepBackend).
+/// A store that also keeps durable steps has more clauses: [`StepBackend`](crate::steps::StepBackend). So does a store whose records an
+/// operator can settle: [`Inspect`](crate::inspect::Inspect).
 ///
 /// # Dropped calls and deadlines
 ///
@@ -164,6 +166,13 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     fn steps(&self) -> Option<StepStore<'_>> {
         None
     }
+
+    /// The operator's view of this store, if it has one.
+    ///
+    /// A backend that wraps another one has to pass this on.
+    fn inspector(&self) -> Option<Inspector<'_>> {
+        None
+    }
 }
 
 /// Resolves when a record may have changed. It does not say how: look the record up again.
@@ -224,6 +233,8 @@ pub(crate) trait DynBackend: fmt::Debug + Send + Sync + 'static {
     fn as_any(&self) -> &dyn Any;
 
     fn steps(&self) -> Option<StepStore<'_>>;
+
+    fn inspector(&self) -> Option<Inspector<'_>>;
 }
 
 impl<B: Backend> DynBackend for B {
@@ -280,6 +291,10 @@ impl<B: Backend> DynBackend for B {
 
     fn steps(&self) -> Option<StepStore<'_>> {
         Backend::steps(self)
+    }
+
+    fn inspector(&self) -> Option<Inspector<'_>> {
+        Backend::inspector(self)
     }
 }
 

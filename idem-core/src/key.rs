@@ -6,6 +6,7 @@
 
 mod downstream;
 mod draft;
+mod encoded;
 mod escape;
 mod hash;
 mod shown;
@@ -15,6 +16,7 @@ use std::fmt::{self, Display};
 use std::sync::Arc;
 
 pub use self::downstream::unrepeatable_key;
+pub(crate) use self::encoded::encoded;
 use self::escape::escape;
 pub(crate) use self::hash::ByRecord;
 pub use self::shown::Shown;
@@ -64,6 +66,10 @@ impl Scope {
             error: None,
         })
     }
+
+    pub(crate) fn text(&self) -> Result<&str, KeyError> {
+        self.0.text()
+    }
 }
 
 impl Display for Scope {
@@ -90,6 +96,10 @@ impl IdempotencyKey {
     #[must_use]
     pub fn tuple<const N: usize>(parts: [Self; N]) -> Self {
         Self(Encoded::tuple(parts.map(|part| part.0)))
+    }
+
+    pub(crate) fn text(&self) -> Result<&str, KeyError> {
+        self.0.text()
     }
 }
 
@@ -164,7 +174,7 @@ impl RecordKey {
     /// the `Display` implementation of a value failed. [`KeyError::part`] names the part at fault.
     pub fn new<O: Display + ?Sized>(operation: &O, scope: &Scope, key: &IdempotencyKey) -> Result<Self, KeyError> {
         Self::joined(operation, scope, |text| {
-            text.push_str(key.0.text()?);
+            text.push_str(key.text()?);
             Ok(())
         })
     }
@@ -187,7 +197,7 @@ impl RecordKey {
         scope: &Scope,
         key: impl FnOnce(&mut String) -> Result<(), KeyError>,
     ) -> Result<Self, KeyError> {
-        let scope = scope.0.text()?;
+        let scope = scope.text()?;
         let text: Arc<str> = draft::drafted(|text| {
             escape(operation, Part::Operation, text)?;
             text.push(':');
@@ -195,9 +205,13 @@ impl RecordKey {
             text.push(':');
             key(text)
         })?;
+        Ok(Self::of_text(text))
+    }
+
+    fn of_text(text: Arc<str>) -> Self {
         let hash = hash::hash(&text);
         let hashed = false;
-        Ok(Self { text, hash, hashed })
+        Self { text, hash, hashed }
     }
 
     /// The encoded form: visible ASCII without `{`, `}`, `*`, quotes, backslashes or white space.

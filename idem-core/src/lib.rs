@@ -16,6 +16,7 @@
 //! | [`end`] | what is known of a handler's transaction that was to be committed with its record | any database |
 //! | [`steps`] | what an attempt has finished, so that its successor does not do it again | where steps are stored |
 //! | [`columns`] | a record as columns of a table, for backends in SQL | tables, statements, clocks |
+//! | [`inspect`] | what an operator may see and settle | how it is shown, and who may |
 //! | [`memory`] | the backend for tests, in the memory of one process | other processes |
 //! | `spec` | the contract of [`backend`] as one pure function, with the feature `conformance` | time, any store |
 //! | [`observation`] | the outcome of each request or task: its span, its line in the log, its count | answers |
@@ -33,6 +34,7 @@ pub mod conformance;
 pub mod end;
 pub mod engine;
 pub mod fingerprint;
+pub mod inspect;
 pub mod key;
 pub mod memory;
 pub mod observation;

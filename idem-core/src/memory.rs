@@ -3,6 +3,7 @@
 //! Owns its records, and loses them when they expire or the process ends. Does not reach other processes: two servers
 //! with a `MemoryBackend` each may run the same request once each.
 
+mod inspect;
 mod room;
 mod shard;
 mod steps;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 
 use self::room::{Full, Room, record_bytes};
 use self::shard::{Entry, Shard, State};
+use crate::inspect::Inspector;
 use crate::steps::StepStore;
 use crate::{Acquisition, Backend, BackendError, Changed, Claim, Completion, Fenced, Record, RecordKey};
 
@@ -212,15 +214,14 @@ impl Backend for MemoryBackend {
             let Some(Entry { state, expires, .. }) = shard.owned(key, claim.token, now) else {
                 return Fenced::Superseded;
             };
-            match state {
+            let held = match state {
                 State::Parked { .. } => return Fenced::Superseded,
                 State::Completed { .. } => return Fenced::Applied,
-                State::Claimed { .. } => {}
-            }
+                State::Claimed { claim: held, .. } => held.clone(),
+            };
             let before = record_bytes(key, state);
             *state = State::Completed {
-                token: claim.token,
-                fingerprint: claim.fingerprint,
+                claim: held,
                 completion: completion.clone(),
             };
             *expires = now + ttl;
@@ -268,6 +269,10 @@ impl Backend for MemoryBackend {
 
     fn steps(&self) -> Option<StepStore<'_>> {
         Some(StepStore::of(self))
+    }
+
+    fn inspector(&self) -> Option<Inspector<'_>> {
+        Some(Inspector::of(self))
     }
 
     async fn changed(&self, key: &RecordKey) -> Result<Changed, BackendError> {

@@ -18,6 +18,7 @@ use tokio::sync::Mutex;
 mod memory {
     idem_core::conformance!(async { idem_core::MemoryBackend::new() });
     idem_core::conformance_of_steps!(async { idem_core::MemoryBackend::new() });
+    idem_core::conformance_of_inspection!(async { idem_core::MemoryBackend::new() });
 }
 
 /// One that was told nothing.

@@ -99,11 +99,16 @@ impl Claim {
             fingerprint,
             lease: policy.lease(),
             ttl: policy.ttl(),
-            began_at: time_from_millis(millis_of_time(now)),
+            began_at: whole_millis(now),
             owner: Owner::this_process(),
             has_steps: false,
         }
     }
+}
+
+/// The time in whole milliseconds, as it is stored.
+pub(crate) fn whole_millis(time: SystemTime) -> SystemTime {
+    time_from_millis(millis_of_time(time))
 }
 
 /// The time of day. While tokio's clock is paused, it stands still too.

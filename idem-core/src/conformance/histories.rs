@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::{Subject, fresh_key};
+use crate::inspect::Inspector;
 use crate::spec::history::{History, Load, Random, Recorder};
 use crate::steps::StepStore;
 use crate::{Acquisition, Backend, BackendError, Changed, Claim, Completion, Fenced, Record, RecordKey, Token};
@@ -90,5 +91,9 @@ impl<S: Subject> Backend for Shared<S> {
 
     fn steps(&self) -> Option<StepStore<'_>> {
         self.0.backend().steps()
+    }
+
+    fn inspector(&self) -> Option<Inspector<'_>> {
+        self.0.backend().inspector()
     }
 }

@@ -10,7 +10,8 @@
 //! }
 //! ```
 //!
-//! A backend that keeps durable steps has more clauses: [`conformance_of_steps`](crate::conformance_of_steps).
+//! A backend that keeps durable steps has more clauses: [`conformance_of_steps`](crate::conformance_of_steps). So has a backend that
+//! an operator can inspect: [`conformance_of_inspection`](crate::conformance_of_inspection).
 //!
 //! The tests run on real time and need `tokio` with `macros` and `rt-multi-thread` among the caller's dependencies.
 //! No test asserts that something happened quickly. If time has to pass, a test waits until the backend reports it.
@@ -23,6 +24,7 @@
 
 mod claims;
 mod histories;
+mod inspect;
 mod outcomes;
 mod steps;
 mod store;
@@ -32,6 +34,7 @@ use std::time::Duration;
 
 pub use claims::*;
 pub use histories::*;
+pub use inspect::*;
 pub use outcomes::*;
 pub use steps::*;
 pub use store::*;

@@ -53,17 +53,17 @@ impl<S: Subject> Kit<S> {
         }
     }
 
-    async fn record_step(&self, key: &RecordKey, claim: &Claim, name: &str, step: &[u8]) -> Fenced {
+    pub(super) async fn record_step(&self, key: &RecordKey, claim: &Claim, name: &str, step: &[u8]) -> Fenced {
         let step = Bytes::copy_from_slice(step);
         healthy(self.steps().record_step(key, claim, name, &step).await)
     }
 
-    async fn read_steps(&self, key: &RecordKey, claim: &Claim) -> Option<BTreeMap<String, Bytes>> {
+    pub(super) async fn read_steps(&self, key: &RecordKey, claim: &Claim) -> Option<BTreeMap<String, Bytes>> {
         let steps = healthy(self.steps().read_steps(key, &with_steps(claim)).await);
         steps.map(|steps| steps.into_iter().collect())
     }
 
-    async fn park(&self, key: &RecordKey, claim: &Claim) -> Fenced {
+    pub(super) async fn park(&self, key: &RecordKey, claim: &Claim) -> Fenced {
         healthy(self.steps().park(key, &with_steps(claim)).await)
     }
 

@@ -46,6 +46,7 @@ use self::permits::Permits;
 use self::releases::Releases;
 use self::renewals::Renewer;
 use crate::backend::DynBackend;
+use crate::inspect::Operator;
 use crate::observe::{self, Call, Timing};
 use crate::steps::{StepLimits, StepStore};
 use crate::{Backend, BackendError, BackendErrorKind, Claim, ClaimPolicy, Fingerprint, Owner, Record, RecordKey};
@@ -189,6 +190,13 @@ impl Engine {
     #[must_use]
     pub fn backend<B: Backend>(&self) -> Option<&B> {
         self.0.backend.as_any().downcast_ref()
+    }
+
+    /// The records of this engine for the operator `name`, for an application's own admin routes; `None` if the backend cannot be
+    /// inspected. Every change is logged with the name.
+    #[must_use]
+    pub fn operator(&self, name: impl Into<String>) -> Option<Operator> {
+        Operator::of(self.0.backend.clone(), name.into())
     }
 
     /// Sets how long a single backend call may take.

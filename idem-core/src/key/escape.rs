@@ -21,7 +21,7 @@ pub(super) fn escape(value: &(impl Display + ?Sized), part: Part, out: &mut Stri
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
-fn is_plain(byte: u8) -> bool {
+pub(super) fn is_plain(byte: u8) -> bool {
     matches!(byte, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/')
 }
 

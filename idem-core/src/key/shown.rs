@@ -63,7 +63,7 @@ impl RecordKey {
     }
 
     /// Operation, scope and key, encoded. No part contains a colon.
-    fn parts(&self) -> (&str, &str, &str) {
+    pub(crate) fn parts(&self) -> (&str, &str, &str) {
         let (operation, rest) = self.text.split_once(':').unwrap_or_default();
         let (scope, key) = rest.split_once(':').unwrap_or_default();
         (operation, scope, key)

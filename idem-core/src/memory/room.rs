@@ -42,6 +42,10 @@ impl Room {
         self.max.store(max, Ordering::Relaxed);
     }
 
+    pub(super) fn max(&self) -> usize {
+        self.max.load(Ordering::Relaxed)
+    }
+
     pub(super) fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }

@@ -13,7 +13,7 @@ use super::room::{Full, Room, record_bytes};
 use super::steps::Steps;
 use super::waiters::Waiters;
 use crate::key::ByRecord;
-use crate::{Claim, Completion, Fingerprint, Record, RecordKey, Token};
+use crate::{Claim, Completion, Record, RecordKey, Token};
 
 /// A completed record leaves memory at most this part of its `ttl` late, if claims come.
 pub(super) const LATE: u32 = 8;
@@ -47,8 +47,7 @@ pub(super) enum State {
         steps: Steps,
     },
     Completed {
-        token: Token,
-        fingerprint: Fingerprint,
+        claim: Claim,
         completion: Completion,
     },
 }
@@ -160,9 +159,12 @@ impl State {
     }
 
     pub(super) fn token(&self) -> Token {
+        self.claim().token
+    }
+
+    pub(super) fn claim(&self) -> &Claim {
         match self {
-            Self::Claimed { claim, .. } | Self::Parked { claim, .. } => claim.token,
-            Self::Completed { token, .. } => *token,
+            Self::Claimed { claim, .. } | Self::Parked { claim, .. } | Self::Completed { claim, .. } => claim,
         }
     }
 
@@ -173,12 +175,8 @@ impl State {
                 remaining: lapses.saturating_duration_since(now),
             },
             Self::Parked { claim, .. } => Record::Parked { claim: claim.clone() },
-            Self::Completed {
-                fingerprint,
-                completion,
-                ..
-            } => Record::Completed {
-                fingerprint: *fingerprint,
+            Self::Completed { claim, completion } => Record::Completed {
+                fingerprint: claim.fingerprint,
                 completion: completion.clone(),
             },
         }

@@ -1,6 +1,7 @@
 //! The contract of [`Backend`](crate::Backend) as one pure function, [`step`].
 //!
-//! Owns the meaning of clauses 1 to 10, 12, 15 and, for a store that keeps steps, 16 to 21 for a single key: which state a call leaves, and which reply it gets. Owns
+//! Owns the meaning of clauses 1 to 10, 12, 15 and, for a store that keeps steps, 16 to 21, and for an operator's calls 25 to 28, for
+//! a single key: which state a call leaves, and which reply it gets. Owns
 //! no store and no clock: the caller passes the state and the time. Each rule in [`step`] cites its clause.
 //!
 //! Does not own four clauses, because they are not about the state of a readable record:
@@ -9,6 +10,7 @@
 //! - Clause 13, notifications: the conformance kit tests them.
 //! - Clause 14, `check`: it changes no record and has no part in the state.
 //! - Clause 22, lost steps: [`State`] loses none.
+//! - Clauses 23, 24 and 30, what operators see: they change no record. The conformance kit tests them, and clause 29.
 //!
 //! The function is exact about time: a lease lapses at the millisecond [`State::Claimed::lapses`], and a record is gone at the
 //! millisecond `expires`. A checker of a real store has to allow for the time that a call is on its way.
@@ -29,6 +31,7 @@
 pub mod attempts;
 pub mod explore;
 pub mod history;
+mod settle;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +40,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::inspect::{LiveClaim, Phase, RecordVersion, Settled, Settlement};
 use crate::{Claim, Completion, Fenced, Record, Token};
 
 /// A time of the store's clock, in milliseconds since an origin that the caller chooses.
@@ -97,10 +101,19 @@ pub enum Call {
     ReadSteps(Claim),
     /// [`StepBackend::park`](crate::steps::StepBackend::park).
     Park(Claim),
+    /// [`Inspect::settle`](crate::inspect::Inspect::settle).
+    Settle {
+        /// The token and the phase that the operator has seen.
+        version: RecordVersion,
+        /// The change.
+        settlement: Settlement,
+        /// Whether a claim may be settled whose lease has not lapsed.
+        live: LiveClaim,
+    },
 }
 
 impl Call {
-    /// The claim that the caller makes or owns; `None` for a read.
+    /// The claim that the caller makes or owns; `None` for a read and for an operator's call.
     #[must_use]
     pub fn claim(&self) -> Option<&Claim> {
         match self {
@@ -112,7 +125,7 @@ impl Call {
             | Self::RecordStep { claim, .. }
             | Self::ReadSteps(claim)
             | Self::Park(claim) => Some(claim),
-            Self::Read => None,
+            Self::Read | Self::Settle { .. } => None,
         }
     }
 }
@@ -130,6 +143,8 @@ pub enum Reply {
     Found(Option<Record>),
     /// To a reading of steps: all of them, or `None` if the claim is not in place.
     Steps(Option<Steps>),
+    /// To an operator's settlement.
+    Settled(Settled),
 }
 
 /// The steps of a record, by their names.
@@ -220,6 +235,19 @@ impl State {
         }
     }
 
+    /// What a change by an operator is fenced by; `None` if nothing is there.
+    #[must_use]
+    pub fn version(&self) -> Option<RecordVersion> {
+        let (claim, phase) = match self {
+            Self::Absent => return None,
+            Self::Claimed { claim, .. } => (claim, Phase::Claimed),
+            Self::Parked { claim, .. } => (claim, Phase::Parked),
+            Self::Completed { claim, .. } => (claim, Phase::Completed),
+        };
+        let token = claim.token;
+        Some(RecordVersion { token, phase })
+    }
+
     /// Whether the claim with this `token` is in place, lapsed or not.
     #[must_use]
     pub fn is_claim_of(&self, token: Token) -> bool {
@@ -275,6 +303,11 @@ pub fn step(state: &State, now: Time, call: &Call) -> (State, Reply) {
             _ => (state.clone(), Reply::Steps(None)),
         },
         Call::Park(claim) => park(state, now, claim),
+        Call::Settle {
+            version,
+            settlement,
+            live,
+        } => settle::settle(state, now, *version, settlement, *live),
     }
 }
 

@@ -24,7 +24,10 @@ mod tests;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::Claim;
+use crate::inspect::{StepState, StepView};
 
 pub(crate) use self::attempt::Attempt;
 pub use self::attempt::StepLimits;
@@ -35,9 +38,38 @@ pub use self::run::{AtLeastOnce, AtMostOnce, Mode, Reconciled, Step, StepRun};
 
 /// Whether a recorded step says only that its body may have begun.
 #[cfg(test)]
-pub(crate) fn is_start(step: &bytes::Bytes) -> bool {
+pub(crate) fn is_start(step: &Bytes) -> bool {
     let recorded = recorded::Recorded::decode(step);
     recorded.is_some_and(|step| step.progress == recorded::Progress::Started)
+}
+
+impl StepView {
+    /// What an operator sees of a recorded step.
+    pub(crate) fn of((name, step): &(String, Bytes)) -> Self {
+        let recorded = recorded::Recorded::decode(step);
+        let attempt = recorded.as_ref().map(|recorded| recorded.attempt);
+        let state = match recorded.map(|recorded| recorded.progress) {
+            Some(recorded::Progress::Started) => StepState::Started,
+            Some(recorded::Progress::Done(result)) => StepState::Done(result),
+            Some(recorded::Progress::DoneWithout) => StepState::DoneWithoutResult,
+            None => StepState::Unreadable,
+        };
+        let name = name.clone();
+        Self { name, attempt, state }
+    }
+}
+
+/// A step that an operator says has happened with this result, over what is `recorded` of it.
+pub(crate) fn done_by_operator(recorded: Option<&Bytes>, attempt: u32, result: &Bytes) -> Bytes {
+    let recorded = recorded.and_then(recorded::Recorded::decode);
+    let (attempt, input) = recorded.map_or((attempt, None), |recorded| (recorded.attempt, recorded.input));
+    let progress = recorded::Progress::Done(result.clone());
+    let done = recorded::Recorded {
+        attempt,
+        input,
+        progress,
+    };
+    done.encode()
 }
 
 /// The steps of one attempt. Clones share them.

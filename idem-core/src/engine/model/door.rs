@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::oracle::Oracle;
 use super::{Random, key_at};
 use crate::engine::RecordOutcome;
+use crate::inspect::Inspect as _;
 use crate::spec::{Call, Reply};
 use crate::steps::{RecordedSteps, StepBackend, StepStore};
 use crate::{
@@ -65,6 +66,7 @@ pub(super) fn name_of(call: &Call) -> &'static str {
         Call::RecordStep { .. } => "step",
         Call::ReadSteps(_) => "reading of steps",
         Call::Park(_) => "parking",
+        Call::Settle { .. } => "settlement",
     }
 }
 
@@ -168,6 +170,11 @@ impl Door {
                 Reply::Steps(steps.map(|steps| steps.into_iter().collect()))
             }
             Call::Park(claim) => Reply::Fenced(StepBackend::park(store, key, claim).await?),
+            Call::Settle {
+                version,
+                settlement,
+                live,
+            } => Reply::Settled(store.settle(key, *version, settlement, *live).await?),
         };
         shared.lock().oracle.observed(*process, key_at(key), call, &reply);
         Ok(reply)

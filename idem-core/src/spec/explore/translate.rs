@@ -118,6 +118,7 @@ impl Setting {
             Reply::Fenced(Fenced::Superseded) => Answer::Superseded,
             Reply::Found(record) => Answer::Found(record.as_ref().map(|record| self.seen(record))),
             Reply::Steps(_) => unreachable!("the small world has no steps"),
+            Reply::Settled(_) => unreachable!("the small world has no operator"),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::operations::{Moment, NEVER, moment};
 use super::{Call, Reply, TOLERANCE};
+use crate::inspect::{RecordVersion, Settled};
 use crate::spec::{State, Time, step};
 use crate::{Claim, Record, Token};
 
@@ -94,6 +95,11 @@ impl Situation {
     /// Whether an open call of the owner of `token` could change the state.
     pub(super) fn is_owned_by(&self, token: Token) -> bool {
         matches!(&self.state, State::Claimed { claim, .. } if claim.token == token)
+    }
+
+    /// Whether an open call of an operator who has seen this `version` could change the state.
+    pub(super) fn is_at(&self, version: RecordVersion) -> bool {
+        self.state.version() == Some(version)
     }
 
     /// Whether nothing is there any more at the end of `span`, at the latest.
@@ -245,6 +251,7 @@ fn remaining(reply: &Reply) -> Option<Duration> {
         Reply::Existing(Record::Claimed { remaining, .. }) | Reply::Found(Some(Record::Claimed { remaining, .. })) => {
             Some(*remaining)
         }
+        Reply::Settled(Settled::Live(remaining)) => Some(*remaining),
         _ => None,
     }
 }
@@ -265,6 +272,7 @@ fn agree(expected: &Reply, recorded: &Reply) -> bool {
         (Reply::Existing(one), Reply::Existing(other)) | (Reply::Found(Some(one)), Reply::Found(Some(other))) => {
             same(one, other)
         }
+        (Reply::Settled(Settled::Live(one)), Reply::Settled(Settled::Live(other))) => one.is_zero() == other.is_zero(),
         _ => expected == recorded,
     }
 }

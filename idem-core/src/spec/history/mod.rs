@@ -27,6 +27,7 @@ mod frame;
 mod load;
 mod operations;
 mod recorder;
+mod recorder_beside;
 mod report;
 mod search;
 mod shortest;

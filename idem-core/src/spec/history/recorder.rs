@@ -13,10 +13,9 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::{Call, CallId, Event, Reply, Report};
-use crate::steps::{RecordedSteps, StepBackend, StepStore};
-use crate::{
-    Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, Record, RecordKey,
-};
+use crate::inspect::Inspector;
+use crate::steps::StepStore;
+use crate::{Acquisition, Backend, BackendError, Changed, Claim, Completion, Fenced, Record, RecordKey};
 
 /// Payloads of more bytes than a digest has are replaced by their digest.
 const DIGEST_LEN: usize = 32;
@@ -80,7 +79,7 @@ impl Log for History {
 /// [`changed`](Backend::changed) and [`check`](Backend::check) say nothing of a record, and are passed without being recorded.
 #[derive(Debug)]
 pub struct Recorder<B, L> {
-    inner: B,
+    pub(super) inner: B,
     process: u32,
     calls: AtomicU64,
     log: L,
@@ -98,7 +97,7 @@ impl<B, L: Log> Recorder<B, L> {
     }
 
     /// Writes `call` down and makes it. If the future of `made` is dropped, the call stays open.
-    async fn record<T>(
+    pub(super) async fn record<T>(
         &self,
         key: &RecordKey,
         call: Call,
@@ -128,7 +127,7 @@ impl<B, L: Log> Recorder<B, L> {
     }
 }
 
-fn digest(completion: &Completion) -> Completion {
+pub(super) fn digest(completion: &Completion) -> Completion {
     match completion {
         Completion::Stored(payload) => Completion::Stored(shortened_bytes(payload)),
         other => other.clone(),
@@ -136,7 +135,7 @@ fn digest(completion: &Completion) -> Completion {
 }
 
 /// The bytes, or their digest if that is shorter.
-fn shortened_bytes(bytes: &Bytes) -> Bytes {
+pub(super) fn shortened_bytes(bytes: &Bytes) -> Bytes {
     if bytes.len() > DIGEST_LEN {
         Bytes::copy_from_slice(&Sha256::digest(bytes))
     } else {
@@ -152,7 +151,7 @@ fn acquisition(acquisition: &Acquisition) -> Reply {
 }
 
 /// The record, with the digest of its payload.
-fn shortened(record: &Record) -> Record {
+pub(super) fn shortened(record: &Record) -> Record {
     match record {
         Record::Completed {
             fingerprint,
@@ -236,44 +235,8 @@ impl<B: Backend, L: Log> Backend for Recorder<B, L> {
     fn steps(&self) -> Option<StepStore<'_>> {
         self.inner.steps().map(|_inner| StepStore::of(self))
     }
-}
 
-impl<B: Backend, L: Log> Recorder<B, L> {
-    fn inner_steps(&self) -> Result<StepStore<'_>, BackendError> {
-        let lacking = || BackendError::new(BackendErrorKind::Config, "the backend keeps no steps").not_written();
-        self.inner.steps().ok_or_else(lacking)
-    }
-}
-
-impl<B: Backend, L: Log> StepBackend for Recorder<B, L> {
-    async fn record_step(
-        &self,
-        key: &RecordKey,
-        claim: &Claim,
-        name: &str,
-        step: &Bytes,
-    ) -> Result<Fenced, BackendError> {
-        let made = self.inner_steps()?.record_step(key, claim, name, step);
-        let call = Call::RecordStep {
-            claim: claim.clone(),
-            name: name.to_owned(),
-            step: shortened_bytes(step),
-        };
-        self.record(key, call, made, |fenced| Reply::Fenced(*fenced)).await
-    }
-
-    async fn read_steps(&self, key: &RecordKey, claim: &Claim) -> Result<Option<RecordedSteps>, BackendError> {
-        let made = self.inner_steps()?.read_steps(key, claim);
-        self.record(key, Call::ReadSteps(claim.clone()), made, |steps| {
-            let shortened = |(name, step): &(String, Bytes)| (name.clone(), shortened_bytes(step));
-            Reply::Steps(steps.as_ref().map(|steps| steps.iter().map(shortened).collect()))
-        })
-        .await
-    }
-
-    async fn park(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
-        let made = self.inner_steps()?.park(key, claim);
-        self.record(key, Call::Park(claim.clone()), made, |fenced| Reply::Fenced(*fenced))
-            .await
+    fn inspector(&self) -> Option<Inspector<'_>> {
+        self.inner.inspector().map(|_inner| Inspector::of(self))
     }
 }

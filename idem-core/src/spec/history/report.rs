@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::operations::{Action, Moment, NEVER, Operation};
 use super::{Call, Reply};
+use crate::inspect::{Settled, Settlement, StepChange};
 use crate::{Claim, Completion, Fenced, Record, Token};
 
 /// The result of [`check`](super::check).
@@ -151,6 +152,33 @@ impl Names {
             }
             Call::ReadSteps(claim) => format!("read the steps of {}", self.of(claim.token)),
             Call::Park(claim) => format!("park {}", self.of(claim.token)),
+            Call::Settle {
+                version,
+                settlement,
+                live,
+            } => {
+                let change = self.settlement(settlement);
+                format!("{live:?}: {change} {} if {:?}", self.of(version.token), version.phase)
+            }
+        }
+    }
+
+    fn settlement(&mut self, settlement: &Settlement) -> String {
+        match settlement {
+            Settlement::Forget => "forget".to_owned(),
+            Settlement::Rerun { step: None, .. } => "rerun".to_owned(),
+            Settlement::Rerun {
+                step: Some(StepChange::Done { name, step }),
+                ..
+            } => format!("set step {name} to {} and rerun", first_bytes(step)),
+            Settlement::Rerun {
+                step: Some(StepChange::NotDone { name }),
+                ..
+            } => format!("remove step {name} and rerun"),
+            Settlement::Complete { token, completion, ttl } => {
+                let outcome = outcome(completion);
+                format!("complete as {} with {outcome} for {ttl:?}", self.of(*token))
+            }
         }
     }
 
@@ -166,7 +194,9 @@ impl Names {
         match reply {
             Reply::Acquired => "acquired".to_owned(),
             Reply::Existing(record) | Reply::Found(Some(record)) => self.record(record),
-            Reply::Fenced(Fenced::Applied) => "applied".to_owned(),
+            Reply::Fenced(Fenced::Applied) | Reply::Settled(Settled::Applied) => "applied".to_owned(),
+            Reply::Settled(Settled::Changed) => "it has changed".to_owned(),
+            Reply::Settled(Settled::Live(left)) => format!("it is live for another {left:?}"),
             Reply::Fenced(Fenced::Superseded) | Reply::Steps(None) => "superseded".to_owned(),
             Reply::Found(None) => "nothing is there".to_owned(),
             Reply::Steps(Some(steps)) => {

@@ -8,6 +8,7 @@ use super::frame::{Situation, Span};
 use super::operations::{Action, Moment, NEVER, Operation};
 use super::{Call, Reply};
 use crate::Token;
+use crate::inspect::Settled;
 
 /// What the search found out about one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -292,6 +293,7 @@ fn is_in_vain(call: &Call, situation: &Situation, span: Span) -> bool {
         | Call::Release(claim)
         | Call::RecordStep { claim, .. }
         | Call::Park(claim) => !situation.is_owned_by(claim.token),
+        Call::Settle { version, .. } => !situation.is_at(*version),
         Call::Read | Call::ReadSteps(_) => true,
     }
 }
@@ -301,8 +303,12 @@ pub(super) fn changes_nothing(operation: &Operation) -> bool {
     use crate::Fenced::Superseded;
     match &operation.action {
         Action::Call { reply: Some(reply), .. } => match reply {
-            Reply::Existing(_) | Reply::Found(_) | Reply::Steps(_) | Reply::Fenced(Superseded) => true,
-            Reply::Acquired | Reply::Fenced(_) => false,
+            Reply::Existing(_)
+            | Reply::Found(_)
+            | Reply::Steps(_)
+            | Reply::Fenced(Superseded)
+            | Reply::Settled(Settled::Changed | Settled::Live(_)) => true,
+            Reply::Acquired | Reply::Fenced(_) | Reply::Settled(_) => false,
         },
         _ => false,
     }

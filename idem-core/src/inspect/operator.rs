@@ -1,0 +1,253 @@
+//! The calls of an operator.
+//!
+//! Owns the deadline of each call, the log line of each change, and the search for the next records of a list. Does not own who may be
+//! an operator: an application guards its own routes.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use super::{
+    Cursor, Finding, Inspector, Listed, LiveClaim, Page, RecordDetails, RecordVersion, Selection, Settled, Settlement,
+    StepChange,
+};
+use crate::backend::DynBackend;
+use crate::{Backend, BackendError, BackendErrorKind, Completion, RecordKey, Token};
+
+/// How many records a page of a long scan has, about.
+pub const PAGE: usize = 500;
+
+/// An operator's access to the records of a store.
+///
+/// Each change names the [`RecordVersion`] that the operator has seen, so that nothing is changed that nobody has looked at. Each
+/// change is logged with the operator's name and the reason.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use idem_core::inspect::{LiveClaim, Operator, Selection, Settled, Settlement};
+/// use idem_core::{Backend, Claim, ClaimPolicy, Completion, Fingerprint, IdempotencyKey, MemoryBackend, RecordKey, Scope};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let backend = MemoryBackend::new();
+/// let key = RecordKey::new("ship", &Scope::of("acme"), &IdempotencyKey::of("o-1"))?;
+/// let claim = Claim::first(Fingerprint::NONE, &ClaimPolicy::new(Duration::from_secs(60)));
+/// backend.claim(&key, &claim).await?;
+/// backend.complete(&key, &claim, &Completion::Unknown, claim.ttl).await?;
+///
+/// let operator = Operator::new(backend, "ada").ok_or("a backend without an operator's view")?;
+/// let found = operator.show(&key).await?.ok_or("nothing is there")?;
+/// let settled = operator
+///     .settle(&key, found.summary.version(), &Settlement::Forget, LiveClaim::Refuse, "not shipped, ticket 4711")
+///     .await?;
+/// assert_eq!(settled, Settled::Applied);
+/// assert!(operator.show(&key).await?.is_none());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Operator {
+    backend: Arc<dyn DynBackend>,
+    name: Arc<str>,
+    deadline: Duration,
+}
+
+impl Operator {
+    /// How long a call may take by default.
+    pub const DEADLINE: Duration = Duration::from_secs(10);
+
+    /// The operator `name` of the records in `backend`; `None` if the backend has no [`Inspect`](super::Inspect).
+    #[must_use]
+    pub fn new(backend: impl Backend, name: impl Into<String>) -> Option<Self> {
+        Self::of(Arc::new(backend), name.into())
+    }
+
+    pub(crate) fn of(backend: Arc<dyn DynBackend>, name: String) -> Option<Self> {
+        backend.inspector()?;
+        Some(Self {
+            backend,
+            name: name.into(),
+            deadline: Self::DEADLINE,
+        })
+    }
+
+    /// Sets how long a call may take.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// The next page of a scan. It may have no records although the scan is not over. [`Inspect::scan`](super::Inspect::scan) has the
+    /// guarantees.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached or refuses, or the cursor is not one of this store.
+    pub async fn scan(
+        &self,
+        selection: &Selection,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Page, BackendError> {
+        self.ask("listing records", |inspector| inspector.scan(selection, after, limit))
+            .await
+    }
+
+    /// Looks at records until `most` of them satisfy `wanted`, or the scan is over. A page may have more than `most` records, because
+    /// a list goes on after a whole page of the store. It calls `progress` with each page that it has looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`scan`](Self::scan).
+    pub async fn list(
+        &self,
+        selection: &Selection,
+        after: Option<Cursor>,
+        most: usize,
+        wanted: impl Fn(&Listed) -> bool,
+        mut progress: impl FnMut(&Page),
+    ) -> Result<Page, BackendError> {
+        let mut list = Page::default();
+        let mut next = after;
+        loop {
+            // Small pages for a short list. A store that scans looks at more than it returns.
+            let page = self.scan(selection, next.as_ref(), most.clamp(1, PAGE)).await?;
+            progress(&page);
+            list.looked_at += page.looked_at;
+            list.commands += page.commands;
+            list.records.extend(page.records.into_iter().filter(&wanted));
+            next = page.next;
+            if next.is_none() || list.records.len() >= most {
+                list.next = next;
+                return Ok(list);
+            }
+        }
+    }
+
+    /// Everything that is stored about the record under `key`, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached or refuses, or the record cannot be read.
+    pub async fn show(&self, key: &RecordKey) -> Result<Option<RecordDetails>, BackendError> {
+        self.ask("showing a record", |inspector| inspector.inspect(key)).await
+    }
+
+    /// Settles the record under `key` if it is still at `version`, and logs it. `reason` says why, for the log.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached or refuses. Whether the record was changed is then unknown: look at it again.
+    pub async fn settle(
+        &self,
+        key: &RecordKey,
+        version: RecordVersion,
+        settlement: &Settlement,
+        live: LiveClaim,
+        reason: &str,
+    ) -> Result<Settled, BackendError> {
+        let settling = self.ask("settling a record", |inspector| {
+            inspector.settle(key, version, settlement, live)
+        });
+        let settled = settling.await;
+        let (operator, change) = (&*self.name, settlement.name());
+        let forced = live == LiveClaim::Force;
+        match &settled {
+            Ok(Settled::Applied) => tracing::warn!(
+                key = %key.shown(), %version, operator, change, reason, forced,
+                "an operator has settled a record"
+            ),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(
+                key = %key.shown(), %version, operator, change, reason, forced, %error,
+                "an operator's call has failed, and may have settled the record; look at it again"
+            ),
+        }
+        settled
+    }
+
+    /// Checks how the store is set up.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached at all.
+    pub async fn diagnose(&self) -> Result<Vec<Finding>, BackendError> {
+        self.ask("checking the store", Inspector::diagnose).await
+    }
+
+    async fn ask<'a, T, F>(
+        &'a self,
+        what: &'static str,
+        call: impl FnOnce(Inspector<'a>) -> F,
+    ) -> Result<T, BackendError>
+    where
+        F: Future<Output = Result<T, BackendError>>,
+    {
+        let Some(inspector) = self.backend.inspector() else {
+            return Err(BackendError::new(
+                BackendErrorKind::Config,
+                "this backend cannot be inspected",
+            ));
+        };
+        match timeout(self.deadline, call(inspector)).await {
+            Ok(answer) => answer,
+            Err(_elapsed) => Err(BackendError::new(BackendErrorKind::Timeout, what)),
+        }
+    }
+}
+
+impl fmt::Debug for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operator")
+            .field("backend", &self.backend)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Settlement {
+    /// Lets the next request with the key run, with the steps that are recorded, and with `step` changed.
+    #[must_use]
+    pub fn rerun(step: Option<StepChange>) -> Self {
+        Self::Rerun {
+            began_at: crate::claim::whole_millis(crate::claim::wall_clock()),
+            step,
+        }
+    }
+
+    /// Gives every later request with the key this outcome for `ttl`.
+    #[must_use]
+    pub fn complete(completion: Completion, ttl: Duration) -> Self {
+        Self::Complete {
+            token: Token::random(),
+            completion,
+            ttl,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Forget => "forget",
+            Self::Rerun { .. } => "rerun",
+            Self::Complete { .. } => "complete",
+        }
+    }
+}
+
+impl RecordDetails {
+    /// The change that records the step `name` as done with `result`, in JSON. The input that was recorded for the step stays, so that
+    /// the handler is still held to it.
+    #[must_use]
+    pub fn step_done(&self, name: &str, result: &Bytes) -> StepChange {
+        let recorded = self.steps.iter().find(|(known, _)| known == name);
+        let recorded = recorded.map(|(_, step)| step);
+        StepChange::Done {
+            name: name.to_owned(),
+            step: crate::steps::done_by_operator(recorded, self.summary.attempt, result),
+        }
+    }
+}

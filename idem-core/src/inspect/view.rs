@@ -1,0 +1,289 @@
+//! A record as an operator sees it.
+//!
+//! Owns what is shown of a record and of a step, and the version by which a change is fenced. Does not own how it is printed.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use crate::steps::RecordedSteps;
+use crate::{Claim, Completion, Fingerprint, Owner, Record, RecordKey, Token};
+
+/// How many bytes of a payload a scan returns, at most: enough to tell an integration the status of a response.
+pub const HEAD_LEN: usize = 32;
+
+/// How far a record has come. Under one token it only moves forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// An attempt has claimed the key. Its lease may have lapsed.
+    Claimed,
+    /// An attempt has ended without an outcome, and its steps are kept.
+    Parked,
+    /// The record has its outcome.
+    Completed,
+}
+
+impl Phase {
+    const ALL: [Self; 3] = [Self::Claimed, Self::Parked, Self::Completed];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Claimed => "claimed",
+            Self::Parked => "parked",
+            Self::Completed => "completed",
+        }
+    }
+}
+
+/// What a record was when an operator saw it: the token of its claim, and its phase.
+///
+/// The token alone would not do. An owner that is late completes its claim under the same token, and an operator who has seen a lapsed
+/// claim must not remove the answer that has come since.
+///
+/// ```
+/// use idem_core::Token;
+/// use idem_core::inspect::{Phase, RecordVersion};
+///
+/// let version = RecordVersion { token: Token::from_bytes([7; 16]), phase: Phase::Claimed };
+/// assert_eq!(version.to_string(), "claimed-07070707070707070707070707070707");
+/// assert_eq!("claimed-07070707070707070707070707070707".parse(), Ok(version));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RecordVersion {
+    /// The token of the claim, also once it is completed.
+    pub token: Token,
+    /// How far the record had come.
+    pub phase: Phase,
+}
+
+impl fmt::Display for RecordVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = u128::from_be_bytes(self.token.to_bytes());
+        write!(f, "{}-{token:032x}", self.phase.name())
+    }
+}
+
+/// A text is not a [`RecordVersion`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VersionError;
+
+impl fmt::Display for VersionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a version is `claimed`, `parked` or `completed`, then `-`, then 32 hexadecimal digits")
+    }
+}
+
+impl std::error::Error for VersionError {}
+
+impl FromStr for RecordVersion {
+    type Err = VersionError;
+
+    fn from_str(text: &str) -> Result<Self, VersionError> {
+        let (name, digits) = text.split_once('-').ok_or(VersionError)?;
+        let phase = Phase::ALL.into_iter().find(|phase| phase.name() == name);
+        let is_hexadecimal = digits.len() == 2 * Token::LEN && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let token = u128::from_str_radix(digits, 16).ok().filter(|_| is_hexadecimal);
+        match (phase, token) {
+            (Some(phase), Some(token)) => Ok(Self {
+                token: Token::from_bytes(token.to_be_bytes()),
+                phase,
+            }),
+            _ => Err(VersionError),
+        }
+    }
+}
+
+/// A record in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordSummary {
+    /// Operation, scope and key.
+    pub key: RecordKey,
+    /// The token of the claim, also once it is completed.
+    pub token: Token,
+    /// The number of the last attempt.
+    pub attempt: u32,
+    /// Identifies the request.
+    pub fingerprint: Fingerprint,
+    /// When attempt 1 began, by the clock of the process that ran it.
+    pub began_at: SystemTime,
+    /// The process that made the last attempt.
+    pub owner: Owner,
+    /// How far the record has come.
+    pub state: RecordState,
+    /// How long until the record is gone, if nothing else happens.
+    pub expires_in: Duration,
+}
+
+impl RecordSummary {
+    /// What a change of this record is fenced by.
+    #[must_use]
+    pub fn version(&self) -> RecordVersion {
+        let phase = match self.state {
+            RecordState::Claimed { .. } => Phase::Claimed,
+            RecordState::Parked => Phase::Parked,
+            RecordState::Stored { .. } | RecordState::NotStored | RecordState::Unknown => Phase::Completed,
+        };
+        RecordVersion {
+            token: self.token,
+            phase,
+        }
+    }
+}
+
+/// How far a record has come, without the payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordState {
+    /// An attempt has claimed the key.
+    Claimed {
+        /// The rest of the lease; zero if it has lapsed.
+        remaining: Duration,
+        /// Whether steps are recorded.
+        has_steps: bool,
+    },
+    /// An attempt has ended without an outcome, and its steps are kept.
+    Parked,
+    /// The handler ran, and its answer is kept.
+    Stored {
+        /// The length of the payload, in bytes.
+        len: u64,
+        /// The beginning of the payload, [`HEAD_LEN`] bytes at most. Empty if the store would have to look elsewhere for it.
+        head: Bytes,
+    },
+    /// The handler ran, and its answer is not kept.
+    NotStored,
+    /// The handler ran, and it is unknown whether it took effect.
+    Unknown,
+}
+
+impl RecordState {
+    /// The state of a completion.
+    #[must_use]
+    pub fn of_completion(completion: &Completion) -> Self {
+        match completion {
+            Completion::Stored(payload) => Self::Stored {
+                len: payload.len() as u64,
+                head: payload.slice(..payload.len().min(HEAD_LEN)),
+            },
+            Completion::NotStored => Self::NotStored,
+            Completion::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// Everything that is stored about one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordDetails {
+    /// What a list shows.
+    pub summary: RecordSummary,
+    /// The record as [`Backend::read`](crate::Backend::read) returns it.
+    pub record: Record,
+    /// Its steps, in any order.
+    pub steps: RecordedSteps,
+}
+
+impl RecordDetails {
+    /// The steps, sorted by name.
+    #[must_use]
+    pub fn steps(&self) -> Vec<StepView> {
+        let mut steps: Vec<_> = self.steps.iter().map(StepView::of).collect();
+        steps.sort_by(|left, right| left.name.cmp(&right.name));
+        steps
+    }
+
+    /// The details of a record that was read with its steps.
+    ///
+    /// `claim` has the parts of the record that a completion has too; its lease and its `ttl` are not used.
+    #[must_use]
+    pub fn of(key: &RecordKey, claim: &Claim, record: Record, steps: RecordedSteps, expires_in: Duration) -> Self {
+        let state = match &record {
+            Record::Claimed { claim, remaining } => RecordState::Claimed {
+                remaining: *remaining,
+                has_steps: claim.has_steps,
+            },
+            Record::Parked { .. } => RecordState::Parked,
+            Record::Completed { completion, .. } => RecordState::of_completion(completion),
+        };
+        let summary = RecordSummary {
+            key: key.clone(),
+            token: claim.token,
+            attempt: claim.attempt,
+            fingerprint: claim.fingerprint,
+            began_at: claim.began_at,
+            owner: claim.owner,
+            state,
+            expires_in,
+        };
+        Self { summary, record, steps }
+    }
+}
+
+/// A step as an operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepView {
+    /// Its name.
+    pub name: String,
+    /// The attempt that recorded it; `None` if the bytes cannot be read.
+    pub attempt: Option<u32>,
+    /// How far it has come.
+    pub state: StepState,
+}
+
+/// How far a step has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StepState {
+    /// Its body may have begun. If its attempt has ended, it is unknown whether the step happened.
+    Started,
+    /// It has happened, with this result as JSON.
+    Done(Bytes),
+    /// It has happened, and its result is not kept.
+    DoneWithoutResult,
+    /// Its bytes are of another version, or broken.
+    Unreadable,
+}
+
+/// One record of a [`Page`](super::Page).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listed {
+    /// A record.
+    Record(RecordSummary),
+    /// A record that this version cannot read.
+    Unreadable(Unreadable),
+}
+
+/// A record that this version cannot read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The record key, or the store's name of the record where that is not a record key.
+    pub name: String,
+    /// Why it cannot be read.
+    pub why: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_read_back_and_nothing_else_is_one() {
+        for phase in Phase::ALL {
+            let token = Token::random();
+            let version = RecordVersion { token, phase };
+            assert_eq!(version.to_string().parse(), Ok(version));
+        }
+        let digits = "0".repeat(32);
+        for text in [
+            "",
+            "claimed",
+            "claimed-",
+            "claimed-7",
+            &format!("lapsed-{digits}"),
+            &format!("claimed-{digits}0"),
+            &format!("claimed-+{}", "0".repeat(31)),
+            &format!(" claimed-{digits}"),
+        ] {
+            assert_eq!(text.parse::<RecordVersion>(), Err(VersionError), "{text:?}");
+        }
+    }
+}
