@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 
+use crate::inspect::{Inspector, LiveClaim, RecordVersion, Settlement, StepChange};
 use crate::steps::StepStore;
 use crate::{Acquisition, Backend, Claim, ClaimPolicy, Completion, Fenced, Fingerprint, Record, RecordKey, Token};
 
@@ -36,6 +37,8 @@ pub(crate) struct Load<'a, B> {
     random: Random,
     /// The last claim on each key.
     held: Vec<Option<Held>>,
+    /// The version of each key's record that an operator has seen last.
+    shown: Vec<Option<RecordVersion>>,
 }
 
 /// A claim, whether or not it is still in place, or ever was.
@@ -56,6 +59,7 @@ impl<'a, B: Backend> Load<'a, B> {
             keys,
             random: Random(seed),
             held: vec![None; keys.len()],
+            shown: vec![None; keys.len()],
         }
     }
 
@@ -77,6 +81,11 @@ impl<'a, B: Backend> Load<'a, B> {
 
     async fn call(&mut self, at: usize) {
         let (backend, key) = (self.backend, &self.keys[at]);
+        if let Some(inspector) = backend.inspector()
+            && self.random.below(8) == 0
+        {
+            return self.settle(at, inspector).await;
+        }
         let choices = if backend.steps().is_some() { 14 } else { 10 };
         let choice = self.random.below(choices);
         let Some(Held {
@@ -104,6 +113,45 @@ impl<'a, B: Backend> Load<'a, B> {
                 Some(lapsed) => drop(backend.take_over(key, &lapsed, &held).await),
                 None => drop(backend.claim(key, &held).await),
             },
+        }
+    }
+
+    /// Looks at a record as an operator, and settles it, or what was seen before.
+    async fn settle(&mut self, at: usize, inspector: Inspector<'_>) {
+        let key = &self.keys[at];
+        if self.shown[at].is_none() || self.random.below(4) > 0 {
+            let shown = inspector.inspect(key).await;
+            self.shown[at] = shown.ok().flatten().map(|shown| shown.summary.version());
+        }
+        let Some(version) = self.shown[at] else { return };
+        let name = ["a", "b"][usize::from(self.random.below(2) == 1)].to_owned();
+        let settlement = match self.random.below(6) {
+            0 => Settlement::Forget,
+            1 => Settlement::rerun(None),
+            2 => Settlement::rerun(Some(StepChange::NotDone { name })),
+            3 => {
+                let step = vec![7; if self.random.below(2) == 0 { 48 } else { 2 }].into();
+                Settlement::rerun(Some(StepChange::Done { name, step }))
+            }
+            number => Settlement::Complete {
+                token: self.token(),
+                completion: if number == 4 {
+                    Completion::Unknown
+                } else {
+                    Completion::Stored(vec![9; 48].into())
+                },
+                ttl: self.random.millis(60, 200),
+            },
+        };
+        let live = if self.random.below(2) == 0 {
+            LiveClaim::Force
+        } else {
+            LiveClaim::Refuse
+        };
+        drop(inspector.settle(key, version, &settlement, live).await);
+        // As after a reply that was lost.
+        if self.random.below(4) == 0 {
+            drop(inspector.settle(key, version, &settlement, live).await);
         }
     }
 

@@ -1,5 +1,6 @@
 mod broken;
 mod explained;
+mod operators;
 mod random;
 mod steps;
 mod unexplained;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 use super::*;
+use crate::inspect::Inspector;
 use crate::steps::{RecordedSteps, StepBackend, StepStore};
 use crate::{Acquisition, Backend, BackendError, Changed, MemoryBackend, RecordKey};
 
@@ -43,10 +44,24 @@ pub(super) enum Fault {
     ParksByRenewal,
     /// Steps that are read are those of the claim before.
     ReadsForAnyone,
+    /// An operator's change meets whatever record is there.
+    SettlesAnyRecord,
+    /// An operator's change is fenced by the token alone.
+    SettlesAnyPhase,
+    /// A live claim is settled without force.
+    SettlesLiveClaims,
+    /// Now and then, a settlement is acknowledged and forgotten.
+    ForgetsSettlements,
+    /// The outcome of an operator is written under the token that was there.
+    KeepsTheToken,
+    /// A rerun removes the record with its steps.
+    RerunsWithoutSteps,
+    /// A rerun leaves the claim to its owner.
+    RerunsWithOwner,
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 22] = [
         Self::CompletesForAnyone,
         Self::ReleasesForAnyone,
         Self::TakesOverEarly,
@@ -62,12 +77,19 @@ impl Fault {
         Self::ParksByRelease,
         Self::ParksByRenewal,
         Self::ReadsForAnyone,
+        Self::SettlesAnyRecord,
+        Self::SettlesAnyPhase,
+        Self::SettlesLiveClaims,
+        Self::ForgetsSettlements,
+        Self::KeepsTheToken,
+        Self::RerunsWithoutSteps,
+        Self::RerunsWithOwner,
     ];
 }
 
 #[derive(Debug)]
 pub(super) struct Broken {
-    store: MemoryBackend,
+    pub(super) store: MemoryBackend,
     fault: Fault,
     /// The last claim that was acquired on each key.
     held: Mutex<HashMap<RecordKey, Claim>>,
@@ -87,11 +109,15 @@ impl Broken {
         }
     }
 
-    fn has(&self, fault: Fault) -> bool {
+    pub(super) fn fault(&self) -> Fault {
+        self.fault
+    }
+
+    pub(super) fn has(&self, fault: Fault) -> bool {
         self.fault == fault
     }
 
-    fn now_and_then(&self, fault: Fault) -> bool {
+    pub(super) fn now_and_then(&self, fault: Fault) -> bool {
         self.has(fault) && self.calls.fetch_add(1, Ordering::Relaxed) % 8 == 7
     }
 
@@ -127,7 +153,7 @@ impl Broken {
         written
     }
 
-    fn reported(&self, mut record: Record) -> Record {
+    pub(super) fn reported(&self, mut record: Record) -> Record {
         if let Record::Claimed { claim, .. } | Record::Parked { claim } = &mut record {
             if self.has(Fault::HalvesLeases) {
                 claim.lease *= 2;
@@ -214,6 +240,10 @@ impl Backend for Broken {
 
     fn steps(&self) -> Option<StepStore<'_>> {
         Some(StepStore::of(self))
+    }
+
+    fn inspector(&self) -> Option<Inspector<'_>> {
+        Some(Inspector::of(self))
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::time::sleep;
 
 use super::broken::{Broken, Fault};
 use super::*;
+use crate::inspect::Inspector;
 use crate::steps::{RecordedSteps, StepBackend, StepStore};
 use crate::{
     Acquisition, Backend, BackendError, BackendErrorKind, Changed, IdempotencyKey, MemoryBackend, RecordKey, Scope,
@@ -18,8 +19,8 @@ const CALLS: usize = 60;
 
 /// The way to the store: calls take time, and some replies are lost.
 #[derive(Debug)]
-struct Way<B> {
-    store: Arc<B>,
+pub(super) struct Way<B> {
+    pub(super) store: Arc<B>,
     random: Mutex<Random>,
 }
 
@@ -28,7 +29,7 @@ impl<B> Way<B> {
         self.random.lock().expect("not poisoned").below(bound)
     }
 
-    async fn pass<T>(&self, made: impl Future<Output = Result<T, BackendError>>) -> Result<T, BackendError> {
+    pub(super) async fn pass<T>(&self, made: impl Future<Output = Result<T, BackendError>>) -> Result<T, BackendError> {
         let (there, back) = (self.random(6), self.random(6));
         sleep(millis(there)).await;
         let reply = made.await;
@@ -81,6 +82,10 @@ impl<B: Backend> Backend for Way<B> {
 
     fn steps(&self) -> Option<StepStore<'_>> {
         self.store.steps().map(|_store| StepStore::of(self))
+    }
+
+    fn inspector(&self) -> Option<Inspector<'_>> {
+        self.store.inspector().map(|_store| Inspector::of(self))
     }
 }
 
