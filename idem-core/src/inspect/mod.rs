@@ -56,7 +56,8 @@ use crate::{BackendError, RecordKey};
 ///     from then on. Fingerprint, attempt, owner and beginning stay; the steps are removed. Repeated with the token in place it is
 ///     [`Settled::Applied`], and does not prolong the record.
 /// 28. From then on the owner of the claim that was there is superseded: `renew`, `complete`, `release`, `record_step` and `park` by
-///     its token are [`Fenced::Superseded`](crate::Fenced::Superseded), also if they were sent before and arrive late.
+///     its token are [`Fenced::Superseded`](crate::Fenced::Superseded), also if they were sent before and arrive late. `park` of a
+///     record that the settlement has parked changes nothing, and is applied as if it were repeated (clause 18).
 /// 29. A settlement that is applied wakes waiters as a release does (clause 13).
 /// 30. [`diagnose`](Inspect::diagnose) reports how the store is set up, and changes no record.
 pub trait Inspect: fmt::Debug + Send + Sync + 'static {

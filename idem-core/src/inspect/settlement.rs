@@ -47,7 +47,7 @@ pub enum StepChange {
 }
 
 /// Whether a claim may be settled whose lease has not lapsed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LiveClaim {
     /// No: its handler may be running.
     Refuse,

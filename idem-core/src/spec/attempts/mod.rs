@@ -4,7 +4,7 @@
 //! other, and a handler of two steps. Step `a` may be repeated. Step `b` runs at most once; in one setting it cannot be looked up, in
 //! the other one it is reconciled. Attempts crash at any point and fail at any point. Their calls take effect late, or take effect and
 //! lose their reply, and are then repeated as the engine repeats them. A lease lapses at any moment, and a lapsed, parked or completed
-//! record expires at any moment.
+//! record expires at any moment. In a third setting an operator looks at the record, and settles it at a later moment.
 //!
 //! | rule | what holds |
 //! |---|---|
@@ -15,12 +15,17 @@
 //! | [`Rule::ParkedHolds`] | a record whose attempt has parked it has no owner |
 //! | [`Rule::RunsTwice`] | the body of step `b` is called once at most, or again by an attempt that was told that it did not happen |
 //! | [`Rule::ExpiredSeen`] | a record that is begun anew has no steps |
+//! | [`Rule::SettledUnseen`] | an operator changes a record only if no attempt has claimed, completed or parked it since it was shown |
+//! | [`Rule::LiveSettled`] | an operator settles a live claim by force alone |
+//! | [`Rule::SettledRuns`] | no attempt claims a record to which an operator has given an outcome |
 //!
 //! Does not own the engine's code: its protocol is written down a second time here. Results, inputs and sizes are not in this world,
 //! and a look at a record and the takeover after it are one move. The seeded model of the engine has all of them.
 
 mod moves;
 mod mutants;
+mod operator;
+mod operator_mutants;
 mod search;
 mod witness;
 mod world;

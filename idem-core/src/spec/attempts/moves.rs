@@ -21,6 +21,7 @@ impl Search<'_> {
             }
             self.add(expired, "the record expires".to_owned());
         }
+        self.operate(world)?;
         for attempt in 0..ATTEMPTS {
             self.arrive(world, attempt)?;
             self.go_on(world, attempt)?;
@@ -42,6 +43,7 @@ impl Search<'_> {
         late.store = store;
         if reply == Reply::Fenced(crate::Fenced::Applied) {
             self.saw(Witness::TookEffectLate);
+            late.count_end(&world.store);
         }
         let by = format!("the call of attempt {attempt} at {sent:?} arrives late");
         self.check_store(&late, &by)?;
@@ -146,6 +148,8 @@ impl Search<'_> {
         if reply != Reply::Acquired {
             return Ok(());
         }
+        let is_closed = world.truth.is_closed && !world.truth.is_over;
+        self.check(!is_closed, Rule::SettledRuns, &by)?;
         let is_stepped = has_steps(&store);
         if let Some(witness) = witness.filter(|_| is_stepped) {
             self.saw(witness);
@@ -179,8 +183,11 @@ impl Search<'_> {
             self.add(done, by);
             return Ok(());
         }
-        // Repeating a parking or a completion is acknowledged after the attempt has ended.
-        self.check(world.truth.is_owner(attempt), Rule::SupersededRecords, &by)?;
+        // A record that an operator has parked counts as parked by its last attempt, as if that had sent the call before.
+        let is_parked = at == At::Park && matches!(world.store, State::Parked { .. }) && world.truth.is_last(attempt);
+        let is_owner = world.truth.is_owner(attempt) || (is_parked && world.truth.is_settled);
+        self.check(is_owner, Rule::SupersededRecords, &by)?;
+        done.count_end(&world.store);
         // The effect without the reply: the handler stops, or repeats the call.
         let mut lost = done.clone();
         if lost.take_fault() {
@@ -312,7 +319,7 @@ impl Search<'_> {
         }
     }
 
-    fn check_store(&self, world: &World, by: &str) -> Result<(), Broken> {
+    pub(super) fn check_store(&self, world: &World, by: &str) -> Result<(), Broken> {
         let has_all = match world.store.at(NOW) {
             State::Parked { steps, .. } => world.has_acknowledged(steps),
             _ => true,

@@ -1,6 +1,7 @@
 //! Wrong stores and wrong engines. Each has one thing changed, and breaks a rule.
 
-use super::world::{A, DONE, INTERRUPTED, RECONCILED, Rule, Setting};
+use super::operator_mutants::*;
+use super::world::{A, DONE, INTERRUPTED, OPERATED, RECONCILED, Rule, Setting};
 use crate::Fenced;
 use crate::spec::{Call, Reply, State, Steps, Time, step};
 
@@ -86,6 +87,15 @@ const fn engine(name: &'static str, breaks: Rule, deviation: Deviation, setting:
     }
 }
 
+const fn operated(name: &'static str, breaks: Rule, step: StepFn) -> Mutant {
+    Mutant {
+        name,
+        breaks,
+        step,
+        ..Mutant::none(OPERATED)
+    }
+}
+
 /// Each of them.
 #[rustfmt::skip]
 pub const MUTANTS: &[Mutant] = &[
@@ -103,6 +113,14 @@ pub const MUTANTS: &[Mutant] = &[
     store("a superseded attempt reads the steps", Rule::SupersededRecords, read_unfenced),
     store("a completion leaves its steps to the next record", Rule::ExpiredSeen, completion_leaves_steps),
     store("expired steps are there for the next record", Rule::ExpiredSeen, expired_steps_stay),
+    operated("a settlement ends whatever record is there", Rule::SettledUnseen, settle_unfenced),
+    operated("a settlement is fenced by the token alone", Rule::SettledUnseen, settle_by_token),
+    operated("a live claim is settled without force", Rule::LiveSettled, settle_live),
+    operated("a rerun removes the steps", Rule::ParkedForgets, rerun_forgets),
+    operated("a rerun leaves the claim to its owner", Rule::SupersededRecords, rerun_keeps_owner),
+    operated("an outcome of an operator has the owner's token", Rule::SupersededRecords, settle_keeps_token),
+    operated("an outcome of an operator is lost", Rule::SettledRuns, settle_loses_outcome),
+    operated("a forgotten record leaves its steps", Rule::ExpiredSeen, forget_leaves_steps),
     engine("a failed attempt releases its record", Rule::ParkedForgets, Deviation::Releases, INTERRUPTED),
     engine("the start of a step is not recorded", Rule::RunsTwice, Deviation::SkipsStart, INTERRUPTED),
     engine("a step that was begun runs again", Rule::RunsTwice, Deviation::RerunsStarted, INTERRUPTED),

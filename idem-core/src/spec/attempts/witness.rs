@@ -33,11 +33,25 @@ pub enum Witness {
     Expired,
     /// A record is begun anew after one with steps.
     BegunAnew,
+    /// An operator removes a record.
+    Forgotten,
+    /// An operator lets a request run again with its steps.
+    RerunWithSteps,
+    /// An operator gives a record an outcome.
+    CompletedByOperator,
+    /// An operator is refused, because the claim is live.
+    RefusedLive,
+    /// An operator is refused, because the record has changed.
+    FoundChanged,
+    /// An operator settles a live claim by force.
+    Forced,
+    /// An operator's call takes effect late.
+    SettledLate,
 }
 
 impl Witness {
     /// Each of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 22] = [
         Self::Completed,
         Self::Parked,
         Self::Continued,
@@ -53,5 +67,12 @@ impl Witness {
         Self::CalledWhileSuperseded,
         Self::Expired,
         Self::BegunAnew,
+        Self::Forgotten,
+        Self::RerunWithSteps,
+        Self::CompletedByOperator,
+        Self::RefusedLive,
+        Self::FoundChanged,
+        Self::Forced,
+        Self::SettledLate,
     ];
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::operator::Desk;
 use crate::spec::{Call, Reply, State, Time};
 use crate::{AfterCrash, Claim, ClaimPolicy, Completion, Fingerprint, Owner, Token};
 
@@ -36,11 +37,17 @@ pub enum Rule {
     RunsTwice,
     /// A record that was begun anew has steps.
     ExpiredSeen,
+    /// An operator has changed a record that was no longer as it was shown.
+    SettledUnseen,
+    /// An operator has settled a live claim without force.
+    LiveSettled,
+    /// A request ran although an operator had given it an outcome.
+    SettledRuns,
 }
 
 impl Rule {
     /// Each of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::RecordedRunsAgain,
         Self::SupersededRecords,
         Self::SuccessorMisses,
@@ -48,6 +55,9 @@ impl Rule {
         Self::ParkedHolds,
         Self::RunsTwice,
         Self::ExpiredSeen,
+        Self::SettledUnseen,
+        Self::LiveSettled,
+        Self::SettledRuns,
     ];
 }
 
@@ -58,6 +68,8 @@ pub struct Setting {
     pub name: &'static str,
     /// Whether the handler can find out what became of step `b`.
     pub(super) reconciles: bool,
+    /// Whether an operator settles the record.
+    pub(super) operates: bool,
     /// How many calls are late or lose their reply, in one run.
     pub(super) faults: u8,
 }
@@ -72,16 +84,24 @@ impl Setting {
 pub(super) const INTERRUPTED: Setting = Setting {
     name: "steps, at most once",
     reconciles: false,
+    operates: false,
     faults: 2,
 };
 pub(super) const RECONCILED: Setting = Setting {
     name: "steps, reconciled",
     reconciles: true,
+    operates: false,
     faults: 2,
+};
+pub(super) const OPERATED: Setting = Setting {
+    name: "steps, at most once, and an operator",
+    reconciles: false,
+    operates: true,
+    faults: 1,
 };
 
 /// Each of them.
-pub const SETTINGS: [Setting; 2] = [INTERRUPTED, RECONCILED];
+pub const SETTINGS: [Setting; 3] = [INTERRUPTED, RECONCILED, OPERATED];
 
 /// Where an attempt is in its handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -131,8 +151,14 @@ pub(super) struct Truth {
     pub(super) record: u8,
     /// The number of the record of each attempt's claim.
     pub(super) records: [u8; ATTEMPTS],
-    /// The record has expired.
+    /// The record has expired, or an operator has removed it.
     pub(super) is_over: bool,
+    /// An operator has settled the record, and no attempt has claimed since.
+    pub(super) is_settled: bool,
+    /// An operator has given the record an outcome.
+    pub(super) is_closed: bool,
+    /// How many claims were completed or parked, in the store.
+    pub(super) ends: u8,
 }
 
 /// A state of the world.
@@ -145,6 +171,8 @@ pub(super) struct World {
     pub(super) faults: u8,
     /// Whether a record may still expire.
     pub(super) may_expire: bool,
+    /// The operator.
+    pub(super) desk: Desk,
 }
 
 impl Truth {
@@ -155,7 +183,7 @@ impl Truth {
 
     /// Whether the attempt has the record.
     pub(super) fn is_owner(&self, attempt: usize) -> bool {
-        self.is_last(attempt) && !self.is_over
+        self.is_last(attempt) && !self.is_over && !self.is_settled
     }
 
     /// Whether the attempt is one of the present record.
@@ -166,14 +194,16 @@ impl Truth {
     /// The attempt has claimed, and begins a record if the one before has expired.
     pub(super) fn claimed(&mut self, attempt: usize) {
         if self.is_over {
-            let (claims, records, record) = (self.claims, self.records, self.record + 1);
+            let (claims, records, record, ends) = (self.claims, self.records, self.record + 1, self.ends);
             *self = Self {
                 claims,
                 record,
                 records,
+                ends,
                 ..Self::default()
             };
         }
+        self.is_settled = false;
         self.claims[attempt] = self.claims.iter().max().copied().unwrap_or_default() + 1;
         self.records[attempt] = self.record;
     }
@@ -186,19 +216,26 @@ impl World {
             sent: None,
             is_told: false,
         };
+        let mut attempts = [attempt; ATTEMPTS];
+        if setting.operates {
+            // With an operator, two attempts have more states than three have without.
+            attempts[ATTEMPTS - 1].at = At::Gone;
+        }
         Self {
             store: State::Absent,
-            attempts: [attempt; ATTEMPTS],
+            attempts,
             truth: Truth::default(),
             faults: setting.faults,
             may_expire: true,
+            desk: if setting.operates { Desk::Idle } else { Desk::Empty },
         }
     }
 
     /// What tells this state from another one.
     pub(super) fn key(&self) -> String {
         format!(
-            "{:?} {:?} {:?} {} {}",
+            "{:?} {:?} {:?} {:?} {} {}",
+            self.desk,
             Shown(&self.store),
             self.attempts,
             self.truth,
@@ -234,6 +271,16 @@ impl World {
         }
         self.truth.is_over = true;
         true
+    }
+
+    /// Counts the end of a claim, if the store was in the state `before`. Only an operator who may still settle needs the count.
+    pub(super) fn count_end(&mut self, before: &State) {
+        if self.desk == Desk::Empty {
+            return;
+        }
+        let was_claimed = matches!(before, State::Claimed { .. });
+        let is_claimed = matches!(self.store, State::Claimed { .. });
+        self.truth.ends += u8::from(was_claimed && !is_claimed);
     }
 
     /// Whether the store has the steps that were acknowledged.
