@@ -8,6 +8,7 @@
 //! `IDEM_SEED=7 cargo test -p idem-core --lib model`; `IDEM_STEPS` sets how long it is, and `IDEM_SECONDS` for how long
 //! other seeds follow.
 
+mod desk;
 mod door;
 mod handler;
 mod history;
@@ -78,6 +79,9 @@ struct Model {
     processes: Vec<Process>,
     requests: Vec<Request>,
     gates: Gates,
+    /// The way of an operator to the store, and the recorder of the operator's calls.
+    desk: Door,
+    desk_recorder: Option<Arc<Recorder<Door, CallHistory>>>,
 }
 
 impl Model {
@@ -85,12 +89,22 @@ impl Model {
         let world = World {
             random: Random(seed),
             oracle: Oracle::new(),
-            weather: Vec::new(),
-            faults: Vec::new(),
+            // The operator's, whose number is 0.
+            weather: vec![Weather::Flaky],
+            faults: vec![0],
         };
+        let (shared, store) = (Shared(Arc::new(Mutex::new(world))), MemoryBackend::new());
+        let desk = Door {
+            process: 0,
+            store: store.clone(),
+            shared: shared.clone(),
+        };
+        let recorder = |calls: &CallHistory| Arc::new(Recorder::new(desk.clone(), 0, calls.clone()));
         let mut model = Self {
-            shared: Shared(Arc::new(Mutex::new(world))),
-            store: MemoryBackend::new(),
+            shared,
+            store,
+            desk_recorder: calls.as_ref().map(recorder),
+            desk,
             calls,
             processes: Vec::new(),
             requests: Vec::new(),
@@ -140,6 +154,7 @@ impl Model {
             135..155 => self.change_weather(),
             155..157 => self.die(),
             157 => self.jump().await,
+            158..162 => self.operate(),
             _ => {}
         }
         let time = match self.random(100) {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::oracle::Oracle;
 use super::{Random, key_at};
 use crate::engine::RecordOutcome;
-use crate::inspect::Inspect as _;
+use crate::inspect::{Inspect as _, Inspector};
 use crate::spec::{Call, Reply};
 use crate::steps::{RecordedSteps, StepBackend, StepStore};
 use crate::{
@@ -180,7 +180,7 @@ impl Door {
         Ok(reply)
     }
 
-    async fn pass(&self, key: &RecordKey, call: Call) -> Result<Reply, BackendError> {
+    pub(super) async fn pass(&self, key: &RecordKey, call: Call) -> Result<Reply, BackendError> {
         let fault = self.draw(Some(&call));
         if matches!(fault, Fault::None) {
             return self.take_effect(key, &call).await;
@@ -311,6 +311,10 @@ impl Backend for Door {
 
     fn steps(&self) -> Option<StepStore<'_>> {
         Some(StepStore::of(self))
+    }
+
+    fn inspector(&self) -> Option<Inspector<'_>> {
+        Some(Inspector::of(self))
     }
 }
 

@@ -5,6 +5,7 @@
 
 use tokio::time::Instant;
 
+use super::desk::Operated;
 use super::oracle::RecordSteps;
 use super::{LEASE, REFUSING, TTL};
 use crate::engine::RecordOutcome;
@@ -40,6 +41,8 @@ pub(super) struct ClaimHistory {
     pub(super) end: Option<End>,
     pub(super) ended: Instant,
     pub(super) settled: Option<(Instant, RecordOutcome)>,
+    /// What an operator has made of its record, and when.
+    pub(super) operated: Option<(Instant, Operated)>,
 }
 
 #[derive(Debug)]
@@ -50,11 +53,19 @@ pub(super) struct Slot {
     pub(super) seen: Vec<ClaimHistory>,
     /// The steps of the records that the claims are of.
     pub(super) steps: Vec<RecordSteps>,
+    /// The tokens of operators' outcomes, and the claims that they replaced.
+    pub(super) operators: Vec<(Token, Token)>,
 }
 
 impl Slot {
     pub(super) fn find(&mut self, token: Token) -> Option<&mut ClaimHistory> {
         self.seen.iter_mut().find(|seen| seen.claim.token == token)
+    }
+
+    /// The claim that was replaced by an operator's outcome with this token.
+    pub(super) fn of_operator(&self, token: Token) -> Option<Token> {
+        let found = self.operators.iter().find(|(fresh, _)| *fresh == token);
+        found.map(|(_, replaced)| *replaced)
     }
 
     /// Forgets claims that no rule is about any more.
@@ -91,10 +102,14 @@ pub(super) struct Counts {
     pub(super) parkings: u64,
     /// Attempts that went on after a parked one.
     pub(super) continued: u64,
+    /// Settlements of operators.
+    pub(super) operated: u64,
+    /// Settlements that were refused: the record has changed, or its claim is live.
+    pub(super) unsettled: u64,
 }
 
 impl Counts {
-    fn all(&mut self) -> [&mut u64; 15] {
+    fn all(&mut self) -> [&mut u64; 17] {
         [
             &mut self.starts,
             &mut self.overlaps,
@@ -111,6 +126,8 @@ impl Counts {
             &mut self.outrun,
             &mut self.parkings,
             &mut self.continued,
+            &mut self.operated,
+            &mut self.unsettled,
         ]
     }
 
@@ -133,6 +150,14 @@ pub(super) fn beside(
     mine: Fingerprint,
     now: Instant,
 ) -> Option<(&'static str, &'static str)> {
+    match other.operated {
+        Some((_, Operated::Reopened)) => return None,
+        Some((at, Operated::Completed(ttl))) => {
+            let broken = ("IDEM-2", "a handler started though an operator gave an outcome");
+            return (now < at + ttl).then_some(broken);
+        }
+        None => {}
+    }
     let lapses = other.leased + LEASE;
     match &other.settled {
         Some((at, outcome @ RecordOutcome::Complete { .. })) if now < *at + outcome.ttl(&other.claim) => {

@@ -17,6 +17,7 @@ use super::door::{claim_of, name_of, outcome_of};
 use super::history::{ClaimHistory, Counts, End, Slot, beside};
 use super::{KEYS, LEASE, REFUSING};
 use crate::engine::RecordOutcome;
+use crate::inspect::Settled;
 use crate::spec::{Call, Reply, State, Time, step};
 use crate::{Completion, Fenced, Token};
 
@@ -24,7 +25,7 @@ const REMEMBERED: usize = 30;
 
 #[derive(Debug)]
 pub(super) struct Oracle {
-    slots: [Slot; KEYS],
+    pub(super) slots: [Slot; KEYS],
     dead: Vec<bool>,
     numbers: u64,
     /// How many effects the bodies of steps have had.
@@ -44,6 +45,7 @@ impl Oracle {
             changed: begun,
             seen: Vec::new(),
             steps: Vec::new(),
+            operators: Vec::new(),
         };
         Self {
             slots: std::array::from_fn(slot),
@@ -131,6 +133,17 @@ impl Oracle {
             self.take_effect(process, key, call, &before);
         } else if matches!(call, Call::Complete { .. }) {
             self.counts.superseded += 1;
+        }
+        match (call, reply) {
+            // Repeated, an outcome is applied and changes nothing.
+            (
+                Call::Settle {
+                    version, settlement, ..
+                },
+                Reply::Settled(Settled::Applied),
+            ) if before.version() == Some(*version) => self.operated(key, version.token, settlement),
+            (Call::Settle { .. }, _) => self.counts.unsettled += 1,
+            _ => {}
         }
         self.observed_steps(key, call, &before, reply);
         let number = call.claim().map(|claim| self.number(key, claim.token));
@@ -244,6 +257,7 @@ impl Oracle {
             end: None,
             ended: now,
             settled: None,
+            operated: None,
         });
     }
 
@@ -282,6 +296,8 @@ impl Oracle {
         };
         let seen = &mut slot.seen[at];
         let (number, fingerprint, again) = (seen.number, seen.claim.fingerprint, seen.started);
+        // An operator may end a claim by force before its handler starts.
+        let holds = holds || seen.operated.is_some();
         seen.started = true;
         let verdicts = slot.seen.iter().filter(|other| other.number != number && other.started);
         let verdicts: Vec<_> = verdicts.map(|other| beside(other, key, fingerprint, now)).collect();
@@ -326,6 +342,6 @@ impl Oracle {
     pub(super) fn is_over(&self, number: u64) -> bool {
         let mut seen = self.slots.iter().flat_map(|slot| &slot.seen);
         seen.find(|seen| seen.number == number)
-            .is_none_or(|seen| seen.settled.is_some() || seen.replaced)
+            .is_none_or(|seen| seen.settled.is_some() || seen.replaced || seen.operated.is_some())
     }
 }

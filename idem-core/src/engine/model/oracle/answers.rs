@@ -56,7 +56,7 @@ impl Oracle {
                 let may_say_so = if is_kept {
                     seen.settled.is_some() || !recorded
                 } else {
-                    *recorded || may_be_lost
+                    *recorded || may_be_lost || seen.operated.is_some()
                 };
                 *answer == seen.number && may_say_so
             }

@@ -126,6 +126,22 @@ impl Oracle {
         }
     }
 
+    /// An operator is about to say that a step has happened: the value of its effect.
+    pub(in crate::engine::model) fn found_done(&mut self, key: usize, token: Token, name: &str) -> u64 {
+        let step = NAMES.iter().position(|known| *known == name).unwrap_or_default();
+        let effect = self.step_of(key, token, step);
+        let effect = effect.and_then(|(_, history)| history.effects.first().copied());
+        effect.unwrap_or_else(|| self.body_took_effect(key, token, step))
+    }
+
+    /// An operator has recorded that a step of the claim's record has happened.
+    pub(in crate::engine::model) fn done_by_operator(&mut self, key: usize, token: Token, name: &str) {
+        let step = NAMES.iter().position(|known| *known == name);
+        if let Some((number, history)) = step.and_then(|step| self.step_of(key, token, step)) {
+            history.ended.push(number);
+        }
+    }
+
     /// A handler calls the body of a step.
     pub(in crate::engine::model) fn body_called(&mut self, key: usize, token: Token, step: usize) {
         self.counts.bodies += 1;
