@@ -20,6 +20,7 @@
 //! | [`stored`] | the layout of a stored response | where it is stored |
 //! | [`problem`] | the answers that idem gives in place of the handler | when it gives them |
 //! | [`markers`] | the headers that say what idem did | |
+//! | [`why`] | what a service would do with a request now | where the record is read |
 //! | [`body`] | the types of bodies | |
 //! | [`observe`] | which answer belongs to which outcome | the outcomes |
 
@@ -44,6 +45,7 @@ pub mod request_body;
 pub mod settings;
 pub mod stored;
 pub mod verdict;
+pub mod why;
 
 pub use self::body::{Body, BoxError, HandlerBody, ResponseBody};
 pub use self::guarded::{GuardedRequest, Handler, RequestIdentity, Setup};

@@ -63,7 +63,7 @@ const LAYER: &str = "layer ";
 #[derive(Clone, Copy, Debug)]
 pub enum OperationName<'a> {
     /// The name that the operation was given.
-    Given(&'static str),
+    Given(&'a str),
     /// A method and the route that matched.
     Matched(&'a Method, &'a str),
     /// A method and the path of a request that no route matched.
