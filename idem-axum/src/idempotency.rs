@@ -1,6 +1,7 @@
 //! What an application sets up once: a backend, and the layer that gives it to annotated handlers.
 
 mod observing;
+mod operating;
 mod privacy;
 mod running;
 mod steps;

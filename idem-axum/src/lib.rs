@@ -53,6 +53,14 @@ pub use idem_core::steps::{AtLeastOnce, AtMostOnce, Reconciled, Step, StepErrorK
 #[cfg(feature = "transaction")]
 pub use idem_sql::{StepBody, StepTransaction, TransactionConnection, TransactionDatabase};
 
+/// What operators see and settle of a service's records, by [`Idempotency::operator`].
+pub mod operator {
+    pub use idem_core::inspect::*;
+    pub use idem_core::{Completion, IdempotencyKey, RecordKey, Scope};
+    pub use idem_http::stored::{decode as decode_answer, encode as encode_answer};
+    pub use idem_http::why;
+}
+
 /// What the expansion of `#[idempotent]` names. Not part of the public interface.
 #[doc(hidden)]
 pub mod __private {

@@ -50,6 +50,18 @@ pub fn encode_head(parts: &Parts, unstored: &[HeaderName], body_len: usize) -> O
     Some(payload)
 }
 
+/// The payload of a whole response, whose client would be told the length of the body; `None` if it does not fit the layout.
+#[must_use]
+pub fn encode(response: &Response<Bytes>) -> Option<Bytes> {
+    let mut head = Response::new(());
+    *head.status_mut() = response.status();
+    *head.headers_mut() = response.headers().clone();
+    markers::remove(head.headers_mut());
+    let mut payload = encode_head(&head.into_parts().0, &[], response.body().len())?;
+    payload.extend_from_slice(response.body());
+    Some(payload.into())
+}
+
 /// Says of a payload that its client was not told the body's length before the body.
 pub fn mark_length_not_told(payload: &mut [u8]) {
     if let Some(told) = payload.get_mut(1) {

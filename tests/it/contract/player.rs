@@ -11,6 +11,8 @@ use idem_tests::{Answer, App, Service};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::case::{Also, Case, Expect, Request, Step};
+use super::foretold::{Fate, fate, foretell};
+use super::forms::Form;
 use super::stage::Scene;
 use super::wire::Wire;
 
@@ -27,10 +29,13 @@ pub(super) struct Player {
     /// How often the handler has run, if all is well.
     runs: u32,
     held: Vec<(JoinHandle<Option<Answer>>, Expect)>,
+    form: Form,
+    /// How many answers were foretold.
+    foretold: u32,
 }
 
 impl Player {
-    pub(super) fn new(wire: Wire, scene: Arc<Scene>, service: &Service) -> Self {
+    pub(super) fn new(wire: Wire, scene: Arc<Scene>, service: &Service, form: Form) -> Self {
         Self {
             wire,
             scene,
@@ -39,14 +44,20 @@ impl Player {
             answers: Vec::new(),
             runs: 0,
             held: Vec::new(),
+            form,
+            foretold: 0,
         }
     }
 
-    pub(super) async fn play(mut self, case: &Case) {
+    /// Plays the script; how many answers were foretold.
+    pub(super) async fn play(mut self, case: &Case) -> u32 {
         for step in &case.script {
             match step {
                 Step::Send(request, expect, also) => {
+                    let foretold = self.foretell(case, request).await;
+                    let runs = self.scene.runs();
                     let answer = self.wire.send(case.name, request).await;
+                    self.check_foretold(foretold, answer.as_ref(), self.scene.runs() > runs);
                     self.check(answer.as_ref(), *expect, request);
                     for also in also {
                         check_also(answer.as_ref().expect("it is checked"), also);
@@ -54,6 +65,7 @@ impl Player {
                     self.answers.push(answer);
                 }
                 Step::Hold(request) => {
+                    assert_eq!(self.foretell(case, request).await.unwrap_or(Fate::Runs), Fate::Runs);
                     self.start(case, request, Expect::Runs(201));
                     self.runs += 1;
                     self.scene.until_runs(self.runs).await;
@@ -66,7 +78,10 @@ impl Player {
                     self.service.wait_until_departed(1).await;
                     self.answers.push(None);
                 }
-                Step::Wait(request) => self.start(case, request, Expect::Replays(0)),
+                Step::Wait(request) => {
+                    assert_eq!(self.foretell(case, request).await.unwrap_or(Fate::Waits), Fate::Waits);
+                    self.start(case, request, Expect::Replays(0));
+                }
                 Step::Open => self.open().await,
                 Step::Together(count, request) => self.together(case, *count, request).await,
                 Step::Drain => self.idempotency.drain().await,
@@ -75,6 +90,28 @@ impl Player {
         }
         assert!(self.held.is_empty(), "the script leaves somebody waiting");
         assert_eq!(self.scene.runs(), self.runs, "runs in the end");
+        self.foretold
+    }
+
+    /// What an operator says that the request will get.
+    async fn foretell(&self, case: &Case, request: &Request) -> Option<Fate> {
+        // What a handler does in the background changes the record after its answer.
+        let operator = self.idempotency.operator("the contract")?;
+        foretell(&operator, self.form, case.name, request).await
+    }
+
+    fn check_foretold(&mut self, foretold: Option<Fate>, answer: Option<&Answer>, has_run: bool) {
+        let Some(foretold) = foretold else { return };
+        self.foretold += 1;
+        let fate = fate(answer);
+        // Extractors and layers around the handler answer without a run.
+        let is_by_another = fate == Fate::Runs && !has_run;
+        // A request that waits gets the answer of the one that it waits for, or is told that the wait is over.
+        let has_waited = foretold == Fate::Waits && fate != Fate::Runs;
+        assert!(
+            foretold == fate || is_by_another || has_waited,
+            "{foretold:?} was foretold of {answer:?}"
+        );
     }
 
     fn send_beside(&self, case: &Case, request: &Request) -> JoinHandle<Option<Answer>> {

@@ -255,7 +255,7 @@ handlers! { |caller, body|
     unprotected: (ttl = "1m", scope = caller, on_outage = "run") Bytes;
 }
 
-fn is_uuid(key: &str) -> Result<(), &'static str> {
+pub(super) fn is_uuid(key: &str) -> Result<(), &'static str> {
     let is_digit = |(at, byte): (usize, u8)| match at {
         8 | 13 | 18 | 23 => byte == b'-',
         _ => byte.is_ascii_hexdigit(),

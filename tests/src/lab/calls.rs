@@ -4,6 +4,7 @@
 //! `Transaction` completes its claim without a call that could be recorded. Does not own the check: [`history`].
 
 mod lines;
+mod settlements;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::lab::clock;
+use crate::lab::plan::Change;
 use crate::lab::service::Point;
 
 /// The file that events are appended to; clones share it.
@@ -83,6 +84,24 @@ pub enum Event {
     Killed {
         /// Which.
         process: u32,
+    },
+    /// An operator is about to settle a record.
+    Settles {
+        /// Its idempotency key.
+        key: String,
+        /// How.
+        change: Change,
+        /// Tells this settlement from others.
+        number: u64,
+    },
+    /// An operator was told what a settlement came to.
+    Settled {
+        /// Its idempotency key.
+        key: String,
+        /// Which.
+        number: u64,
+        /// Whether it was applied.
+        is_applied: bool,
     },
     /// The lab is about to do harm.
     Fault {

@@ -20,6 +20,7 @@ mod journal;
 mod ledger;
 mod load;
 mod measures;
+mod operator;
 mod oracle;
 mod plan;
 pub mod pool;
@@ -38,7 +39,7 @@ use std::sync::Arc;
 pub use self::calls::CallLog;
 pub use self::journal::{Entry, Event, Journal, read};
 pub use self::measures::Measures;
-pub use self::plan::Size;
+pub use self::plan::{Change, Size};
 pub use self::server::Backend;
 pub use self::service::{DIE, LEASE, Point, REQUEST, Task, routes, transacting_in_postgres, transacting_in_sqlite};
 pub use self::table::Totals;
@@ -55,7 +56,8 @@ pub async fn round(binary: &Path, backend: Backend, seed: u64, size: Size) -> To
     let fleet = stage.fleet(binary, |program| program);
     let load = Load::new(plan.clone(), fleet.clone());
 
-    let ((), spans) = tokio::join!(load.run(), stage.go_wrong(&fleet, &plan.faults));
+    let operator = stage.operator().await;
+    let ((), (), spans) = tokio::join!(load.run(), operator.run(&plan), stage.go_wrong(&fleet, &plan.faults));
     load.look_back().await;
     let entries = stage.come_to_rest().await;
     let rows = stage.server.ledger().await;

@@ -4,6 +4,7 @@
 //! transactions in the ledger, and neither the server nor the engine is asked what it believes.
 
 mod key;
+mod operated;
 mod rows;
 mod runs;
 #[cfg(test)]
@@ -16,7 +17,7 @@ pub(super) use self::runs::{Harm, Run, runs_by_key};
 use super::journal::{Entry, Event};
 use super::ledger::Row;
 use super::load::Answered;
-use super::plan::{Key, Plan};
+use super::plan::{Key, Plan, Route};
 
 /// What the rules say to a round.
 #[derive(Debug, Default)]
@@ -74,8 +75,12 @@ pub(super) fn judge(plan: &Plan, entries: &[Entry], answers: &[Answered], rows: 
         let (documented, mut broken) = life.check_runs(&round);
         verdict.documented += documented;
         verdict.executions.push(life.executions().saturating_sub(documented));
-        broken.extend(life.check_answers(&round));
-        broken.extend(life.check_rows(&round));
+        if life.key.route == Route::Operated {
+            broken = life.check_operated(&round);
+        } else {
+            broken.extend(life.check_answers(&round));
+            broken.extend(life.check_rows(&round));
+        }
         if !broken.is_empty() {
             verdict.violations.push(life.tell(&round, &broken));
         }
@@ -101,7 +106,12 @@ pub(super) fn is_running(entries: &[Entry]) -> bool {
             Event::Killed { process } => {
                 dead.insert(*process);
             }
-            Event::Effect { .. } | Event::Fault { .. } | Event::Acknowledged { .. } | Event::SetAside { .. } => {}
+            Event::Effect { .. }
+            | Event::Fault { .. }
+            | Event::Acknowledged { .. }
+            | Event::SetAside { .. }
+            | Event::Settles { .. }
+            | Event::Settled { .. } => {}
         }
     }
     running.values().any(|process| !dead.contains(process))

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::faults::Fault;
 use super::random::Random;
 use super::server::Backend;
@@ -48,6 +50,31 @@ pub(super) struct Key {
     pub(super) requests: Vec<Request>,
     /// Whether another request under the key is tried once there is an answer.
     pub(super) is_probed: bool,
+    /// What an operator does to its record.
+    pub(super) settlements: Vec<Settling>,
+}
+
+/// What an operator does to the record of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Settling {
+    /// When the operator looks at the record.
+    pub(super) at: Duration,
+    /// How long the operator thinks.
+    pub(super) thinks: Duration,
+    pub(super) change: Change,
+    /// Whether a live claim is settled too.
+    pub(super) is_forced: bool,
+}
+
+/// How an operator settles a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// By removing it.
+    Forget,
+    /// By letting its request run again with its steps.
+    Rerun,
+    /// By an answer of the operator's.
+    Complete,
 }
 
 /// One client that wants an outcome.
@@ -72,12 +99,15 @@ pub(super) enum Route {
     Large,
     /// Its effect is a row in a `Transaction`.
     Transacting,
+    /// It has a step, and an operator settles its record meanwhile.
+    Operated,
 }
 
 impl Route {
     fn of(random: &mut Random, backend: Backend) -> Self {
         match (random.below(8), backend) {
             (0, _) => Self::Large,
+            (3, _) => Self::Operated,
             (1..=2, Backend::Postgres | Backend::Sqlite) => Self::Transacting,
             _ => random.one_of(&[Self::Rejecting, Self::Waiting, Self::Refusing]),
         }
@@ -90,6 +120,7 @@ impl Route {
             Self::Refusing => "/journaled/refusing",
             Self::Large => "/journaled/large",
             Self::Transacting => "/journaled/transacting",
+            Self::Operated => "/journaled/operated",
         }
     }
 }
@@ -173,7 +204,22 @@ impl Key {
                 },
             },
             requests,
-            is_probed: keeps && random.one_in(4),
+            is_probed: keeps && random.one_in(4) && route != Route::Operated,
+            settlements: match route {
+                Route::Operated => (0..=random.below(2)).map(|_| Settling::new(random, begins)).collect(),
+                _ => Vec::new(),
+            },
+        }
+    }
+}
+
+impl Settling {
+    fn new(random: &mut Random, begins: Duration) -> Self {
+        Self {
+            at: begins + random.millis(0, 2_500),
+            thinks: random.millis(0, 600),
+            change: random.one_of(&[Change::Forget, Change::Rerun, Change::Complete]),
+            is_forced: random.one_in(2),
         }
     }
 }

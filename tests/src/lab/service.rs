@@ -14,7 +14,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::post;
 use axum::{Extension, Json, Router};
-use idem_axum::{Execution, idempotent};
+use idem_axum::{Execution, StepError, Steps, idempotent};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -236,6 +236,16 @@ async fn large(asked: Asked, execution: Execution, Json(task): Json<Task>) -> Ca
     execute(asked, execution, task).await
 }
 
+/// Its effect is a step, and an operator settles its record meanwhile.
+#[idempotent(ttl = "24h", scope = global, lease = "6s", in_flight = "wait", wait = "10s")]
+async fn operated(asked: Asked, execution: Execution, steps: Steps, Json(task): Json<Task>) -> Carried {
+    let effect = async {
+        let step: Result<(), StepError> = steps.run("effect", async |_| Ok(())).await;
+        step.is_ok()
+    };
+    carry_out(asked, execution, task, effect).await
+}
+
 /// Asked whether the records can be reached.
 #[idempotent(ttl = "1m", scope = global, lease = "1s")]
 async fn probe() -> StatusCode {
@@ -258,6 +268,7 @@ pub fn routes(journal: Journal, transacting: Router<App>) -> Router<App> {
         .route("/journaled/waiting", post(waiting))
         .route("/journaled/refusing", post(refusing))
         .route("/journaled/large", post(large))
+        .route("/journaled/operated", post(operated))
         .route("/journaled/probe", post(probe))
         .route("/journaled/brisk", post(brisk))
         .route("/journaled/brisk-refusing", post(brisk_refusing))

@@ -13,6 +13,7 @@ use super::calls::CallLog;
 use super::faults::{Fault, Scene};
 use super::fleet::Fleet;
 use super::journal::{Entry, Journal, read};
+use super::operator::LabOperator;
 use super::oracle;
 use super::plan::PROCESSES;
 use super::refusals::Span;
@@ -56,6 +57,11 @@ impl Stage {
             }
         };
         Arc::new(Fleet::start((0..PROCESSES).map(program).collect()))
+    }
+
+    /// An operator of the records.
+    pub(super) async fn operator(&self) -> LabOperator {
+        LabOperator::start(&self.server.url(0), &self.recorded, self.journal.clone()).await
     }
 
     /// Lets one fault come after the other, and returns the times in which one was on and no other.

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use idem_core::claim::{millis_of_time, time_from_millis};
+use idem_core::inspect::LiveClaim;
 use idem_core::spec::history::{CallId, Event};
 use idem_core::spec::{Call, Reply};
 use idem_core::{Claim, Completion, Fenced, Fingerprint, Owner, Record, Token};
 use serde::{Deserialize, Serialize};
+
+use super::settlements::{SettledLine, SettlementLine};
 
 /// One line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,6 +33,8 @@ pub(super) enum Asked {
     RecordStep(ClaimLine, String, Vec<u8>),
     ReadSteps(ClaimLine),
     Park(ClaimLine),
+    /// The version that an operator has seen, and whether a live claim may be settled.
+    Settle(String, SettlementLine, bool),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,6 +44,7 @@ pub(super) enum Answered {
     Fenced(bool),
     Found(Option<RecordLine>),
     Steps(Option<Vec<(String, Vec<u8>)>>),
+    Settled(SettledLine),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -104,6 +110,15 @@ impl Asked {
             }
             Call::ReadSteps(claim) => Self::ReadSteps(ClaimLine::of(claim)),
             Call::Park(claim) => Self::Park(ClaimLine::of(claim)),
+            Call::Settle {
+                version,
+                settlement,
+                live,
+            } => Self::Settle(
+                version.to_string(),
+                SettlementLine::of(settlement),
+                *live == LiveClaim::Force,
+            ),
         }
     }
 
@@ -129,6 +144,11 @@ impl Asked {
             },
             Self::ReadSteps(claim) => Call::ReadSteps(claim.claim()),
             Self::Park(claim) => Call::Park(claim.claim()),
+            Self::Settle(version, settlement, is_forced) => Call::Settle {
+                version: version.parse().expect("it was written as one"),
+                settlement: settlement.settlement(),
+                live: if is_forced { LiveClaim::Force } else { LiveClaim::Refuse },
+            },
         }
     }
 }
@@ -144,6 +164,7 @@ impl Answered {
                 let line = |(name, step): (&String, &Bytes)| (name.clone(), step.to_vec());
                 Self::Steps(steps.as_ref().map(|steps| steps.iter().map(line).collect()))
             }
+            Reply::Settled(settled) => Self::Settled(SettledLine::of(*settled)),
         }
     }
 
@@ -158,6 +179,7 @@ impl Answered {
                 let step = |(name, step): (String, Vec<u8>)| (name, step.into());
                 Reply::Steps(steps.map(|steps| steps.into_iter().map(step).collect()))
             }
+            Self::Settled(settled) => Reply::Settled(settled.settled()),
         }
     }
 }
@@ -223,7 +245,7 @@ fn fingerprint_of(bytes: Vec<u8>) -> Fingerprint {
 }
 
 impl Outcome {
-    fn of(completion: &Completion) -> Self {
+    pub(super) fn of(completion: &Completion) -> Self {
         match completion {
             Completion::Stored(payload) => Self::Stored(payload.to_vec()),
             Completion::NotStored => Self::NotStored,
@@ -231,7 +253,7 @@ impl Outcome {
         }
     }
 
-    fn completion(self) -> Completion {
+    pub(super) fn completion(self) -> Completion {
         match self {
             Self::Stored(payload) => Completion::Stored(payload.into()),
             Self::NotStored => Completion::NotStored,

@@ -155,7 +155,11 @@ impl<'a> Harm<'a> {
         let begun = self.entries.first().map(|entry| entry.at).unwrap_or_default();
         for entry in self.entries {
             let is_ours = match &entry.event {
-                Event::Began { key, .. } | Event::Acknowledged { key } | Event::SetAside { key } => key == named,
+                Event::Began { key, .. }
+                | Event::Acknowledged { key }
+                | Event::SetAside { key }
+                | Event::Settles { key, .. }
+                | Event::Settled { key, .. } => key == named,
                 Event::Effect { token } | Event::Ended { token } | Event::Released { token } => {
                     runs.iter().any(|run| run.token == token)
                 }

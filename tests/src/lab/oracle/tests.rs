@@ -28,6 +28,7 @@ impl Tale {
             padding: usize::from(route == Route::Large),
         };
         let key = Key {
+            settlements: Vec::new(),
             name: "k".to_owned(),
             route,
             task,
