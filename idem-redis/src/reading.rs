@@ -28,20 +28,14 @@ impl RedisBackend {
                     }
                 }
                 Stored::Parked(claim) => return Ok(Some(Record::Parked { claim })),
-                Stored::Completed {
-                    fingerprint,
-                    completion,
-                } => {
+                Stored::Completed { claim, completion } => {
                     return Ok(Some(Record::Completed {
-                        fingerprint,
+                        fingerprint: claim.fingerprint,
                         completion,
                     }));
                 }
-                Stored::CompletedBeside {
-                    fingerprint,
-                    token,
-                    len,
-                } => {
+                Stored::CompletedBeside { claim, len } => {
+                    let Claim { token, fingerprint, .. } = claim;
                     let completion = match self.reads.read(&self.connection, name, token, len).await? {
                         Some(payload) => Some(Completion::Stored(payload)),
                         None if gone == Some(token) => {
