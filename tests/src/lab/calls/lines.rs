@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use idem_core::claim::{millis_of_time, time_from_millis};
+use idem_core::inspect::{LiveClaim, Settled, Settlement, StepChange};
 use idem_core::spec::history::{CallId, Event};
 use idem_core::spec::{Call, Reply};
 use idem_core::{Claim, Completion, Fenced, Fingerprint, Owner, Record, Token};
@@ -30,6 +31,16 @@ pub(super) enum Asked {
     RecordStep(ClaimLine, String, Vec<u8>),
     ReadSteps(ClaimLine),
     Park(ClaimLine),
+    /// The version in its printed form, and whether a live claim is settled too.
+    Settle(String, SettlementLine, bool),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum SettlementLine {
+    Forget,
+    /// When attempt 1 counts as begun, and the step that changes, with its bytes or without.
+    Rerun(u64, Option<(String, Option<Vec<u8>>)>),
+    Complete([u8; Token::LEN], Outcome, Duration),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,6 +50,8 @@ pub(super) enum Answered {
     Fenced(bool),
     Found(Option<RecordLine>),
     Steps(Option<Vec<(String, Vec<u8>)>>),
+    Settled(bool),
+    Live(Duration),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -104,6 +117,15 @@ impl Asked {
             }
             Call::ReadSteps(claim) => Self::ReadSteps(ClaimLine::of(claim)),
             Call::Park(claim) => Self::Park(ClaimLine::of(claim)),
+            Call::Settle {
+                version,
+                settlement,
+                live,
+            } => Self::Settle(
+                version.to_string(),
+                SettlementLine::of(settlement),
+                *live == LiveClaim::Force,
+            ),
         }
     }
 
@@ -129,6 +151,47 @@ impl Asked {
             },
             Self::ReadSteps(claim) => Call::ReadSteps(claim.claim()),
             Self::Park(claim) => Call::Park(claim.claim()),
+            Self::Settle(version, settlement, is_forced) => Call::Settle {
+                version: version.parse().expect("it was printed"),
+                settlement: settlement.settlement(),
+                live: if is_forced { LiveClaim::Force } else { LiveClaim::Refuse },
+            },
+        }
+    }
+}
+
+impl SettlementLine {
+    fn of(settlement: &Settlement) -> Self {
+        match settlement {
+            Settlement::Forget => Self::Forget,
+            Settlement::Rerun { began_at, step } => {
+                let step = step.as_ref().map(|step| match step {
+                    StepChange::Done { name, step } => (name.clone(), Some(step.to_vec())),
+                    StepChange::NotDone { name } => (name.clone(), None),
+                });
+                Self::Rerun(millis_of_time(*began_at), step)
+            }
+            Settlement::Complete { token, completion, ttl } => {
+                Self::Complete(token.to_bytes(), Outcome::of(completion), *ttl)
+            }
+        }
+    }
+
+    fn settlement(self) -> Settlement {
+        match self {
+            Self::Forget => Settlement::Forget,
+            Self::Rerun(began_at, step) => Settlement::Rerun {
+                began_at: time_from_millis(began_at),
+                step: step.map(|(name, step)| match step.map(Bytes::from) {
+                    Some(step) => StepChange::Done { name, step },
+                    None => StepChange::NotDone { name },
+                }),
+            },
+            Self::Complete(token, outcome, ttl) => Settlement::Complete {
+                token: Token::from_bytes(token),
+                completion: outcome.completion(),
+                ttl,
+            },
         }
     }
 }
@@ -144,6 +207,8 @@ impl Answered {
                 let line = |(name, step): (&String, &Bytes)| (name.clone(), step.to_vec());
                 Self::Steps(steps.as_ref().map(|steps| steps.iter().map(line).collect()))
             }
+            Reply::Settled(Settled::Live(left)) => Self::Live(*left),
+            Reply::Settled(settled) => Self::Settled(*settled == Settled::Applied),
         }
     }
 
@@ -158,6 +223,9 @@ impl Answered {
                 let step = |(name, step): (String, Vec<u8>)| (name, step.into());
                 Reply::Steps(steps.map(|steps| steps.into_iter().map(step).collect()))
             }
+            Self::Settled(true) => Reply::Settled(Settled::Applied),
+            Self::Settled(false) => Reply::Settled(Settled::Changed),
+            Self::Live(left) => Reply::Settled(Settled::Live(left)),
         }
     }
 }
