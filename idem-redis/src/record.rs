@@ -35,6 +35,13 @@ const STORED_BESIDE: u8 = 5;
 const UNKNOWN: u8 = 6;
 const PARKED: u8 = 7;
 
+/// The states of a claim.
+pub(crate) const CLAIMED_STATES: &[u8] = &[CLAIMED, WITH_STEPS];
+/// The states of a parked record.
+pub(crate) const PARKED_STATES: &[u8] = &[PARKED];
+/// The states of a record that has its outcome.
+pub(crate) const COMPLETED_STATES: &[u8] = &[STORED, NOT_STORED, STORED_BESIDE, UNKNOWN];
+
 /// The most bytes of what all states begin with.
 const MAX_HEADER_LEN: usize = 2 + Token::LEN + 4 + Fingerprint::LEN + 8 + 1 + Owner::MAX_LEN;
 
@@ -128,6 +135,15 @@ fn encode_claim_in(state: u8, claim: &Claim) -> Encoded {
     encoded
 }
 
+/// The state of a completed record whose payload is not beside it, and the payload.
+pub(crate) fn state_of(completion: &Completion) -> (u8, Bytes) {
+    match completion {
+        Completion::Stored(payload) => (STORED, payload.clone()),
+        Completion::NotStored => (NOT_STORED, Bytes::new()),
+        Completion::Unknown => (UNKNOWN, Bytes::new()),
+    }
+}
+
 /// A completed record as an argument of a command. The payload is not copied before the command is written.
 pub(crate) struct Completed {
     header: Encoded,
@@ -136,11 +152,7 @@ pub(crate) struct Completed {
 
 impl Completed {
     pub(crate) fn new(claim: &Claim, completion: &Completion) -> Self {
-        let (state, payload) = match completion {
-            Completion::Stored(payload) => (STORED, payload.clone()),
-            Completion::NotStored => (NOT_STORED, Bytes::new()),
-            Completion::Unknown => (UNKNOWN, Bytes::new()),
-        };
+        let (state, payload) = state_of(completion);
         let header = header(state, claim);
         Self { header, payload }
     }
