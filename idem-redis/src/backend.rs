@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use idem_core::inspect::Inspector;
 use idem_core::steps::StepStore;
 use idem_core::{
     Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, Fenced, LARGE_PAYLOAD, Record,
@@ -156,7 +157,22 @@ impl RedisBackend {
 
     /// The Redis key of the record. The braces make operation, scope and key the hash tag.
     pub(crate) fn key(&self, key: &RecordKey) -> String {
-        [&self.prefix, ":{", key.as_str(), "}"].concat()
+        self.named(key.as_str())
+    }
+
+    /// The Redis key of the record whose key, or pattern of keys, is `text`.
+    pub(crate) fn named(&self, text: &str) -> String {
+        [&self.prefix, ":{", text, "}"].concat()
+    }
+
+    /// What the Redis key of a record has before and after the record key.
+    pub(crate) fn around(&self) -> (String, &'static str) {
+        (format!("{}:{{", self.prefix), "}")
+    }
+
+    /// The key that the readiness check writes, or another one of that kind. It belongs to no record.
+    pub(crate) fn check_key(&self) -> String {
+        format!("{}:check", self.prefix)
     }
 
     /// The channel on which scripts publish the end of a claim. It is in the same hash slot as the record.
@@ -341,7 +357,7 @@ impl Backend for RedisBackend {
     /// Writes a key that belongs to no record, so that a server which takes no writes fails the check. In a cluster, it asks
     /// one primary.
     async fn check(&self) -> Result<(), BackendError> {
-        let name = format!("{}:check", self.prefix);
+        let name = self.check_key();
         let mut command = redis::cmd("SET");
         command.arg(&name).arg("").arg("PX").arg(1000);
         self.connection.query("checking", &name, &command).await
@@ -349,6 +365,10 @@ impl Backend for RedisBackend {
 
     fn steps(&self) -> Option<StepStore<'_>> {
         Some(StepStore::of(self))
+    }
+
+    fn inspector(&self) -> Option<Inspector<'_>> {
+        Some(Inspector::of(self))
     }
 }
 

@@ -93,6 +93,20 @@ impl Cluster {
         self.route(Slot::for_key(key), call).await
     }
 
+    /// Sends `commands` in one pipeline to the node that has `slot`, as [`Link::pipeline`] does.
+    pub(crate) async fn pipeline(
+        &self,
+        slot: Slot,
+        script: Option<&Script>,
+        commands: &[Cmd],
+    ) -> RedisResult<Vec<Value>> {
+        let call = |node: Arc<Node>, _| async move {
+            let call = async |link: &Link| link.clone().pipeline(None, script, commands).await;
+            node.server.call(Lane::Small, None, call).await
+        };
+        self.route(slot, call).await
+    }
+
     /// Subscribes to `channel` at the node of its record.
     pub(crate) async fn changed(&self, channel: String) -> RedisResult<Changed> {
         let call = |node: Arc<Node>, _| {
@@ -195,7 +209,7 @@ impl Cluster {
         let (sender, told) = tokio::sync::oneshot::channel();
         let cluster = self.clone();
         let task = tokio::spawn(async move {
-            let _ = sender.send(cluster.find_out().await);
+            let _ = sender.send(cluster.ranges().await.map(drop));
         });
         let told = told.map(|told| told.unwrap_or_else(|_| Err(aborted())));
         let told = told.boxed().shared();
@@ -207,14 +221,15 @@ impl Cluster {
         told
     }
 
-    async fn find_out(&self) -> RedisResult<()> {
+    /// Reads the slot map now, and uses it from now on.
+    pub(crate) async fn ranges(&self) -> RedisResult<Vec<Range>> {
         let ranges = ask_around(self.read(Topology::nodes)).await?;
-        let gone = self.change(|topology| topology.replace(ranges))?;
+        let gone = self.change(|topology| topology.replace(ranges.clone()))?;
         for node in gone {
             // The requests that wait at this node would miss the messages of the node that has their slots now.
             node.server.lose_subscriptions();
         }
-        Ok(())
+        Ok(ranges)
     }
 }
 

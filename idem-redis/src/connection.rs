@@ -15,13 +15,14 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::check;
-use crate::client::RedisClient;
+use crate::client::{Address, RedisClient};
 use crate::cluster::Cluster;
 use crate::completions::Completing;
-use crate::error::{backend_error, start_error};
+use crate::error::{backend_error, not_opened, start_error};
 use crate::link::Link;
 use crate::scripts::{self, Script};
 use crate::server::{Lane, Server, TargetSlot};
+use crate::topology::{self, Range};
 
 /// The part of the backend that all requests share. Clones share it too.
 #[derive(Clone)]
@@ -139,6 +140,28 @@ impl Connection {
         }
     }
 
+    /// Sends `commands` in one pipeline to the server, or to the primary that has the slot `place`. Errors of single commands are
+    /// among the answers, one for each command. If `script` is given, some of the commands run that script.
+    pub(crate) async fn pipeline(
+        &self,
+        what: &'static str,
+        place: TargetSlot,
+        script: Option<&Script>,
+        commands: &[Cmd],
+    ) -> Result<Vec<Value>, BackendError> {
+        let answers = match &self.to {
+            To::Server(server) => {
+                let call = async |link: &Link| link.clone().pipeline(place, script, commands).await;
+                server.call(Lane::Small, place, call).boxed().await
+            }
+            To::Cluster(cluster) => {
+                let slot = place.unwrap_or_else(|| Slot::for_key(""));
+                cluster.pipeline(slot, script, commands).boxed().await
+            }
+        };
+        self.said(what, answers)
+    }
+
     /// Completes a claim. Returns the answer of [`scripts::COMPLETE`].
     pub(crate) async fn complete(&self, completing: Completing) -> Result<i64, BackendError> {
         let answer = match &self.to {
@@ -185,6 +208,26 @@ impl Connection {
         Ok(answers)
     }
 
+    /// Reads which primary of a cluster has which slots. One server has none.
+    pub(crate) async fn slots(&self) -> Result<Vec<Range>, BackendError> {
+        const WHAT: &str = "reading the slot map";
+        match &self.to {
+            To::Cluster(cluster) => self.said(WHAT, cluster.ranges().await.map_err(not_opened)),
+            To::Server(_) if self.is_cluster => {
+                let mut command = redis::cmd("CLUSTER");
+                command.arg("SLOTS");
+                let answer = self.ask(Lane::Small, "", None, &command).await;
+                // The application's client does not say which node has answered.
+                let asked = Address {
+                    host: String::new(),
+                    port: 0,
+                };
+                self.said(WHAT, answer.and_then(|answer| topology::ranges(answer, &asked)))
+            }
+            To::Server(_) => Ok(Vec::new()),
+        }
+    }
+
     /// Converts the result of a call. After the first answer, starts the check of the servers.
     fn said<T>(&self, what: &'static str, answer: RedisResult<T>) -> Result<T, BackendError> {
         let is_first = answer.is_ok() && !self.is_checked.load(Ordering::Relaxed);
@@ -195,7 +238,8 @@ impl Connection {
         answer.map_err(|error| backend_error(what, error))
     }
 
-    fn place_of(&self, key: &str) -> TargetSlot {
+    /// The slot of `key` in a cluster.
+    pub(crate) fn place_of(&self, key: &str) -> TargetSlot {
         self.is_cluster.then(|| Slot::for_key(key))
     }
 

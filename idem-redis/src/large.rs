@@ -42,7 +42,7 @@ const SMALL: Duration = Duration::from_secs(1);
 const MOST_GONE: usize = 1024;
 
 /// The key of the payload that belongs to the record under `name`. It is in the same slot.
-fn payload_key(name: &str, token: Token) -> String {
+pub(crate) fn payload_key(name: &str, token: Token) -> String {
     let mut key = format!("{name}:p:");
     // Writing to a string cannot fail.
     let _ = write!(key, "{:032x}", u128::from_be_bytes(token.to_bytes()));

@@ -68,6 +68,7 @@ mod connection;
 mod error;
 #[cfg(fuzzing)]
 mod fuzz;
+mod inspect;
 mod large;
 mod link;
 mod pace;

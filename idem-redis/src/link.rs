@@ -116,6 +116,50 @@ impl Link {
         answer.unwrap_or(Value::Nil).extract_error()
     }
 
+    /// Sends `commands` in one pipeline to the server, or to the primary that has the slot `place`. Errors of single commands are
+    /// among the answers. If the server does not know `script`, loads it and sends again the commands that run it.
+    pub(crate) async fn pipeline(
+        &mut self,
+        place: Option<Slot>,
+        script: Option<&Script>,
+        commands: &[Cmd],
+    ) -> RedisResult<Vec<Value>> {
+        let mut answers = self.send_all(place, commands).await?;
+        let Some(script) = script else { return Ok(answers) };
+        let is_unknown = |answer: &Value| matches!(answer, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript));
+        let unknown = answers.iter().enumerate().filter(|(_, answer)| is_unknown(answer));
+        let unknown: Vec<usize> = unknown.map(|(at, _)| at).collect();
+        if unknown.is_empty() {
+            return Ok(answers);
+        }
+        for answer in self.send_all(place, &[script.load()]).await? {
+            answer.extract_error()?;
+        }
+        let again: Vec<Cmd> = unknown.iter().filter_map(|at| commands.get(*at).cloned()).collect();
+        for (at, answer) in unknown.into_iter().zip(self.send_all(place, &again).await?) {
+            if let Some(unanswered) = answers.get_mut(at) {
+                *unanswered = answer;
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn send_all(&mut self, place: Option<Slot>, commands: &[Cmd]) -> RedisResult<Vec<Value>> {
+        let mut pipeline = redis::pipe();
+        for command in commands {
+            pipeline.add_command(command.clone());
+        }
+        match self {
+            Self::Server(connection) | Self::Node(connection) => {
+                connection.send_packed_commands(&pipeline, 0, commands.len()).await
+            }
+            Self::Cluster(connection) => {
+                let primary = place.map_or(SingleNodeRoutingInfo::Random, primary_of);
+                connection.route_pipeline(pipeline, 0, commands.len(), primary).await
+            }
+        }
+    }
+
     /// Subscribes to each of the channels. Returns one result per channel.
     pub(crate) async fn subscribe(&mut self, channels: &[&str]) -> Vec<RedisResult<()>> {
         match self {
@@ -175,8 +219,7 @@ impl Link {
         let asking = async {
             match (&mut *self, place) {
                 (Self::Cluster(connection), Some(slot)) => {
-                    let primary = Route::with_slot(slot, SlotAddr::Master);
-                    let primary = RoutingInfo::SingleNode(SingleNodeRoutingInfo::SpecificNode(primary));
+                    let primary = RoutingInfo::SingleNode(primary_of(slot));
                     connection.route_command(ping, primary).await
                 }
                 (link, _) => link.query_all(&ping).await,
@@ -237,6 +280,9 @@ fn confirm(channel: &str, said: Value) -> RedisResult<()> {
 }
 
 fn to_primary_of(key: &str) -> RoutingInfo {
-    let route = Route::with_key(key, SlotAddr::Master);
-    RoutingInfo::SingleNode(SingleNodeRoutingInfo::SpecificNode(route))
+    RoutingInfo::SingleNode(primary_of(Slot::for_key(key)))
+}
+
+fn primary_of(slot: Slot) -> SingleNodeRoutingInfo {
+    SingleNodeRoutingInfo::SpecificNode(Route::with_slot(slot, SlotAddr::Master))
 }

@@ -28,20 +28,14 @@ impl RedisBackend {
                     }
                 }
                 Stored::Parked(claim) => return Ok(Some(Record::Parked { claim })),
-                Stored::Completed {
-                    fingerprint,
-                    completion,
-                } => {
+                Stored::Completed { claim, completion } => {
                     return Ok(Some(Record::Completed {
-                        fingerprint,
+                        fingerprint: claim.fingerprint,
                         completion,
                     }));
                 }
-                Stored::CompletedBeside {
-                    fingerprint,
-                    token,
-                    len,
-                } => {
+                Stored::CompletedBeside { claim, len } => {
+                    let Claim { token, fingerprint, .. } = claim;
                     let completion = match self.reads.read(&self.connection, name, token, len).await? {
                         Some(payload) => Some(Completion::Stored(payload)),
                         None if gone == Some(token) => {
@@ -84,16 +78,21 @@ impl RedisBackend {
         command.arg(bytes);
         let what = "asking how long a lease has left";
         let left: i64 = self.connection.invoke(what, name, &scripts::LEASE, &command).await?;
-        let left = match left {
-            scripts::CLAIM_IS_GONE => return Ok(None),
-            ..0 => {
-                let context = "a claim has lost its expiry; delete it if nobody runs under it";
-                return Err(BackendError::new(BackendErrorKind::Unreadable, context));
-            }
-            left => left.unsigned_abs(),
-        };
-        // In its last millisecond the lease is still live; zero would mean lapsed.
-        let remaining = left.checked_sub(millis(claim.ttl)).map(|left| left.max(1));
-        Ok(Some(Duration::from_millis(remaining.unwrap_or_default())))
+        if left == scripts::CLAIM_IS_GONE {
+            return Ok(None);
+        }
+        let remaining = rest_of_lease(left, claim).ok_or_else(|| {
+            let context = "a claim has lost its expiry; delete it if nobody runs under it";
+            BackendError::new(BackendErrorKind::Unreadable, context)
+        });
+        remaining.map(Some)
     }
+}
+
+/// The rest of the lease of `claim`, whose key has `left` milliseconds left; `None` if the key never expires.
+pub(crate) fn rest_of_lease(left: i64, claim: &Claim) -> Option<Duration> {
+    let left = u64::try_from(left).ok()?;
+    // In its last millisecond the lease is still live; zero would mean lapsed.
+    let remaining = left.checked_sub(millis(claim.ttl)).map(|left| left.max(1));
+    Some(Duration::from_millis(remaining.unwrap_or_default()))
 }

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use idem_core::claim::{millis_of_time, time_from_millis};
+use idem_core::inspect::HEAD_LEN;
 use idem_core::{BackendError, BackendErrorKind, Claim, Completion, Fingerprint, Owner, Token};
 use redis::{RedisWrite, ToRedisArgs, ToSingleRedisArg};
 
@@ -34,11 +35,21 @@ const STORED_BESIDE: u8 = 5;
 const UNKNOWN: u8 = 6;
 const PARKED: u8 = 7;
 
+/// The states of a claim.
+pub(crate) const CLAIMED_STATES: &[u8] = &[CLAIMED, WITH_STEPS];
+/// The states of a parked record.
+pub(crate) const PARKED_STATES: &[u8] = &[PARKED];
+/// The states of a record that has its outcome.
+pub(crate) const COMPLETED_STATES: &[u8] = &[STORED, NOT_STORED, STORED_BESIDE, UNKNOWN];
+
 /// The most bytes of what all states begin with.
 const MAX_HEADER_LEN: usize = 2 + Token::LEN + 4 + Fingerprint::LEN + 8 + 1 + Owner::MAX_LEN;
 
 /// The most bytes of [`encode_claim`].
 pub(crate) const MAX_CLAIM_LEN: usize = MAX_HEADER_LEN + 16;
+
+/// How many bytes of a record a list reads: a whole claim, or the beginning of a completed record and of its payload.
+pub(crate) const BEGINNING_LEN: usize = MAX_HEADER_LEN + HEAD_LEN;
 
 /// The beginning of a record, or a whole claim.
 pub(crate) struct Encoded {
@@ -76,14 +87,14 @@ impl Deref for Encoded {
 pub(crate) enum Stored {
     Claimed(Claim),
     Parked(Claim),
+    /// `claim` is the one that was completed. Its `lease` and `ttl` are not stored, and zero.
     Completed {
-        fingerprint: Fingerprint,
+        claim: Claim,
         completion: Completion,
     },
-    /// The payload is under a key of its own.
+    /// The payload is under a key of its own. `claim` is as above.
     CompletedBeside {
-        fingerprint: Fingerprint,
-        token: Token,
+        claim: Claim,
         /// The length of the payload, in bytes.
         len: usize,
     },
@@ -124,6 +135,15 @@ fn encode_claim_in(state: u8, claim: &Claim) -> Encoded {
     encoded
 }
 
+/// The state of a completed record whose payload is not beside it, and the payload.
+pub(crate) fn state_of(completion: &Completion) -> (u8, Bytes) {
+    match completion {
+        Completion::Stored(payload) => (STORED, payload.clone()),
+        Completion::NotStored => (NOT_STORED, Bytes::new()),
+        Completion::Unknown => (UNKNOWN, Bytes::new()),
+    }
+}
+
 /// A completed record as an argument of a command. The payload is not copied before the command is written.
 pub(crate) struct Completed {
     header: Encoded,
@@ -132,11 +152,7 @@ pub(crate) struct Completed {
 
 impl Completed {
     pub(crate) fn new(claim: &Claim, completion: &Completion) -> Self {
-        let (state, payload) = match completion {
-            Completion::Stored(payload) => (STORED, payload.clone()),
-            Completion::NotStored => (NOT_STORED, Bytes::new()),
-            Completion::Unknown => (UNKNOWN, Bytes::new()),
-        };
+        let (state, payload) = state_of(completion);
         let header = header(state, claim);
         Self { header, payload }
     }
@@ -182,38 +198,20 @@ fn header(state: u8, claim: &Claim) -> Encoded {
 
 /// Decodes a stored value. A value that is not a whole record of this layout is an error, never absent (IDEM-15).
 pub(crate) fn decode(bytes: &Bytes) -> Result<Stored, BackendError> {
-    decode_parts(bytes).map_err(|what| BackendError::new(BackendErrorKind::Unreadable, what))
+    decode_beginning(bytes, bytes.len()).map_err(|what| BackendError::new(BackendErrorKind::Unreadable, what))
 }
 
-fn decode_parts(bytes: &Bytes) -> Result<Stored, &'static str> {
+/// Decodes the first [`BEGINNING_LEN`] bytes of a stored value of `len` bytes. The payload of the result is cut short as the bytes are.
+/// The error says why the value is not a record.
+pub(crate) fn decode_beginning(bytes: &Bytes, len: usize) -> Result<Stored, &'static str> {
     let mut rest = bytes.as_ref();
-    let [layout] = take(&mut rest)?;
-    if layout != LAYOUT {
-        return Err("it is of another version, or not a record of idem");
-    }
-    let [state] = take(&mut rest)?;
-    let token = Token::from_bytes(take(&mut rest)?);
-    let attempt = u32::from_be_bytes(take(&mut rest)?);
-    let fingerprint = Fingerprint::from_bytes(take(&mut rest)?);
-    let began_at = time_from_millis(u64::from_be_bytes(take(&mut rest)?));
-    let [owner_len] = take(&mut rest)?;
-    let (owner, rest) = rest.split_at_checked(owner_len.into()).ok_or("it is cut short")?;
-    let owner = Owner::from_bytes(owner).ok_or("its owner is too long, or not text")?;
-    let mut rest = rest;
-    let completion = match (state, rest.len()) {
+    let (state, mut claim) = take_header(&mut rest)?;
+    let rest_len = (len + rest.len()).saturating_sub(bytes.len());
+    let completion = match (state, rest_len) {
         (CLAIMED | WITH_STEPS | PARKED, 16) => {
-            let ttl = Duration::from_millis(u64::from_be_bytes(take(&mut rest)?));
-            let lease = Duration::from_millis(u64::from_be_bytes(take(&mut rest)?));
-            let claim = Claim {
-                token,
-                attempt,
-                fingerprint,
-                lease,
-                ttl,
-                began_at,
-                owner,
-                has_steps: state != CLAIMED,
-            };
+            claim.ttl = Duration::from_millis(u64::from_be_bytes(take(&mut rest)?));
+            claim.lease = Duration::from_millis(u64::from_be_bytes(take(&mut rest)?));
+            claim.has_steps = state != CLAIMED;
             return Ok(if state == PARKED {
                 Stored::Parked(claim)
             } else {
@@ -222,21 +220,43 @@ fn decode_parts(bytes: &Bytes) -> Result<Stored, &'static str> {
         }
         (STORED_BESIDE, 8) => {
             let len = u64::from_be_bytes(take(&mut rest)?);
-            return Ok(Stored::CompletedBeside {
-                fingerprint,
-                token,
-                len: usize::try_from(len).map_err(|_| "its payload is larger than memory can be")?,
-            });
+            let len = usize::try_from(len).map_err(|_| "its payload is larger than memory can be")?;
+            return Ok(Stored::CompletedBeside { claim, len });
         }
         (STORED, _) => Completion::Stored(bytes.slice_ref(rest)),
         (NOT_STORED, 0) => Completion::NotStored,
         (UNKNOWN, 0) => Completion::Unknown,
         _ => return Err("its state and its length do not go together"),
     };
-    Ok(Stored::Completed {
+    Ok(Stored::Completed { claim, completion })
+}
+
+/// Takes what all states begin with: the state, and a claim whose other parts are not known yet.
+fn take_header(rest: &mut &[u8]) -> Result<(u8, Claim), &'static str> {
+    let [layout] = take(rest)?;
+    if layout != LAYOUT {
+        return Err("it is of another version, or not a record of idem");
+    }
+    let [state] = take(rest)?;
+    let token = Token::from_bytes(take(rest)?);
+    let attempt = u32::from_be_bytes(take(rest)?);
+    let fingerprint = Fingerprint::from_bytes(take(rest)?);
+    let began_at = time_from_millis(u64::from_be_bytes(take(rest)?));
+    let [owner_len] = take(rest)?;
+    let (owner, after) = rest.split_at_checked(owner_len.into()).ok_or("it is cut short")?;
+    let owner = Owner::from_bytes(owner).ok_or("its owner is too long, or not text")?;
+    *rest = after;
+    let claim = Claim {
+        token,
+        attempt,
         fingerprint,
-        completion,
-    })
+        lease: Duration::ZERO,
+        ttl: Duration::ZERO,
+        began_at,
+        owner,
+        has_steps: false,
+    };
+    Ok((state, claim))
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], &'static str> {

@@ -112,7 +112,7 @@ impl Topology {
     pub(crate) fn replace(&mut self, ranges: Vec<Range>) -> RedisResult<Vec<Arc<Node>>> {
         let mut owners = HashMap::new();
         let mut nodes = HashMap::new();
-        for Range { first, last, owner } in ranges {
+        for Range { first, last, owner, .. } in ranges {
             let node = self.node(owner)?;
             nodes.insert(node.address.clone(), node.clone());
             let slots = (first..=last).filter_map(Slot::new);
@@ -132,11 +132,13 @@ fn no_node() -> RedisError {
 }
 
 /// Consecutive slots and their owner.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Range {
-    first: u16,
-    last: u16,
-    owner: Address,
+    pub(crate) first: u16,
+    pub(crate) last: u16,
+    pub(crate) owner: Address,
+    /// The owner's id, which is the same for every node that names it.
+    pub(crate) id: String,
 }
 
 /// Parses the answer of the node at `asked` to `CLUSTER SLOTS`.
@@ -148,12 +150,14 @@ pub(crate) fn ranges(answer: Value, asked: &Address) -> RedisResult<Vec<Range>> 
             let mut owner = owner.into_iter();
             let host = Option::<String>::from_redis_value(owner.next().unwrap_or(Value::Nil))?.unwrap_or_default();
             let port = u16::from_redis_value(owner.next().unwrap_or(Value::Nil))?;
+            let id = String::from_redis_value(owner.next().unwrap_or(Value::Nil)).unwrap_or_default();
             // `?` means that the asked node does not know the address. Another node may know it.
             if host != "?" {
                 ranges.push(Range {
                     first: u16::from_redis_value(first)?,
                     last: u16::from_redis_value(last)?,
                     owner: at(host, port, asked),
+                    id,
                 });
             }
         }
@@ -207,9 +211,16 @@ mod tests {
 
     #[test]
     fn ranges_name_their_primary_and_an_empty_host_means_the_node_that_was_asked() {
-        let said = read("*2 *4 :0 :9 *2 $1 a :7000 *2 $1 r :7001 *3 :10 :16383 *2 $0  :7002").expect("ranges");
-        let expected = [(0, 9, address("a", 7000)), (10, 16383, address("asked", 7002))];
-        assert_eq!(said, expected.map(|(first, last, owner)| Range { first, last, owner }));
+        let said = read("*2 *4 :0 :9 *3 $1 a :7000 $2 id *2 $1 r :7001 *3 :10 :16383 *2 $0  :7002").expect("ranges");
+        let expected = [
+            (0, 9, address("a", 7000), "id"),
+            (10, 16383, address("asked", 7002), ""),
+        ];
+        let expected = expected.map(|(first, last, owner, id)| {
+            let id = id.to_owned();
+            Range { first, last, owner, id }
+        });
+        assert_eq!(said, expected);
         let said = read("*1 *3 :0 :9 *2 $-1 :7000").expect("ranges");
         assert_eq!(said[0].owner, address("asked", 7000));
     }
@@ -239,10 +250,12 @@ mod tests {
         assert!(topology.is_unknown());
         let whole = |host: &str| {
             let owner = address(host, 7);
+            let id = host.to_owned();
             vec![Range {
                 first: 0,
                 last: 16383,
                 owner,
+                id,
             }]
         };
         assert_eq!(topology.replace(whole("a")).expect("a map").len(), 1, "the seed");

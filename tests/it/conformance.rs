@@ -27,16 +27,21 @@ mod scripted {
     idem_core::conformance_of_steps!(async {
         idem_axum::testing::ScriptedBackend::new(idem_core::MemoryBackend::new())
     });
+    idem_core::conformance_of_inspection!(async {
+        idem_axum::testing::ScriptedBackend::new(idem_core::MemoryBackend::new())
+    });
 }
 
 mod redis {
     idem_core::conformance!(super::OnRedis::start());
     idem_core::conformance_of_steps!(super::OnRedis::start());
+    idem_core::conformance_of_inspection!(super::OnRedis::start());
 }
 
 mod cluster {
     idem_core::conformance!(super::OnCluster::start());
     idem_core::conformance_of_steps!(super::OnCluster::start());
+    idem_core::conformance_of_inspection!(super::OnCluster::start());
 }
 
 mod postgres {

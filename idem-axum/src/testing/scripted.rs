@@ -12,6 +12,7 @@ use idem_core::{
 };
 
 use bytes::Bytes;
+use idem_core::inspect::Inspector;
 use idem_core::steps::{RecordedSteps, StepBackend, StepStore};
 
 use super::script::{BackendCall, Fault, Script, Stall};
@@ -244,6 +245,11 @@ impl<B: Backend> Backend for ScriptedBackend<B> {
 
     fn steps(&self) -> Option<StepStore<'_>> {
         self.0.inner.steps().map(|_inner| StepStore::of(self))
+    }
+
+    /// The operator's view of the backend behind this one. The script has no calls of operators.
+    fn inspector(&self) -> Option<Inspector<'_>> {
+        self.0.inner.inspector()
     }
 }
 

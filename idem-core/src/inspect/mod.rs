@@ -42,8 +42,8 @@ use crate::{BackendError, RecordKey};
 ///
 /// 23. [`scan`](Inspect::scan) called again and again, with the cursor of the page before, returns every record that matches the
 ///     selection and is there during the whole scan. A record that is made or ends during the scan may be returned or left out, and a
-///     record may be returned twice. Each call looks at a bounded number of records and may return fewer than asked, or none, before
-///     the scan is over. A record that cannot be read is returned as [`Listed::Unreadable`]. Nothing is changed.
+///     record may be returned twice. Each call looks at a bounded number of records. It may return fewer than asked, or none, before
+///     the scan is over, and more than asked, because some stores go on after a whole page only. A record that cannot be read is returned as [`Listed::Unreadable`]. Nothing is changed.
 /// 24. [`inspect`](Inspect::inspect) returns what [`read`](crate::Backend::read) returns, the rest of the record, and all of its
 ///     steps, and changes nothing.
 /// 25. [`settle`](Inspect::settle) changes a record only if its token and its [`Phase`] are those of the [`RecordVersion`]. Otherwise

@@ -18,6 +18,15 @@ fn claim() -> Claim {
     }
 }
 
+/// What of a claim its completion tells.
+fn completed(claim: Claim) -> Claim {
+    Claim {
+        lease: Duration::ZERO,
+        ttl: Duration::ZERO,
+        ..claim
+    }
+}
+
 fn encode_claim(claim: &Claim) -> Vec<u8> {
     super::encode_claim(claim).to_vec()
 }
@@ -108,7 +117,7 @@ fn every_value_comes_back() {
         Completion::Unknown,
     ] {
         let expected = Stored::Completed {
-            fingerprint: claim().fingerprint,
+            claim: completed(claim()),
             completion: completion.clone(),
         };
         assert_eq!(
@@ -118,8 +127,7 @@ fn every_value_comes_back() {
     }
     let beside = Completed::beside(&claim(), 7).to_redis_args().concat();
     let expected = Stored::CompletedBeside {
-        fingerprint: claim().fingerprint,
-        token: claim().token,
+        claim: completed(claim()),
         len: 7,
     };
     assert_eq!(decode(&beside.into()).expect("a record"), expected);
@@ -191,8 +199,27 @@ proptest! {
     fn whatever_is_written_is_read_back(claim in any_claim(), completion in any_completion()) {
         let claimed = decode(&encode_claim(&claim).into()).expect("a record");
         prop_assert_eq!(claimed, Stored::Claimed(claim.clone()));
-        let completed = decode(&encode_completion(&claim, &completion).into()).expect("a record");
-        prop_assert_eq!(completed, Stored::Completed { fingerprint: claim.fingerprint, completion });
+        let decoded = decode(&encode_completion(&claim, &completion).into()).expect("a record");
+        prop_assert_eq!(decoded, Stored::Completed { claim: completed(claim), completion });
+    }
+
+    #[test]
+    fn the_beginning_of_a_record_tells_all_but_the_rest_of_its_payload(
+        claim in any_claim(),
+        completion in prop::option::of(any_completion()),
+    ) {
+        let value = Bytes::from(match &completion {
+            None => encode_claim(&claim),
+            Some(completion) => encode_completion(&claim, completion),
+        });
+        let beginning = value.slice(..value.len().min(BEGINNING_LEN));
+        let mut expected = decode(&value).expect("a record");
+        if let Stored::Completed { completion: Completion::Stored(payload), .. } = &mut expected {
+            let header_len = value.len() - payload.len();
+            payload.truncate(beginning.len() - header_len);
+            prop_assert!(payload.len() >= HEAD_LEN.min(value.len() - header_len));
+        }
+        prop_assert_eq!(decode_beginning(&beginning, value.len()), Ok(expected));
     }
 
     #[test]

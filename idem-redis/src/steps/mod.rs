@@ -21,7 +21,7 @@ use crate::record::{self, Completed, millis};
 use crate::scripts::{NUMBER_LEN, Script, fenced};
 
 /// The key of the steps of the record under `name`. It is in the same slot.
-fn steps_key(name: &str) -> String {
+pub(crate) fn steps_key(name: &str) -> String {
     [name, ":s"].concat()
 }
 
@@ -95,6 +95,19 @@ impl RedisBackend {
     }
 }
 
+const WHAT: &str = "reading steps";
+
+/// The steps in an answer of names and steps, one after the other.
+pub(crate) fn recorded_steps(flat: Vec<Vec<u8>>) -> Result<RecordedSteps, BackendError> {
+    let mut steps = RecordedSteps::new();
+    let mut flat = flat.into_iter();
+    while let (Some(name), Some(step)) = (flat.next(), flat.next()) {
+        let unreadable = |error| BackendError::new(BackendErrorKind::Unreadable, WHAT).with_source(error);
+        steps.push((String::from_utf8(name).map_err(unreadable)?, step.into()));
+    }
+    Ok(steps)
+}
+
 impl StepBackend for RedisBackend {
     async fn record_step(
         &self,
@@ -135,20 +148,13 @@ impl StepBackend for RedisBackend {
     }
 
     async fn read_steps(&self, key: &RecordKey, claim: &Claim) -> Result<Option<RecordedSteps>, BackendError> {
-        const WHAT: &str = "reading steps";
         let record = self.key(key);
         let command = owners_command(&scripts::READ_STEPS, &record, claim, 0, 0);
         let reading = self.connection.invoke(WHAT, &record, &scripts::READ_STEPS, &command);
         let Some(flat): Option<Vec<Vec<u8>>> = reading.await? else {
             return Ok(None);
         };
-        let mut steps = RecordedSteps::new();
-        let mut flat = flat.into_iter();
-        while let (Some(name), Some(step)) = (flat.next(), flat.next()) {
-            let unreadable = |error| BackendError::new(BackendErrorKind::Unreadable, WHAT).with_source(error);
-            steps.push((String::from_utf8(name).map_err(unreadable)?, step.into()));
-        }
-        Ok(Some(steps))
+        recorded_steps(flat).map(Some)
     }
 
     async fn park(&self, key: &RecordKey, claim: &Claim) -> Result<Fenced, BackendError> {
