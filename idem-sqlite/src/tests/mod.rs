@@ -19,6 +19,7 @@ use crate::SqliteBackend;
 use crate::table::text;
 
 idem_core::conformance!(OnFile::start());
+idem_core::conformance_of_inspection!(OnFile::start());
 
 /// A backend, and the folder of its file.
 struct OnFile {
