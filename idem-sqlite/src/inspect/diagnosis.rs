@@ -26,7 +26,7 @@ use crate::{connecting, migrations};
 const WHAT: &str = "checking the database";
 
 /// How long the check of writing waits for its turn.
-const WRITE_LIMIT: Duration = Duration::from_secs(2);
+const WRITE_LIMIT: Duration = Duration::from_secs(1);
 
 /// How many records are read, to find some that cannot be.
 const SAMPLE: u32 = 200;
@@ -117,12 +117,14 @@ fn permissions(file: &Path) -> Finding {
     use std::os::unix::fs::PermissionsExt as _;
 
     const CHECK: &str = "permissions";
+    /// Other users may read.
+    const OTHERS_READ: u32 = 0o004;
     match std::fs::metadata(file) {
-        Ok(found) if found.permissions().mode() & 0o007 == 0 => {
+        Ok(found) if found.permissions().mode() & OTHERS_READ == 0 => {
             Finding::good(CHECK, "other users of this machine cannot read the file")
         }
         Ok(_) => {
-            let text = "every user of this machine can read the file, and the stored answers in it: run `chmod o= ` on it, \
+            let text = "every user of this machine can read the file, and the stored answers in it: run `chmod o=` on it, \
                         and on the files beside it whose names end in `-wal` and `-shm`";
             Finding::warning(CHECK, text)
         }
@@ -198,7 +200,8 @@ async fn writing(backend: &SqliteBackend) -> Finding {
         Ok(Ok(())) => Finding::good(CHECK, "the file can be written"),
         Ok(Err(error)) => Finding::failing(CHECK, with_cause(&error)),
         Err(_elapsed) => {
-            let text = "a transaction of the application has been writing for 2 s or longer; all claims wait for it";
+            let text =
+                "a transaction of the application has been writing for a second or longer; all claims wait for it";
             Finding::warning(CHECK, text)
         }
     }

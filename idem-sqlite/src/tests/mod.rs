@@ -3,6 +3,7 @@
 mod clocks;
 mod files;
 mod locks;
+mod operators;
 
 use std::time::Duration;
 
