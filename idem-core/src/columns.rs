@@ -4,6 +4,10 @@
 //! an error, never absent (IDEM-15). Does not own tables, statements and clocks: a backend reads the columns, and says whether the
 //! row has expired and how much of a lease is left.
 //!
+//! | module | owns |
+//! |---|---|
+//! | `listed` | rows as an operator sees them, and the pages of a scan |
+//!
 //! ```
 //! use std::time::Duration;
 //!
@@ -33,10 +37,14 @@
 //! # Ok::<(), idem_core::BackendError>(())
 //! ```
 
+mod listed;
+
 use std::fmt;
 use std::time::Duration;
 
+pub use self::listed::{Left, ListedColumns, PageSize, cursor_bytes, cursor_of, listed, page};
 use crate::claim::time_from_millis;
+use crate::inspect::Phase;
 use crate::{BackendError, BackendErrorKind, Claim, Completion, Fingerprint, Owner, Record, Token};
 
 /// What the column `state` says. A later version that writes rows in another form takes new numbers.
@@ -78,6 +86,21 @@ impl State {
     /// Reads [`State::number`] back.
     fn of(number: i64) -> Option<Self> {
         Self::ALL.into_iter().find(|state| i64::from(state.number()) == number)
+    }
+
+    /// How far a record in this state has come.
+    #[must_use]
+    pub const fn phase(self) -> Phase {
+        match self {
+            Self::Claimed | Self::ClaimedWithSteps => Phase::Claimed,
+            Self::Parked => Phase::Parked,
+            Self::Stored | Self::NotStored | Self::Unknown => Phase::Completed,
+        }
+    }
+
+    /// The states of the records that have come as far as `phase`.
+    pub fn of_phase(phase: Phase) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |state| state.phase() == phase)
     }
 }
 
@@ -155,36 +178,22 @@ impl Columns {
     ///
     /// [`BackendErrorKind::Unreadable`] if the row is not a whole record of a known state.
     pub fn decode(self, remaining: Duration) -> Result<Found, BackendError> {
-        self.read(remaining)
-            .map_err(|what| BackendError::new(BackendErrorKind::Unreadable, what))
+        self.read(remaining).map_err(unreadable)
     }
 
     fn read(self, remaining: Duration) -> Result<Found, &'static str> {
-        let token = self.token.try_into().map_err(|_| "its token is of another length")?;
-        let token = Token::from_bytes(token);
-        let fingerprint = self.fingerprint.try_into();
-        let fingerprint = Fingerprint::from_bytes(fingerprint.map_err(|_| "its fingerprint is of another length")?);
-        let state = State::of(self.state).ok_or("its state is of another version")?;
-        let completion = match (state, self.payload) {
-            (State::Claimed | State::ClaimedWithSteps | State::Parked, None) => {
-                let claim = Claim {
-                    token,
-                    attempt: self.attempt.try_into().map_err(|_| "its attempt is out of range")?,
-                    fingerprint,
-                    lease: duration(self.lease_ms)?,
-                    ttl: duration(self.ttl_ms)?,
-                    began_at: time_from_millis(self.began_ms.try_into().map_err(|_| "it began before 1970")?),
-                    owner: Owner::from_bytes(self.owner.as_bytes()).ok_or("its owner is too long")?,
-                    has_steps: state != State::Claimed,
-                };
-                let record = if state == State::Parked {
-                    Record::Parked { claim }
-                } else {
-                    Record::Claimed { claim, remaining }
-                };
+        let (token, fingerprint, state) = self.identity()?;
+        let completion = match (state, &self.payload) {
+            (State::Claimed | State::ClaimedWithSteps, None) => {
+                let claim = self.claim()?;
+                let record = Record::Claimed { claim, remaining };
                 return Ok(Found { record, token });
             }
-            (State::Stored, Some(payload)) => Completion::Stored(payload.into()),
+            (State::Parked, None) => {
+                let record = Record::Parked { claim: self.claim()? };
+                return Ok(Found { record, token });
+            }
+            (State::Stored, Some(_)) => Completion::Stored(self.payload.unwrap_or_default().into()),
             (State::NotStored, None) => Completion::NotStored,
             (State::Unknown, None) => Completion::Unknown,
             _ => return Err("its state and its payload do not go together"),
@@ -195,6 +204,36 @@ impl Columns {
         };
         Ok(Found { record, token })
     }
+
+    /// The columns that are read of a record in each state.
+    fn identity(&self) -> Result<(Token, Fingerprint, State), &'static str> {
+        let token = self.token[..].try_into();
+        let token = Token::from_bytes(token.map_err(|_| "its token is of another length")?);
+        let fingerprint = self.fingerprint[..].try_into();
+        let fingerprint = Fingerprint::from_bytes(fingerprint.map_err(|_| "its fingerprint is of another length")?);
+        let state = State::of(self.state).ok_or("its state is of another version")?;
+        Ok((token, fingerprint, state))
+    }
+
+    /// The claim that the row is, or was before it was completed.
+    fn claim(&self) -> Result<Claim, &'static str> {
+        let (token, fingerprint, state) = self.identity()?;
+        let began_ms = self.began_ms.try_into().map_err(|_| "it began before 1970")?;
+        Ok(Claim {
+            token,
+            attempt: self.attempt.try_into().map_err(|_| "its attempt is out of range")?,
+            fingerprint,
+            lease: duration(self.lease_ms)?,
+            ttl: duration(self.ttl_ms)?,
+            began_at: time_from_millis(began_ms),
+            owner: Owner::from_bytes(self.owner.as_bytes()).ok_or("its owner is too long")?,
+            has_steps: matches!(state, State::ClaimedWithSteps | State::Parked),
+        })
+    }
+}
+
+fn unreadable(what: &'static str) -> BackendError {
+    BackendError::new(BackendErrorKind::Unreadable, what)
 }
 
 fn duration(millis: i64) -> Result<Duration, &'static str> {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use idem_core::inspect::Inspector;
 use idem_core::steps::StepStore;
 use idem_core::{
     Acquisition, Backend, BackendError, Changed, Claim, Completion, EndError, EndKind, Fenced, Record, RecordKey,
@@ -278,6 +279,10 @@ impl Backend for SqliteBackend {
 
     fn steps(&self) -> Option<StepStore<'_>> {
         Some(StepStore::of(self))
+    }
+
+    fn inspector(&self) -> Option<Inspector<'_>> {
+        Some(Inspector::of(self))
     }
 }
 

@@ -5,12 +5,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use idem_core::inspect::Settled;
 use idem_core::{Acquisition, BackendError, BackendErrorKind, Claim, Completion, Fenced, Record, RecordKey, Token};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{SqlStr, SqliteConnection};
 use tokio::sync::oneshot;
 
 use crate::clock::{Clock, Moment};
+use crate::inspect::{Settling, settle};
 use crate::record::{Parameters, Row};
 use crate::table::Statements;
 
@@ -56,6 +58,11 @@ pub(crate) enum Change {
         step: OwnStep,
         answer: Answer<Fenced>,
     },
+    /// What an operator may do.
+    Settle {
+        asked: Box<Settling>,
+        answer: Answer<Settled>,
+    },
     Check {
         answer: Answer<()>,
     },
@@ -80,6 +87,7 @@ impl Change {
         match self {
             Self::Acquire { answer, .. } => answer.to.is_closed(),
             Self::Own { answer, .. } => answer.to.is_closed(),
+            Self::Settle { answer, .. } => answer.to.is_closed(),
             Self::Check { answer } => answer.to.is_closed(),
             Self::Sweep { answer, .. } => answer.to.is_closed(),
         }
@@ -90,6 +98,7 @@ impl Change {
         match self {
             Self::Acquire { answer, .. } => answer.send(),
             Self::Own { answer, .. } => answer.send(),
+            Self::Settle { answer, .. } => answer.send(),
             Self::Check { answer } => answer.send(),
             Self::Sweep { answer, .. } => answer.send(),
         }
@@ -99,6 +108,7 @@ impl Change {
         match self {
             Self::Acquire { answer, .. } => answer.fail(error),
             Self::Own { answer, .. } => answer.fail(error),
+            Self::Settle { answer, .. } => answer.fail(error),
             Self::Check { answer } => answer.fail(error),
             Self::Sweep { answer, .. } => answer.fail(error),
         }
@@ -113,6 +123,7 @@ impl Change {
                 answer,
                 ..
             } if matches!(answer.found, Some(Ok(Fenced::Applied))) => Some(key),
+            Self::Settle { asked, answer } if matches!(answer.found, Some(Ok(Settled::Applied))) => Some(&asked.key),
             _ => None,
         }
     }
@@ -137,6 +148,7 @@ impl Change {
                 step,
                 answer,
             } => answer.found = Some(own(connection, statements, (key, claim, step), at).await?),
+            Self::Settle { asked, answer } => answer.found = Some(Ok(settle(connection, statements, asked, at).await?)),
             Self::Check { answer } => {
                 fetch(connection, &statements.check, SqliteArguments::default()).await?;
                 answer.found = Some(Ok(()));
@@ -311,12 +323,12 @@ async fn sweep(
     Ok(swept.rows_affected())
 }
 
-fn of_key(key: &RecordKey) -> sqlx::Result<SqliteArguments> {
+pub(crate) fn of_key(key: &RecordKey) -> sqlx::Result<SqliteArguments> {
     let parameters = Parameters::of(key).map_err(sqlx::Error::Encode)?;
     Ok(parameters.into_arguments())
 }
 
-async fn fetch(
+pub(crate) async fn fetch(
     connection: &mut SqliteConnection,
     statement: &SqlStr,
     arguments: SqliteArguments,

@@ -16,6 +16,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use idem_core::columns::millis;
 use idem_core::{BackendError, BackendErrorKind};
 
+/// In the place of a boot id where there is no boot clock.
+const NO_BOOT: &str = "none";
+
 /// The clocks of this machine since its boot.
 #[derive(Clone, Debug)]
 pub(crate) struct Clock {
@@ -37,6 +40,11 @@ impl Clock {
     /// Identifies the boot that the lease clock counts from.
     pub(crate) fn boot(&self) -> &str {
         &self.boot
+    }
+
+    /// Whether leases go by a boot clock here, and not by the time of day.
+    pub(crate) fn is_of_boot(&self) -> bool {
+        self.boot != NO_BOOT
     }
 
     pub(crate) fn now() -> Moment {
@@ -104,7 +112,7 @@ fn since_boot(day: Duration) -> Duration {
 
 #[cfg(not(target_os = "linux"))]
 fn boot_id() -> Result<String, BackendError> {
-    Ok("none".to_owned())
+    Ok(NO_BOOT.to_owned())
 }
 
 #[cfg(test)]

@@ -60,6 +60,7 @@ mod change;
 mod clock;
 mod connecting;
 mod error;
+mod inspect;
 mod joint;
 mod migrations;
 mod readers;

@@ -36,15 +36,8 @@ pub(crate) async fn run(options: &SqliteConnectOptions, name: &Name) -> Result<(
     let create =
         format!("CREATE TABLE IF NOT EXISTS {notes} (version INTEGER PRIMARY KEY, description TEXT NOT NULL) STRICT");
     fetch(&mut connection, create).await?;
-    let done = format!("SELECT version, description FROM {notes} ORDER BY version");
-    let done = fetch(&mut connection, done).await?;
-    let read = |row: &SqliteRow| Ok((row.try_get(0)?, row.try_get(1)?));
-    let done: sqlx::Result<Vec<(i64, String)>> = done.iter().map(read).collect();
-    let done = done.map_err(|error| backend_error(WHAT, error))?;
-    let known: Vec<(i64, String)> = (1..)
-        .zip(MIGRATIONS)
-        .map(|(version, (name, _))| (version, (*name).to_owned()))
-        .collect();
+    let done = done(&mut connection, name).await?;
+    let known = known();
     if let Some((version, _)) = done.iter().find(|done| !known.contains(done)) {
         let context = format!("migration {version} of {notes} is not one of this version's");
         return Err(BackendError::new(BackendErrorKind::Config, context));
@@ -56,6 +49,24 @@ pub(crate) async fn run(options: &SqliteConnectOptions, name: &Name) -> Result<(
     }
     fetch(&mut connection, "COMMIT".to_owned()).await?;
     connection.close().await.map_err(|error| backend_error(WHAT, error))
+}
+
+/// The number and the name of each migration of this version.
+pub(crate) fn known() -> Vec<(i64, String)> {
+    let numbered = (1..).zip(MIGRATIONS);
+    numbered
+        .map(|(version, (name, _))| (version, (*name).to_owned()))
+        .collect()
+}
+
+/// The number and the name of each migration that has run, in order.
+pub(crate) async fn done(connection: &mut SqliteConnection, name: &Name) -> Result<Vec<(i64, String)>, BackendError> {
+    let notes = name.quoted_with("_migrations");
+    let done = format!("SELECT version, description FROM {notes} ORDER BY version");
+    let done = fetch(connection, done).await?;
+    let read = |row: &SqliteRow| Ok((row.try_get(0)?, row.try_get(1)?));
+    let done: sqlx::Result<Vec<_>> = done.iter().map(read).collect();
+    done.map_err(|error| backend_error(WHAT, error))
 }
 
 async fn fetch(connection: &mut SqliteConnection, sql: String) -> Result<Vec<SqliteRow>, BackendError> {

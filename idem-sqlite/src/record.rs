@@ -4,11 +4,11 @@
 //! names and types of columns. Does not own what makes columns a record, [`idem_core::columns`], nor the statements that read and
 //! write rows, [`table`](crate::table).
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use idem_core::claim::millis_of_time;
 pub(crate) use idem_core::columns::Found;
-use idem_core::columns::{self, Columns, millis};
+use idem_core::columns::{self, Columns, Left, ListedColumns, millis};
 use idem_core::{BackendError, Claim, Completion, RecordKey, Token};
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
@@ -27,6 +27,12 @@ impl Parameters {
         let mut arguments = SqliteArguments::default();
         arguments.add(key.as_str())?;
         Ok(Self { arguments })
+    }
+
+    /// No parameters yet.
+    pub(crate) fn none() -> Self {
+        let arguments = SqliteArguments::default();
+        Self { arguments }
     }
 
     /// The parameters of [`Statements::sweep`](crate::table::Statements).
@@ -107,6 +113,32 @@ impl Parameters {
         Ok(self)
     }
 
+    /// The parameters of [`OperatorStatements::scan`](crate::inspect::OperatorStatements).
+    pub(crate) fn range(lower: &[u8], upper: Option<&str>, limit: usize) -> Result<Self, BoxDynError> {
+        let mut arguments = SqliteArguments::default();
+        arguments.add(lower.to_vec())?;
+        match upper {
+            Some(upper) => arguments.add(upper.to_owned())?,
+            // Bytes are greater than every text.
+            None => arguments.add(vec![0_u8])?,
+        }
+        arguments.add(i64::try_from(limit).unwrap_or(i64::MAX))?;
+        Ok(Self { arguments })
+    }
+
+    /// Adds `?2`: when attempt 1 began.
+    pub(crate) fn began(mut self, began_at: SystemTime) -> Result<Self, BoxDynError> {
+        let began_at = i64::try_from(millis_of_time(began_at)).unwrap_or(i64::MAX);
+        self.arguments.add(began_at)?;
+        Ok(self)
+    }
+
+    /// Adds `?2`: the name of a step.
+    pub(crate) fn name(mut self, name: &str) -> Result<Self, BoxDynError> {
+        self.arguments.add(name)?;
+        Ok(self)
+    }
+
     fn fill(&mut self, len: usize) -> Result<(), BoxDynError> {
         while self.arguments.len() < len {
             self.arguments.add(None::<i64>)?;
@@ -164,13 +196,35 @@ impl Row {
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
     }
 
-    /// Decodes the row; `None` if it has expired, because an expired record counts as absent.
+    /// What is left of the row; `None` if it has expired, because an expired record counts as absent.
+    pub(crate) fn left(&self, at: (&Clock, Moment)) -> Option<Left> {
+        let lease = if self.columns.is_claimed() {
+            self.remaining(at)
+        } else {
+            Duration::ZERO
+        };
+        let expiry = self.expires_ms.saturating_sub(at.1.day_ms());
+        let expiry = Duration::from_millis(u64::try_from(expiry).unwrap_or(0)).max(lease);
+        (!expiry.is_zero()).then_some(Left { lease, expiry })
+    }
+
+    /// Decodes the row; `None` if it has expired.
     pub(crate) fn decode(self, at: (&Clock, Moment)) -> Result<Option<Found>, BackendError> {
-        let remaining = self.remaining(at);
-        let is_held = self.columns.is_claimed() && !remaining.is_zero();
-        if self.expires_ms <= at.1.day_ms() && !is_held {
-            return Ok(None);
-        }
-        self.columns.decode(remaining).map(Some)
+        let left = self.left(at);
+        left.map(|left| self.columns.decode(left.lease)).transpose()
+    }
+
+    pub(crate) fn columns(&self) -> &Columns {
+        &self.columns
+    }
+
+    pub(crate) fn into_columns(self) -> Columns {
+        self.columns
+    }
+
+    /// The columns of a row for a list, whose payload is only its beginning.
+    pub(crate) fn into_listed(self, payload_len: Option<i64>) -> ListedColumns {
+        let columns = self.columns;
+        ListedColumns { columns, payload_len }
     }
 }

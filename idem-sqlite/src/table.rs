@@ -4,12 +4,17 @@ use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 
+use crate::inspect::OperatorStatements;
+
 /// The longest name, as for the other backends.
 const MAX_NAME_LEN: usize = 31;
 
-/// The columns that are read, in this order.
-const RECORD: &str =
-    "state, token, attempt, fingerprint, lease_ms, ttl_ms, began_ms, owner, boot, lapses_ns, expires_ms, payload";
+/// The columns that are read, in this order, with the payload after them.
+pub(crate) const COLUMNS: &str =
+    "state, token, attempt, fingerprint, lease_ms, ttl_ms, began_ms, owner, boot, lapses_ns, expires_ms";
+
+/// Whether a record has expired.
+pub(crate) const EXPIRED: &str = "expires_ms <= ?13 AND (state NOT IN (1, 4) OR boot <> ?11 OR lapses_ns <= ?12)";
 
 /// The name of the table of records.
 #[derive(Clone, Debug)]
@@ -82,6 +87,8 @@ pub(crate) struct Statements {
     pub(crate) ended: SqlStr,
     pub(crate) check: SqlStr,
     pub(crate) sweep: SqlStr,
+    /// Those of operators.
+    pub(crate) operator: OperatorStatements,
 }
 
 /// Writes a claim where there is no record, or over the record that a condition after this selects.
@@ -97,13 +104,13 @@ fn insert(table: &str, expired: &str) -> String {
 impl Statements {
     pub(crate) fn on(name: &Name) -> Arc<Self> {
         let table = name.quoted();
-        let expired = "expires_ms <= ?13 AND (state NOT IN (1, 4) OR boot <> ?11 OR lapses_ns <= ?12)";
+        let expired = EXPIRED;
         let steps = name.quoted_with("_steps");
         let own = format!("key = ?1 AND state IN (1, 4) AND token = ?2 AND NOT ({expired})");
         let insert = insert(&table, expired);
         let complete = format!("UPDATE {table} SET state = ?3, payload = ?4, expires_ms = ?10");
         Arc::new(Self {
-            read: text(format!("SELECT {RECORD} FROM {table} WHERE key = ?1")),
+            read: text(format!("SELECT {COLUMNS}, payload FROM {table} WHERE key = ?1")),
             claim: text(format!("{insert} {expired} RETURNING 1")),
             take_over: text(format!(
                 "{insert} ({expired}) OR (token = ?14 AND (state = 7 AND ?15 = 4 \
@@ -149,6 +156,7 @@ impl Statements {
             sweep: text(format!(
                 "DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {expired} ORDER BY expires_ms LIMIT ?1)"
             )),
+            operator: OperatorStatements::on(name),
         })
     }
 }

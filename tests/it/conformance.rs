@@ -9,6 +9,9 @@ use ::redis::cluster::ClusterClient;
 use bytes::Bytes;
 use idem_axum::{PostgresBackend, RedisBackend, SqliteBackend, sqlx};
 use idem_core::conformance::Subject;
+use idem_core::inspect::{
+    Cursor, Finding, Inspect, Inspector, LiveClaim, Page, RecordDetails, RecordVersion, Selection, Settled, Settlement,
+};
 use idem_core::steps::{RecordedSteps, StepBackend, StepStore};
 use idem_core::{Acquisition, Backend, BackendError, Changed, Claim, Completion, Fenced, Record, RecordKey};
 use idem_tests::{PostgresServer, RedisCluster, RedisServer, SqliteFile};
@@ -52,6 +55,7 @@ mod postgres {
 mod sqlite {
     idem_core::conformance!(super::OnSqlite::start());
     idem_core::conformance_of_steps!(super::OnSqlite::start());
+    idem_core::conformance_of_inspection!(super::OnSqlite::start());
 }
 
 /// The backend, and the server that has to live as long.
@@ -247,6 +251,34 @@ impl Backend for InTurn {
 
     fn steps(&self) -> Option<StepStore<'_>> {
         Some(StepStore::of(self))
+    }
+
+    fn inspector(&self) -> Option<Inspector<'_>> {
+        Some(Inspector::of(self))
+    }
+}
+
+impl Inspect for InTurn {
+    async fn scan(&self, selection: &Selection, after: Option<&Cursor>, limit: usize) -> Result<Page, BackendError> {
+        self.next().scan(selection, after, limit).await
+    }
+
+    async fn inspect(&self, key: &RecordKey) -> Result<Option<RecordDetails>, BackendError> {
+        self.next().inspect(key).await
+    }
+
+    async fn settle(
+        &self,
+        key: &RecordKey,
+        version: RecordVersion,
+        settlement: &Settlement,
+        live: LiveClaim,
+    ) -> Result<Settled, BackendError> {
+        self.next().settle(key, version, settlement, live).await
+    }
+
+    async fn diagnose(&self) -> Result<Vec<Finding>, BackendError> {
+        self.next().diagnose().await
     }
 }
 

@@ -3,6 +3,7 @@
 mod clocks;
 mod files;
 mod locks;
+mod operators;
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::SqliteBackend;
 use crate::table::text;
 
 idem_core::conformance!(OnFile::start());
+idem_core::conformance_of_inspection!(OnFile::start());
 
 /// A backend, and the folder of its file.
 struct OnFile {
