@@ -126,7 +126,7 @@ impl Parameters {
         Ok(Self { arguments })
     }
 
-    /// Adds `?2`: when attempt 1 began.
+    /// Adds `?3`: when attempt 1 began.
     pub(crate) fn began(mut self, began_at: SystemTime) -> Result<Self, BoxDynError> {
         let began_at = i64::try_from(millis_of_time(began_at)).unwrap_or(i64::MAX);
         self.arguments.add(began_at)?;

@@ -54,7 +54,7 @@ impl Token {
 
     /// Reads [`Token::to_bytes`] back.
     #[must_use]
-    pub fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+    pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
         Self(bytes)
     }
 }

@@ -54,6 +54,7 @@ fn rerun_at() -> SystemTime {
 
 fn rerun(step: Option<StepChange>) -> Settlement {
     Settlement::Rerun {
+        token: Token::random(),
         began_at: rerun_at(),
         step,
     }

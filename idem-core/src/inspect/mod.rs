@@ -50,14 +50,13 @@ use crate::{BackendError, RecordKey};
 ///     the result is [`Settled::Changed`]. If the lease of the claim has not lapsed, the result is [`Settled::Live`], unless
 ///     [`LiveClaim::Force`] is given. Then too, nothing is changed.
 /// 26. [`Settlement::Forget`] removes the record and its steps. [`Settlement::Rerun`] parks a claim that has steps, and gives a parked
-///     one another `ttl`: the steps are kept, but for the one that it changes, and attempt 1 counts as begun at the time that it
-///     names. A record without steps is removed, also if the last step is removed with the change.
+///     one another `ttl`, under a new token: the steps are kept, but for the one that it changes, and attempt 1 counts as begun at the
+///     time that it names. A record without steps is removed, also if the last step is removed with the change.
 /// 27. [`Settlement::Complete`] replaces the record, whatever its phase, by a completion under a new token, which stays for its `ttl`
-///     from then on. Fingerprint, attempt, owner and beginning stay; the steps are removed. Repeated with the token in place it is
-///     [`Settled::Applied`], and does not prolong the record.
+///     from then on. Fingerprint, attempt, owner and beginning stay; the steps are removed. A rerun or a completion that is repeated
+///     with the token in place is [`Settled::Applied`], and changes nothing.
 /// 28. From then on the owner of the claim that was there is superseded: `renew`, `complete`, `release`, `record_step` and `park` by
-///     its token are [`Fenced::Superseded`](crate::Fenced::Superseded), also if they were sent before and arrive late. `park` of a
-///     record that the settlement has parked changes nothing, and is applied as if it were repeated (clause 18).
+///     its token are [`Fenced::Superseded`](crate::Fenced::Superseded), also if they were sent before and arrive late.
 /// 29. A settlement that is applied wakes waiters as a release does (clause 13).
 /// 30. [`diagnose`](Inspect::diagnose) reports how the store is set up, and changes no record.
 pub trait Inspect: fmt::Debug + Send + Sync + 'static {

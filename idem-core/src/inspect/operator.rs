@@ -11,8 +11,8 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::{
-    Cursor, Finding, Inspector, Listed, LiveClaim, Page, RecordDetails, RecordVersion, Selection, Settled, Settlement,
-    StepChange,
+    Cursor, Finding, Inspector, Listed, LiveClaim, Page, Phase, RecordDetails, RecordVersion, Selection, Settled,
+    Settlement, StepChange,
 };
 use crate::backend::DynBackend;
 use crate::{Backend, BackendError, BackendErrorKind, Completion, RecordKey, Token};
@@ -214,6 +214,7 @@ impl Settlement {
     #[must_use]
     pub fn rerun(step: Option<StepChange>) -> Self {
         Self::Rerun {
+            token: Token::random(),
             began_at: crate::claim::whole_millis(crate::claim::wall_clock()),
             step,
         }
@@ -227,6 +228,17 @@ impl Settlement {
             completion,
             ttl,
         }
+    }
+
+    /// The version of the record that the settlement leaves, if it leaves one. Where it is in place, the settlement was applied before.
+    #[must_use]
+    pub fn leaves(&self) -> Option<RecordVersion> {
+        let (token, phase) = match self {
+            Self::Forget => return None,
+            Self::Rerun { token, .. } => (*token, Phase::Parked),
+            Self::Complete { token, .. } => (*token, Phase::Completed),
+        };
+        Some(RecordVersion { token, phase })
     }
 
     fn name(&self) -> &'static str {

@@ -13,6 +13,8 @@ pub enum Settlement {
     Forget,
     /// Let the next request with its key run. It continues with the steps that are recorded.
     Rerun {
+        /// The token of the parked record: a fresh one.
+        token: Token,
         /// From when on `rerun_within` counts: the time of this change, in whole milliseconds.
         began_at: SystemTime,
         /// What became of a step that was interrupted.

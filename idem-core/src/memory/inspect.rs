@@ -60,12 +60,11 @@ impl Inspect for MemoryBackend {
             let Some(entry) = shard.live(key, now) else {
                 return Settled::Changed;
             };
-            if let (Settlement::Complete { token, .. }, State::Completed { claim, .. }) = (settlement, &entry.state)
-                && claim.token == *token
-            {
+            let there = entry.details(key, now).summary.version();
+            if settlement.leaves() == Some(there) {
                 return Settled::Applied;
             }
-            if entry.details(key, now).summary.version() != version {
+            if there != version {
                 return Settled::Changed;
             }
             if let State::Claimed { lapses, .. } = entry.state
@@ -122,7 +121,7 @@ fn read_cursor(after: Option<&Cursor>) -> Result<(usize, Option<String>), Backen
 fn settled(entry: &mut Entry, settlement: &Settlement, now: Instant) -> bool {
     match settlement {
         Settlement::Forget => return false,
-        Settlement::Rerun { began_at, step } => {
+        Settlement::Rerun { token, began_at, step } => {
             let (State::Claimed { claim, steps, .. } | State::Parked { claim, steps }) = &mut entry.state else {
                 return false;
             };
@@ -138,6 +137,7 @@ fn settled(entry: &mut Entry, settlement: &Settlement, now: Instant) -> bool {
                 return false;
             }
             let claim = Claim {
+                token: *token,
                 began_at: *began_at,
                 has_steps: true,
                 ..claim.clone()

@@ -16,8 +16,8 @@ pub(super) fn settle(
     live: LiveClaim,
 ) -> (State, Reply) {
     let applied = Reply::Settled(Settled::Applied);
-    // Clause 27: repeated, it is applied, and does not prolong the record.
-    if matches!(settlement, Settlement::Complete { token, .. } if state.is_completion_of(*token)) {
+    // Clause 27: repeated, it is applied, and changes nothing.
+    if state.version().is_some_and(|there| settlement.leaves() == Some(there)) {
         return (state.clone(), applied);
     }
     if state.version() != Some(version) {
@@ -32,14 +32,14 @@ pub(super) fn settle(
     }
     let settled = match settlement {
         Settlement::Forget => State::Absent,
-        Settlement::Rerun { began_at, step } => rerun(state, now, *began_at, step.as_ref()),
+        Settlement::Rerun { token, began_at, step } => rerun(state, now, (*token, *began_at), step.as_ref()),
         Settlement::Complete { token, completion, ttl } => completed_by_operator(state, now, *token, completion, *ttl),
     };
     (settled, applied)
 }
 
 /// Clause 26: the steps are kept, but for the one that is changed.
-fn rerun(state: &State, now: Time, began_at: SystemTime, change: Option<&StepChange>) -> State {
+fn rerun(state: &State, now: Time, (token, began_at): (Token, SystemTime), change: Option<&StepChange>) -> State {
     let (State::Claimed { claim, steps, .. } | State::Parked { claim, steps, .. }) = state else {
         return State::Absent;
     };
@@ -54,6 +54,7 @@ fn rerun(state: &State, now: Time, began_at: SystemTime, change: Option<&StepCha
     }
     let has_steps = true;
     let claim = Claim {
+        token,
         began_at,
         has_steps,
         ..claim.clone()

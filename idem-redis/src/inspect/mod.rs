@@ -181,8 +181,10 @@ impl RedisBackend {
             .arg(u8::from(live == LiveClaim::Force));
         match settlement {
             Settlement::Forget => {}
-            Settlement::Rerun { began_at, step } => {
-                command.arg(&millis_of_time(*began_at).to_be_bytes());
+            Settlement::Rerun { token, began_at, step } => {
+                command
+                    .arg(&token.to_bytes())
+                    .arg(&millis_of_time(*began_at).to_be_bytes());
                 match step {
                     Some(StepChange::Done { name, step }) => command.arg(name).arg(&step[..]),
                     Some(StepChange::NotDone { name }) => command.arg(name),

@@ -103,13 +103,16 @@ return {1}
     )
 });
 
-/// `ARGV[4]` is when attempt 1 began, as 8 bytes. If there is `ARGV[5]`, it is the name of a step that changes, and `ARGV[6]` its bytes;
-/// without those, the step is removed.
+/// `ARGV[4]` is the new token, and `ARGV[5]` when attempt 1 began, as 8 bytes. If there is `ARGV[6]`, it is the name of a step that
+/// changes, and `ARGV[7]` its bytes; without those, the step is removed.
 ///
 /// The record is written last. If the user may not call `HSET` or `HDEL`, the script stops there.
 pub(super) static RERUN: LazyLock<Telling> = LazyLock::new(|| {
     settling(
         r"
+if state == 7 and string.sub(held, 3, 18) == ARGV[4] then
+  return {1}
+end
 local refused = refusal()
 if refused then
   return refused
@@ -117,13 +120,13 @@ end
 if state == 1 then
   redis.call('DEL', KEYS[2])
 end
-if has_ttl and ARGV[6] then
-  redis.call('HSET', KEYS[2], ARGV[5], ARGV[6])
-elseif has_ttl and ARGV[5] then
-  redis.call('HDEL', KEYS[2], ARGV[5])
+if has_ttl and ARGV[7] then
+  redis.call('HSET', KEYS[2], ARGV[6], ARGV[7])
+elseif has_ttl and ARGV[6] then
+  redis.call('HDEL', KEYS[2], ARGV[6])
 end
 if has_ttl and redis.call('PEXPIRE', KEYS[2], ttl) == 1 then
-  local parked = string.sub(held, 1, 1) .. '\7' .. string.sub(held, 3, 55) .. ARGV[4] .. string.sub(held, 64)
+  local parked = string.sub(held, 1, 1) .. '\7' .. ARGV[4] .. string.sub(held, 19, 55) .. ARGV[5] .. string.sub(held, 64)
   redis.call('SET', KEYS[1], parked, 'PX', ttl)
 else
   redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])

@@ -5,9 +5,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use idem_core::RecordKey;
 use idem_core::columns::Left;
 use idem_core::inspect::{LiveClaim, Phase, RecordVersion, Settled, Settlement, StepChange};
+use idem_core::{RecordKey, Token};
 use sqlx::error::BoxDynError;
 use sqlx::{SqlStr, SqliteConnection};
 
@@ -48,9 +48,9 @@ pub(crate) async fn settle(
         at,
     };
     match &asked.settlement {
-        Settlement::Rerun { began_at, step } if version.phase != Phase::Completed => {
+        Settlement::Rerun { token, began_at, step } if version.phase != Phase::Completed => {
             let ttl = Duration::from_millis(u64::try_from(ttl_ms).unwrap_or(0));
-            record.rerun(*began_at, step.as_ref(), ttl).await?;
+            record.rerun((*token, *began_at), step.as_ref(), ttl).await?;
         }
         Settlement::Forget | Settlement::Rerun { .. } => record.forget().await?,
         Settlement::Complete { token, completion, ttl } => {
@@ -64,9 +64,7 @@ pub(crate) async fn settle(
 
 /// The result if nothing is to be written.
 fn unchanged(asked: &Settling, found: RecordVersion, left: Left) -> Option<Settled> {
-    if let Settlement::Complete { token, .. } = asked.settlement
-        && (found.token, found.phase) == (token, Phase::Completed)
-    {
+    if asked.settlement.leaves() == Some(found) {
         // It was written before.
         return Some(Settled::Applied);
     }
@@ -92,7 +90,12 @@ impl Found<'_> {
     }
 
     /// Parks the record if it has steps after the change, and removes it otherwise.
-    async fn rerun(&mut self, began_at: SystemTime, step: Option<&StepChange>, ttl: Duration) -> sqlx::Result<()> {
+    async fn rerun(
+        &mut self,
+        (token, began_at): (Token, SystemTime),
+        step: Option<&StepChange>,
+        ttl: Duration,
+    ) -> sqlx::Result<()> {
         let (statements, key) = (self.statements, self.key);
         match step {
             Some(StepChange::Done { name, step }) => {
@@ -109,7 +112,7 @@ impl Found<'_> {
         if step.is_none() {
             return self.forget().await;
         }
-        let parked = Parameters::of(key).and_then(|key| key.began(began_at)?.until(None, ttl, self.at));
+        let parked = Parameters::own(key, token).and_then(|own| own.began(began_at)?.until(None, ttl, self.at));
         self.write(&statements.operator.rerun, parked).await
     }
 

@@ -26,7 +26,7 @@ pub(crate) struct OperatorStatements {
     /// Returns the columns without the payload.
     pub(crate) look: SqlStr,
     pub(crate) forget: SqlStr,
-    /// `?2` when attempt 1 began.
+    /// `?2` the new token, `?3` when attempt 1 began.
     pub(crate) rerun: SqlStr,
     /// `?2` the new token, `?3` and `?4` the state and the payload of the completion.
     pub(crate) complete: SqlStr,
@@ -64,7 +64,7 @@ impl OperatorStatements {
             look: text(format!("SELECT {COLUMNS}, NULL FROM {table} WHERE key = ?1")),
             forget: text(format!("DELETE FROM {table} WHERE key = ?1")),
             rerun: text(format!(
-                "UPDATE {table} SET state = 7, began_ms = ?2, boot = ?11, lapses_ns = ?12, expires_ms = ?10 WHERE key = ?1"
+                "UPDATE {table} SET state = 7, token = ?2, began_ms = ?3, boot = ?11, lapses_ns = ?12, expires_ms = ?10 WHERE key = ?1"
             )),
             complete: text(format!(
                 "UPDATE {table} SET token = ?2, state = ?3, payload = ?4, expires_ms = ?10 WHERE key = ?1"

@@ -137,16 +137,25 @@ pub async fn clause_26_forgetting_removes_a_record_of_any_phase_with_its_steps<S
 /// Clause 26.
 pub async fn clause_26_a_rerun_keeps_the_steps_and_parks_the_record<S: Subject>(subject: S) {
     let kit = Kit::new(subject);
-    for (state, key, token) in kit.each_state().await {
+    for (state, key, old) in kit.each_state().await {
         if !matches!(state, "lapsed with steps" | "parked") {
             continue;
         }
         let version = kit.version(&key).await;
+        let settlement = rerun(None);
+        let Settlement::Rerun { token, .. } = settlement else {
+            unreachable!("it is a rerun");
+        };
+        assert_ne!(token, old, "{state}");
         assert_eq!(
-            kit.settle(&key, version, &rerun(None)).await,
+            kit.settle(&key, version, &settlement).await,
             Settled::Applied,
             "{state}"
         );
+        let again = kit.settle(&key, version, &settlement).await;
+        assert_eq!(again, Settled::Applied, "{state}: repeated");
+        let other = kit.settle(&key, version, &rerun(None)).await;
+        assert_eq!(other, Settled::Changed, "{state}: another one");
         let shown = kit.shown(&key).await;
         assert_eq!(
             shown.summary.version(),

@@ -91,8 +91,8 @@ impl Oracle {
             Settlement::Forget | Settlement::Rerun { .. } => Operated::Reopened,
         };
         let of_claim = slot.of_operator(token).unwrap_or(token);
-        if let Settlement::Complete { token: fresh, .. } = settlement {
-            slot.operators.push((*fresh, of_claim));
+        if let Some(left) = settlement.leaves() {
+            slot.operators.push((left.token, of_claim));
         }
         if let Some(seen) = slot.find(of_claim) {
             seen.operated = Some((now, operated));

@@ -224,7 +224,9 @@ impl Oracle {
             } else {
                 &mut self.counts.take_overs
             } += 1;
-            record = self.slots[key].find(held.token).map_or(record, |held| held.record);
+            let slot = &mut self.slots[key];
+            let of_claim = slot.of_operator(held.token).unwrap_or(held.token);
+            record = slot.find(of_claim).map_or(record, |held| held.record);
             self.check(held.attempt + 1 == claim.attempt, "IDEM-7", "an attempt was skipped");
             self.check(
                 held.began_at == claim.began_at,

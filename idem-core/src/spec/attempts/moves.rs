@@ -183,10 +183,8 @@ impl Search<'_> {
             self.add(done, by);
             return Ok(());
         }
-        // A record that an operator has parked counts as parked by its last attempt, as if that had sent the call before.
-        let is_parked = at == At::Park && matches!(world.store, State::Parked { .. }) && world.truth.is_last(attempt);
-        let is_owner = world.truth.is_owner(attempt) || (is_parked && world.truth.is_settled);
-        self.check(is_owner, Rule::SupersededRecords, &by)?;
+        // Repeating a parking or a completion is acknowledged after the attempt has ended.
+        self.check(world.truth.is_owner(attempt), Rule::SupersededRecords, &by)?;
         done.count_end(&world.store);
         // The effect without the reply: the handler stops, or repeats the call.
         let mut lost = done.clone();

@@ -12,6 +12,9 @@ use crate::inspect::{LiveClaim, RecordVersion, Settled, Settlement, StepChange};
 use crate::spec::{Call, Reply, State};
 use crate::{ClaimPolicy, Completion, Token};
 
+/// The token of what the operator leaves.
+const FRESH: Token = Token::from_bytes([u8::MAX; Token::LEN]);
+
 /// How far the operator has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Desk {
@@ -51,20 +54,25 @@ impl Change {
     const ALL: [Self; 4] = [Self::Forget, Self::Rerun, Self::RerunAfterB, Self::Complete];
 
     fn settlement(self) -> Settlement {
-        let began_at = SystemTime::UNIX_EPOCH;
+        let (token, began_at) = (FRESH, SystemTime::UNIX_EPOCH);
         let done = StepChange::Done {
             name: B.to_owned(),
             step: DONE,
         };
         match self {
             Self::Forget => Settlement::Forget,
-            Self::Rerun => Settlement::Rerun { began_at, step: None },
+            Self::Rerun => Settlement::Rerun {
+                token,
+                began_at,
+                step: None,
+            },
             Self::RerunAfterB => Settlement::Rerun {
+                token,
                 began_at,
                 step: Some(done),
             },
             Self::Complete => Settlement::Complete {
-                token: Token::from_bytes([u8::MAX; Token::LEN]),
+                token,
                 completion: Completion::NotStored,
                 ttl: ClaimPolicy::MAX_TTL,
             },
@@ -187,7 +195,6 @@ impl Search<'_> {
         };
         let (store, reply) = (self.mutant.step)(&world.store, NOW, &call);
         let by = format!("the operator's {change:?} again: {reply:?}");
-        // A parked record that is rerun again is parked again.
         let is_same = store.at(NOW).version() == world.store.at(NOW).version();
         self.check(is_same, Rule::SettledUnseen, &by)?;
         let mut again = world.clone();

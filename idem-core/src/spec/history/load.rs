@@ -2,7 +2,7 @@
 //!
 //! Owns what an owner does. Every random choice comes from its seed; how the owners' calls interleave does not.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
@@ -116,6 +116,14 @@ impl<'a, B: Backend> Load<'a, B> {
         }
     }
 
+    fn rerun(&mut self, step: Option<StepChange>) -> Settlement {
+        Settlement::Rerun {
+            token: self.token(),
+            began_at: SystemTime::UNIX_EPOCH,
+            step,
+        }
+    }
+
     /// Looks at a record as an operator, and settles it, or what was seen before.
     async fn settle(&mut self, at: usize, inspector: Inspector<'_>) {
         let key = &self.keys[at];
@@ -127,11 +135,11 @@ impl<'a, B: Backend> Load<'a, B> {
         let name = ["a", "b"][usize::from(self.random.below(2) == 1)].to_owned();
         let settlement = match self.random.below(6) {
             0 => Settlement::Forget,
-            1 => Settlement::rerun(None),
-            2 => Settlement::rerun(Some(StepChange::NotDone { name })),
+            1 => self.rerun(None),
+            2 => self.rerun(Some(StepChange::NotDone { name })),
             3 => {
                 let step = vec![7; if self.random.below(2) == 0 { 48 } else { 2 }].into();
-                Settlement::rerun(Some(StepChange::Done { name, step }))
+                self.rerun(Some(StepChange::Done { name, step }))
             }
             number => Settlement::Complete {
                 token: self.token(),

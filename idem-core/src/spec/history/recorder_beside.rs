@@ -55,9 +55,11 @@ impl<B: Backend, L: Log> StepBackend for Recorder<B, L> {
 fn shortened_settlement(settlement: &Settlement) -> Settlement {
     match settlement {
         Settlement::Rerun {
+            token,
             began_at,
             step: Some(StepChange::Done { name, step }),
         } => Settlement::Rerun {
+            token: *token,
             began_at: *began_at,
             step: Some(StepChange::Done {
                 name: name.clone(),

@@ -166,15 +166,21 @@ impl Names {
     fn settlement(&mut self, settlement: &Settlement) -> String {
         match settlement {
             Settlement::Forget => "forget".to_owned(),
-            Settlement::Rerun { step: None, .. } => "rerun".to_owned(),
+            Settlement::Rerun { token, step: None, .. } => format!("rerun as {}", self.of(*token)),
             Settlement::Rerun {
+                token,
                 step: Some(StepChange::Done { name, step }),
                 ..
-            } => format!("set step {name} to {} and rerun", first_bytes(step)),
+            } => format!(
+                "set step {name} to {} and rerun as {}",
+                first_bytes(step),
+                self.of(*token)
+            ),
             Settlement::Rerun {
+                token,
                 step: Some(StepChange::NotDone { name }),
                 ..
-            } => format!("remove step {name} and rerun"),
+            } => format!("remove step {name} and rerun as {}", self.of(*token)),
             Settlement::Complete { token, completion, ttl } => {
                 let outcome = outcome(completion);
                 format!("complete as {} with {outcome} for {ttl:?}", self.of(*token))

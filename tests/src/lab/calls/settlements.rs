@@ -12,8 +12,8 @@ use super::lines::Outcome;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum SettlementLine {
     Forget,
-    /// When attempt 1 counts as begun, and the step that is changed, with its bytes if it has happened.
-    Rerun(u64, Option<(String, Option<Vec<u8>>)>),
+    /// The new token, when attempt 1 counts as begun, and the step that is changed, with its bytes if it has happened.
+    Rerun([u8; Token::LEN], u64, Option<(String, Option<Vec<u8>>)>),
     Complete([u8; Token::LEN], Outcome, Duration),
 }
 
@@ -21,7 +21,8 @@ impl SettlementLine {
     pub(super) fn of(settlement: &Settlement) -> Self {
         match settlement {
             Settlement::Forget => Self::Forget,
-            Settlement::Rerun { began_at, step } => Self::Rerun(
+            Settlement::Rerun { token, began_at, step } => Self::Rerun(
+                token.to_bytes(),
                 millis_of_time(*began_at),
                 step.clone().map(|step| match step {
                     StepChange::Done { name, step } => (name, Some(step.to_vec())),
@@ -37,7 +38,8 @@ impl SettlementLine {
     pub(super) fn settlement(self) -> Settlement {
         match self {
             Self::Forget => Settlement::Forget,
-            Self::Rerun(began_at, step) => Settlement::Rerun {
+            Self::Rerun(token, began_at, step) => Settlement::Rerun {
+                token: Token::from_bytes(token),
                 began_at: time_from_millis(began_at),
                 step: step.map(|(name, step)| match step {
                     Some(step) => StepChange::Done {

@@ -129,6 +129,7 @@ impl Oracle {
     /// An operator is about to say that a step has happened: the value of its effect.
     pub(in crate::engine::model) fn found_done(&mut self, key: usize, token: Token, name: &str) -> u64 {
         let step = NAMES.iter().position(|known| *known == name).unwrap_or_default();
+        let token = self.slots[key].of_operator(token).unwrap_or(token);
         let effect = self.step_of(key, token, step);
         let effect = effect.and_then(|(_, history)| history.effects.first().copied());
         effect.unwrap_or_else(|| self.body_took_effect(key, token, step))
