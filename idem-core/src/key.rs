@@ -139,6 +139,12 @@ impl Encoded {
         Self { text, error }
     }
 
+    /// What was encoded before.
+    fn of_text(text: &str) -> Self {
+        let text = text.to_owned().into();
+        Self { text, error: None }
+    }
+
     fn text(&self) -> Result<&str, KeyError> {
         self.error.clone().map_or(Ok(&*self.text), Err)
     }

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use super::escape::{escape, is_plain};
-use super::{KeyError, MAX_PART_LEN, Part, RecordKey};
+use super::{Encoded, IdempotencyKey, KeyError, MAX_PART_LEN, Part, RecordKey, Scope};
 
 /// One value in its encoded form.
 pub(crate) fn encoded(value: &str, part: Part) -> Result<String, KeyError> {
@@ -35,6 +35,20 @@ impl RecordKey {
         is_whole.then(|| Self::of_text(text.into()))
     }
 
+    /// Whose key space the record is in.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        let (_, scope, _) = self.parts();
+        Scope(Encoded::of_text(scope))
+    }
+
+    /// The idempotency key of the record.
+    #[must_use]
+    pub fn idempotency_key(&self) -> IdempotencyKey {
+        let (_, _, key) = self.parts();
+        IdempotencyKey(Encoded::of_text(key))
+    }
+
     /// The operation as it was before it was encoded, such as `POST /orders`. It may contain any character.
     #[must_use]
     pub fn operation(&self) -> Cow<'_, str> {
@@ -44,6 +58,32 @@ impl RecordKey {
         }
         let decoded = decode(operation).and_then(|decoded| String::from_utf8(decoded).ok());
         decoded.map_or(Cow::Borrowed(operation), Cow::Owned)
+    }
+}
+
+impl Scope {
+    /// Reads the displayed form back; `None` if no scope has this form.
+    ///
+    /// ```
+    /// use idem_core::Scope;
+    ///
+    /// let pair = Scope::tuple([Scope::of("acme"), Scope::of("7")]);
+    /// assert_eq!(Scope::from_encoded("(acme,7)"), Some(pair));
+    /// assert_eq!(Scope::from_encoded("@global"), Some(Scope::global()));
+    /// assert_eq!(Scope::from_encoded("a b"), None);
+    /// ```
+    #[must_use]
+    pub fn from_encoded(text: &str) -> Option<Self> {
+        let is_scope = text == "@global" || is_values(text);
+        is_scope.then(|| Self(Encoded::of_text(text)))
+    }
+}
+
+impl IdempotencyKey {
+    /// Reads the displayed form back; `None` if no idempotency key has this form.
+    #[must_use]
+    pub fn from_encoded(text: &str) -> Option<Self> {
+        is_values(text).then(|| Self(Encoded::of_text(text)))
     }
 }
 
@@ -116,7 +156,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{IdempotencyKey, Scope};
 
     #[test]
     fn no_other_text_is_a_record_key() {
@@ -163,6 +202,8 @@ mod tests {
             let read = RecordKey::from_encoded(made.as_str()).expect("it was made");
             prop_assert_eq!(&read, &made);
             prop_assert_eq!(read.operation(), operation);
+            prop_assert_eq!(read.scope(), scope);
+            prop_assert_eq!(read.idempotency_key(), IdempotencyKey::of(&key));
         }
     }
 }
