@@ -241,7 +241,9 @@ impl Settlement {
         Some(RecordVersion { token, phase })
     }
 
-    fn name(&self) -> &'static str {
+    /// The name of the change, as logs have it: `forget`, `rerun` or `complete`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Forget => "forget",
             Self::Rerun { .. } => "rerun",

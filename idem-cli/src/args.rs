@@ -1,0 +1,407 @@
+//! The command line.
+//!
+//! Owns names, help and the forms of values. Does not own what a command does.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use idem_core::inspect::RecordVersion;
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done
+  1  the backend cannot be reached or refuses; after `forget` and `resolve`, look at the record again
+  2  the command line is wrong; nothing was changed
+  3  no record is there
+  4  the record has changed since it was shown; nothing was changed
+  5  a handler may be running under the record; nothing was changed
+  6  doctor: a check fails
+  7  why: the service would refuse the request
+
+A first look:
+  export IDEM_URL=redis://127.0.0.1/
+  idem list --state unknown
+  idem show 'POST%20/payments:acme:invoice-17'
+  idem resolve 'POST%20/payments:acme:invoice-17' --status 201 --body '{}' --reason 'charged, ticket 4711'";
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// See, explain and settle the records of idempotent requests.
+#[derive(Debug, Parser)]
+#[command(name = "idem", version, styles = STYLES, after_help = AFTER_HELP, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Parser)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Common {
+    /// Where the records are: redis://…, rediss://…, redis+cluster://…, redis+sentinel://…, redis+unix://…, postgres://…,
+    /// sqlite:PATH, or a path. Other users of this machine see the command line: keep a URL with a password in IDEM_URL
+    #[arg(long, global = true, env = "IDEM_URL", hide_env_values = true, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Prefix of the keys in Redis, if it is not `idem`
+    #[arg(long, global = true, env = "IDEM_PREFIX", value_name = "PREFIX")]
+    pub(crate) prefix: Option<String>,
+    /// Table in Postgres or SQLite, if it is not `idem_records`
+    #[arg(long, global = true, env = "IDEM_TABLE", value_name = "TABLE")]
+    pub(crate) table: Option<String>,
+    /// Schema of the table in Postgres
+    #[arg(long, global = true, env = "IDEM_SCHEMA", value_name = "SCHEMA")]
+    pub(crate) schema: Option<String>,
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// When to colour
+    #[arg(long, global = true, value_name = "WHEN", default_value_t = Color::Auto)]
+    pub(crate) color: Color,
+    /// Show hashes in the place of scopes and idempotency keys, as logs do with hashed keys
+    #[arg(long, global = true, env = "IDEM_HASH_KEYS", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) hash_keys: bool,
+    /// How long to wait for each answer of the backend
+    #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Duration,
+    /// Your name, for the log of changes [default: user@host]
+    #[arg(long = "as", global = true, env = "IDEM_OPERATOR", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Show more log lines of the library; twice for still more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// The URL may have a password.
+impl fmt::Debug for Common {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Common")
+            .field("json", &self.json)
+            .finish_non_exhaustive()
+    }
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    Always,
+    Never,
+}
+
+impl fmt::Display for Color {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Never => "never",
+        })
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List records
+    List(List),
+    /// Show everything that is stored about a record
+    Show(Show),
+    /// Say what the service would do with a request now: run, replay, wait or refuse
+    Why(Why),
+    /// Remove a record: the next request with its key is a first request
+    Forget(Forget),
+    /// Settle a record: give it an answer, or let its request run again
+    Resolve(Resolve),
+    /// Remove all records of a scope. Without --yes, only count them
+    ForgetScope(ForgetScope),
+    /// Print what changes, live
+    Watch(Watch),
+    /// Count all records, by operation and state
+    Stats(Stats),
+    /// Check how the backend is set up
+    Doctor,
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Print the man page, as roff
+    Man,
+}
+
+/// Parts of record keys.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Parts {
+    /// Operation, such as 'POST /orders/{id}' or 'task ship'
+    #[arg(long, value_name = "NAME")]
+    pub(crate) operation: Option<String>,
+    /// Scope: a value, (a,b) for a tuple, or @global
+    #[arg(long, value_name = "SCOPE")]
+    pub(crate) scope: Option<String>,
+    /// Idempotency key
+    #[arg(long = "key", value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
+}
+
+/// Filters of a list.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Filters {
+    /// Only records in this state. May be given more than once
+    #[arg(long, value_name = "STATE")]
+    pub(crate) state: Vec<StateName>,
+    /// Only records whose first attempt began longer ago, such as 10m
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) older_than: Option<Duration>,
+    /// Only records whose first attempt began within this time
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) younger_than: Option<Duration>,
+}
+
+/// The state of a record, as people name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum StateName {
+    /// A handler runs, as far as its lease says
+    InFlight,
+    /// A handler's process died or stalled
+    Lapsed,
+    /// A handler ended without an outcome, and its steps are kept
+    Parked,
+    /// Completed, with its answer
+    Stored,
+    /// Completed, and the answer is not kept
+    NotStored,
+    /// Completed, and it is unknown whether it took effect
+    Unknown,
+    /// Of another version, or broken
+    Unreadable,
+}
+
+impl StateName {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::InFlight => "in-flight",
+            Self::Lapsed => "lapsed",
+            Self::Parked => "parked",
+            Self::Stored => "stored",
+            Self::NotStored => "not-stored",
+            Self::Unknown => "unknown",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    pub(crate) parts: Parts,
+    #[command(flatten)]
+    pub(crate) filters: Filters,
+    /// Stop after so many records
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub(crate) limit: usize,
+    /// List all records, however many
+    #[arg(long, conflicts_with = "limit")]
+    pub(crate) all: bool,
+    /// Go on where a list has ended: the cursor that it printed
+    #[arg(long, value_name = "CURSOR")]
+    pub(crate) after: Option<String>,
+}
+
+/// Which record a command is about.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Which {
+    /// The record key, as logs and `idem list` print it. Or give --operation, --scope and --key
+    #[arg(value_name = "RECORD")]
+    pub(crate) record: Option<String>,
+    #[command(flatten)]
+    pub(crate) parts: Parts,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Show {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Show the body and the header values of the answer, the results of steps, and the fingerprint
+    #[arg(long)]
+    pub(crate) reveal: bool,
+}
+
+/// What every change of a record needs.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Grounds {
+    /// Why, for the log
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// The version that `idem show` printed. The record is changed only if it is still at this version
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) token: Option<RecordVersion>,
+    /// Do not ask; change the record as it is now
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Change the record even if a handler may be running under it. The handler's outcome is then not recorded
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Forget {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    #[command(flatten)]
+    pub(crate) grounds: Grounds,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("outcome").required(true).args(["status", "result", "rerun", "step", "unknown"]))]
+pub(crate) struct Resolve {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    #[command(flatten)]
+    pub(crate) grounds: Grounds,
+    /// Answer every later request with this status
+    #[arg(long, value_name = "STATUS")]
+    pub(crate) status: Option<http::StatusCode>,
+    /// A header line of the answer, 'name: value'. May be given more than once
+    #[arg(long, value_name = "LINE", requires = "status")]
+    pub(crate) header: Vec<String>,
+    /// The body of the answer, or @FILE
+    #[arg(long, value_name = "TEXT", requires = "status")]
+    pub(crate) body: Option<String>,
+    /// The result of a task, as JSON, or @FILE
+    #[arg(long, value_name = "JSON")]
+    pub(crate) result: Option<String>,
+    /// Let the next request run again, with the steps that are recorded
+    #[arg(long)]
+    pub(crate) rerun: bool,
+    /// Say what became of this step, and let the next request go on. Needs --done or --not-done
+    #[arg(long, value_name = "NAME")]
+    pub(crate) step: Option<String>,
+    /// The step has happened, with this result as JSON, or @FILE
+    #[arg(long, value_name = "JSON", requires = "step", conflicts_with = "not_done")]
+    pub(crate) done: Option<String>,
+    /// The step has not happened
+    #[arg(long, requires = "step")]
+    pub(crate) not_done: bool,
+    /// Answer every later request with 409 outcome-unknown
+    #[arg(long)]
+    pub(crate) unknown: bool,
+    /// How long the outcome is kept [default: as long as the record says or has left, at least 1h]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) ttl: Option<Duration>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ForgetScope {
+    /// Scope: a value, (a,b) for a tuple, or @global
+    #[arg(long, value_name = "SCOPE", required_unless_present = "operation")]
+    pub(crate) scope: Option<String>,
+    /// Only of this operation; without --scope, of all scopes
+    #[arg(long, value_name = "NAME")]
+    pub(crate) operation: Option<String>,
+    #[command(flatten)]
+    pub(crate) filters: Filters,
+    /// Remove the records. Without it, they are only counted
+    #[arg(long, requires = "reason")]
+    pub(crate) yes: bool,
+    /// Why, for the log
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// Remove also records under which a handler may be running
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Watch {
+    #[command(flatten)]
+    pub(crate) parts: Parts,
+    /// How often to look. A change that lasts for less time is not seen
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration)]
+    pub(crate) every: Duration,
+    /// Stop after so many looks
+    #[arg(long, value_name = "N")]
+    pub(crate) looks: Option<u64>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Stats {
+    #[command(flatten)]
+    pub(crate) parts: Parts,
+}
+
+/// How a duplicate in flight is treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InFlightName {
+    Refuse,
+    Wait,
+    Accept,
+}
+
+/// What of a request is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ComparedName {
+    Request,
+    None,
+}
+
+#[derive(Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
+pub(crate) struct Why {
+    /// A file with the request as it is sent, or with a `curl` command. Standard input, if it is left out or `-`
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Operation of the request [default: found by the idempotency key]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) operation: Option<String>,
+    /// Scope of the request [default: found by the idempotency key]
+    #[arg(long, value_name = "SCOPE")]
+    pub(crate) scope: Option<String>,
+    /// The natural key of the request, if the handler does not take the key from a header
+    #[arg(long, value_name = "KEY")]
+    pub(crate) natural_key: Option<String>,
+    /// The handler's option `header`
+    #[arg(long, value_name = "NAME", default_value = "idempotency-key")]
+    pub(crate) header: String,
+    /// The handler has `required = false`
+    #[arg(long)]
+    pub(crate) optional: bool,
+    /// The handler's option `fingerprint`
+    #[arg(long, value_name = "WHAT", default_value = "request")]
+    pub(crate) compare: ComparedName,
+    /// The value of the handler's `fingerprint = …` for this request, as JSON
+    #[arg(long, value_name = "JSON", conflicts_with = "compare")]
+    pub(crate) value: Option<String>,
+    /// A path parameter of the route, in their order; goes with --value
+    #[arg(long, value_name = "VALUE", requires = "value")]
+    pub(crate) parameter: Vec<String>,
+    /// A file with the application's fingerprint key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) fingerprint_key: Option<PathBuf>,
+    /// Keys have to be quoted: `with_strict_keys`
+    #[arg(long)]
+    pub(crate) strict_keys: bool,
+    /// The handler's option `in_flight`
+    #[arg(long, value_name = "WHAT", default_value = "refuse")]
+    pub(crate) in_flight: InFlightName,
+    /// The handler has `after_crash = "refuse"`
+    #[arg(long)]
+    pub(crate) after_crash_refuse: bool,
+    /// The handler's option `max_attempts`
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_attempts: Option<u32>,
+    /// The handler's option `rerun_within`
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) rerun_within: Option<Duration>,
+    /// Another request, to say in which parts the two differ
+    #[arg(long, value_name = "FILE")]
+    pub(crate) against: Option<PathBuf>,
+}

@@ -1,0 +1,123 @@
+//! From a URL to the records.
+//!
+//! Owns which backend a URL names. It creates nothing: a file or a table that is not there is an error. A password in the URL is never
+//! shown.
+
+use std::path::Path;
+
+use idem_core::Backend;
+use idem_core::inspect::Operator;
+use idem_postgres::PostgresBackend;
+use idem_redis::RedisBackend;
+use idem_sqlite::SqliteBackend;
+use idem_sqlite::sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+
+use crate::args::Common;
+use crate::exit::Failure;
+
+/// The operator of the records that the command line names.
+pub(crate) async fn connect(common: &Common) -> Result<Operator, Failure> {
+    let Some(url) = &common.url else {
+        return Err(Failure::usage("say where the records are, by --url or in IDEM_URL"));
+    };
+    let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+    match scheme {
+        "redis" | "rediss" | "valkey" | "valkeys" => redis(url, common).await,
+        _ if scheme.starts_with("redis+") || scheme.starts_with("rediss+") => redis(url, common).await,
+        _ if scheme.starts_with("valkey+") || scheme.starts_with("valkeys+") => redis(url, common).await,
+        "postgres" | "postgresql" => postgres(url, common).await,
+        "sqlite" => sqlite(url.trim_start_matches("sqlite:").trim_start_matches("//"), common).await,
+        _ if Path::new(url).exists() => sqlite(url, common).await,
+        _ => Err(Failure::usage(
+            "the URL begins with redis:, rediss:, redis+cluster:, redis+sentinel:, redis+unix:, postgres: or sqlite:, or is the path of \
+             a file that is there",
+        )),
+    }
+}
+
+async fn redis(url: &str, common: &Common) -> Result<Operator, Failure> {
+    refuse(
+        &[
+            ("--table", common.table.is_some()),
+            ("--schema", common.schema.is_some()),
+        ],
+        "Redis",
+    )?;
+    // If another provider is installed already, that one is used.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut backend = RedisBackend::lazy(url)?;
+    if let Some(prefix) = &common.prefix {
+        check_name("prefix", prefix, "-_.:", usize::MAX)?;
+        backend = backend.with_prefix(prefix);
+    }
+    operator(backend, common).await
+}
+
+async fn postgres(url: &str, common: &Common) -> Result<Operator, Failure> {
+    refuse(&[("--prefix", common.prefix.is_some())], "Postgres")?;
+    let mut backend = PostgresBackend::lazy(url)?;
+    if let Some(schema) = &common.schema {
+        check_name("schema", schema, "_", 63)?;
+        backend = backend.with_schema(schema);
+    }
+    if let Some(table) = &common.table {
+        check_name("table", table, "_", 31)?;
+        backend = backend.with_table(table);
+    }
+    operator(backend, common).await
+}
+
+async fn sqlite(path: &str, common: &Common) -> Result<Operator, Failure> {
+    let others = [
+        ("--prefix", common.prefix.is_some()),
+        ("--schema", common.schema.is_some()),
+    ];
+    refuse(&others, "SQLite")?;
+    if !Path::new(path).is_file() {
+        return Err(Failure::usage(format!("there is no file {path}")));
+    }
+    let options = SqliteConnectOptions::new().filename(path).create_if_missing(false);
+    let pool = SqlitePoolOptions::new().connect_lazy_with(options);
+    let mut backend = SqliteBackend::new(pool);
+    if let Some(table) = &common.table {
+        check_name("table", table, "_", 31)?;
+        backend = backend.with_table(table);
+    }
+    operator(backend, common).await
+}
+
+async fn operator(backend: impl Backend, common: &Common) -> Result<Operator, Failure> {
+    let name = common.name.clone().unwrap_or_else(who);
+    match Operator::new(backend, name) {
+        Some(operator) => Ok(operator),
+        None => Err(Failure::new("this backend cannot be inspected")),
+    }
+}
+
+/// The user and the machine.
+fn who() -> String {
+    let user = ["USER", "LOGNAME", "USERNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok());
+    let owner = idem_core::Owner::this_process();
+    let host = owner.as_str().rsplit_once(':').map_or("", |(host, _process)| host);
+    format!("{}@{host}", user.unwrap_or_else(|| "unknown".to_owned()))
+}
+
+fn refuse(options: &[(&str, bool)], backend: &str) -> Result<(), Failure> {
+    match options.iter().find(|(_, is_set)| *is_set) {
+        Some((option, _)) => Err(Failure::usage(format!("{option} does not go with {backend}"))),
+        None => Ok(()),
+    }
+}
+
+/// The backends panic on a name that cannot be one, because an application writes it down once.
+fn check_name(what: &str, name: &str, others: &str, longest: usize) -> Result<(), Failure> {
+    let is_fit = |character: char| character.is_ascii_alphanumeric() || others.contains(character);
+    if !name.is_empty() && name.len() <= longest && name.chars().all(is_fit) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "a {what} is made of ASCII letters, digits and {others:?}, and is not too long"
+    )))
+}

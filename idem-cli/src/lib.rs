@@ -1,0 +1,127 @@
+#![doc = include_str!("../README.md")]
+//!
+//! The modules, in the order in which a command goes through them:
+//!
+//! | module | owns |
+//! |---|---|
+//! | `args` | the command line |
+//! | `connect` | from a URL to the records |
+//! | `find` | which record a command is about |
+//! | `list`, `show`, `why`, `settle`, `scope`, `watch`, `stats`, `doctor` | one command, or several alike |
+//! | `request` | a request from a file or from the words of `curl` |
+//! | `view` | a record as it is printed, for people and for programs |
+//! | `output` | the terminal: tables, colours, text that cannot do harm |
+//! | `exit` | exit codes |
+
+mod args;
+mod connect;
+mod doctor;
+mod exit;
+mod find;
+mod list;
+mod output;
+mod request;
+mod scope;
+mod settle;
+mod show;
+mod stats;
+mod view;
+mod watch;
+mod why;
+
+use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+use idem_core::inspect::Operator;
+use tracing_subscriber::filter::LevelFilter;
+
+use self::args::{Args, Command, Common};
+use self::exit::{Exit, Failure};
+use self::output::Output;
+
+/// Runs the command that the arguments of this process name.
+#[must_use]
+pub fn main() -> ExitCode {
+    run(std::env::args_os())
+}
+
+/// Runs the command that `arguments` name. The first argument is the name of the program.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match Args::try_parse_from(arguments) {
+        Ok(args) => args,
+        Err(error) => {
+            // To standard output if it is help that was asked for. A closed pipe is no failure.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
+        }
+    };
+    match args.command {
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), "idem", &mut std::io::stdout());
+            return Exit::Done.into();
+        }
+        Command::Man => return print_man().into(),
+        _ => {}
+    }
+    log(args.common.verbose);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let mut output = Output::new(&args.common);
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(obey(&args, &mut output)),
+        Err(error) => Err(Failure::new("the runtime cannot be started").because(&error)),
+    };
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            output.fail(&failure);
+            failure.exit().into()
+        }
+    }
+}
+
+/// The log lines of the library, on standard error.
+fn log(verbose: u8) {
+    let level = match verbose {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::INFO,
+        _ => LevelFilter::DEBUG,
+    };
+    let is_terminal = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(level);
+    // If a subscriber is there already, its lines go where it sends them.
+    let _ = lines.with_ansi(is_terminal).with_target(false).try_init();
+}
+
+fn print_man() -> Exit {
+    let man = clap_mangen::Man::new(Args::command());
+    match man.render(&mut std::io::stdout()) {
+        Ok(()) => Exit::Done,
+        Err(_closed) => Exit::Failed,
+    }
+}
+
+async fn obey(args: &Args, output: &mut Output) -> Result<Exit, Failure> {
+    let operator = operator(&args.common).await?;
+    match &args.command {
+        Command::List(list) => list::list(&operator, list, output).await,
+        Command::Show(show) => show::show(&operator, show, output).await,
+        Command::Why(why) => why::why(&operator, why, output).await,
+        Command::Forget(forget) => settle::forget(&operator, forget, output).await,
+        Command::Resolve(resolve) => settle::resolve(&operator, resolve, output).await,
+        Command::ForgetScope(forget) => scope::forget_scope(&operator, forget, output).await,
+        Command::Watch(watch) => watch::watch(&operator, watch, output).await,
+        Command::Stats(stats) => stats::stats(&operator, stats, output).await,
+        Command::Doctor => doctor::doctor(&operator, output).await,
+        Command::Completions { .. } | Command::Man => Ok(Exit::Done),
+    }
+}
+
+async fn operator(common: &Common) -> Result<Operator, Failure> {
+    connect::connect(common)
+        .await
+        .map(|operator| operator.with_deadline(common.timeout))
+}

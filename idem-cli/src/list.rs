@@ -1,0 +1,80 @@
+//! `idem list`.
+
+use std::time::SystemTime;
+
+use idem_core::inspect::{Cursor, Listed, Operator, Page};
+use serde_json::json;
+
+use crate::args::{Filters, List, StateName};
+use crate::exit::{Exit, Failure};
+use crate::find::selection_of;
+use crate::output::{Output, Scanned};
+use crate::view;
+
+/// How many records are printed at once where all are wanted, so that memory does not grow with their number.
+const BATCH: usize = 1_000;
+
+pub(crate) async fn list(operator: &Operator, list: &List, output: &mut Output) -> Result<Exit, Failure> {
+    let selection = selection_of(&list.parts)?;
+    let most = if list.all { BATCH } else { list.limit.max(1) };
+    let mut next = list.after.as_deref().map(Cursor::new);
+    let mut scanned = Scanned::default();
+    let mut printed = 0;
+    loop {
+        let now = SystemTime::now();
+        let wanted = |listed: &Listed| is_wanted(&list.filters, listed, now);
+        let progress = |page: &Page| {
+            scanned.add(page);
+            output.progress(&scanned);
+        };
+        let page = operator.list(&selection, next.take(), most, wanted, progress).await?;
+        printed += page.records.len();
+        print(&page, list.all, output, now)?;
+        next = page.next;
+        if !list.all || next.is_none() {
+            break;
+        }
+    }
+    if !output.is_json {
+        match &next {
+            Some(next) => output.note(&format!("{printed} records; more by --after '{}'", next.as_str())),
+            None => output.note(&format!("{printed} records")),
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn print(page: &Page, is_all: bool, output: &mut Output, now: SystemTime) -> Result<(), Failure> {
+    if !output.is_json {
+        let rows: Vec<_> = page
+            .records
+            .iter()
+            .map(|listed| view::row(listed, output, now))
+            .collect();
+        return output.table(&view::COLUMNS, &rows);
+    }
+    let records: Vec<_> = page.records.iter().map(|listed| view::json(listed, output)).collect();
+    let next = page.next.as_ref().filter(|_| !is_all).map(Cursor::as_str);
+    output.json(&json!({
+        "records": records,
+        "next": next,
+        "looked_at": page.looked_at,
+        "commands": page.commands,
+    }))
+}
+
+/// Whether a record passes the filters that no store can apply by itself.
+pub(crate) fn is_wanted(filters: &Filters, listed: &Listed, now: SystemTime) -> bool {
+    let record = match listed {
+        Listed::Record(record) => record,
+        Listed::Unreadable(_) => {
+            let has_age = filters.older_than.is_some() || filters.younger_than.is_some();
+            let is_state = filters.state.is_empty() || filters.state.contains(&StateName::Unreadable);
+            return is_state && !has_age;
+        }
+    };
+    let age = now.duration_since(record.began_at).unwrap_or_default();
+    (filters.state.is_empty() || filters.state.contains(&view::state_of(record)))
+        && filters.older_than.is_none_or(|least| age >= least)
+        && filters.younger_than.is_none_or(|most| age <= most)
+}

@@ -1,0 +1,7 @@
+//! The command `idem`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    idem_cli::main()
+}

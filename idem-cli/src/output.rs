@@ -1,0 +1,236 @@
+//! The terminal.
+//!
+//! Owns tables, colours, progress, and that nothing from a record can do harm: control characters, and characters that change the order
+//! of text, are shown escaped. Standard output has the result, and standard error what is said about it.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
+
+use idem_core::RecordKey;
+use idem_core::inspect::Page;
+use serde::Serialize;
+
+use crate::args::{Color, Common};
+use crate::exit::Failure;
+
+/// Where a command prints.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) is_json: bool,
+    hashes_keys: bool,
+    is_colored: bool,
+    /// The length of the line of progress on the terminal.
+    progress: Option<usize>,
+}
+
+/// What a cell of a table means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tone {
+    Plain,
+    Good,
+    Warning,
+    Bad,
+    Faint,
+}
+
+/// A cell of a table.
+#[derive(Clone, Debug)]
+pub(crate) struct Cell {
+    text: String,
+    tone: Tone,
+}
+
+impl Cell {
+    pub(crate) fn new(text: impl AsRef<str>) -> Self {
+        Self::toned(text, Tone::Plain)
+    }
+
+    pub(crate) fn toned(text: impl AsRef<str>, tone: Tone) -> Self {
+        let text = harmless(text.as_ref());
+        Self { text, tone }
+    }
+}
+
+impl Output {
+    pub(crate) fn new(common: &Common) -> Self {
+        let allows_color =
+            || io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+        Self {
+            is_json: common.json,
+            hashes_keys: common.hash_keys,
+            is_colored: match common.color {
+                Color::Auto => allows_color(),
+                Color::Always => true,
+                Color::Never => false,
+            },
+            progress: io::stderr().is_terminal().then_some(0),
+        }
+    }
+
+    /// The record key as it is shown: encoded, so that it can be copied, or with hashes.
+    pub(crate) fn key(&self, key: &RecordKey) -> String {
+        if self.hashes_keys {
+            key.clone().hashed().shown().to_string()
+        } else {
+            key.to_string()
+        }
+    }
+
+    /// The key with the choice between its parts and their hashes.
+    pub(crate) fn chosen(&self, key: &RecordKey) -> RecordKey {
+        let key = key.clone();
+        if self.hashes_keys { key.hashed() } else { key }
+    }
+
+    /// Prints a line.
+    pub(crate) fn line(&mut self, text: &str) -> Result<(), Failure> {
+        self.end_progress();
+        writeln!(io::stdout(), "{}", harmless(text)).map_err(|error| closed(&error))
+    }
+
+    /// Prints a value as JSON in one line.
+    pub(crate) fn json<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
+        self.end_progress();
+        let line = serde_json::to_string(value).map_err(|error| Failure::new("no JSON form").because(&error))?;
+        writeln!(io::stdout(), "{line}").map_err(|error| closed(&error))
+    }
+
+    /// Prints rows below a header, each column as wide as its widest cell.
+    pub(crate) fn table(&mut self, header: &[&str], rows: &[Vec<Cell>]) -> Result<(), Failure> {
+        self.end_progress();
+        let mut widths: Vec<_> = header.iter().map(|name| name.len()).collect();
+        widths.resize(rows.first().map_or(widths.len(), Vec::len), 0);
+        for row in rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.text.chars().count());
+            }
+        }
+        let header: Vec<_> = header.iter().map(|name| Cell::toned(name, Tone::Faint)).collect();
+        let mut text = String::new();
+        for row in [&header].into_iter().filter(|header| !header.is_empty()).chain(rows) {
+            self.row(&mut text, row, &widths);
+        }
+        io::stdout().write_all(text.as_bytes()).map_err(|error| closed(&error))
+    }
+
+    /// Prints rows without a header.
+    pub(crate) fn rows(&mut self, rows: &[Vec<Cell>]) -> Result<(), Failure> {
+        self.table(&[], rows)
+    }
+
+    fn row(&self, text: &mut String, row: &[Cell], widths: &[usize]) {
+        let last = row.len().saturating_sub(1);
+        for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
+            let padding = width.saturating_sub(cell.text.chars().count());
+            text.push_str(&self.painted(&cell.text, cell.tone));
+            if at < last {
+                text.extend(std::iter::repeat_n(' ', padding + 2));
+            }
+        }
+        text.push('\n');
+    }
+
+    fn painted(&self, text: &str, tone: Tone) -> String {
+        let code = match tone {
+            _ if !self.is_colored => return text.to_owned(),
+            Tone::Plain => return text.to_owned(),
+            Tone::Good => 32,
+            Tone::Warning => 33,
+            Tone::Bad => 31,
+            Tone::Faint => 2,
+        };
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+
+    /// Says something about the result, on standard error.
+    pub(crate) fn note(&mut self, text: &str) {
+        self.end_progress();
+        let _ = writeln!(io::stderr(), "{}", harmless(text));
+    }
+
+    /// Says why the command has failed.
+    pub(crate) fn fail(&mut self, failure: &Failure) {
+        self.note(&format!("idem: {failure}"));
+    }
+
+    /// Shows how far a scan has come, if a person is there to see it.
+    pub(crate) fn progress(&mut self, scanned: &Scanned) {
+        if let Some(length) = &mut self.progress {
+            let mut line = String::new();
+            let _ = write!(line, "{} records looked at, {} found", scanned.looked_at, scanned.found);
+            let padding = length.saturating_sub(line.len());
+            *length = line.len();
+            let _ = write!(io::stderr(), "\r{line}{}", " ".repeat(padding));
+            let _ = io::stderr().flush();
+        }
+    }
+
+    fn end_progress(&mut self) {
+        if let Some(length) = self.progress.as_mut().filter(|length| **length > 0) {
+            let _ = write!(io::stderr(), "\r{}\r", " ".repeat(*length));
+            *length = 0;
+        }
+    }
+}
+
+/// How far a scan has come.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Scanned {
+    /// Records that the store has looked at.
+    pub(crate) looked_at: u64,
+    /// Records that the store has returned.
+    pub(crate) found: u64,
+    /// Commands or statements that were sent.
+    pub(crate) commands: u64,
+}
+
+impl Scanned {
+    pub(crate) fn add(&mut self, page: &Page) {
+        self.looked_at += page.looked_at;
+        self.found += page.records.len() as u64;
+        self.commands += page.commands;
+    }
+}
+
+/// A reader that has closed the pipe has seen enough.
+fn closed(error: &io::Error) -> Failure {
+    Failure::new("standard output is closed").because(error)
+}
+
+/// The text with every character escaped that a terminal would obey, or that changes the order of the others.
+pub(crate) fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_harmful(character) {
+            shown.extend(character.escape_unicode());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+fn is_harmful(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped_and_other_text_is_left() {
+        let table = [
+            ("plain é 漢", "plain é 漢"),
+            ("\u{1b}[2J\u{7}", "\\u{1b}[2J\\u{7}"),
+            ("a\r\nb\tc", "a\\u{d}\\u{a}b\\u{9}c"),
+            ("\u{9b}31m", "\\u{9b}31m"),
+            ("\u{202e}evil\u{2066}", "\\u{202e}evil\\u{2066}"),
+            ("\u{200b}\u{feff}", "\\u{200b}\\u{feff}"),
+        ];
+        for (text, shown) in table {
+            assert_eq!(harmless(text), shown);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `idem forget-scope`.
+//!
+//! Owns the removal of many records, each fenced by the version at which it was seen. Without `--yes` it only counts.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use idem_core::inspect::{Listed, LiveClaim, Operator, PAGE, Settled, Settlement};
+use serde_json::json;
+
+use crate::args::{ForgetScope, Parts, StateName};
+use crate::exit::{Exit, Failure};
+use crate::find::selection_of;
+use crate::list::is_wanted;
+use crate::output::{Output, Scanned};
+use crate::view;
+
+/// How many records are shown as examples.
+const EXAMPLES: usize = 5;
+
+/// What has become of the records.
+#[derive(Default)]
+struct Count {
+    by_state: BTreeMap<&'static str, u64>,
+    records: u64,
+    forgotten: u64,
+    changed: u64,
+    live: u64,
+    unreadable: u64,
+}
+
+pub(crate) async fn forget_scope(
+    operator: &Operator,
+    asked: &ForgetScope,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    let selection = selection_of(&Parts {
+        operation: asked.operation.clone(),
+        scope: asked.scope.clone(),
+        idempotency_key: None,
+    })?;
+    let mut count = Count::default();
+    let mut examples = Vec::new();
+    let mut scanned = Scanned::default();
+    let mut next = None;
+    loop {
+        let page = operator.scan(&selection, next.as_ref(), PAGE).await?;
+        scanned.add(&page);
+        output.progress(&scanned);
+        let now = SystemTime::now();
+        for listed in page
+            .records
+            .iter()
+            .filter(|listed| is_wanted(&asked.filters, listed, now))
+        {
+            examples.extend((examples.len() < EXAMPLES).then(|| view::row(listed, output, now)));
+            forget(operator, asked, listed, &mut count).await?;
+        }
+        next = page.next;
+        if next.is_none() {
+            break;
+        }
+    }
+    print(asked, &count, &examples, output)?;
+    let is_short = asked.yes && count.live > 0;
+    Ok(if is_short { Exit::Live } else { Exit::Done })
+}
+
+async fn forget(operator: &Operator, asked: &ForgetScope, listed: &Listed, count: &mut Count) -> Result<(), Failure> {
+    let record = match listed {
+        Listed::Record(record) => record,
+        Listed::Unreadable(_) => {
+            // It has no version that a change could be fenced by.
+            count.unreadable += 1;
+            return Ok(());
+        }
+    };
+    let state = view::state_of(record);
+    *count.by_state.entry(state.name()).or_default() += 1;
+    count.records += 1;
+    let Some(reason) = asked.reason.as_deref().filter(|_| asked.yes) else {
+        count.live += u64::from(state == StateName::InFlight && !asked.force);
+        return Ok(());
+    };
+    let live = if asked.force {
+        LiveClaim::Force
+    } else {
+        LiveClaim::Refuse
+    };
+    let settled = operator
+        .settle(&record.key, record.version(), &Settlement::Forget, live, reason)
+        .await?;
+    match settled {
+        Settled::Applied => count.forgotten += 1,
+        Settled::Changed => count.changed += 1,
+        Settled::Live(_) => count.live += 1,
+    }
+    Ok(())
+}
+
+fn print(
+    asked: &ForgetScope,
+    count: &Count,
+    examples: &[Vec<crate::output::Cell>],
+    output: &mut Output,
+) -> Result<(), Failure> {
+    if output.is_json {
+        return output.json(&json!({
+            "dry_run": !asked.yes,
+            "records": count.records,
+            "by_state": count.by_state,
+            "forgotten": count.forgotten,
+            "changed": count.changed,
+            "live": count.live,
+            "unreadable": count.unreadable,
+        }));
+    }
+    if !asked.yes {
+        output.table(&view::COLUMNS, examples)?;
+    }
+    for (state, records) in &count.by_state {
+        output.line(&format!("{records:>10}  {state}"))?;
+    }
+    if asked.yes {
+        output.line(&format!(
+            "{} forgotten, {} changed meanwhile, {} live and left",
+            count.forgotten, count.changed, count.live
+        ))?;
+    } else {
+        let left = if count.live > 0 {
+            format!(
+                " {} of them are live and would be left, unless --force is given.",
+                count.live
+            )
+        } else {
+            String::new()
+        };
+        output.line(&format!(
+            "{} records would be forgotten.{left} Nothing was changed; --yes and --reason forget them",
+            count.records - count.live
+        ))?;
+    }
+    if count.unreadable > 0 {
+        output.note(&format!("{} records cannot be read, and are left", count.unreadable));
+    }
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! `idem show`.
+
+use std::time::SystemTime;
+
+use idem_core::inspect::{Operator, RecordDetails};
+
+use crate::args::Show;
+use crate::exit::{Exit, Failure};
+use crate::find::find;
+use crate::output::{Cell, Output};
+use crate::view::{self, RecordView};
+
+pub(crate) async fn show(operator: &Operator, show: &Show, output: &mut Output) -> Result<Exit, Failure> {
+    let details = find(operator, &show.which, output).await?;
+    print(&details, show.reveal, output)?;
+    Ok(Exit::Done)
+}
+
+/// Prints everything that is stored about a record.
+pub(crate) fn print(details: &RecordDetails, reveals: bool, output: &mut Output) -> Result<(), Failure> {
+    if output.is_json {
+        let view = RecordView::of_details(details, output, reveals);
+        return output.json(&view);
+    }
+    let lines = view::lines(details, output, reveals, SystemTime::now());
+    let rows: Vec<_> = lines
+        .into_iter()
+        .map(|(name, value)| vec![Cell::new(name), Cell::new(value)])
+        .collect();
+    output.rows(&rows)
+}

@@ -1,0 +1,433 @@
+//! A record as it is printed, for people and for programs.
+//!
+//! Owns what is secret. Without `--reveal`, nothing of a body, of a header's value, of a step's result or of a fingerprint is in a view.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use idem_core::inspect::{Listed, RecordDetails, RecordState, RecordSummary, StepState};
+use idem_core::{Completion, Record};
+use serde::Serialize;
+
+use crate::args::StateName;
+use crate::output::{Cell, Output, Tone};
+
+/// A record in JSON.
+#[derive(Debug, Serialize)]
+pub(crate) struct RecordView {
+    /// The record key, or what is shown in its place.
+    pub(crate) record: String,
+    operation: String,
+    scope: String,
+    key: String,
+    pub(crate) state: &'static str,
+    version: String,
+    attempt: u32,
+    began_at: String,
+    owner: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_left_ms: Option<u64>,
+    expires_in_ms: u64,
+    has_steps: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<AnswerView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps: Option<Vec<StepJson>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<FingerprintView>,
+}
+
+/// What is kept of an answer.
+#[derive(Debug, Serialize)]
+pub(crate) struct AnswerView {
+    /// The length of the whole answer as it is stored.
+    stored_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    headers: Option<Vec<HeaderView>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<BodyView>,
+}
+
+#[derive(Debug, Serialize)]
+struct HeaderView {
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+}
+
+/// A body as text, or as hexadecimal digits if it is none.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum BodyView {
+    Text(String),
+    Hex(String),
+}
+
+#[derive(Debug, Serialize)]
+struct StepJson {
+    name: String,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Serialize)]
+struct FingerprintView {
+    scheme: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+}
+
+/// A record that cannot be read, in JSON.
+#[derive(Debug, Serialize)]
+pub(crate) struct UnreadableView {
+    record: String,
+    state: &'static str,
+    why: String,
+}
+
+pub(crate) fn state_of(summary: &RecordSummary) -> StateName {
+    match &summary.state {
+        RecordState::Claimed { remaining, .. } if remaining.is_zero() => StateName::Lapsed,
+        RecordState::Claimed { .. } => StateName::InFlight,
+        RecordState::Parked => StateName::Parked,
+        RecordState::Stored { .. } => StateName::Stored,
+        RecordState::NotStored => StateName::NotStored,
+        RecordState::Unknown => StateName::Unknown,
+    }
+}
+
+fn tone_of(state: StateName) -> Tone {
+    match state {
+        StateName::InFlight => Tone::Good,
+        StateName::Stored => Tone::Plain,
+        StateName::Lapsed | StateName::Parked | StateName::NotStored => Tone::Warning,
+        StateName::Unknown | StateName::Unreadable => Tone::Bad,
+    }
+}
+
+/// Milliseconds, for programs.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Two units at most, for people.
+pub(crate) fn rough(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0 => format!("{}ms", duration.as_millis()),
+        1..=59 => format!("{seconds}s"),
+        60..=3_599 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3_600..=86_399 => format!("{}h{:02}m", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+pub(crate) fn time(at: SystemTime) -> String {
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
+impl RecordView {
+    pub(crate) fn of(summary: &RecordSummary, output: &Output) -> Self {
+        let key = output.chosen(&summary.key);
+        let (lease_left_ms, has_steps) = match &summary.state {
+            RecordState::Claimed { remaining, has_steps } => (Some(millis(*remaining)), *has_steps),
+            RecordState::Parked => (None, true),
+            _ => (None, false),
+        };
+        Self {
+            record: output.key(&summary.key),
+            operation: summary.key.operation().into_owned(),
+            scope: key.shown_scope().to_string(),
+            key: key.shown_key().to_string(),
+            state: state_of(summary).name(),
+            version: summary.version().to_string(),
+            attempt: summary.attempt,
+            began_at: time(summary.began_at),
+            owner: summary.owner.as_str().to_owned(),
+            lease_left_ms,
+            expires_in_ms: millis(summary.expires_in),
+            has_steps,
+            answer: match &summary.state {
+                RecordState::Stored { len, head } => Some(AnswerView::of_head(&summary.key.operation(), *len, head)),
+                _ => None,
+            },
+            steps: None,
+            fingerprint: None,
+        }
+    }
+
+    /// All that is known of a record; with its secrets, if the operator has asked for them.
+    pub(crate) fn of_details(details: &RecordDetails, output: &Output, reveals: bool) -> Self {
+        let summary = &details.summary;
+        let bytes = summary.fingerprint.to_bytes();
+        let (scheme, digest) = bytes.split_first().unwrap_or((&0, &[]));
+        Self {
+            answer: payload(details).map(|payload| AnswerView::of(&summary.key.operation(), payload, reveals)),
+            steps: Some(details.steps().iter().map(|step| StepJson::of(step, reveals)).collect()),
+            fingerprint: Some(FingerprintView {
+                scheme: *scheme,
+                digest: reveals.then(|| hex(digest)),
+            }),
+            ..Self::of(summary, output)
+        }
+    }
+}
+
+/// The stored answer of a record, if it has one.
+pub(crate) fn payload(details: &RecordDetails) -> Option<&Bytes> {
+    match &details.record {
+        Record::Completed {
+            completion: Completion::Stored(payload),
+            ..
+        } => Some(payload),
+        _ => None,
+    }
+}
+
+/// What the payload of a task's record is, by its first two bytes.
+fn kind_of_task(payload: &[u8]) -> Option<&'static str> {
+    match payload {
+        [1, 1, ..] => Some("result of a task"),
+        [1, 2, ..] => Some("final error of a task, set aside"),
+        [1, 3, ..] => Some("final error of a task, acknowledged"),
+        _ => None,
+    }
+}
+
+/// Whether records of this operation are of tasks.
+pub(crate) fn is_task(operation: &str) -> bool {
+    operation.starts_with("task ")
+}
+
+impl AnswerView {
+    fn of_head(operation: &str, len: u64, head: &[u8]) -> Self {
+        let is_task = is_task(operation);
+        let status = match head {
+            [1, _, high, low, ..] if !is_task => Some(u16::from_be_bytes([*high, *low])),
+            _ => None,
+        };
+        Self {
+            stored_bytes: len,
+            kind: kind_of_task(head).filter(|_| is_task),
+            status,
+            body_bytes: None,
+            headers: None,
+            body: None,
+        }
+    }
+
+    fn of(operation: &str, payload: &Bytes, reveals: bool) -> Self {
+        let head = Self::of_head(operation, payload.len() as u64, payload);
+        if is_task(operation) {
+            let rest = payload.get(2..).unwrap_or_default();
+            return Self {
+                body_bytes: Some(rest.len() as u64),
+                body: reveals.then(|| BodyView::of(rest)),
+                ..head
+            };
+        }
+        let Some(answer) = idem_http::stored::decode(payload.clone()) else {
+            return Self { status: None, ..head };
+        };
+        let headers = answer.headers().iter().map(|(name, value)| HeaderView {
+            name: name.as_str().to_owned(),
+            value: reveals.then(|| String::from_utf8_lossy(value.as_bytes()).into_owned()),
+        });
+        let (status, headers) = (answer.status().as_u16(), headers.collect());
+        let body = body_of(answer);
+        Self {
+            status: Some(status),
+            headers: Some(headers),
+            body_bytes: Some(body.len() as u64),
+            body: reveals.then(|| BodyView::of(&body)),
+            ..head
+        }
+    }
+
+    /// In a few words.
+    fn brief(&self) -> String {
+        match (self.status, self.kind) {
+            (Some(status), _) => format!("{status}, {}B", self.stored_bytes),
+            (None, Some(kind)) => format!("{kind}, {}B", self.stored_bytes),
+            (None, None) => format!("{}B", self.stored_bytes),
+        }
+    }
+}
+
+/// The body of a stored answer, which is in memory.
+fn body_of(answer: http::Response<idem_http::Body>) -> Bytes {
+    use futures_util::FutureExt as _;
+    let collected = answer.into_body().collect().now_or_never();
+    collected
+        .and_then(Result::ok)
+        .map(http_body_util::Collected::to_bytes)
+        .unwrap_or_default()
+}
+
+impl BodyView {
+    fn of(body: &[u8]) -> Self {
+        match std::str::from_utf8(body) {
+            Ok(text) => Self::Text(text.to_owned()),
+            Err(_) => Self::Hex(hex(body)),
+        }
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Text(text) | Self::Hex(text) => text,
+        }
+    }
+}
+
+impl StepJson {
+    fn of(step: &idem_core::inspect::StepView, reveals: bool) -> Self {
+        let (state, result) = match &step.state {
+            StepState::Started => ("started", None),
+            StepState::Done(result) => ("done", Some(result)),
+            StepState::DoneWithoutResult => ("done-without-result", None),
+            StepState::Unreadable => ("unreadable", None),
+        };
+        let result = result.filter(|_| reveals);
+        Self {
+            name: step.name.clone(),
+            state,
+            attempt: step.attempt,
+            result: result.and_then(|result| serde_json::from_slice(result).ok()),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// The columns of a list.
+pub(crate) const COLUMNS: [&str; 7] = ["STATE", "ATTEMPT", "BEGAN", "LEASE", "EXPIRES", "ANSWER", "RECORD"];
+
+/// A record as a row of a list.
+pub(crate) fn row(listed: &Listed, output: &Output, now: SystemTime) -> Vec<Cell> {
+    let summary = match listed {
+        Listed::Record(summary) => summary,
+        Listed::Unreadable(unreadable) => {
+            let state = Cell::toned(StateName::Unreadable.name(), Tone::Bad);
+            let dash = || Cell::toned("-", Tone::Faint);
+            let name = format!("{} ({})", unreadable.name, unreadable.why);
+            return vec![state, dash(), dash(), dash(), dash(), dash(), Cell::new(name)];
+        }
+    };
+    let state = state_of(summary);
+    let view = RecordView::of(summary, output);
+    let age = now.duration_since(summary.began_at).unwrap_or_default();
+    let lease = view
+        .lease_left_ms
+        .map_or("-".to_owned(), |left| rough(Duration::from_millis(left)));
+    vec![
+        Cell::toned(state.name(), tone_of(state)),
+        Cell::new(summary.attempt.to_string()),
+        Cell::new(format!("{} ago", rough(age))),
+        Cell::new(lease),
+        Cell::new(rough(summary.expires_in)),
+        Cell::new(view.answer.as_ref().map_or("-".to_owned(), AnswerView::brief)),
+        Cell::new(view.record),
+    ]
+}
+
+/// A record in JSON, whether or not it can be read.
+pub(crate) fn json(listed: &Listed, output: &Output) -> serde_json::Value {
+    let value = match listed {
+        Listed::Record(summary) => serde_json::to_value(RecordView::of(summary, output)),
+        Listed::Unreadable(unreadable) => serde_json::to_value(UnreadableView {
+            record: unreadable.name.clone(),
+            state: StateName::Unreadable.name(),
+            why: unreadable.why.clone(),
+        }),
+    };
+    value.unwrap_or_default()
+}
+
+/// All that is known of a record, line by line.
+pub(crate) fn lines(details: &RecordDetails, output: &Output, reveals: bool, now: SystemTime) -> Vec<(String, String)> {
+    let view = RecordView::of_details(details, output, reveals);
+    let age = now.duration_since(details.summary.began_at).unwrap_or_default();
+    let mut lines = vec![
+        ("record".to_owned(), view.record),
+        ("operation".to_owned(), view.operation),
+        ("scope".to_owned(), view.scope),
+        ("key".to_owned(), view.key),
+        ("state".to_owned(), view.state.to_owned()),
+        ("version".to_owned(), view.version),
+        ("attempt".to_owned(), view.attempt.to_string()),
+        ("began".to_owned(), format!("{} ({} ago)", view.began_at, rough(age))),
+        ("owner".to_owned(), view.owner),
+    ];
+    let mut add = |name: &str, value: String| lines.push((name.to_owned(), value));
+    if let Some(left) = view.lease_left_ms {
+        let left = match left {
+            0 => "lapsed".to_owned(),
+            left => format!("{} left", rough(Duration::from_millis(left))),
+        };
+        add("lease", left);
+    }
+    add("expires", format!("in {}", rough(details.summary.expires_in)));
+    for step in view.steps.unwrap_or_default() {
+        let by = step
+            .attempt
+            .map_or(String::new(), |attempt| format!(", by attempt {attempt}"));
+        let result = step.result.map_or(String::new(), |result| format!(": {result}"));
+        add("step", format!("{} {}{by}{result}", step.name, step.state));
+    }
+    if let Some(answer) = &view.answer {
+        add("answer", answer.brief());
+        for header in answer.headers.iter().flatten() {
+            let value = header.value.as_deref().unwrap_or("(hidden)");
+            add("header", format!("{}: {value}", header.name));
+        }
+        let body = match (&answer.body, answer.body_bytes) {
+            (Some(body), _) => body.text().to_owned(),
+            (None, Some(bytes)) => format!("{bytes} bytes (hidden)"),
+            (None, None) => "it cannot be read by this version".to_owned(),
+        };
+        add("body", body);
+    }
+    if let Some(fingerprint) = &view.fingerprint {
+        let digest = fingerprint.digest.as_deref().unwrap_or("(hidden)");
+        add("fingerprint", format!("scheme {} {digest}", fingerprint.scheme));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        let table = [
+            (0, "0ms"),
+            (999, "999ms"),
+            (1_000, "1s"),
+            (59_999, "59s"),
+            (60_000, "1m00s"),
+            (3_600_000, "1h00m"),
+            (90_061_000, "1d01h"),
+        ];
+        for (millis, text) in table {
+            assert_eq!(rough(Duration::from_millis(millis)), text);
+        }
+    }
+}
