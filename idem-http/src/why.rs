@@ -91,13 +91,19 @@ impl fmt::Display for Forecast {
                 write!(f, "runs: the lease of an earlier attempt has lapsed; attempt {attempt}")
             }
             Self::Runs(Begins::WithSteps(attempt)) => {
-                write!(f, "runs: an earlier attempt has ended, and its steps are kept; attempt {attempt}")
+                write!(
+                    f,
+                    "runs: an earlier attempt has ended, and its steps are kept; attempt {attempt}"
+                )
             }
             Self::RunsUnprotected => f.write_str("runs without protection: it has no key, and needs none"),
             Self::Replays(status) => write!(f, "replays: the stored answer has status {}", status.as_u16()),
             Self::Waits(left) => write!(f, "waits: an equal request is in flight; its lease has {left:?} left"),
             Self::Accepted(left) => {
-                write!(f, "is accepted with 202: an equal request is in flight; its lease has {left:?} left")
+                write!(
+                    f,
+                    "is accepted with 202: an equal request is in flight; its lease has {left:?} left"
+                )
             }
             Self::Refused(problem) => {
                 write!(f, "is refused with {} {}", problem.status().as_u16(), problem.code())
@@ -135,7 +141,12 @@ impl Guard {
             natural_key: self.natural_key.as_ref(),
             key_lines,
         };
-        identity::record_key(&self.settings, &OperationName::Given(&self.operation), &self.policy, &caller)
+        identity::record_key(
+            &self.settings,
+            &OperationName::Given(&self.operation),
+            &self.policy,
+            &caller,
+        )
     }
 
     /// The fingerprint of the request, as it is stored and compared.

@@ -87,10 +87,16 @@ type Put = fn(&mut Request<Bytes>, &Request<Bytes>);
 
 const PARTS: [(&str, Put); 6] = [
     ("method", |one, other| *one.method_mut() = other.method().clone()),
-    ("path", |one, other| set_target(one, other.uri().path(), one.uri().clone().query())),
-    ("query", |one, other| set_target(one, one.uri().clone().path(), other.uri().query())),
+    ("path", |one, other| {
+        set_target(one, other.uri().path(), one.uri().clone().query())
+    }),
+    ("query", |one, other| {
+        set_target(one, one.uri().clone().path(), other.uri().query())
+    }),
     ("media type", |one, other| copy_header(one, other, &CONTENT_TYPE)),
-    ("content encoding", |one, other| copy_header(one, other, &CONTENT_ENCODING)),
+    ("content encoding", |one, other| {
+        copy_header(one, other, &CONTENT_ENCODING)
+    }),
     ("body", |one, other| *one.body_mut() = other.body().clone()),
 ];
 
@@ -184,7 +190,9 @@ fn variants(request: &Request<Bytes>) -> Vec<(Change, Request<Bytes>)> {
         if let Ok(changed) = changed.as_ref().map_err(drop)
             && changed != request.method()
         {
-            add(Change::Method(method), &|variant| *variant.method_mut() = changed.clone());
+            add(Change::Method(method), &|variant| {
+                *variant.method_mut() = changed.clone()
+            });
         }
     }
     let uri = request.uri().clone();
@@ -200,12 +208,16 @@ fn variants(request: &Request<Bytes>) -> Vec<(Change, Request<Bytes>)> {
         add(Change::MediaType(media_type), &|variant| {
             variant.headers_mut().remove(CONTENT_TYPE);
             if !media_type.is_empty() {
-                variant.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+                variant
+                    .headers_mut()
+                    .insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
             }
         });
     }
     if request.headers().contains_key(CONTENT_ENCODING) {
-        add(Change::NoEncoding, &|variant| drop(variant.headers_mut().remove(CONTENT_ENCODING)));
+        add(Change::NoEncoding, &|variant| {
+            drop(variant.headers_mut().remove(CONTENT_ENCODING))
+        });
     }
     for (form, body) in bodies(request.body()) {
         add(Change::Body(form), &|variant| *variant.body_mut() = body.clone());
@@ -241,7 +253,10 @@ fn bodies(body: &Bytes) -> Vec<(&'static str, Bytes)> {
             };
             written.map(Bytes::from).unwrap_or_default()
         };
-        forms.push(("as JSON without white space, its members in the order they have", compact(body)));
+        forms.push((
+            "as JSON without white space, its members in the order they have",
+            compact(body),
+        ));
         json.sort_all_objects();
         forms.push(("as JSON without white space", written(&json, false)));
         forms.push(("as JSON with line breaks", written(&json, true)));
@@ -291,9 +306,18 @@ mod tests {
         let json = "application/json";
         let first = request("POST", "/orders?a=1", json, "{\"b\":1,\"a\":\" \\\" \"}");
         let table = [
-            (request("PUT", "/orders?a=1", json, "{\"b\":1,\"a\":\" \\\" \"}"), Change::Method("POST")),
-            (request("POST", "/orders/?a=1", json, "{\"b\":1,\"a\":\" \\\" \"}"), Change::Slash),
-            (request("POST", "/orders?a=1", "text/plain", "{\"b\":1,\"a\":\" \\\" \"}"), Change::MediaType(json)),
+            (
+                request("PUT", "/orders?a=1", json, "{\"b\":1,\"a\":\" \\\" \"}"),
+                Change::Method("POST"),
+            ),
+            (
+                request("POST", "/orders/?a=1", json, "{\"b\":1,\"a\":\" \\\" \"}"),
+                Change::Slash,
+            ),
+            (
+                request("POST", "/orders?a=1", "text/plain", "{\"b\":1,\"a\":\" \\\" \"}"),
+                Change::MediaType(json),
+            ),
             (
                 request("POST", "/orders?a=1", json, "{\"b\":1,\"a\":\" \\\" \"}\n"),
                 Change::Body("without the line break at its end"),
@@ -326,8 +350,14 @@ mod tests {
             (request("POST", "/other?a=1", "application/json", "{}"), &["path"]),
             (request("POST", "/orders?a=2", "application/json", "{}"), &["query"]),
             (request("POST", "/orders?a=1", "", "{}"), &["media type"]),
-            (request("POST", "/orders", "application/json", "{ }"), &["query", "body"]),
-            (request("POST", "/orders?a=1", "application/json; charset=utf-8", "{}"), &[]),
+            (
+                request("POST", "/orders", "application/json", "{ }"),
+                &["query", "body"],
+            ),
+            (
+                request("POST", "/orders?a=1", "application/json; charset=utf-8", "{}"),
+                &[],
+            ),
         ];
         for (other, parts) in table {
             assert_eq!(differences(&guard(), &one, &other), parts);
@@ -340,7 +370,10 @@ mod tests {
         let first = request("POST", "/orders", "", large);
         let retry = request("PUT", "/orders", "", large);
         let stored = guard().fingerprint(&first);
-        assert_eq!(guess(&guard(), &retry, &stored), Guess::With(vec![Change::Method("POST")]));
+        assert_eq!(
+            guess(&guard(), &retry, &stored),
+            Guess::With(vec![Change::Method("POST")])
+        );
         let twice = request("PUT", "/orders/", "", large);
         assert_eq!(guess(&guard(), &twice, &stored), Guess::Unknown);
     }

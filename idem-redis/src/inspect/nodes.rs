@@ -4,6 +4,7 @@
 //! runs, so the text names the server, its run and the slot map. Does not own the commands of a scan: [`scan`](super::scan).
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use idem_core::inspect::Cursor;
 use idem_core::{BackendError, BackendErrorKind};
@@ -36,6 +37,15 @@ pub(super) struct Node {
     pub(super) address: String,
     /// A slot that it has.
     pub(super) place: TargetSlot,
+    slots: Vec<RangeInclusive<u16>>,
+}
+
+impl Node {
+    pub(super) fn has_slot_of(&self, key: &str) -> bool {
+        let slot = Slot::for_key(key);
+        let mut slots = self.slots.iter().cloned().flatten().filter_map(Slot::new);
+        slots.any(|known| known == slot)
+    }
 }
 
 impl Nodes {
@@ -53,6 +63,7 @@ impl Nodes {
             id: String::new(),
             address: String::new(),
             place: None,
+            slots: Vec::new(),
         };
         Self {
             list: vec![node],
@@ -71,9 +82,15 @@ impl Nodes {
             let id = if range.id.is_empty() { address.clone() } else { range.id };
             map.add(&format!("{}-{} {id};", range.first, range.last));
             covered += usize::from(range.last.saturating_sub(range.first)) + 1;
-            if !list.iter().any(|node| node.id == id) {
-                let place = Slot::new(range.first);
-                list.push(Node { id, address, place });
+            let slots = range.first..=range.last;
+            match list.iter_mut().find(|node| node.id == id) {
+                Some(node) => node.slots.push(slots),
+                None => list.push(Node {
+                    id,
+                    address,
+                    place: Slot::new(range.first),
+                    slots: vec![slots],
+                }),
             }
         }
         list.sort_by(|one, other| one.id.cmp(&other.id));
