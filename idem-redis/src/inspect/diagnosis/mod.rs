@@ -31,7 +31,7 @@ const CLOCKS: Duration = Duration::from_secs(1);
 
 impl RedisBackend {
     pub(super) async fn findings(&self) -> Result<Vec<Finding>, BackendError> {
-        let nodes = Nodes::of(&self.connection).await?;
+        let nodes = Nodes::of(self).await?;
         let each = join_all(nodes.list.iter().map(|node| self.findings_at(node))).await;
         let mut findings = Vec::new();
         let mut failed = None;
@@ -79,12 +79,8 @@ impl RedisBackend {
         let mut commands = vec![redis::cmd("INFO"), settings];
         commands.extend(self.connection.is_cluster().then_some(state));
         let asked = SystemTime::now();
-        let what = "asking a server about itself";
-        let mut answers = self
-            .connection
-            .pipeline(what, node.place, None, &commands)
-            .await?
-            .into_iter();
+        let answers = self.ask_node("asking a server about itself", node, commands).await?;
+        let mut answers = answers.into_iter();
         let answered = SystemTime::now();
         let info = answers.next().unwrap_or(Value::Nil).extract_error();
         let settings: Settings = answers.next().and_then(|settings| from_redis_value(settings).ok());
@@ -202,10 +198,14 @@ fn merged(servers: &[(&str, Vec<Finding>)]) -> Vec<Finding> {
             found.map(move |finding| (*address, finding))
         });
         let (good, bad): (Vec<_>, Vec<_>) = of_check.partition(|(_, finding)| finding.health == Health::Good);
-        let shown = if bad.is_empty() { good } else { bad };
+        let (shown, is_everywhere) = if bad.is_empty() {
+            (good, true)
+        } else {
+            let is_everywhere = bad.len() == servers.len();
+            (bad, is_everywhere)
+        };
         let Some((_, first)) = shown.first() else { continue };
-        let are_equal = shown.iter().all(|(_, finding)| finding == first);
-        if shown.len() == 1 && servers.len() == 1 || are_equal && shown.len() == servers.len() {
+        if is_everywhere && shown.iter().all(|(_, finding)| finding == first) {
             merged.push((*first).clone());
             continue;
         }

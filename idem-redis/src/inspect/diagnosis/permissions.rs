@@ -4,7 +4,7 @@
 //! record, and expires after a second. A server checks the user's permissions before anything else, so whatever else a command is refused
 //! for, the user may call it. Does not own the list of permissions for people: the documentation of the crate.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use idem_core::BackendError;
 use idem_core::inspect::Finding;
@@ -17,7 +17,7 @@ use crate::backend::RedisBackend;
 const CHECK: &str = "permissions";
 
 /// Who needs a command.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum For {
     /// Each claim, completion or waiting request.
     Claims,
@@ -56,116 +56,88 @@ const TRIED_IN_CLUSTERS: [(For, &str); 3] = [
 /// What a user may not do.
 #[derive(Default)]
 struct Denied {
-    commands: BTreeSet<String>,
+    commands: BTreeMap<For, BTreeSet<String>>,
     keys: bool,
     channels: bool,
 }
 
 impl Denied {
-    fn is_empty(&self) -> bool {
-        self.commands.is_empty() && !self.keys && !self.channels
-    }
-
     /// Adds a refused command, by what the server says about the refusal.
-    fn add(&mut self, name: &str, details: &str) {
+    fn add(&mut self, whose: For, name: &str, details: &str) {
         if details.contains("channel") {
             self.channels = true;
         } else if details.contains(" key") {
             self.keys = true;
         } else {
-            self.commands.insert(name.to_owned());
+            self.commands.entry(whose).or_default().insert(format!("+{name}"));
         }
     }
 
-    fn listed(&self, prefix: &str) -> String {
-        let mut parts = Vec::new();
-        if !self.commands.is_empty() {
-            let commands: Vec<_> = self.commands.iter().map(|name| format!("+{name}")).collect();
-            parts.push(commands.join(" "));
-        }
+    fn finding(mut self, prefix: &str) -> Finding {
+        let mut of_claims = Vec::from_iter(self.commands.remove(&For::Claims).unwrap_or_default());
         if self.keys {
-            parts.push(format!("~{prefix}:*"));
+            of_claims.push(format!("~{prefix}:*"));
         }
         if self.channels {
-            parts.push(format!("&{prefix}:*"));
+            of_claims.push(format!("&{prefix}:*"));
         }
-        parts.join(" ")
+        let is_failing = !of_claims.is_empty();
+        let mut lacking = Vec::new();
+        if is_failing {
+            lacking.push(format!(
+                "{}, so requests are refused or wait too long",
+                of_claims.join(" ")
+            ));
+        }
+        for (whose, names) in self.commands {
+            let names = Vec::from_iter(names).join(" ");
+            lacking.push(match whose {
+                For::Operators => format!("{names}, so some commands of an operator fail"),
+                For::Claims | For::Steps => format!("{names}, so handlers and tasks with durable steps fail"),
+            });
+        }
+        if lacking.is_empty() {
+            let text = "the user may call every command that handlers, steps and operators need";
+            return Finding::good(CHECK, text);
+        }
+        let text = format!("the user lacks {}", lacking.join("; "));
+        if is_failing {
+            Finding::failing(CHECK, text)
+        } else {
+            Finding::warning(CHECK, text)
+        }
     }
 }
 
 impl RedisBackend {
     /// Tries what the backend does at a server.
-    pub(super) async fn try_permissions(&self, node: &Node) -> Result<Vec<Finding>, BackendError> {
-        let key = self.check_key_at(node);
+    pub(super) async fn try_permissions(&self, node: &Node) -> Result<[Finding; 2], BackendError> {
+        let key = &node.check_key;
         let channel = format!("{key}:c");
         let is_cluster = self.connection.is_cluster();
         let in_clusters = TRIED_IN_CLUSTERS.iter().filter(|_| is_cluster);
         let tried: Vec<_> = TRIED.iter().chain(in_clusters).collect();
-        let mut commands: Vec<Cmd> = tried.iter().map(|(_, words)| command(words, &key, &channel)).collect();
+        let mut commands: Vec<Cmd> = tried.iter().map(|(_, words)| command(words, key, &channel)).collect();
         commands.push(scripts::BEGINNING.load());
-        let what = "trying the user's permissions";
-        let answers = self.connection.pipeline(what, node.place, None, &commands).await?;
-        let writes = answers.first().map(writes);
+        let answers = self.ask_node("trying the user's permissions", node, commands).await?;
+        let writes = writes(answers.first().unwrap_or(&Value::Nil));
         let whose = tried.iter().map(|(whose, words)| (*whose, name_of(words)));
         let whose = whose.chain([(For::Claims, "script|load".to_owned())]);
-        let mut denied = [
-            (For::Claims, Denied::default()),
-            (For::Steps, Denied::default()),
-            (For::Operators, Denied::default()),
-        ];
-        let mut deny = |whose: For, name: &str, details: &str| {
-            for (_, denied) in denied.iter_mut().filter(|(known, _)| *known == whose) {
-                denied.add(name, details);
-            }
-        };
+        let mut denied = Denied::default();
         for ((whose, name), answer) in whose.zip(&answers) {
             if let Value::ServerError(error) = answer
                 && error.code() == "NOPERM"
             {
-                deny(whose, &name, error.details().unwrap_or_default());
+                denied.add(whose, &name, error.details().unwrap_or_default());
             }
         }
-        let subscribe = if is_cluster { "ssubscribe" } else { "subscribe" };
         if let Err(error) = self.connection.changed(channel).await
             && let Some(details) = details_of_denial(&error)
         {
-            deny(For::Claims, subscribe, &details);
+            let name = if is_cluster { "ssubscribe" } else { "subscribe" };
+            denied.add(For::Claims, name, &details);
         }
-        let mut findings: Vec<_> = writes.into_iter().collect();
-        findings.extend(denied.iter().filter_map(|(whose, denied)| self.denied(*whose, denied)));
-        if findings.iter().all(|finding| finding.check != CHECK) {
-            let text = "the user may call every command that handlers, steps and operators need";
-            findings.push(Finding::good(CHECK, text));
-        }
-        Ok(findings)
-    }
-
-    /// A key of the check in a slot of `node`.
-    fn check_key_at(&self, node: &Node) -> String {
-        let key = self.check_key();
-        if node.place.is_none() {
-            return key;
-        }
-        let keys = (0..).map(|number: u32| format!("{key}:{{{number}}}"));
-        keys.into_iter().find(|key| node.has_slot_of(key)).unwrap_or(key)
-    }
-
-    fn denied(&self, whose: For, denied: &Denied) -> Option<Finding> {
-        if denied.is_empty() {
-            return None;
-        }
-        let listed = denied.listed(self.prefix());
-        let consequence = match whose {
-            For::Claims => "requests are refused or wait too long",
-            For::Steps => "handlers and tasks with durable steps fail",
-            For::Operators => "some commands of an operator fail",
-        };
-        let text = format!("the user lacks {listed}; {consequence}");
-        Some(if whose == For::Claims {
-            Finding::failing(CHECK, text)
-        } else {
-            Finding::warning(CHECK, text)
-        })
+        Ok([writes, denied.finding(self.prefix())])
     }
 }
 
