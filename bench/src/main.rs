@@ -11,6 +11,8 @@
 
 mod figures;
 mod growth;
+#[cfg(feature = "inspect")]
+mod inspect;
 mod load;
 mod measure;
 mod plot;
@@ -31,7 +33,8 @@ mod tasks;
 use std::process::ExitCode;
 
 const USAGE: &str =
-    "usage: idem-bench [--quick | --growth | --postgres [--quick] | --sqlite [--quick | --syncs] | --tasks [--quick]]
+    "usage: idem-bench [--quick | --growth | --postgres [--quick] | --sqlite [--quick | --syncs] | --tasks [--quick] | --inspect]
+       idem-bench list <url>
        idem-bench serve <variant> <url>
        idem-bench load <address> <keys> <connections> <bytes> <milliseconds> <seed>";
 
@@ -57,6 +60,10 @@ async fn main() -> ExitCode {
         ["--tasks"] => tasks::all(measure::Effort::FULL).await,
         #[cfg(feature = "tasks")]
         ["--tasks", "--quick"] => tasks::all(measure::Effort::QUICK).await,
+        #[cfg(feature = "inspect")]
+        ["--inspect"] => inspect::all().await,
+        #[cfg(feature = "inspect")]
+        ["list", url] => inspect::list(url).await,
         ["serve", variant, url] => serve::run(variant, url).await,
         ["load", ref rest @ ..] => match load::Load::parse(rest) {
             Some(load) => load.run().await,

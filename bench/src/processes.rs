@@ -168,7 +168,7 @@ impl Service {
     }
 }
 
-fn this_program() -> PathBuf {
+pub(crate) fn this_program() -> PathBuf {
     std::env::current_exe().expect("this program")
 }
 

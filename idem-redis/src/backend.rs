@@ -170,6 +170,10 @@ impl RedisBackend {
         (format!("{}:{{", self.prefix), "}")
     }
 
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The key that the readiness check writes, or another one of that kind. It belongs to no record.
     pub(crate) fn check_key(&self) -> String {
         format!("{}:check", self.prefix)

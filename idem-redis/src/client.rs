@@ -166,6 +166,11 @@ impl RedisClient {
         !matches!(self.0, Deployment::Server(_) | Deployment::Sentinel(_))
     }
 
+    /// Whether sentinels name the server.
+    pub(crate) fn has_sentinels(&self) -> bool {
+        matches!(self.0, Deployment::Sentinel(_))
+    }
+
     /// Whether the client subscribes again by itself after it has lost a connection.
     pub(crate) fn subscribes_by_itself(&self) -> bool {
         matches!(self.0, Deployment::ClusterClient(_))

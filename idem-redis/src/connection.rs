@@ -29,6 +29,7 @@ use crate::topology::{self, Range};
 pub(crate) struct Connection {
     to: To,
     is_cluster: bool,
+    has_sentinels: bool,
     is_checked: Arc<AtomicBool>,
 }
 
@@ -41,7 +42,7 @@ enum To {
 impl Connection {
     /// A connection that the first call opens.
     pub(crate) fn new(client: RedisClient) -> Result<Self, BackendError> {
-        let is_cluster = client.is_cluster();
+        let (is_cluster, has_sentinels) = (client.is_cluster(), client.has_sentinels());
         let to = match client.nodes() {
             Some(nodes) => To::Cluster(Cluster::new(nodes).map_err(start_error)?),
             None => To::Server(Server::new(client)),
@@ -49,6 +50,7 @@ impl Connection {
         Ok(Self {
             to,
             is_cluster,
+            has_sentinels,
             is_checked: Arc::default(),
         })
     }
@@ -241,6 +243,11 @@ impl Connection {
     /// The slot of `key` in a cluster.
     pub(crate) fn place_of(&self, key: &str) -> TargetSlot {
         self.is_cluster.then(|| Slot::for_key(key))
+    }
+
+    /// Whether sentinels name the server.
+    pub(crate) fn has_sentinels(&self) -> bool {
+        self.has_sentinels
     }
 
     pub(crate) fn is_cluster(&self) -> bool {

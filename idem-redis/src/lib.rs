@@ -11,6 +11,8 @@
 //! | complete | such a script: one call for all claims that a process completes at the same time; in a cluster, one call per claim |
 //! | complete with more than 64 KiB | `SET key:p:token answer NX PX 60000` on a connection for large answers, then such a script for the record |
 //! | replay more than 64 KiB | the claim, then `GET key:p:token` on the connection for large answers; requests that ask at the same time share it |
+//! | list | `SCAN`, then for each record a script that reads its beginning; never `KEYS` |
+//! | settle, by an operator | a script that compares the token and the state |
 //! | wait | `SUBSCRIBE` (in a cluster `SSUBSCRIBE`) to one channel per key, on one connection for all waiters of a process |
 //!
 //! A record is one binary string under `idem:{operation:scope:key}`. [`RecordKey`](idem_core::RecordKey) describes the part
@@ -50,6 +52,14 @@
 //! ```text
 //! +hset +hgetall
 //! ```
+//!
+//! For operators, who list, show and settle records and check the servers, add the permissions for durable steps and:
+//!
+//! ```text
+//! +scan +strlen +hdel +info +config|get
+//! ```
+//!
+//! In a cluster, operators need `+cluster|info` too.
 //!
 //! Redis checks the commands inside scripts against the same list. Two more permissions are useful:
 //!

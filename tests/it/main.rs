@@ -60,6 +60,8 @@ mod postgres_waiting;
 mod problem_examples;
 mod raw;
 mod redis;
+mod redis_diagnosis;
+mod redis_inspection;
 mod redis_large_answers;
 mod redis_large_outages;
 mod redis_late_start;

@@ -106,6 +106,7 @@ pub(crate) fn bench(options: &[&str]) -> Result<(), String> {
         ["--postgres", ..] => &["--features", "postgres"],
         ["--sqlite", ..] => &["--features", "sqlite"],
         ["--tasks", ..] => &["--features", "tasks"],
+        ["--inspect", ..] => &["--features", "inspect"],
         _ => &[],
     };
     let package = ["--release", "--package", "idem-bench"];

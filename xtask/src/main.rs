@@ -45,13 +45,14 @@ commands:
           --sqlite [--quick]: on SQLite, beside hand-written SQL
           --sqlite --syncs: how often a request on SQLite waits for the disk, by strace
           --tasks [--quick]: tasks without HTTP, beside the function alone and beside hand-written Redis commands
+          --inspect: an operator's lists of a million records on Redis, and claims meanwhile
   parts   micro benchmarks of what a request goes through
   instructions [--bless]: those of one request, by callgrind, against bench/instructions.tsv; needs valgrind
   mutants [file]...: changes idem-http and idem-axum, or the files of them, and lists what no test notices; needs cargo-mutants
   macro-cost  what the attribute costs in compile time and machine code, as a table";
 
 /// What the benchmark understands.
-const BENCHES: [&[&str]; 10] = [
+const BENCHES: [&[&str]; 11] = [
     &[],
     &["--quick"],
     &["--growth"],
@@ -62,6 +63,7 @@ const BENCHES: [&[&str]; 10] = [
     &["--sqlite", "--syncs"],
     &["--tasks"],
     &["--tasks", "--quick"],
+    &["--inspect"],
 ];
 
 fn main() -> ExitCode {

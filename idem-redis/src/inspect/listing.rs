@@ -170,3 +170,51 @@ fn claim_and_state(stored: Stored, cut: usize, left: i64) -> Result<(Claim, Reco
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use idem_core::{Fingerprint, IdempotencyKey, Owner, Scope, Token};
+
+    use super::*;
+    use crate::record::encode_claim;
+
+    fn answer(beginning: &[u8], left: i64) -> Value {
+        Value::Array(vec![
+            Value::BulkString(beginning.to_vec()),
+            Value::Int(beginning.len().try_into().expect("a small number")),
+            Value::Int(left),
+        ])
+    }
+
+    /// A server deletes some expired keys only when they are asked for, and others expire after the `SCAN`.
+    #[test]
+    fn a_record_that_has_gone_since_its_key_was_scanned_is_left_out() {
+        let key = RecordKey::new("ship", &Scope::global(), &IdempotencyKey::of("k")).expect("a key");
+        assert_eq!(listed(&key, answer(b"", GONE)).expect("an answer"), None);
+        let empty = listed(&key, answer(b"", 7)).expect("an answer");
+        assert!(matches!(empty, Some(Listed::Unreadable(_))), "{empty:?}");
+        let claim = Claim {
+            token: Token::from_bytes([7; Token::LEN]),
+            attempt: 3,
+            fingerprint: Fingerprint::NONE,
+            lease: std::time::Duration::from_millis(100),
+            ttl: std::time::Duration::from_millis(1_000),
+            began_at: std::time::SystemTime::UNIX_EPOCH,
+            owner: Owner::NONE,
+            has_steps: false,
+        };
+        let claimed = listed(&key, answer(&encode_claim(&claim), 1_001)).expect("an answer");
+        let Some(Listed::Record(record)) = claimed else {
+            panic!("{claimed:?}");
+        };
+        let remaining = std::time::Duration::from_millis(1);
+        assert_eq!(
+            record.state,
+            RecordState::Claimed {
+                remaining,
+                has_steps: false
+            }
+        );
+        assert_eq!((record.attempt, record.expires_in.as_millis()), (3, 1_001));
+    }
+}

@@ -9,9 +9,11 @@
 //! | `scan` | finding the keys of a page |
 //! | `listing` | reading the records of a page |
 //! | `scripts` | the text of the scripts |
+//! | `diagnosis` | how the servers are set up |
 //!
 //! Does not own the binary form of the record: [`record`](crate::record).
 
+mod diagnosis;
 mod listing;
 mod nodes;
 mod scan;
@@ -136,7 +138,7 @@ impl Inspect for RedisBackend {
     }
 
     async fn diagnose(&self) -> Result<Vec<Finding>, BackendError> {
-        Ok(Vec::new())
+        self.findings().await
     }
 }
 

@@ -4,12 +4,15 @@
 //! runs, so the text names the server, its run and the slot map. Does not own the commands of a scan: [`scan`](super::scan).
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use idem_core::inspect::Cursor;
 use idem_core::{BackendError, BackendErrorKind};
 use redis::cluster_routing::Slot;
+use redis::{Cmd, ErrorKind, ServerErrorKind, Value};
 
-use crate::connection::Connection;
+use crate::backend::RedisBackend;
+use crate::error::backend_error;
 use crate::server::TargetSlot;
 use crate::topology::Range;
 
@@ -34,25 +37,46 @@ pub(super) struct Node {
     id: String,
     /// Its address in a cluster, for people. Empty for one server.
     pub(super) address: String,
-    /// A slot that it has.
-    pub(super) place: TargetSlot,
+    /// The slots that it has in a cluster.
+    slots: Vec<RangeInclusive<u16>>,
+    /// A key of the readiness check, in one of its slots.
+    pub(super) check_key: String,
+}
+
+impl Node {
+    /// The slot by which commands are sent to the node.
+    pub(super) fn place(&self) -> TargetSlot {
+        (!self.slots.is_empty()).then(|| Slot::for_key(&self.check_key))
+    }
+
+    /// Looks for a key in one of its slots.
+    fn find_check_key(&mut self, key: &str) {
+        let has = |slot| {
+            let mut slots = self.slots.iter().cloned().flatten().filter_map(Slot::new);
+            slots.any(|known| known == slot)
+        };
+        let mut keys = (0..).map(|number: u32| format!("{key}:{{{number}}}"));
+        self.check_key = keys.find(|key| has(Slot::for_key(key))).unwrap_or_default();
+    }
 }
 
 impl Nodes {
-    pub(super) async fn of(connection: &Connection) -> Result<Self, BackendError> {
-        let ranges = connection.slots().await?;
-        Ok(if connection.is_cluster() {
-            Self::of_cluster(ranges)
+    pub(super) async fn of(backend: &RedisBackend) -> Result<Self, BackendError> {
+        let ranges = backend.connection.slots().await?;
+        let key = backend.check_key();
+        Ok(if backend.connection.is_cluster() {
+            Self::of_cluster(ranges, &key)
         } else {
-            Self::one_server()
+            Self::one_server(key)
         })
     }
 
-    fn one_server() -> Self {
+    fn one_server(check_key: String) -> Self {
         let node = Node {
             id: String::new(),
             address: String::new(),
-            place: None,
+            slots: Vec::new(),
+            check_key,
         };
         Self {
             list: vec![node],
@@ -62,7 +86,7 @@ impl Nodes {
         }
     }
 
-    fn of_cluster(mut ranges: Vec<Range>) -> Self {
+    fn of_cluster(mut ranges: Vec<Range>, key: &str) -> Self {
         ranges.sort_by_key(|range| range.first);
         let mut list: Vec<Node> = Vec::new();
         let (mut map, mut covered) = (Fnv::default(), 0);
@@ -71,10 +95,19 @@ impl Nodes {
             let id = if range.id.is_empty() { address.clone() } else { range.id };
             map.add(&format!("{}-{} {id};", range.first, range.last));
             covered += usize::from(range.last.saturating_sub(range.first)) + 1;
-            if !list.iter().any(|node| node.id == id) {
-                let place = Slot::new(range.first);
-                list.push(Node { id, address, place });
+            let slots = range.first..=range.last;
+            match list.iter_mut().find(|node| node.id == id) {
+                Some(node) => node.slots.push(slots),
+                None => list.push(Node {
+                    id,
+                    address,
+                    slots: vec![slots],
+                    check_key: String::new(),
+                }),
             }
+        }
+        for node in &mut list {
+            node.find_check_key(key);
         }
         list.sort_by(|one, other| one.id.cmp(&other.id));
         Self {
@@ -114,6 +147,39 @@ impl Nodes {
     /// Whether each slot has the same primary in both.
     pub(super) fn has_map_of(&self, other: &Self) -> bool {
         self.map == other.map
+    }
+}
+
+impl RedisBackend {
+    /// Sends `commands` in one pipeline to `node`.
+    ///
+    /// In a cluster, the pipeline ends with a command about a key of the node. If another node has answered, that command is refused:
+    /// the application's own client may not know yet that a slot has moved. The command by itself tells it.
+    pub(super) async fn ask_node(
+        &self,
+        what: &'static str,
+        node: &Node,
+        mut commands: Vec<Cmd>,
+    ) -> Result<Vec<Value>, BackendError> {
+        let Some(place) = node.place() else {
+            return self.connection.pipeline(what, None, None, &commands).await;
+        };
+        let mut witness = redis::cmd("PTTL");
+        witness.arg(&node.check_key);
+        commands.push(witness.clone());
+        for _ in 0..2 {
+            let mut answers = self.connection.pipeline(what, Some(place), None, &commands).await?;
+            match answers.pop().unwrap_or(Value::Nil).extract_error() {
+                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) => {
+                    let _: i64 = self.connection.query(what, &node.check_key, &witness).await?;
+                }
+                // The user may not call it, and will not be able to claim either.
+                Err(error) if error.code() == Some("NOPERM") => return Ok(answers),
+                Err(error) => return Err(backend_error(what, error)),
+                Ok(_) => return Ok(answers),
+            }
+        }
+        Err(has_changed())
     }
 }
 
@@ -196,38 +262,44 @@ mod tests {
     #[test]
     fn the_order_of_the_primaries_is_that_of_their_ids_whoever_is_asked() {
         let told = [range(0, 9, "b"), range(10, 16_380, "a"), range(16_381, 16_383, "b")];
-        let nodes = Nodes::of_cluster(told.to_vec());
+        let nodes = Nodes::of_cluster(told.to_vec(), "idem:check");
         assert_eq!(nodes.covered, SLOTS);
         let first = nodes.first().expect("there are nodes");
         let node = nodes.node(&first).expect("it is one");
         assert_eq!((node.id.as_str(), node.address.as_str()), ("a", "host-a:7"));
-        assert_eq!(node.place, Slot::new(10));
+        let slots = [0..=9, 16_381..=16_383];
+        let is_of_b = |slot| slots.iter().cloned().flatten().any(|of_b| Slot::new(of_b) == slot);
+        assert!(node.place().is_some() && !is_of_b(node.place()));
         let second = nodes.after(node).expect("there is another");
         assert_eq!(nodes.node(&second).expect("it is one").id, "b");
+        assert!(is_of_b(nodes.node(&second).expect("it is one").place()));
         assert!(nodes.after(nodes.node(&second).expect("it is one")).is_none());
         let [b, a, c] = told;
-        let elsewhere = Nodes::of_cluster(vec![c, a, b]);
+        let elsewhere = Nodes::of_cluster(vec![c, a, b], "k");
         assert!(elsewhere.has_map_of(&nodes));
         assert!(elsewhere.node(&second).is_some());
     }
 
     #[test]
     fn a_position_does_not_outlive_the_slot_map() {
-        let before = Nodes::of_cluster(vec![range(0, 99, "a"), range(100, 16_383, "b")]);
+        let before = Nodes::of_cluster(vec![range(0, 99, "a"), range(100, 16_383, "b")], "k");
         let position = before.first().expect("there are nodes");
         for after in [
             vec![range(0, 98, "a"), range(99, 16_383, "b")],
             vec![range(0, 99, "a"), range(100, 16_383, "c")],
             vec![range(0, 99, "a")],
         ] {
-            let after = Nodes::of_cluster(after);
+            let after = Nodes::of_cluster(after, "k");
             assert!(after.node(&position).is_none() && !after.has_map_of(&before));
         }
     }
 
     #[test]
     fn a_cursor_is_read_back_and_nothing_else_is_one() {
-        for nodes in [Nodes::one_server(), Nodes::of_cluster(vec![range(0, 16_383, "a")])] {
+        for nodes in [
+            Nodes::one_server("k".to_owned()),
+            Nodes::of_cluster(vec![range(0, 16_383, "a")], "k"),
+        ] {
             let position = Position {
                 cursor: u64::MAX,
                 run: "1f".to_owned(),

@@ -42,7 +42,7 @@ impl RedisBackend {
         if let Some(key) = RecordKey::from_encoded(&pattern) {
             return self.page_of_one(&key).await;
         }
-        let nodes = Nodes::of(&self.connection).await?;
+        let nodes = Nodes::of(self).await?;
         let position = match after {
             Some(cursor) => Some(Position::read(cursor)?),
             None => nodes.first(),
@@ -60,7 +60,7 @@ impl RedisBackend {
             return Err(has_changed());
         }
         let mut page = Page {
-            commands: 2 + u64::from(nodes.is_cluster),
+            commands: if nodes.is_cluster { 4 } else { 2 },
             // Redis does not say how many keys it has looked at.
             looked_at: scanned.names.len().max(if scanned.cursor == 0 { 0 } else { count }) as u64,
             ..Page::default()
@@ -76,10 +76,10 @@ impl RedisBackend {
             })
         };
         let keys = self.keys_of(scanned.names, selection, &mut page);
-        self.list(node.place, &keys, &mut page).await?;
+        self.list(node.place(), &keys, &mut page).await?;
         if next.is_none() && nodes.is_cluster {
             page.commands += 1;
-            if !Nodes::of(&self.connection).await?.has_map_of(&nodes) {
+            if !Nodes::of(self).await?.has_map_of(&nodes) {
                 return Err(has_changed());
             }
         }
@@ -97,7 +97,7 @@ impl RedisBackend {
             .arg(self.named(pattern))
             .arg("COUNT")
             .arg(count);
-        let answers = self.connection.pipeline(WHAT, node.place, None, &[info, scan]).await?;
+        let answers = self.ask_node(WHAT, node, vec![info, scan]).await?;
         let mut answers = answers.into_iter();
         let (info, scan) = (answers.next(), answers.next());
         let run: Option<String> = info

@@ -19,11 +19,11 @@ fn claim() -> Claim {
 }
 
 /// What of a claim its completion tells.
-fn completed(claim: Claim) -> Claim {
+fn completed(claim: &Claim) -> Claim {
     Claim {
         lease: Duration::ZERO,
         ttl: Duration::ZERO,
-        ..claim
+        ..claim.clone()
     }
 }
 
@@ -117,7 +117,7 @@ fn every_value_comes_back() {
         Completion::Unknown,
     ] {
         let expected = Stored::Completed {
-            claim: completed(claim()),
+            claim: completed(&claim()),
             completion: completion.clone(),
         };
         assert_eq!(
@@ -127,7 +127,7 @@ fn every_value_comes_back() {
     }
     let beside = Completed::beside(&claim(), 7).to_redis_args().concat();
     let expected = Stored::CompletedBeside {
-        claim: completed(claim()),
+        claim: completed(&claim()),
         len: 7,
     };
     assert_eq!(decode(&beside.into()).expect("a record"), expected);
@@ -200,7 +200,7 @@ proptest! {
         let claimed = decode(&encode_claim(&claim).into()).expect("a record");
         prop_assert_eq!(claimed, Stored::Claimed(claim.clone()));
         let decoded = decode(&encode_completion(&claim, &completion).into()).expect("a record");
-        prop_assert_eq!(decoded, Stored::Completed { claim: completed(claim), completion });
+        prop_assert_eq!(decoded, Stored::Completed { claim: completed(&claim), completion });
     }
 
     #[test]
