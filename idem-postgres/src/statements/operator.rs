@@ -16,6 +16,9 @@ use crate::table::Name;
 const EXPIRES_IN: &str =
     "ceil(extract(epoch FROM greatest(record.expires_at, renewed.expires_at) - clock_timestamp()) * 1000)::bigint";
 
+/// How long ago a record must have been due for a sweep for a diagnosis to say so.
+const LATE: &str = "interval '1 hour'";
+
 /// The text of each statement.
 pub(crate) struct OperatorStatements {
     /// `$1` the first id, `$2` the most rows. Returns the columns with the beginning of the payload, and the id, the key and the length of
@@ -23,6 +26,8 @@ pub(crate) struct OperatorStatements {
     pub(crate) scan: SqlStr,
     /// `$1` id. Returns the columns, and the name and the bytes of a step: a row for each step, or one without a name.
     pub(crate) inspect: SqlStr,
+    /// Returns how many records should have been swept an hour ago or earlier, 1,000 at most, and for how many seconds the first one is due.
+    pub(crate) late: SqlStr,
     records: String,
     leases: String,
     steps: String,
@@ -49,6 +54,13 @@ impl OperatorStatements {
             inspect: text(format!(
                 "SELECT {RECORD}, {EXPIRES_IN}, step.name, step.step FROM {records} AS record {renewed} \
                  LEFT JOIN {steps} AS step ON record.state IN (4, 7) AND step.id = record.id WHERE record.id = $1"
+            )),
+            // A claim that was renewed has not expired, although its own row says so.
+            late: text(format!(
+                "SELECT count(*), extract(epoch FROM statement_timestamp() - min(record.sweep_at))::bigint \
+                 FROM (SELECT id, token, state, sweep_at, expires_at FROM {records} \
+                 WHERE sweep_at <= statement_timestamp() - {LATE} ORDER BY sweep_at LIMIT 1000) AS record {renewed} \
+                 WHERE greatest(record.expires_at, renewed.expires_at) <= statement_timestamp() - {LATE}"
             )),
             records,
             leases,
