@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use idem_core::inspect::Inspector;
 use idem_core::steps::StepStore;
 use idem_core::{
     Acquisition, Backend, BackendError, BackendErrorKind, Changed, Claim, Completion, EndError, Fenced, Record,
@@ -23,7 +24,7 @@ use crate::migrations;
 use crate::protocol::{Call, Route, Value};
 use crate::record::{self, Id};
 use crate::subscriptions::Subscriptions;
-use crate::sweeper::{self, Sweeper};
+use crate::sweeper::Sweeper;
 use crate::table::{Name, Table};
 
 /// The pauses of a waiter that subscribes while the claim is being ended, before each further try.
@@ -175,21 +176,6 @@ impl PostgresBackend {
         assert!(!interval.is_zero(), "an interval is longer than nothing");
         self.sweeper = Some(Arc::new(Sweeper::start(self.table.clone(), interval)));
         self
-    }
-
-    /// Deletes up to `limit` expired rows, and returns how many it has deleted.
-    ///
-    /// A result below `limit` means one of two things: another sweep is deleting the other rows, or the other rows expired less
-    /// than their lease ago.
-    ///
-    /// Use this method to sweep at times of your choice; otherwise use [`with_sweeper`](Self::with_sweeper). Sweeping affects
-    /// only the size of the table.
-    ///
-    /// # Errors
-    ///
-    /// When the database cannot be reached or refuses.
-    pub async fn sweep(&self, limit: u32) -> Result<u64, BackendError> {
-        sweeper::sweep(&self.table, limit).await
     }
 
     /// Creates the tables, or brings them up to date. Creates the schema if it does not exist.
@@ -384,6 +370,10 @@ impl Backend for PostgresBackend {
 
     fn steps(&self) -> Option<StepStore<'_>> {
         Some(StepStore::of(self))
+    }
+
+    fn inspector(&self) -> Option<Inspector<'_>> {
+        Some(Inspector::of(self))
     }
 }
 

@@ -104,6 +104,7 @@ mod by_hand;
 mod claims;
 mod connections;
 mod error;
+mod inspect;
 mod joint;
 mod migrations;
 mod protocol;

@@ -100,6 +100,14 @@ async fn run_in_transaction(
     transaction.commit().await.map_err(failed)
 }
 
+/// The number and the checksum of each migration of this version, as `1 c0ffee`.
+pub(crate) fn known(name: &Name) -> Vec<String> {
+    let migrations = (1..).zip(MIGRATIONS).map(|step| migration(step, name));
+    migrations
+        .map(|ours| format!("{} {}", ours.version, hex(&ours.checksum)))
+        .collect()
+}
+
 /// The version and the checksum of each migration that has run, in order.
 async fn done(connection: &mut PgConnection, name: &Name) -> Result<Vec<(i64, Vec<u8>)>, BackendError> {
     let notes = name.qualified_with("_migrations");

@@ -49,6 +49,8 @@ pub(crate) struct Call<'a> {
 pub(crate) enum Wanted {
     First,
     All,
+    /// The last row of several statements, which are sent as one text: one transaction.
+    LastOfText,
 }
 
 /// The rows of a result. The usual result has one, for which nothing is allocated.
@@ -75,17 +77,26 @@ impl Call<'_> {
                 });
             }
             (Route::Direct, Wanted::All) => self.prepared().fetch_all(connection).await?,
-            (Route::Pooled, _) => {
-                // In text answers, the form of bytes depends on this setting.
-                let text = format!("SET LOCAL bytea_output = 'hex'; {}", self.text());
-                sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(connection).await?
+            (_, Wanted::LastOfText) => {
+                let last = self.as_text(connection).await?.pop();
+                return Ok(Rows {
+                    first: last,
+                    ..Rows::default()
+                });
             }
+            (Route::Pooled, _) => self.as_text(connection).await?,
         };
         let mut rows = rows.into_iter();
         Ok(Rows {
             first: rows.next(),
             others: rows.collect(),
         })
+    }
+
+    async fn as_text(&self, connection: &mut PgConnection) -> sqlx::Result<Vec<PgRow>> {
+        // In text answers, the form of bytes depends on this setting.
+        let text = format!("SET LOCAL bytea_output = 'hex'; {}", self.text());
+        sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(connection).await
     }
 
     fn prepared(&self) -> Query<'_, Postgres, PgArguments> {

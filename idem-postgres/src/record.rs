@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use idem_core::columns::{Columns, completed};
+use idem_core::columns::{Columns, Left, completed};
 pub(crate) use idem_core::columns::{Found, millis};
-use idem_core::{BackendError, Claim, Completion, RecordKey};
+use idem_core::{BackendError, Claim, Completion, RecordKey, Token};
 use sha2::{Digest as _, Sha256};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
@@ -53,10 +53,15 @@ pub(crate) struct End {
 
 impl End {
     pub(crate) fn new(key: &RecordKey, claim: &Claim, channel: String) -> Self {
+        Self::of(key, claim.token, channel)
+    }
+
+    /// The end of the claim with `token`, by its owner or by an operator.
+    pub(crate) fn of(key: &RecordKey, token: Token, channel: String) -> Self {
         let id = Id::of(key);
         Self {
             id,
-            token: claim.token.to_bytes(),
+            token: token.to_bytes(),
             channel,
             message: id.message(),
         }
@@ -116,6 +121,38 @@ impl Row {
             expired: row.try_get(9)?,
             remaining: row.try_get(10)?,
         })
+    }
+}
+
+/// A row that an operator sees: the columns of [`Row`], and how long until the record expires.
+pub(crate) struct Seen {
+    row: Row,
+    /// In milliseconds.
+    expires_in: i64,
+}
+
+impl Seen {
+    pub(crate) fn of(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            row: Row::of(row)?,
+            expires_in: row.try_get(11)?,
+        })
+    }
+
+    /// The columns, and what is left of them; `None` if the record has expired.
+    pub(crate) fn left(self) -> Option<(Columns, Left)> {
+        if self.row.expired {
+            return None;
+        }
+        let columns = self.row.columns;
+        let duration = |millis: i64| Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+        let lease = if columns.is_claimed() {
+            duration(self.row.remaining)
+        } else {
+            Duration::ZERO
+        };
+        let expiry = duration(self.expires_in);
+        Some((columns, Left { lease, expiry }))
     }
 }
 

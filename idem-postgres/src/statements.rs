@@ -4,11 +4,13 @@
 //! again before it is written. A renewal and a takeover of one claim write the same row in the table of leases, so that one of
 //! the two finds the effect of the other. Does not own how a statement is sent: [`protocol`](crate::protocol).
 
+mod operator;
 mod steps;
 
 use idem_core::Claim;
 use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 
+pub(crate) use self::operator::OperatorStatements;
 pub(crate) use self::steps::StepStatements;
 use crate::table::Name;
 
@@ -53,6 +55,8 @@ pub(crate) struct Statements {
     pub(crate) sweep_leases: SqlStr,
     /// Those about records with steps.
     pub(crate) steps: StepStatements,
+    /// Those of operators.
+    pub(crate) operator: OperatorStatements,
 }
 
 /// The columns that a claim writes over an older row.
@@ -212,6 +216,7 @@ impl Statements {
                  AND record.token = renewed.token AND record.state IN (1, 4))"
             )),
             steps: StepStatements::on(name),
+            operator: OperatorStatements::on(name),
         }
     }
 

@@ -11,6 +11,7 @@ use sqlx::Row as _;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
+use crate::PostgresBackend;
 use crate::error::backend_error;
 use crate::protocol::{Call, Value};
 use crate::table::Table;
@@ -46,6 +47,23 @@ impl Sweeper {
 impl Drop for Sweeper {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+impl PostgresBackend {
+    /// Deletes up to `limit` expired rows, and returns how many it has deleted.
+    ///
+    /// A result below `limit` means one of two things: another sweep is deleting the other rows, or the other rows expired less
+    /// than their lease ago.
+    ///
+    /// Use this method to sweep at times of your choice; otherwise use [`with_sweeper`](Self::with_sweeper). Sweeping affects
+    /// only the size of the table.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be reached or refuses.
+    pub async fn sweep(&self, limit: u32) -> Result<u64, BackendError> {
+        sweep(&self.table, limit).await
     }
 }
 

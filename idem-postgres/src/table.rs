@@ -44,6 +44,11 @@ impl Name {
         &self.schema
     }
 
+    /// The name of the table of records, which needs no escaping.
+    pub(crate) fn plain(&self) -> &str {
+        &self.table
+    }
+
     pub(crate) fn quoted_schema(&self) -> String {
         format!(r#""{}""#, self.schema)
     }

@@ -50,6 +50,7 @@ mod cluster {
 mod postgres {
     idem_core::conformance!(super::OnPostgres::start());
     idem_core::conformance_of_steps!(super::OnPostgres::start());
+    idem_core::conformance_of_inspection!(super::OnPostgres::start());
 }
 
 mod sqlite {

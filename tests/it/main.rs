@@ -51,6 +51,7 @@ mod outages;
 mod outer_layers;
 mod poolers;
 mod postgres;
+mod postgres_operators;
 mod postgres_outages;
 mod postgres_pool;
 mod postgres_refusals;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use idem_core::BackendError;
 use sqlx::postgres::PgRow;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{Connection as _, PgConnection, SqlSafeStr as _};
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
@@ -94,6 +94,19 @@ impl Lent {
                 answered => return answered.map_err(|error| backend_error(call.what, error)),
             }
         }
+    }
+
+    /// Makes sure that the connection answers. After that, a statement is not sent again if the connection breaks: it may have taken
+    /// effect, and the answer of the repetition would deny it.
+    pub(crate) async fn wake(&mut self, what: &'static str) -> Result<(), BackendError> {
+        let sign = Call {
+            what,
+            statement: &"SELECT true".into_sql_str(),
+            values: &[],
+        };
+        self.ask_for(sign, Wanted::LastOfText).await?;
+        self.was_idle = false;
+        Ok(())
     }
 
     async fn try_ask(&mut self, call: &Call<'_>, wanted: Wanted) -> sqlx::Result<Rows> {
