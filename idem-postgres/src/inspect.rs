@@ -90,9 +90,11 @@ impl Inspect for PostgresBackend {
         let new_token;
         let values = match settlement {
             Settlement::Forget => end.release(),
-            Settlement::Rerun { began_at, step } => {
+            Settlement::Rerun { token, began_at, step } => {
+                new_token = token.to_bytes();
                 let began_at = i64::try_from(millis_of_time(*began_at)).unwrap_or(i64::MAX);
-                [&end.release()[..], &[Value::Number(began_at)], &of_step(step.as_ref())].concat()
+                let parked = [Value::Number(began_at), Value::Bytes(&new_token)];
+                [&end.release()[..], &parked, &of_step(step.as_ref())].concat()
             }
             Settlement::Complete { token, completion, ttl } => {
                 new_token = token.to_bytes();

@@ -74,8 +74,8 @@ impl OperatorStatements {
     /// |---|---|---|
     /// | `$1`, `$2` | id, token | id, token |
     /// | `$3` to `$5` | lock of waiters, channel, message | state, payload, ttl |
-    /// | `$6` to `$8` | when attempt 1 began, name and bytes of the step | lock of waiters, channel, message |
-    /// | `$9` | – | the new token |
+    /// | `$6` to `$8` | when attempt 1 began, the new token, name of the step | lock of waiters, channel, message |
+    /// | `$9` | bytes of the step | the new token |
     ///
     /// Returns whether the record is settled; and if it is not because its claim is live, for how many milliseconds. A lease that was
     /// renewed after the second statement has looked has just begun.
@@ -90,12 +90,15 @@ impl OperatorStatements {
             Settlement::Complete { .. } => self.complete(),
         };
         let repeated = match settlement {
+            Settlement::Forget => "WHERE false".to_owned(),
+            Settlement::Rerun { .. } => {
+                format!("FROM {records} WHERE id = $1 AND token = $7 AND state = 7 AND expires_at > clock_timestamp()")
+            }
             Settlement::Complete { .. } => {
                 format!(
                     "FROM {records} WHERE id = $1 AND token = $9 AND state IN (2, 3, 6) AND expires_at > clock_timestamp()"
                 )
             }
-            Settlement::Forget | Settlement::Rerun { .. } => "WHERE false".to_owned(),
         };
         let won = self.won(phase, live);
         text(format!(
@@ -140,19 +143,19 @@ impl OperatorStatements {
             Some(StepChange::Done { .. }) => (
                 "true".to_owned(),
                 format!(
-                    ", written AS (INSERT INTO {steps} (id, name, step) SELECT id, $7, $8 FROM won \
+                    ", written AS (INSERT INTO {steps} (id, name, step) SELECT id, $8, $9 FROM won \
                      ON CONFLICT (id, name) DO UPDATE SET step = excluded.step)"
                 ),
             ),
             Some(StepChange::NotDone { .. }) => (
-                format!("EXISTS (SELECT FROM {steps} WHERE id = $1 AND name <> $7)"),
+                format!("EXISTS (SELECT FROM {steps} WHERE id = $1 AND name <> $8)"),
                 format!(
-                    ", dropped AS (DELETE FROM {steps} WHERE id = $1 AND name = $7 AND EXISTS (SELECT FROM parked))"
+                    ", dropped AS (DELETE FROM {steps} WHERE id = $1 AND name = $8 AND EXISTS (SELECT FROM parked))"
                 ),
             ),
         };
         format!(
-            "parked AS (UPDATE {records} SET state = 7, began_ms = $6, lease_until = clock_timestamp(), \
+            "parked AS (UPDATE {records} SET state = 7, began_ms = $6, token = $7, lease_until = clock_timestamp(), \
              expires_at = clock_timestamp() + ttl_ms * interval '1 millisecond', \
              sweep_at = greatest(sweep_at, clock_timestamp() + ttl_ms * interval '1 millisecond') \
              WHERE id = $1 AND EXISTS (SELECT FROM won) AND {has_steps} {tell} AS told), \
