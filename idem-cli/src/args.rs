@@ -36,7 +36,7 @@ const STYLES: Styles = Styles::styled()
 
 /// See, explain and settle the records of idempotent requests.
 #[derive(Debug, Parser)]
-#[command(name = "idem", version, styles = STYLES, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(name = "idem", bin_name = "idem", version, styles = STYLES, after_help = AFTER_HELP, max_term_width = 100)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) common: Common,
