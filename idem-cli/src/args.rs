@@ -128,7 +128,7 @@ pub(crate) enum Command {
     /// Count all records, by operation and state
     Stats(Stats),
     /// Check how the backend is set up
-    Doctor,
+    Doctor(Doctor),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -330,6 +330,13 @@ pub(crate) struct Watch {
     /// Stop after so many looks
     #[arg(long, value_name = "N")]
     pub(crate) looks: Option<u64>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Doctor {
+    /// Exit with 6 also if there is a warning, or if a check cannot be made
+    #[arg(long)]
+    pub(crate) strict: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -3,21 +3,23 @@
 use idem_core::inspect::{Health, Operator};
 use serde_json::json;
 
+use crate::args::Doctor;
 use crate::exit::{Exit, Failure};
 use crate::output::{Cell, Output, Tone};
 
-pub(crate) async fn doctor(operator: &Operator, output: &mut Output) -> Result<Exit, Failure> {
+pub(crate) async fn doctor(operator: &Operator, asked: &Doctor, output: &mut Output) -> Result<Exit, Failure> {
     let findings = operator.diagnose().await?;
     let worst = findings
         .iter()
         .map(|finding| finding.health)
         .max()
         .unwrap_or(Health::Good);
-    let exit = if worst == Health::Failing {
-        Exit::Unhealthy
+    let least = if asked.strict {
+        Health::Unchecked
     } else {
-        Exit::Done
+        Health::Failing
     };
+    let exit = if worst >= least { Exit::Unhealthy } else { Exit::Done };
     if output.is_json {
         let findings: Vec<_> = findings
             .iter()

@@ -115,7 +115,7 @@ async fn obey(args: &Args, output: &mut Output) -> Result<Exit, Failure> {
         Command::ForgetScope(forget) => scope::forget_scope(&operator, forget, output).await,
         Command::Watch(watch) => watch::watch(&operator, watch, output).await,
         Command::Stats(stats) => stats::stats(&operator, stats, output).await,
-        Command::Doctor => doctor::doctor(&operator, output).await,
+        Command::Doctor(asked) => doctor::doctor(&operator, asked, output).await,
         Command::Completions { .. } | Command::Man => Ok(Exit::Done),
     }
 }

@@ -46,6 +46,7 @@ mod methods;
 mod mismatches;
 mod observing;
 mod openapi;
+mod operating;
 mod options;
 mod outages;
 mod outer_layers;
