@@ -167,17 +167,16 @@ async fn steps_large_answers_and_other_prefixes_are_not_listed_as_records() {
 async fn what_is_not_a_record_is_listed_as_unreadable_and_says_why() {
     let server = RedisServer::start().await;
     let backend = connect(&server).await;
-    let (cut, claim) = fill(&backend, 1).await.remove(0);
-    let planted: [(&str, &[u8], &str); 3] = [
-        ("idem:{a:b:layout-1}", b"\x01\x01cut short", "another version"),
-        ("idem:{a:b:c d\x1b[31m}", b"x", "name"),
-        ("idem:{a:b:}", b"x", "name"),
-    ];
+    let records = fill(&backend, 2).await;
+    let [(cut, _), (of_layout_1, claim)] = &records[..] else {
+        panic!("{records:?}");
+    };
     let mut connection = server.connection().await;
-    for (name, value, _) in planted {
-        let set = redis::cmd("SET").arg(name).arg(value).to_owned();
+    for name in ["idem:{a:b:c d\x1b[31m}", "idem:{a:b:}"] {
+        let set = redis::cmd("SET").arg(name).arg("x").to_owned();
         set.exec_async(&mut connection).await.expect("SET");
     }
+    server.tell(&format!("SETRANGE idem:{{{of_layout_1}}} 0 \u{1}")).await;
     server.tell("RPUSH idem:{a:b:list} x").await;
     server.tell(&format!("SETRANGE idem:{{{cut}}} 63 \u{7f}")).await;
     let mut whys = Vec::new();
@@ -196,14 +195,14 @@ async fn what_is_not_a_record_is_listed_as_unreadable_and_says_why() {
     for (name, expected) in [
         (cut.as_str(), "cut short"),
         ("a:b:list", "not a string"),
-        ("a:b:layout-1", "another version"),
+        (of_layout_1.as_str(), "another version"),
         ("idem:{a:b:c d\\x1b[31m}", "name"),
         ("idem:{a:b:}", "name"),
     ] {
         let why = whys.iter().find(|(known, _)| known == name);
         assert!(why.is_some_and(|(_, why)| why.contains(expected)), "{name}: {whys:?}");
     }
-    for name in ["a:b:list", "a:b:layout-1"] {
+    for name in ["a:b:list", of_layout_1.as_str()] {
         let key = RecordKey::from_encoded(name).expect("a key");
         let error = inspector(&backend).inspect(&key).await.expect_err("it is not a record");
         assert_eq!(error.kind(), BackendErrorKind::Unreadable, "{name}");
