@@ -7,8 +7,8 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use idem_axum::{BackendErrorKind, RedisBackend, RedisClient};
 use idem_core::inspect::{
-    Cursor, HEAD_LEN, Inspector, Listed, LiveClaim, Page, RecordState, Selection, Settled, Settlement, StepChange,
-    Unreadable,
+    Cursor, HEAD_LEN, Health, Inspector, Listed, LiveClaim, Page, Phase, RecordState, RecordVersion, Selection,
+    Settled, Settlement, StepChange, Unreadable,
 };
 use idem_core::steps::StepBackend as _;
 use idem_core::{
@@ -119,7 +119,7 @@ async fn a_whole_scan_costs_little_more_than_a_command_a_record_and_never_keys()
         .await
         .expect("the server answers");
     assert_eq!(
-        (names(&[found.clone()]), found.commands),
+        (names(std::slice::from_ref(&found)), found.commands),
         ([key(7).to_string()].into(), 1)
     );
 }
@@ -206,9 +206,9 @@ async fn what_is_not_a_record_is_listed_as_unreadable_and_says_why() {
         let key = RecordKey::from_encoded(name).expect("a key");
         let error = inspector(&backend).inspect(&key).await.expect_err("it is not a record");
         assert_eq!(error.kind(), BackendErrorKind::Unreadable, "{name}");
-        let version = idem_core::inspect::RecordVersion {
+        let version = RecordVersion {
             token: claim.token,
-            phase: idem_core::inspect::Phase::Claimed,
+            phase: Phase::Claimed,
         };
         let settling = inspector(&backend)
             .settle(&key, version, &Settlement::Forget, LiveClaim::Force)
@@ -303,6 +303,25 @@ async fn a_large_answer_of_an_operator_is_replayed_and_the_one_before_it_is_remo
     assert_eq!(server.records().await, 1, "the payload beside the record is gone");
     let read = backend.read(&key).await.expect("the server answers");
     assert!(matches!(read, Some(Record::Completed { completion, .. }) if completion == new));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_server_takes_settlements() {
+    let server = RedisServer::start().await;
+    let backend = connect(&server).await;
+    let records = fill(&backend, 2).await;
+    server.set("maxmemory-policy", "noeviction").await;
+    server.set("maxmemory", "1").await;
+    let complete = Settlement::complete(Completion::Unknown, std::time::Duration::from_mins(1));
+    for ((key, claim), settlement) in records.iter().zip([complete, Settlement::Forget]) {
+        let version = RecordVersion {
+            token: claim.token,
+            phase: Phase::Claimed,
+        };
+        let settling = inspector(&backend).settle(key, version, &settlement, LiveClaim::Force);
+        assert_eq!(settling.await.expect("it is only full"), Settled::Applied);
+    }
+    assert_eq!(server.records().await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -432,7 +451,7 @@ async fn the_documented_permissions_of_operators_are_enough() {
         .filter(|finding| finding.check == "permissions")
         .collect();
     assert!(
-        matches!(&permissions[..], [one] if one.health == idem_core::inspect::Health::Good),
+        matches!(&permissions[..], [one] if one.health == Health::Good),
         "{permissions:?}"
     );
     let log: Vec<redis::Value> = redis::cmd("ACL")
