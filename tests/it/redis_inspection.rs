@@ -7,8 +7,8 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use idem_axum::{BackendErrorKind, RedisBackend, RedisClient};
 use idem_core::inspect::{
-    Cursor, HEAD_LEN, Inspector, Listed, LiveClaim, Page, RecordState, Selection, Settled, Settlement, StepChange,
-    Unreadable,
+    Cursor, HEAD_LEN, Health, Inspector, Listed, LiveClaim, Page, Phase, RecordState, RecordVersion, Selection,
+    Settled, Settlement, StepChange, Unreadable,
 };
 use idem_core::steps::StepBackend as _;
 use idem_core::{
@@ -119,7 +119,7 @@ async fn a_whole_scan_costs_little_more_than_a_command_a_record_and_never_keys()
         .await
         .expect("the server answers");
     assert_eq!(
-        (names(&[found.clone()]), found.commands),
+        (names(std::slice::from_ref(&found)), found.commands),
         ([key(7).to_string()].into(), 1)
     );
 }
@@ -167,17 +167,16 @@ async fn steps_large_answers_and_other_prefixes_are_not_listed_as_records() {
 async fn what_is_not_a_record_is_listed_as_unreadable_and_says_why() {
     let server = RedisServer::start().await;
     let backend = connect(&server).await;
-    let (cut, claim) = fill(&backend, 1).await.remove(0);
-    let planted: [(&str, &[u8], &str); 3] = [
-        ("idem:{a:b:layout-1}", b"\x01\x01cut short", "another version"),
-        ("idem:{a:b:c d\x1b[31m}", b"x", "name"),
-        ("idem:{a:b:}", b"x", "name"),
-    ];
+    let records = fill(&backend, 2).await;
+    let [(cut, _), (of_layout_1, claim)] = &records[..] else {
+        panic!("{records:?}");
+    };
     let mut connection = server.connection().await;
-    for (name, value, _) in planted {
-        let set = redis::cmd("SET").arg(name).arg(value).to_owned();
+    for name in ["idem:{a:b:c d\x1b[31m}", "idem:{a:b:}"] {
+        let set = redis::cmd("SET").arg(name).arg("x").to_owned();
         set.exec_async(&mut connection).await.expect("SET");
     }
+    server.tell(&format!("SETRANGE idem:{{{of_layout_1}}} 0 \u{1}")).await;
     server.tell("RPUSH idem:{a:b:list} x").await;
     server.tell(&format!("SETRANGE idem:{{{cut}}} 63 \u{7f}")).await;
     let mut whys = Vec::new();
@@ -196,20 +195,20 @@ async fn what_is_not_a_record_is_listed_as_unreadable_and_says_why() {
     for (name, expected) in [
         (cut.as_str(), "cut short"),
         ("a:b:list", "not a string"),
-        ("a:b:layout-1", "another version"),
+        (of_layout_1.as_str(), "another version"),
         ("idem:{a:b:c d\\x1b[31m}", "name"),
         ("idem:{a:b:}", "name"),
     ] {
         let why = whys.iter().find(|(known, _)| known == name);
         assert!(why.is_some_and(|(_, why)| why.contains(expected)), "{name}: {whys:?}");
     }
-    for name in ["a:b:list", "a:b:layout-1"] {
+    for name in ["a:b:list", of_layout_1.as_str()] {
         let key = RecordKey::from_encoded(name).expect("a key");
         let error = inspector(&backend).inspect(&key).await.expect_err("it is not a record");
         assert_eq!(error.kind(), BackendErrorKind::Unreadable, "{name}");
-        let version = idem_core::inspect::RecordVersion {
+        let version = RecordVersion {
             token: claim.token,
-            phase: idem_core::inspect::Phase::Claimed,
+            phase: Phase::Claimed,
         };
         let settling = inspector(&backend)
             .settle(&key, version, &Settlement::Forget, LiveClaim::Force)
@@ -304,6 +303,25 @@ async fn a_large_answer_of_an_operator_is_replayed_and_the_one_before_it_is_remo
     assert_eq!(server.records().await, 1, "the payload beside the record is gone");
     let read = backend.read(&key).await.expect("the server answers");
     assert!(matches!(read, Some(Record::Completed { completion, .. }) if completion == new));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_server_takes_settlements() {
+    let server = RedisServer::start().await;
+    let backend = connect(&server).await;
+    let records = fill(&backend, 2).await;
+    server.set("maxmemory-policy", "noeviction").await;
+    server.set("maxmemory", "1").await;
+    let complete = Settlement::complete(Completion::Unknown, std::time::Duration::from_mins(1));
+    for ((key, claim), settlement) in records.iter().zip([complete, Settlement::Forget]) {
+        let version = RecordVersion {
+            token: claim.token,
+            phase: Phase::Claimed,
+        };
+        let settling = inspector(&backend).settle(key, version, &settlement, LiveClaim::Force);
+        assert_eq!(settling.await.expect("it is only full"), Settled::Applied);
+    }
+    assert_eq!(server.records().await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -433,7 +451,7 @@ async fn the_documented_permissions_of_operators_are_enough() {
         .filter(|finding| finding.check == "permissions")
         .collect();
     assert!(
-        matches!(&permissions[..], [one] if one.health == idem_core::inspect::Health::Good),
+        matches!(&permissions[..], [one] if one.health == Health::Good),
         "{permissions:?}"
     );
     let log: Vec<redis::Value> = redis::cmd("ACL")

@@ -198,7 +198,7 @@ mod tests {
             attempt: 3,
             fingerprint: Fingerprint::NONE,
             lease: std::time::Duration::from_millis(100),
-            ttl: std::time::Duration::from_millis(1_000),
+            ttl: std::time::Duration::from_secs(1),
             began_at: std::time::SystemTime::UNIX_EPOCH,
             owner: Owner::NONE,
             has_steps: false,

@@ -11,7 +11,7 @@
 //! | `scripts` | the text of the scripts |
 //! | `diagnosis` | how the servers are set up |
 //!
-//! Does not own the binary form of the record: [`record`](crate::record).
+//! Does not own the binary form of the record: [`record`].
 
 mod diagnosis;
 mod listing;

@@ -1,7 +1,7 @@
 //! How the servers are set up.
 //!
 //! Owns which checks there are, and how the findings of several servers become one list. No finding shows a credential, nor a part of a
-//! record key. Does not own what is wrong with a setting: [`check`](crate::check), [`facts`] and [`permissions`].
+//! record key. Does not own what is wrong with a setting: [`check`], [`facts`] and [`permissions`].
 
 mod facts;
 mod permissions;
