@@ -88,14 +88,14 @@ type Put = fn(&mut Request<Bytes>, &Request<Bytes>);
 const PARTS: [(&str, Put); 6] = [
     ("method", |one, other| *one.method_mut() = other.method().clone()),
     ("path", |one, other| {
-        set_target(one, other.uri().path(), one.uri().clone().query())
+        set_target(one, other.uri().path(), one.uri().clone().query());
     }),
     ("query", |one, other| {
-        set_target(one, one.uri().clone().path(), other.uri().query())
+        set_target(one, one.uri().clone().path(), other.uri().query());
     }),
     ("media type", |one, other| copy_header(one, other, &CONTENT_TYPE)),
     ("content encoding", |one, other| {
-        copy_header(one, other, &CONTENT_ENCODING)
+        copy_header(one, other, &CONTENT_ENCODING);
     }),
     ("body", |one, other| *one.body_mut() = other.body().clone()),
 ];
@@ -191,7 +191,7 @@ fn variants(request: &Request<Bytes>) -> Vec<(Change, Request<Bytes>)> {
             && changed != request.method()
         {
             add(Change::Method(method), &|variant| {
-                *variant.method_mut() = changed.clone()
+                *variant.method_mut() = changed.clone();
             });
         }
     }
@@ -216,7 +216,7 @@ fn variants(request: &Request<Bytes>) -> Vec<(Change, Request<Bytes>)> {
     }
     if request.headers().contains_key(CONTENT_ENCODING) {
         add(Change::NoEncoding, &|variant| {
-            drop(variant.headers_mut().remove(CONTENT_ENCODING))
+            drop(variant.headers_mut().remove(CONTENT_ENCODING));
         });
     }
     for (form, body) in bodies(request.body()) {

@@ -1,6 +1,9 @@
 //! Wrong stores and wrong engines. Each has one thing changed, and breaks a rule.
 
-use super::operator_mutants::*;
+use super::operator_mutants::{
+    forget_leaves_steps, rerun_forgets, rerun_keeps_owner, settle_by_token, settle_keeps_token, settle_live,
+    settle_loses_outcome, settle_unfenced,
+};
 use super::world::{A, DONE, INTERRUPTED, OPERATED, RECONCILED, Rule, Setting};
 use crate::Fenced;
 use crate::spec::{Call, Reply, State, Steps, Time, step};

@@ -23,7 +23,7 @@ fn settled(
 
 pub(super) fn settle_unfenced(state: &State, now: Time, call: &Call) -> (State, Reply) {
     settled((state, now, call), |version, _, _| {
-        *version = state.version().unwrap_or(*version)
+        *version = state.version().unwrap_or(*version);
     })
 }
 

@@ -137,6 +137,7 @@ pub(super) struct Attempt {
 }
 
 /// What is true whether or not the store says so.
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not exclude each other")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Truth {
     /// The number of the claim to whose attempt the end of each step was acknowledged.
