@@ -100,6 +100,15 @@ fn lives(leases: &str, token: &str) -> String {
     )
 }
 
+/// Whether the lease of the claim with the token `$2` may be renewed. It may not if it has been ended, unless its owner has repeated the
+/// claim since then and has acquired it anew. A renewal that is late does not see that claim, nor the end in its snapshot.
+fn may_renew(records: &str) -> String {
+    format!(
+        "(NOT renewed.is_over OR renewed.lease_until < (SELECT lease_until - lease_ms * interval '1 millisecond' \
+         FROM {records} WHERE id = $1 AND token = $2))"
+    )
+}
+
 /// Tells the waiters. They hold the lock in shared mode. If there are none, this transaction takes the lock until its end. A waiter
 /// that comes meanwhile does not get the lock, and is told to look again.
 fn tell(lock: &str, channel: &str, message: &str) -> String {
@@ -166,7 +175,8 @@ impl Statements {
                  SELECT id, token, clock_timestamp() + lease_ms * interval '1 millisecond', \
                  clock_timestamp() + (lease_ms + ttl_ms) * interval '1 millisecond' FROM {records} WHERE {own} \
                  ON CONFLICT (id, token) DO UPDATE SET lease_until = excluded.lease_until, \
-                 expires_at = excluded.expires_at WHERE NOT renewed.is_over RETURNING true"
+                 expires_at = excluded.expires_at, is_over = false WHERE {} RETURNING true",
+                may_renew(records)
             )),
             complete: text(format!(
                 "UPDATE {records} SET {COMPLETED} WHERE {own} {}",

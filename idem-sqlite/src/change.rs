@@ -8,13 +8,13 @@ use bytes::Bytes;
 use idem_core::inspect::Settled;
 use idem_core::{Acquisition, BackendError, BackendErrorKind, Claim, Completion, Fenced, Record, RecordKey, Token};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{SqlStr, SqliteConnection};
+use sqlx::{Row as _, SqlStr, SqliteConnection};
 use tokio::sync::oneshot;
 
 use crate::clock::{Clock, Moment};
 use crate::inspect::{Settling, settle};
 use crate::record::{Parameters, Row};
-use crate::table::Statements;
+use crate::table::{Statements, text};
 
 /// Somebody who waits for the result of a change, and the result once there is one.
 pub(crate) struct Answer<T> {
@@ -66,6 +66,10 @@ pub(crate) enum Change {
     Check {
         answer: Answer<()>,
     },
+    /// Writes what is there already.
+    Touch {
+        answer: Answer<()>,
+    },
     Sweep {
         limit: u32,
         answer: Answer<u64>,
@@ -88,7 +92,7 @@ impl Change {
             Self::Acquire { answer, .. } => answer.to.is_closed(),
             Self::Own { answer, .. } => answer.to.is_closed(),
             Self::Settle { answer, .. } => answer.to.is_closed(),
-            Self::Check { answer } => answer.to.is_closed(),
+            Self::Check { answer } | Self::Touch { answer } => answer.to.is_closed(),
             Self::Sweep { answer, .. } => answer.to.is_closed(),
         }
     }
@@ -99,7 +103,7 @@ impl Change {
             Self::Acquire { answer, .. } => answer.send(),
             Self::Own { answer, .. } => answer.send(),
             Self::Settle { answer, .. } => answer.send(),
-            Self::Check { answer } => answer.send(),
+            Self::Check { answer } | Self::Touch { answer } => answer.send(),
             Self::Sweep { answer, .. } => answer.send(),
         }
     }
@@ -109,7 +113,7 @@ impl Change {
             Self::Acquire { answer, .. } => answer.fail(error),
             Self::Own { answer, .. } => answer.fail(error),
             Self::Settle { answer, .. } => answer.fail(error),
-            Self::Check { answer } => answer.fail(error),
+            Self::Check { answer } | Self::Touch { answer } => answer.fail(error),
             Self::Sweep { answer, .. } => answer.fail(error),
         }
     }
@@ -153,10 +157,19 @@ impl Change {
                 fetch(connection, &statements.check, SqliteArguments::default()).await?;
                 answer.found = Some(Ok(()));
             }
+            Self::Touch { answer } => answer.found = Some(Ok(touch(connection).await?)),
             Self::Sweep { limit, answer } => answer.found = Some(Ok(sweep(connection, statements, *limit, at).await?)),
         }
         Ok(())
     }
+}
+
+/// Writes the number that belongs to the application as it is, so that the commit writes a page of the file.
+async fn touch(connection: &mut SqliteConnection) -> sqlx::Result<()> {
+    let version = sqlx::query("PRAGMA user_version").fetch_one(&mut *connection).await?;
+    let version: i64 = version.try_get(0)?;
+    let write = text(format!("PRAGMA user_version = {version}"));
+    sqlx::query(write).execute(connection).await.map(drop)
 }
 
 async fn acquire(

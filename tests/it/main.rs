@@ -20,6 +20,7 @@ mod conformance;
 mod contract;
 mod crashes;
 mod defaults;
+mod diagnoses;
 mod disconnects;
 mod duplicates;
 mod engines;

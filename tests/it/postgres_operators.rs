@@ -278,6 +278,29 @@ async fn a_settlement_and_a_renewal_that_wait_for_one_row_come_one_after_the_oth
     .await;
 }
 
+/// Its first answer was lost, so that the owner repeats the claim after an operator has forgotten it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_is_repeated_after_it_was_forgotten_is_renewed_like_any_other() {
+    in_time(async {
+        let scene = Scene::new().await;
+        for _ in 0..2 {
+            let settled = scene.settling(&Settlement::Forget, LiveClaim::Force).await;
+            assert_eq!(settled.expect("no panic"), Settled::Applied);
+            assert_eq!(scene.renewing(false).await.expect("no panic"), Fenced::Superseded);
+            let repeated = scene.backend.claim(&scene.key, &scene.claim).await;
+            assert_eq!(repeated.expect("a healthy server"), Acquisition::Acquired);
+            assert_eq!(scene.renewing(false).await.expect("no panic"), Fenced::Applied);
+        }
+        let settled = scene.settling(&Settlement::Forget, LiveClaim::Force).await;
+        assert_eq!(settled.expect("no panic"), Settled::Applied);
+        let repeated = scene.backend.claim(&scene.key, &scene.claim).await;
+        assert_eq!(repeated.expect("a healthy server"), Acquisition::Acquired);
+        assert_eq!(scene.recording("charge").await.expect("no panic"), Fenced::Applied);
+        assert_eq!(scene.renewing(true).await.expect("no panic"), Fenced::Applied);
+    })
+    .await;
+}
+
 /// Without force, a claim is refused that was renewed while the settlement waited, although it had lapsed before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lapsed_claim_that_is_renewed_meanwhile_is_live() {

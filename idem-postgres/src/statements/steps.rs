@@ -8,7 +8,7 @@
 
 use sqlx::SqlStr;
 
-use super::{COMPLETED, IN_TRANSACTION, own, tell, text};
+use super::{COMPLETED, IN_TRANSACTION, may_renew, own, tell, text};
 use crate::table::Name;
 
 /// Whether the row expires in less than half of the ttl, or before two leases have passed. So a row is written a few times in its ttl at
@@ -42,12 +42,13 @@ pub(crate) struct StepStatements {
 }
 
 /// Renews the lease of the claim that `from` selects.
-fn renewed(leases: &str, from: &str) -> String {
+fn renewed(records: &str, leases: &str, from: &str) -> String {
     format!(
         "renewed AS (INSERT INTO {leases} AS renewed (id, token, lease_until, expires_at) \
          SELECT id, token, clock_timestamp() + lease_ms * interval '1 millisecond', {PUT_OFF} FROM {from} \
          ON CONFLICT (id, token) DO UPDATE SET lease_until = excluded.lease_until, \
-         expires_at = excluded.expires_at WHERE NOT renewed.is_over RETURNING id)"
+         expires_at = excluded.expires_at, is_over = false WHERE {} RETURNING id)",
+        may_renew(records)
     )
 }
 
@@ -62,6 +63,7 @@ fn put_off() -> String {
 fn renew(records: &str, leases: &str, own: &str, token: &str) -> String {
     // The count is compared so that the lock is taken first, and with any result.
     let renewed = renewed(
+        records,
         leases,
         &format!("{records} WHERE {own} AND (SELECT count(*) FROM near) >= 0"),
     );
@@ -105,7 +107,7 @@ impl StepStatements {
                  {}, \
                  held AS (UPDATE {records} SET state = 4, {put_off} WHERE {token} AND EXISTS (SELECT FROM renewed) \
                  RETURNING id), {write} SELECT false FROM held UNION ALL SELECT true FROM lost",
-                renewed(leases, "locked"),
+                renewed(records, leases, "locked"),
             )),
             renew: text(renew(records, leases, &own, token)),
             record_in: text(format!(
