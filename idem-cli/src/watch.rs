@@ -31,7 +31,7 @@ pub(crate) async fn watch(operator: &Operator, asked: &Watch, output: &mut Outpu
     let mut before = None;
     for look in 1.. {
         let now = look_at(operator, &selection, before.as_ref(), output).await?;
-        if before.is_none() && !output.is_json {
+        if before.is_none() {
             output.note(&format!("watching {} records; Ctrl-C ends", now.len()));
         }
         before = Some(now);
