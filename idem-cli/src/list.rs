@@ -37,6 +37,10 @@ pub(crate) async fn list(operator: &Operator, list: &List, output: &mut Output) 
     }
     if !output.is_json {
         match &next {
+            Some(_) if !output.shows_cursors => output.note(&format!(
+                "{printed} records; there are more. A cursor of SQLite shows a record key: list on without --hash-keys, or with --all or a \
+                 higher --limit"
+            )),
             Some(next) => output.note(&format!("{printed} records; more by --after '{}'", next.as_str())),
             None => output.note(&format!("{printed} records")),
         }
@@ -54,10 +58,12 @@ fn print(page: &Page, is_all: bool, output: &mut Output, now: SystemTime) -> Res
         return output.table(&view::COLUMNS, &rows);
     }
     let records: Vec<_> = page.records.iter().map(|listed| view::json(listed, output)).collect();
-    let next = page.next.as_ref().filter(|_| !is_all).map(Cursor::as_str);
+    let next = page.next.as_ref().filter(|_| !is_all);
+    let shown = next.filter(|_| output.shows_cursors).map(Cursor::as_str);
     output.json(&json!({
         "records": records,
-        "next": next,
+        "next": shown,
+        "has_more": next.is_some(),
         "looked_at": page.looked_at,
         "commands": page.commands,
     }))

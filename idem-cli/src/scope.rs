@@ -54,7 +54,7 @@ pub(crate) async fn forget_scope(
             .filter(|listed| is_wanted(&asked.filters, listed, now))
         {
             examples.extend((examples.len() < EXAMPLES).then(|| view::row(listed, output, now)));
-            forget(operator, asked, listed, &mut count).await?;
+            forget(operator, asked, listed, output, &mut count).await?;
         }
         next = page.next;
         if next.is_none() {
@@ -66,7 +66,13 @@ pub(crate) async fn forget_scope(
     Ok(if is_short { Exit::Live } else { Exit::Done })
 }
 
-async fn forget(operator: &Operator, asked: &ForgetScope, listed: &Listed, count: &mut Count) -> Result<(), Failure> {
+async fn forget(
+    operator: &Operator,
+    asked: &ForgetScope,
+    listed: &Listed,
+    output: &Output,
+    count: &mut Count,
+) -> Result<(), Failure> {
     let record = match listed {
         Listed::Record(record) => record,
         Listed::Unreadable(_) => {
@@ -88,7 +94,7 @@ async fn forget(operator: &Operator, asked: &ForgetScope, listed: &Listed, count
         LiveClaim::Refuse
     };
     let settled = operator
-        .settle(&record.key, record.version(), &Settlement::Forget, live, reason)
+        .settle(&output.chosen(&record.key), record.version(), &Settlement::Forget, live, reason)
         .await?;
     match settled {
         Settled::Applied => count.forgotten += 1,
