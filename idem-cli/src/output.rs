@@ -211,6 +211,12 @@ impl Scanned {
     }
 }
 
+/// So many records, in words.
+pub(crate) fn records(count: u64) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} record{plural}")
+}
+
 /// A reader that has closed the pipe has seen enough.
 fn closed(error: &io::Error) -> Failure {
     Failure::new("standard output is closed").because(error)

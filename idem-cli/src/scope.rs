@@ -12,7 +12,7 @@ use crate::args::{ForgetScope, Parts, StateName};
 use crate::exit::{Exit, Failure};
 use crate::find::selection_of;
 use crate::list::is_wanted;
-use crate::output::{Output, Scanned};
+use crate::output::{Output, Scanned, records as counted};
 use crate::view;
 
 /// How many records are shown as examples.
@@ -142,12 +142,12 @@ fn print(
             String::new()
         };
         output.line(&format!(
-            "{} records would be forgotten.{left} Nothing was changed; --yes and --reason forget them",
-            count.records - count.live
+            "{} would be forgotten.{left} Nothing was changed; --yes and --reason forget them",
+            counted(count.records - count.live)
         ))?;
     }
     if count.unreadable > 0 {
-        output.note(&format!("{} records cannot be read, and are left", count.unreadable));
+        output.note(&format!("{} cannot be read, and left as they are", counted(count.unreadable)));
     }
     Ok(())
 }

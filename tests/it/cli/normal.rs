@@ -7,7 +7,9 @@ pub(super) fn normal(text: &str) -> String {
     let mut lines: Vec<_> = text.lines().map(line).collect();
     // Each store has an order of its own. The first line of a table is its header.
     if lines.first().is_some_and(|first| first.starts_with("STATE ")) {
-        lines[1..].sort();
+        let is_row = |line: &&String| line.contains(" ago ") || line.contains("unreadable  -");
+        let rows = lines[1..].iter().take_while(is_row).count();
+        lines[1..=rows].sort();
     }
     lines.iter().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
@@ -33,7 +35,8 @@ fn line(line: &str) -> String {
 
 /// A word as it is written; `before` is the line up to it.
 fn word(word: &str, before: &str) -> String {
-    if is_duration(word) {
+    // Not the end of a colour.
+    if is_duration(word) && !before.ends_with('[') {
         return "<duration>".to_owned();
     }
     if is_time(word) && !word.starts_with("2026-01-01T") {
@@ -67,7 +70,8 @@ fn is_duration(word: &str) -> bool {
 
 /// `2026-01-01T00:00:00.000Z`.
 fn is_time(word: &str) -> bool {
-    word.len() == 24 && word.ends_with('Z') && word.as_bytes()[10] == b'T'
+    // With milliseconds or, in a log line, microseconds.
+    [24, 27].contains(&word.len()) && word.ends_with('Z') && word.as_bytes()[10] == b'T'
 }
 
 /// A token that no test has chosen: those repeat one byte.
@@ -81,6 +85,8 @@ fn what_varies_is_written_as_a_word_and_the_rest_is_left() {
     let table = [
         ("stored  330d05h ago  1h59m", "stored  <duration> ago  <duration>\n"),
         ("at 2026-11-28T13:40:00.123Z", "at <time>\n"),
+        ("2026-11-28T13:40:00.123456Z  WARN", "<time>  WARN\n"),
+        ("\u{1b}[0mx", "\u{1b}[0mx\n"),
         ("at 2026-01-01T00:00:00.000Z", "at 2026-01-01T00:00:00.000Z\n"),
         ("parked-0123456789abcdef0123456789abcdef", "parked-<token>\n"),
         (&super::records::version("parked", 5), &(super::records::version("parked", 5) + "\n")),
