@@ -94,7 +94,13 @@ async fn forget(
         LiveClaim::Refuse
     };
     let settled = operator
-        .settle(&output.chosen(&record.key), record.version(), &Settlement::Forget, live, reason)
+        .settle(
+            &output.chosen(&record.key),
+            record.version(),
+            &Settlement::Forget,
+            live,
+            reason,
+        )
         .await?;
     match settled {
         Settled::Applied => count.forgotten += 1,
@@ -147,7 +153,10 @@ fn print(
         ))?;
     }
     if count.unreadable > 0 {
-        output.note(&format!("{} cannot be read, and left as they are", counted(count.unreadable)));
+        output.note(&format!(
+            "{} cannot be read, and left as they are",
+            counted(count.unreadable)
+        ));
     }
     Ok(())
 }

@@ -30,8 +30,20 @@ async fn each_exit_code_has_its_cause() {
             &["forget", &stored, "--yes", "--reason", "x", "--token", "completed-1"],
             &["resolve", &stored, "--yes", "--reason", "x"],
             &["resolve", &stored, "--yes", "--reason", "x", "--unknown", "--rerun"],
-            &["resolve", &stored, "--yes", "--reason", "x", "--status", "200", "--body", "@/nowhere"],
-            &["resolve", &stored, "--yes", "--reason", "x", "--status", "200", "--ttl", "0s"],
+            &[
+                "resolve",
+                &stored,
+                "--yes",
+                "--reason",
+                "x",
+                "--status",
+                "200",
+                "--body",
+                "@/nowhere",
+            ],
+            &[
+                "resolve", &stored, "--yes", "--reason", "x", "--status", "200", "--ttl", "0s",
+            ],
             &["forget-scope", "--yes", "--reason", "x"],
             &["why", "/nowhere"],
             &["list", "--prefix", "p"],
@@ -43,15 +55,30 @@ async fn each_exit_code_has_its_cause() {
             assert_eq!(ran.code, expected, "{line:?}: {ran:#?}");
             assert!(!ran.err.is_empty() && ran.out.is_empty(), "{line:?}: {ran:#?}");
         }
-        for url in ["", "http://127.0.0.1/", "sqlite:/nowhere/idem.db", "redis://[", "postgres://["] {
+        for url in [
+            "",
+            "http://127.0.0.1/",
+            "sqlite:/nowhere/idem.db",
+            "redis://[",
+            "postgres://[",
+        ] {
             let ran = run(on(url, &["list"]), "").await;
             assert!(matches!(ran.code, 1 | 2), "{url:?}: {ran:#?}");
         }
         store.idem(&["show", &absent]).await.exits(3);
-        store.idem(&[&["forget", &absent, "--yes"][..], &because].concat()).await.exits(3);
+        store
+            .idem(&[&["forget", &absent, "--yes"][..], &because].concat())
+            .await
+            .exits(3);
         let older = version("claimed", 1);
-        store.idem(&[&["forget", &stored, "--token", &older][..], &because].concat()).await.exits(4);
-        store.idem(&[&["forget", &in_flight, "--yes"][..], &because].concat()).await.exits(5);
+        store
+            .idem(&[&["forget", &stored, "--token", &older][..], &because].concat())
+            .await
+            .exits(4);
+        store
+            .idem(&[&["forget", &in_flight, "--yes"][..], &because].concat())
+            .await
+            .exits(5);
         store.idem_told(&["why"], &REQUEST.replace(":1}", ":2}")).await.exits(7);
         let super::Place::Sqlite(file) = &store.place else {
             unreachable!("it is a file");

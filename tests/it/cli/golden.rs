@@ -75,7 +75,16 @@ async fn reads<B: Backend + StepBackend>(store: Store<B>) {
     .await;
     compare("list", &lists);
     let mut shows = String::new();
-    for key in ["stored", "in-flight", "lapsed", "steps", "parked", "unknown", "not-stored", "absent"] {
+    for key in [
+        "stored",
+        "in-flight",
+        "lapsed",
+        "steps",
+        "parked",
+        "unknown",
+        "not-stored",
+        "absent",
+    ] {
         shows += &play(&store, &[&["show", &named(key)]]).await;
     }
     shows += &play(&store, &[&["show", "task ship:acme:order-7"]]).await;
@@ -90,7 +99,16 @@ async fn reads<B: Backend + StepBackend>(store: Store<B>) {
             &["show", &stored, "--json", "--reveal"],
             &["show", &steps, "--json", "--reveal"],
             &["show", "task ship:acme:order-7", "--json", "--reveal"],
-            &["show", "--hash-keys", "--operation", "POST /payments", "--scope", "acme", "--key", "unknown"],
+            &[
+                "show",
+                "--hash-keys",
+                "--operation",
+                "POST /payments",
+                "--scope",
+                "acme",
+                "--key",
+                "unknown",
+            ],
         ],
     )
     .await;
@@ -136,7 +154,10 @@ async fn settling_prints_what_it_did() {
             forget("in-flight", &["--yes", "--force"]),
             forget("not-stored", &["--token", "claimed-07070707070707070707070707070707"]),
             forget("not-stored", &[]),
-            resolve("not-stored", &["--status", "201", "--header", "x-by: hand", "--body", "{}"]),
+            resolve(
+                "not-stored",
+                &["--status", "201", "--header", "x-by: hand", "--body", "{}"],
+            ),
             resolve("lapsed", &["--unknown"]),
             resolve("lapsed", &["--unknown", "--json"]),
             resolve("parked", &["--step", "charge", "--not-done"]),
@@ -166,14 +187,40 @@ async fn a_task_and_a_scope_are_settled_as_they_were() {
         let text = play(
             &store,
             &[
-                &["resolve", "task ship:acme:order-7", "--result", "{\"by\": \"hand\"}", "--reason", "lost", "--yes"],
+                &[
+                    "resolve",
+                    "task ship:acme:order-7",
+                    "--result",
+                    "{\"by\": \"hand\"}",
+                    "--reason",
+                    "lost",
+                    "--yes",
+                ],
                 &["show", "task ship:acme:order-7", "--reveal"],
                 &["forget-scope", "--scope", "acme"],
                 &["forget-scope", "--scope", "acme", "--json"],
                 &["forget-scope", "--scope", "acme", "--yes"],
-                &["forget-scope", "--scope", "acme", "--state", "parked", "--yes", "--reason", "left", "--json"],
+                &[
+                    "forget-scope",
+                    "--scope",
+                    "acme",
+                    "--state",
+                    "parked",
+                    "--yes",
+                    "--reason",
+                    "left",
+                    "--json",
+                ],
                 &["forget-scope", "--scope", "acme", "--yes", "--reason", "left"],
-                &["forget-scope", "--scope", "acme", "--yes", "--reason", "left", "--force"],
+                &[
+                    "forget-scope",
+                    "--scope",
+                    "acme",
+                    "--yes",
+                    "--reason",
+                    "left",
+                    "--force",
+                ],
                 &["list"],
             ],
         )
@@ -233,7 +280,12 @@ async fn a_watch_prints_each_change() {
             let store = Store::sqlite().await;
             park(&store.backend, &payment("b"), 2).await;
             let mut command = store.command(&["watch", "--every", "10ms"]);
-            let mut watch = command.args(more).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+            let mut watch = command
+                .args(more)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("it starts");
             let mut out = BufReader::new(watch.stdout.take().expect("it is piped")).lines();
             let mut err = BufReader::new(watch.stderr.take().expect("it is piped")).lines();
             // It has looked once.
@@ -242,13 +294,24 @@ async fn a_watch_prints_each_change() {
             complete(&store.backend, &payment("a"), 1, Completion::Unknown).await;
             // Between the claim and the completion there may be a look.
             printed.push(last(&mut out, "unknown").await);
-            store.idem(&["resolve", &named("b"), "--rerun", "--yes", "--reason", "x"]).await.exits(0);
+            store
+                .idem(&["resolve", &named("b"), "--rerun", "--yes", "--reason", "x"])
+                .await
+                .exits(0);
             printed.push(last(&mut out, "parked").await);
-            store.idem(&["forget", &named("a"), "--yes", "--reason", "x"]).await.exits(0);
+            store
+                .idem(&["forget", &named("a"), "--yes", "--reason", "x"])
+                .await
+                .exits(0);
             printed.push(last(&mut out, "gone").await);
             text += &normal(&(printed.join("\n") + "\n"));
         }
-        compare("watch", &text.replace("in-flight -> unknown", "- -> unknown").replace("\"was\":\"in-flight\"", "\"was\":null"));
+        compare(
+            "watch",
+            &text
+                .replace("in-flight -> unknown", "- -> unknown")
+                .replace("\"was\":\"in-flight\"", "\"was\":null"),
+        );
     })
     .await;
 }
@@ -296,17 +359,37 @@ async fn help_completions_and_the_man_page_are_as_they_were() {
     };
     let mut text = help(vec!["--help"]).await + &help(vec!["-h"]).await + &help(vec!["--version"]).await;
     for command in [
-        "list", "show", "why", "forget", "resolve", "forget-scope", "watch", "stats", "doctor", "completions", "man",
+        "list",
+        "show",
+        "why",
+        "forget",
+        "resolve",
+        "forget-scope",
+        "watch",
+        "stats",
+        "doctor",
+        "completions",
+        "man",
     ] {
         text += &help(vec![command, "--help"]).await;
     }
     compare("help", &text);
     let mut text = String::new();
-    for arguments in [&["completions", "bash"][..], &["completions", "zsh"], &["completions", "fish"], &["man"]] {
+    for arguments in [
+        &["completions", "bash"][..],
+        &["completions", "zsh"],
+        &["completions", "fish"],
+        &["man"],
+    ] {
         let mut ran = run(on("", arguments), "").await.exits(0);
         let plain = ran.out.replace('\\', "");
         assert!(plain.contains("forget-scope"), "{arguments:?}");
-        ran.out = ran.out.lines().take(12).map(|line| line.trim_end().to_owned() + "\n").collect();
+        ran.out = ran
+            .out
+            .lines()
+            .take(12)
+            .map(|line| line.trim_end().to_owned() + "\n")
+            .collect();
         text += &scene(arguments, &ran, untouched);
     }
     compare("completions", &text);

@@ -64,7 +64,9 @@ fn word(word: &str, before: &str) -> String {
 /// `59s`, `1h59m`, `330d05h`, `17ms`.
 fn is_duration(word: &str) -> bool {
     let ends = ["ms", "s", "m", "h"];
-    let is_fit = word.bytes().all(|byte| byte.is_ascii_digit() || b"dhmsn.".contains(&byte));
+    let is_fit = word
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || b"dhmsn.".contains(&byte));
     is_fit && word.starts_with(|first: char| first.is_ascii_digit()) && ends.iter().any(|end| word.ends_with(end))
 }
 
@@ -89,8 +91,14 @@ fn what_varies_is_written_as_a_word_and_the_rest_is_left() {
         ("\u{1b}[0mx", "\u{1b}[0mx\n"),
         ("at 2026-01-01T00:00:00.000Z", "at 2026-01-01T00:00:00.000Z\n"),
         ("parked-0123456789abcdef0123456789abcdef", "parked-<token>\n"),
-        (&super::records::version("parked", 5), &(super::records::version("parked", 5) + "\n")),
-        ("{\"expires_in_ms\":123,\"a\":123}", "{\"expires_in_ms\":<number>,\"a\":123}\n"),
+        (
+            &super::records::version("parked", 5),
+            &(super::records::version("parked", 5) + "\n"),
+        ),
+        (
+            "{\"expires_in_ms\":123,\"a\":123}",
+            "{\"expires_in_ms\":<number>,\"a\":123}\n",
+        ),
         ("{\"lease_left_ms\":0}", "{\"lease_left_ms\":0}\n"),
         ("wide      cell", "wide  cell\n"),
     ];

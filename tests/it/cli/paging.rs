@@ -33,7 +33,11 @@ async fn a_list_goes_on_in_another_process_and_returns_each_record_once<B: Backe
         line.extend(after.as_deref().map(|after| ["--after", after]).into_iter().flatten());
         let page = store.idem(&line).await.exits(0).json().remove(0);
         let records = page["records"].as_array().expect("a list");
-        found.extend(records.iter().map(|record| record["record"].as_str().expect("a key").to_owned()));
+        found.extend(
+            records
+                .iter()
+                .map(|record| record["record"].as_str().expect("a key").to_owned()),
+        );
         pages += 1;
         after = page["next"].as_str().map(str::to_owned);
         assert_eq!(page["has_more"], after.is_some());
@@ -45,7 +49,10 @@ async fn a_list_goes_on_in_another_process_and_returns_each_record_once<B: Backe
     assert_eq!(found.len(), RECORDS);
     let expected: BTreeSet<_> = keys.iter().map(ToString::to_string).collect();
     assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), expected);
-    let all = store.idem(&["list", "--all", "--operation", "POST /payments"]).await.exits(0);
+    let all = store
+        .idem(&["list", "--all", "--operation", "POST /payments"])
+        .await
+        .exits(0);
     assert_eq!(all.out.lines().count(), RECORDS + 1);
 }
 
@@ -72,8 +79,16 @@ async fn no_command_panics_where_nobody_reads() {
             let mut command = store.command(line);
             let (reader, writer) = std::io::pipe().expect("a pipe");
             drop(reader);
-            let child = command.stdin(std::process::Stdio::null()).stdout(writer).stderr(std::process::Stdio::piped());
-            let output = child.spawn().expect("it starts").wait_with_output().await.expect("it ends");
+            let child = command
+                .stdin(std::process::Stdio::null())
+                .stdout(writer)
+                .stderr(std::process::Stdio::piped());
+            let output = child
+                .spawn()
+                .expect("it starts")
+                .wait_with_output()
+                .await
+                .expect("it ends");
             let err = String::from_utf8_lossy(&output.stderr);
             assert!(!err.contains("panicked"), "{line:?}: {err}");
             assert!(matches!(output.status.code(), Some(0 | 1)), "{line:?}: {output:?}");

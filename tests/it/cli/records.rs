@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use idem_core::steps::StepBackend;
 use idem_core::{
-    Acquisition, Backend, Claim, ClaimPolicy, Completion, Fenced, Fingerprint, IdempotencyKey, Owner, Record, RecordKey,
-    Scope, Token,
+    Acquisition, Backend, Claim, ClaimPolicy, Completion, Fenced, Fingerprint, IdempotencyKey, Owner, Record,
+    RecordKey, Scope, Token,
 };
 use idem_http::why::Guard;
 use idem_tests::until;

@@ -49,7 +49,10 @@ async fn an_older_version_and_a_live_claim_are_refused_and_force_supersedes_the_
     let record = named("k");
     let forget = |more: &[&'static str]| {
         let words = ["forget", &record, "--reason", "r"].map(str::to_owned);
-        let words: Vec<_> = words.into_iter().chain(more.iter().map(|&word| word.to_owned())).collect();
+        let words: Vec<_> = words
+            .into_iter()
+            .chain(more.iter().map(|&word| word.to_owned()))
+            .collect();
         words
     };
     let before = store.backend.read(&key).await.expect("the store answers");
@@ -67,9 +70,14 @@ async fn an_older_version_and_a_live_claim_are_refused_and_force_supersedes_the_
         let there = store.backend.read(&key).await.expect("the store answers");
         assert!(there.is_some(), "{more:?}");
     }
-    let resolved = store.idem(&["resolve", &record, "--rerun", "--reason", "r", "--yes", "--force"]).await;
+    let resolved = store
+        .idem(&["resolve", &record, "--rerun", "--reason", "r", "--yes", "--force"])
+        .await;
     resolved.exits(0);
-    let late = store.backend.complete(&key, &held, &Completion::NotStored, held.ttl).await;
+    let late = store
+        .backend
+        .complete(&key, &held, &Completion::NotStored, held.ttl)
+        .await;
     assert_eq!(late.expect("the store answers"), Fenced::Superseded);
 }
 
@@ -79,7 +87,9 @@ async fn of_two_operators_one_settles_the_record<B: Backend + StepBackend>(store
         complete(&store.backend, &payment(&name), round, Completion::Unknown).await;
         let (record, token) = (named(&name), version("completed", round));
         let forget = ["forget", &record, "--token", &token, "--reason", "no"];
-        let resolve = ["resolve", &record, "--status", "204", "--token", &token, "--reason", "yes"];
+        let resolve = [
+            "resolve", &record, "--status", "204", "--token", &token, "--reason", "yes",
+        ];
         let (one, other) = tokio::join!(store.idem(&forget), store.idem(&resolve));
         let mut codes = [one.code, other.code];
         codes.sort_unstable();
@@ -115,22 +125,78 @@ async fn the_log_line_names_the_operator_and_the_reason() {
     in_time(async {
         let store = Store::sqlite().await;
         for number in 1..=3 {
-            complete(&store.backend, &payment(&number.to_string()), number, Completion::Unknown).await;
+            complete(
+                &store.backend,
+                &payment(&number.to_string()),
+                number,
+                Completion::Unknown,
+            )
+            .await;
         }
         lapse(&store.backend, &payment("4"), 4).await;
         let says = |ran: &Ran, words: &[&str]| {
-            assert_eq!(ran.err.matches("an operator has settled a record").count(), 1, "{ran:#?}");
+            assert_eq!(
+                ran.err.matches("an operator has settled a record").count(),
+                1,
+                "{ran:#?}"
+            );
             for word in words {
                 assert!(ran.err.contains(word), "{word}: {ran:#?}");
             }
         };
         let reason = "ticket 4711";
         let ran = store.idem(&["forget", &named("1"), "--yes", "--reason", reason]).await;
-        says(&ran, &["operator=\"ada@desk\"", "reason=\"ticket 4711\"", "change=\"forget\"", &named("1")]);
-        let ran = store.idem(&["resolve", &named("2"), "--unknown", "--yes", "--reason", reason, "--as", "bob"]).await;
-        says(&ran, &["operator=\"bob\"", "reason=\"ticket 4711\"", "change=\"complete\"", "forced=false"]);
-        let ran = store.idem(&["forget-scope", "--scope", "acme", "--state", "lapsed", "--yes", "--reason", reason]).await;
-        says(&ran, &["operator=\"ada@desk\"", "reason=\"ticket 4711\"", "change=\"forget\"", &named("4")]);
+        says(
+            &ran,
+            &[
+                "operator=\"ada@desk\"",
+                "reason=\"ticket 4711\"",
+                "change=\"forget\"",
+                &named("1"),
+            ],
+        );
+        let ran = store
+            .idem(&[
+                "resolve",
+                &named("2"),
+                "--unknown",
+                "--yes",
+                "--reason",
+                reason,
+                "--as",
+                "bob",
+            ])
+            .await;
+        says(
+            &ran,
+            &[
+                "operator=\"bob\"",
+                "reason=\"ticket 4711\"",
+                "change=\"complete\"",
+                "forced=false",
+            ],
+        );
+        let ran = store
+            .idem(&[
+                "forget-scope",
+                "--scope",
+                "acme",
+                "--state",
+                "lapsed",
+                "--yes",
+                "--reason",
+                reason,
+            ])
+            .await;
+        says(
+            &ran,
+            &[
+                "operator=\"ada@desk\"",
+                "reason=\"ticket 4711\"",
+                "change=\"forget\"",
+                &named("4"),
+            ],
+        );
         let mut command = store.command(&["forget", &named("3"), "--yes", "--reason", reason]);
         command.env_remove("IDEM_OPERATOR").env("USER", "eve");
         says(&run(command, "").await, &["operator=\"eve@"]);
@@ -145,7 +211,10 @@ async fn a_reason_cannot_forge_a_log_line() {
         let store = Store::sqlite().await;
         complete(&store.backend, &payment("k"), 1, Completion::Unknown).await;
         let reason = "x\n2026-01-01T00:00:00Z  WARN forged\u{1b}[2J";
-        let ran = store.idem(&["forget", &named("k"), "--yes", "--reason", reason]).await.exits(0);
+        let ran = store
+            .idem(&["forget", &named("k"), "--yes", "--reason", reason])
+            .await
+            .exits(0);
         assert_eq!(ran.err.lines().count(), 1, "{ran:#?}");
         assert!(!ran.err.contains('\u{1b}'), "{ran:#?}");
     })
@@ -160,7 +229,10 @@ async fn a_waiting_request_gets_the_operators_answer(service: Service, url: Stri
     let first = send();
     service.app.wait_until_started(1).await;
     let waiting = [send(), send()];
-    let mut command = on(&url, &["resolve", "POST /orders/waiting-long:acme:k", "--status", "202"]);
+    let mut command = on(
+        &url,
+        &["resolve", "POST /orders/waiting-long:acme:k", "--status", "202"],
+    );
     command.args(["--body", "by hand", "--force", "--yes", "--reason", "stuck"]);
     command.envs(schema.map(|schema| ("IDEM_SCHEMA", schema)));
     run(command, "").await.exits(0);
