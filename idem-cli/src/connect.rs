@@ -35,6 +35,13 @@ pub(crate) async fn connect(common: &Common) -> Result<Operator, Failure> {
     }
 }
 
+/// Whether a cursor of the store has a record key in it. A list of SQLite goes on after a key.
+pub(crate) fn has_keys_in_cursors(common: &Common) -> bool {
+    let scheme = common.url.as_ref().and_then(|url| url.split_once(':'));
+    let others = ["redis", "valkey", "postgres"];
+    !scheme.is_some_and(|(scheme, _)| others.iter().any(|other| scheme.starts_with(other)))
+}
+
 async fn redis(url: &str, common: &Common) -> Result<Operator, Failure> {
     refuse(
         &[
@@ -74,7 +81,7 @@ async fn sqlite(path: &str, common: &Common) -> Result<Operator, Failure> {
     ];
     refuse(&others, "SQLite")?;
     if !Path::new(path).is_file() {
-        return Err(Failure::usage(format!("there is no file {path}")));
+        return Err(Failure::usage(format!("there is no file {}", without_password(path))));
     }
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(false);
     let pool = SqlitePoolOptions::new().connect_lazy_with(options);
@@ -84,6 +91,12 @@ async fn sqlite(path: &str, common: &Common) -> Result<Operator, Failure> {
         backend = backend.with_table(table);
     }
     operator(backend, common).await
+}
+
+/// The path as it is shown. In the place of a path there may be the URL of another store.
+fn without_password(path: &str) -> &str {
+    let path = path.rsplit('@').next().unwrap_or_default();
+    path.split('?').next().unwrap_or_default()
 }
 
 async fn operator(backend: impl Backend, common: &Common) -> Result<Operator, Failure> {

@@ -30,7 +30,7 @@ mod watch;
 mod why;
 
 use std::ffi::OsString;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -59,10 +59,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match args.command {
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Args::command(), "idem", &mut std::io::stdout());
-            return Exit::Done.into();
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "idem", &mut script);
+            return print(&script).into();
         }
-        Command::Man => return print_man().into(),
+        Command::Man => {
+            let mut page = Vec::new();
+            // Writing to memory does not fail.
+            let _ = clap_mangen::Man::new(Args::command()).render(&mut page);
+            return print(&page).into();
+        }
         _ => {}
     }
     log(args.common.verbose);
@@ -96,9 +102,9 @@ fn log(verbose: u8) {
     let _ = lines.with_ansi(is_terminal).with_target(false).try_init();
 }
 
-fn print_man() -> Exit {
-    let man = clap_mangen::Man::new(Args::command());
-    match man.render(&mut std::io::stdout()) {
+/// Prints what is whole already. A reader may close the pipe before its end.
+fn print(text: &[u8]) -> Exit {
+    match std::io::stdout().write_all(text) {
         Ok(()) => Exit::Done,
         Err(_closed) => Exit::Failed,
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::args::{Filters, List, StateName};
 use crate::exit::{Exit, Failure};
 use crate::find::selection_of;
-use crate::output::{Output, Scanned};
+use crate::output::{Output, Scanned, records as counted};
 use crate::view;
 
 /// How many records are printed at once where all are wanted, so that memory does not grow with their number.
@@ -28,7 +28,7 @@ pub(crate) async fn list(operator: &Operator, list: &List, output: &mut Output) 
             output.progress(&scanned);
         };
         let page = operator.list(&selection, next.take(), most, wanted, progress).await?;
-        printed += page.records.len();
+        printed += page.records.len() as u64;
         print(&page, list.all, output, now)?;
         next = page.next;
         if !list.all || next.is_none() {
@@ -36,9 +36,14 @@ pub(crate) async fn list(operator: &Operator, list: &List, output: &mut Output) 
         }
     }
     if !output.is_json {
+        let printed = counted(printed);
         match &next {
-            Some(next) => output.note(&format!("{printed} records; more by --after '{}'", next.as_str())),
-            None => output.note(&format!("{printed} records")),
+            Some(_) if !output.shows_cursors => output.note(&format!(
+                "{printed}; there are more. A cursor of SQLite shows a record key: list on without --hash-keys, or with --all or a \
+                 higher --limit"
+            )),
+            Some(next) => output.note(&format!("{printed}; more by --after '{}'", next.as_str())),
+            None => output.note(&printed),
         }
     }
     Ok(Exit::Done)
@@ -54,10 +59,12 @@ fn print(page: &Page, is_all: bool, output: &mut Output, now: SystemTime) -> Res
         return output.table(&view::COLUMNS, &rows);
     }
     let records: Vec<_> = page.records.iter().map(|listed| view::json(listed, output)).collect();
-    let next = page.next.as_ref().filter(|_| !is_all).map(Cursor::as_str);
+    let next = page.next.as_ref().filter(|_| !is_all);
+    let shown = next.filter(|_| output.shows_cursors).map(Cursor::as_str);
     output.json(&json!({
         "records": records,
-        "next": next,
+        "next": shown,
+        "has_more": next.is_some(),
         "looked_at": page.looked_at,
         "commands": page.commands,
     }))

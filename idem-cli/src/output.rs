@@ -9,8 +9,10 @@ use std::io::{self, IsTerminal as _, Write as _};
 use idem_core::RecordKey;
 use idem_core::inspect::Page;
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 use crate::args::{Color, Common};
+use crate::connect::has_keys_in_cursors;
 use crate::exit::Failure;
 
 /// Where a command prints.
@@ -18,6 +20,8 @@ use crate::exit::Failure;
 pub(crate) struct Output {
     pub(crate) is_json: bool,
     hashes_keys: bool,
+    /// Whether a cursor shows no more than the records beside it.
+    pub(crate) shows_cursors: bool,
     is_colored: bool,
     /// The length of the line of progress on the terminal.
     progress: Option<usize>,
@@ -58,6 +62,7 @@ impl Output {
         Self {
             is_json: common.json,
             hashes_keys: common.hash_keys,
+            shows_cursors: !(common.hash_keys && has_keys_in_cursors(common)),
             is_colored: match common.color {
                 Color::Auto => allows_color(),
                 Color::Always => true,
@@ -73,6 +78,19 @@ impl Output {
             key.clone().hashed().shown().to_string()
         } else {
             key.to_string()
+        }
+    }
+
+    /// The store's name of a record that cannot be read. It may be a record key, or have one in it.
+    pub(crate) fn name(&self, name: &str) -> String {
+        match RecordKey::from_encoded(name) {
+            Some(key) => self.key(&key),
+            None if self.hashes_keys => {
+                let digest = Sha256::digest(name);
+                let digits = digest.iter().take(8).map(|byte| format!("{byte:02x}"));
+                digits.collect()
+            }
+            None => name.to_owned(),
         }
     }
 
@@ -92,6 +110,7 @@ impl Output {
     pub(crate) fn json<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
         self.end_progress();
         let line = serde_json::to_string(value).map_err(|error| Failure::new("no JSON form").because(&error))?;
+        let line = harmless_json(&line);
         writeln!(io::stdout(), "{line}").map_err(|error| closed(&error))
     }
 
@@ -192,6 +211,12 @@ impl Scanned {
     }
 }
 
+/// So many records, in words.
+pub(crate) fn records(count: u64) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} record{plural}")
+}
+
 /// A reader that has closed the pipe has seen enough.
 fn closed(error: &io::Error) -> Failure {
     Failure::new("standard output is closed").because(error)
@@ -203,6 +228,22 @@ pub(crate) fn harmless(text: &str) -> String {
     for character in text.chars() {
         if is_harmful(character) {
             shown.extend(character.escape_unicode());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// The same for JSON, with its own escapes. Such characters are in its strings only.
+fn harmless_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for character in json.chars() {
+        if is_harmful(character) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                // Writing to a `String` does not fail.
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
         } else {
             shown.push(character);
         }
@@ -232,5 +273,13 @@ mod tests {
         for (text, shown) in table {
             assert_eq!(harmless(text), shown);
         }
+    }
+
+    #[test]
+    fn the_same_is_escaped_in_json_and_read_back() {
+        let text = "\u{1b}[2J\u{7f}\u{9b}31m\u{202e}\u{e0041}é";
+        let json = harmless_json(&serde_json::to_string(text).expect("JSON"));
+        assert_eq!(json, r#""\u001b[2J\u007f\u009b31m\u202e\udb40\udc41é""#);
+        assert_eq!(serde_json::from_str::<String>(&json).expect("JSON"), text);
     }
 }

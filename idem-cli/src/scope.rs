@@ -12,7 +12,7 @@ use crate::args::{ForgetScope, Parts, StateName};
 use crate::exit::{Exit, Failure};
 use crate::find::selection_of;
 use crate::list::is_wanted;
-use crate::output::{Output, Scanned};
+use crate::output::{Output, Scanned, records as counted};
 use crate::view;
 
 /// How many records are shown as examples.
@@ -54,7 +54,7 @@ pub(crate) async fn forget_scope(
             .filter(|listed| is_wanted(&asked.filters, listed, now))
         {
             examples.extend((examples.len() < EXAMPLES).then(|| view::row(listed, output, now)));
-            forget(operator, asked, listed, &mut count).await?;
+            forget(operator, asked, listed, output, &mut count).await?;
         }
         next = page.next;
         if next.is_none() {
@@ -66,7 +66,13 @@ pub(crate) async fn forget_scope(
     Ok(if is_short { Exit::Live } else { Exit::Done })
 }
 
-async fn forget(operator: &Operator, asked: &ForgetScope, listed: &Listed, count: &mut Count) -> Result<(), Failure> {
+async fn forget(
+    operator: &Operator,
+    asked: &ForgetScope,
+    listed: &Listed,
+    output: &Output,
+    count: &mut Count,
+) -> Result<(), Failure> {
     let record = match listed {
         Listed::Record(record) => record,
         Listed::Unreadable(_) => {
@@ -88,7 +94,13 @@ async fn forget(operator: &Operator, asked: &ForgetScope, listed: &Listed, count
         LiveClaim::Refuse
     };
     let settled = operator
-        .settle(&record.key, record.version(), &Settlement::Forget, live, reason)
+        .settle(
+            &output.chosen(&record.key),
+            record.version(),
+            &Settlement::Forget,
+            live,
+            reason,
+        )
         .await?;
     match settled {
         Settled::Applied => count.forgotten += 1,
@@ -136,12 +148,15 @@ fn print(
             String::new()
         };
         output.line(&format!(
-            "{} records would be forgotten.{left} Nothing was changed; --yes and --reason forget them",
-            count.records - count.live
+            "{} would be forgotten.{left} Nothing was changed; --yes and --reason forget them",
+            counted(count.records - count.live)
         ))?;
     }
     if count.unreadable > 0 {
-        output.note(&format!("{} records cannot be read, and are left", count.unreadable));
+        output.note(&format!(
+            "{} cannot be read, and left as they are",
+            counted(count.unreadable)
+        ));
     }
     Ok(())
 }

@@ -46,7 +46,8 @@ async fn settle(
     settlement: &Settlement,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
-    let (key, now) = (&details.summary.key, details.summary.version());
+    // The log line of the change shows it as the output does.
+    let (key, now) = (&output.chosen(&details.summary.key), details.summary.version());
     let version = match grounds.token {
         Some(token) => token,
         None if grounds.yes => now,

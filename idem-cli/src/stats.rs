@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::args::Stats;
 use crate::exit::{Exit, Failure};
 use crate::find::selection_of;
-use crate::output::{Cell, Output, Scanned, Tone};
+use crate::output::{Cell, Output, Scanned, Tone, records as counted};
 use crate::view::{rough, time};
 
 pub(crate) async fn stats(operator: &Operator, asked: &Stats, output: &mut Output) -> Result<Exit, Failure> {
@@ -41,15 +41,15 @@ pub(crate) async fn stats(operator: &Operator, asked: &Stats, output: &mut Outpu
     output.table(&COLUMNS, &rows)?;
     if tally.unreadable > 0 {
         output.line(&format!(
-            "{} records cannot be read: idem list --state unreadable",
-            tally.unreadable
+            "{} cannot be read: idem list --state unreadable",
+            counted(tally.unreadable)
         ))?;
     }
     let records = scanned.found.max(1);
     let tenths = scanned.commands.saturating_mul(100) / records;
     output.note(&format!(
-        "{} records, {} commands ({}.{:02} a record)",
-        scanned.found,
+        "{}, {} commands ({}.{:02} a record)",
+        counted(scanned.found),
         scanned.commands,
         tenths / 100,
         tenths % 100

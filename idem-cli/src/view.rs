@@ -326,7 +326,7 @@ pub(crate) fn row(listed: &Listed, output: &Output, now: SystemTime) -> Vec<Cell
         Listed::Unreadable(unreadable) => {
             let state = Cell::toned(StateName::Unreadable.name(), Tone::Bad);
             let dash = || Cell::toned("-", Tone::Faint);
-            let name = format!("{} ({})", unreadable.name, unreadable.why);
+            let name = format!("{} ({})", output.name(&unreadable.name), unreadable.why);
             return vec![state, dash(), dash(), dash(), dash(), dash(), Cell::new(name)];
         }
     };
@@ -352,7 +352,7 @@ pub(crate) fn json(listed: &Listed, output: &Output) -> serde_json::Value {
     let value = match listed {
         Listed::Record(summary) => serde_json::to_value(RecordView::of(summary, output)),
         Listed::Unreadable(unreadable) => serde_json::to_value(UnreadableView {
-            record: unreadable.name.clone(),
+            record: output.name(&unreadable.name),
             state: StateName::Unreadable.name(),
             why: unreadable.why.clone(),
         }),

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::args::{StateName, Watch};
 use crate::exit::{Exit, Failure};
 use crate::find::selection_of;
-use crate::output::Output;
+use crate::output::{Output, records as counted};
 use crate::view::{self, RecordView, time};
 
 /// How many records can be watched. Each is kept in memory.
@@ -31,8 +31,8 @@ pub(crate) async fn watch(operator: &Operator, asked: &Watch, output: &mut Outpu
     let mut before = None;
     for look in 1.. {
         let now = look_at(operator, &selection, before.as_ref(), output).await?;
-        if before.is_none() && !output.is_json {
-            output.note(&format!("watching {} records; Ctrl-C ends", now.len()));
+        if before.is_none() {
+            output.note(&format!("watching {}; Ctrl-C ends", counted(now.len() as u64)));
         }
         before = Some(now);
         if asked.looks.is_some_and(|looks| look >= looks) {

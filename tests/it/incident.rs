@@ -8,7 +8,7 @@ use idem_http::RequestOutcome;
 const PAGE: &str = include_str!("../../docs/incident.md");
 
 /// The crates whose lines an operator sees.
-const CRATES: [&str; 8] = [
+const CRATES: [&str; 9] = [
     "idem-core",
     "idem-http",
     "idem-axum",
@@ -17,6 +17,7 @@ const CRATES: [&str; 8] = [
     "idem-sqlite",
     "idem-sql",
     "idem-task",
+    "idem-cli",
 ];
 
 #[test]

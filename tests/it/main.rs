@@ -13,6 +13,7 @@ mod bounds;
 mod broken_backends;
 mod chains;
 mod claims;
+mod cli;
 mod client_examples;
 mod cluster;
 mod completions;

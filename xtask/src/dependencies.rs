@@ -33,7 +33,7 @@ const SERVERS: &[&str] = &[
 /// The types of HTTP, and of services that speak it.
 const HTTP: &[&str] = &["http", "http-body", "tower-service"];
 
-const RULES: [Rule; 16] = [
+const RULES: [Rule; 17] = [
     Rule {
         name: "idem-macros",
         ours: &[],
@@ -102,6 +102,12 @@ const RULES: [Rule; 16] = [
             "idem-sqlite",
         ],
         never: &[],
+        on_request: &[],
+    },
+    Rule {
+        name: "idem-cli",
+        ours: &["idem-core", "idem-http", "idem-postgres", "idem-redis", "idem-sqlite"],
+        never: &[&["axum", "axum-core", "tower", "tower-http"]],
         on_request: &[],
     },
     Rule {

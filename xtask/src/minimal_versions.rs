@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use crate::commands::cargo_in;
 use crate::manifests::{members_replaced, published, read, workspace};
 
-/// What comes with a feature only.
-const OPTIONAL: [&str; 8] = [
+/// What comes with a feature only, and the crate that has all of it.
+const OPTIONAL: [&str; 9] = [
     "aide",
     "axum-extra",
+    "idem-cli",
     "idem-postgres",
     "idem-redis",
     "idem-sql",

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-const CRATES: [&str; 9] = [
+const CRATES: [&str; 10] = [
     "idem-core",
     "idem-http",
     "idem-redis",
@@ -20,6 +20,7 @@ const CRATES: [&str; 9] = [
     "idem-sqlite",
     "idem-axum",
     "idem-task",
+    "idem-cli",
     "idem-macros",
 ];
 
