@@ -17,6 +17,7 @@ use crate::exit::Failure;
 
 /// Where a command prints.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub(crate) struct Output {
     pub(crate) is_json: bool,
     hashes_keys: bool,
