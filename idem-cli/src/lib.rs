@@ -140,7 +140,7 @@ fn print(text: &[u8]) -> Exit {
 }
 
 async fn obey(args: &Args, output: &mut Output) -> Result<Exit, Failure> {
-    let operator = operator(&args.common).await?;
+    let operator = operator(&args.common)?;
     match &args.command {
         Command::List(list) => list::list(&operator, list, output).await,
         Command::Show(show) => show::show(&operator, show, output).await,
@@ -155,8 +155,6 @@ async fn obey(args: &Args, output: &mut Output) -> Result<Exit, Failure> {
     }
 }
 
-async fn operator(common: &Common) -> Result<Operator, Failure> {
-    connect::connect(common)
-        .await
-        .map(|operator| operator.with_deadline(common.timeout))
+fn operator(common: &Common) -> Result<Operator, Failure> {
+    connect::connect(common).map(|operator| operator.with_deadline(common.timeout))
 }

@@ -20,15 +20,14 @@ const MAX_LINES: usize = 256;
 
 /// Reads a request from a file, or from standard input if there is none.
 pub(crate) fn read(file: Option<&Path>) -> Result<Request<Bytes>, Failure> {
-    let text = match file.filter(|file| *file != Path::new("-")) {
-        Some(file) => std::fs::read(file)
-            .map_err(|error| Failure::usage(format!("{} cannot be read", file.display())).because(&error))?,
-        None => {
-            let mut text = Vec::new();
-            let read = std::io::stdin().read_to_end(&mut text);
-            read.map_err(|error| Failure::usage("standard input cannot be read").because(&error))?;
-            text
-        }
+    let text = if let Some(file) = file.filter(|file| *file != Path::new("-")) {
+        let read = std::fs::read(file);
+        read.map_err(|error| Failure::usage(format!("{} cannot be read", file.display())).because(&error))?
+    } else {
+        let mut text = Vec::new();
+        let read = std::io::stdin().read_to_end(&mut text);
+        read.map_err(|error| Failure::usage("standard input cannot be read").because(&error))?;
+        text
     };
     let is_curl = text.trim_ascii_start().starts_with(b"curl ");
     if is_curl { of_curl(&text) } else { of_message(&text) }
@@ -113,6 +112,9 @@ fn target(url: &str) -> Result<Uri, Failure> {
 mod tests {
     use super::*;
 
+    /// Method, target, header lines and body.
+    type Shown = (&'static str, &'static str, &'static [&'static str], &'static str);
+
     fn shown(request: &Request<Bytes>) -> (String, String, Vec<String>, String) {
         let mut lines: Vec<_> = request
             .headers()
@@ -150,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_curl_command_is_read_as_curl_would_send_it() {
-        let table: [(&str, (&str, &str, &[&str], &str)); 6] = [
+        let table: [(&str, Shown); 6] = [
             ("curl http://h/a", ("GET", "/a", &[], "")),
             (
                 "curl -sS -X PUT 'https://h:8080/a?b=1#c' -H 'Idempotency-Key: k 1' \\\n  --data-raw '{\"a\": 1}' -H content-type:application/json",
