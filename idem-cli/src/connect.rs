@@ -16,18 +16,18 @@ use crate::args::Common;
 use crate::exit::Failure;
 
 /// The operator of the records that the command line names.
-pub(crate) async fn connect(common: &Common) -> Result<Operator, Failure> {
+pub(crate) fn connect(common: &Common) -> Result<Operator, Failure> {
     let Some(url) = &common.url else {
         return Err(Failure::usage("say where the records are, by --url or in IDEM_URL"));
     };
     let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
     match scheme {
-        "redis" | "rediss" | "valkey" | "valkeys" => redis(url, common).await,
-        _ if scheme.starts_with("redis+") || scheme.starts_with("rediss+") => redis(url, common).await,
-        _ if scheme.starts_with("valkey+") || scheme.starts_with("valkeys+") => redis(url, common).await,
-        "postgres" | "postgresql" => postgres(url, common).await,
-        "sqlite" => sqlite(url.trim_start_matches("sqlite:").trim_start_matches("//"), common).await,
-        _ if Path::new(url).exists() => sqlite(url, common).await,
+        "redis" | "rediss" | "valkey" | "valkeys" => redis(url, common),
+        _ if scheme.starts_with("redis+") || scheme.starts_with("rediss+") => redis(url, common),
+        _ if scheme.starts_with("valkey+") || scheme.starts_with("valkeys+") => redis(url, common),
+        "postgres" | "postgresql" => postgres(url, common),
+        "sqlite" => sqlite(url.trim_start_matches("sqlite:").trim_start_matches("//"), common),
+        _ if Path::new(url).exists() => sqlite(url, common),
         _ => Err(Failure::usage(
             "the URL begins with redis:, rediss:, redis+cluster:, redis+sentinel:, redis+unix:, postgres: or sqlite:, or is the path of \
              a file that is there",
@@ -42,7 +42,7 @@ pub(crate) fn has_keys_in_cursors(common: &Common) -> bool {
     !scheme.is_some_and(|(scheme, _)| others.iter().any(|other| scheme.starts_with(other)))
 }
 
-async fn redis(url: &str, common: &Common) -> Result<Operator, Failure> {
+fn redis(url: &str, common: &Common) -> Result<Operator, Failure> {
     refuse(
         &[
             ("--table", common.table.is_some()),
@@ -57,10 +57,10 @@ async fn redis(url: &str, common: &Common) -> Result<Operator, Failure> {
         check_name("prefix", prefix, "-_.:", usize::MAX)?;
         backend = backend.with_prefix(prefix);
     }
-    operator(backend, common).await
+    operator(backend, common)
 }
 
-async fn postgres(url: &str, common: &Common) -> Result<Operator, Failure> {
+fn postgres(url: &str, common: &Common) -> Result<Operator, Failure> {
     refuse(&[("--prefix", common.prefix.is_some())], "Postgres")?;
     let mut backend = PostgresBackend::lazy(url)?;
     if let Some(schema) = &common.schema {
@@ -71,10 +71,10 @@ async fn postgres(url: &str, common: &Common) -> Result<Operator, Failure> {
         check_name("table", table, "_", 31)?;
         backend = backend.with_table(table);
     }
-    operator(backend, common).await
+    operator(backend, common)
 }
 
-async fn sqlite(path: &str, common: &Common) -> Result<Operator, Failure> {
+fn sqlite(path: &str, common: &Common) -> Result<Operator, Failure> {
     let others = [
         ("--prefix", common.prefix.is_some()),
         ("--schema", common.schema.is_some()),
@@ -90,7 +90,7 @@ async fn sqlite(path: &str, common: &Common) -> Result<Operator, Failure> {
         check_name("table", table, "_", 31)?;
         backend = backend.with_table(table);
     }
-    operator(backend, common).await
+    operator(backend, common)
 }
 
 /// The path as it is shown. In the place of a path there may be the URL of another store.
@@ -99,7 +99,7 @@ fn without_password(path: &str) -> &str {
     path.split('?').next().unwrap_or_default()
 }
 
-async fn operator(backend: impl Backend, common: &Common) -> Result<Operator, Failure> {
+fn operator(backend: impl Backend, common: &Common) -> Result<Operator, Failure> {
     let name = common.name.clone().unwrap_or_else(who);
     match Operator::new(backend, name) {
         Some(operator) => Ok(operator),

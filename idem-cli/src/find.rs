@@ -54,6 +54,9 @@ fn read_key(record: &str) -> Result<RecordKey, Failure> {
     if let Some(key) = RecordKey::from_encoded(record) {
         return Ok(key);
     }
+    if record.contains("://") {
+        return Err(Failure::usage("a URL goes to --url or IDEM_URL, and is no record key"));
+    }
     let parts: Vec<_> = record.split(':').collect();
     let [operation, scope, key] = parts[..] else {
         return Err(Failure::usage(
@@ -143,7 +146,7 @@ mod tests {
             Ok("POST%20/orders/%7Bid%7D:acme:k-1")
         );
         assert_eq!(named("ship:@global:k").as_deref(), Ok("ship:@global:k"));
-        for record in ["", "k-1", "a:b", "a::c", "a:b:c:d"] {
+        for record in ["", "k-1", "a:b", "a::c", "a:b:c:d", "redis://:password@host/"] {
             assert!(named(record).is_err(), "{record}");
         }
         let which = Which {

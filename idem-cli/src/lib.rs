@@ -35,7 +35,10 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 use idem_core::inspect::Operator;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use self::args::{Args, Command, Common};
 use self::exit::{Exit, Failure};
@@ -49,13 +52,10 @@ pub fn main() -> ExitCode {
 
 /// Runs the command that `arguments` name. The first argument is the name of the program.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = match Args::try_parse_from(arguments) {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    let args = match Args::try_parse_from(&arguments) {
         Ok(args) => args,
-        Err(error) => {
-            // To standard output if it is help that was asked for. A closed pipe is no failure.
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
-        }
+        Err(error) => return explain(&error, &arguments).into(),
     };
     match args.command {
         Command::Completions { shell } => {
@@ -87,6 +87,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// The crates whose log lines are shown. A line of a driver may have a statement with all of its values in it, or a part of the URL.
+const LOGGED: [&str; 6] = [
+    "idem_core",
+    "idem_http",
+    "idem_postgres",
+    "idem_redis",
+    "idem_sql",
+    "idem_sqlite",
+];
+
 /// The log lines of the library, on standard error.
 fn log(verbose: u8) {
     let level = match verbose {
@@ -95,11 +105,30 @@ fn log(verbose: u8) {
         _ => LevelFilter::DEBUG,
     };
     let is_terminal = std::io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_max_level(level);
+        .with_ansi(is_terminal)
+        .with_target(false);
+    let ours = Targets::new().with_targets(LOGGED.map(|name| (name, level)));
     // If a subscriber is there already, its lines go where it sends them.
-    let _ = lines.with_ansi(is_terminal).with_target(false).try_init();
+    let _ = tracing_subscriber::registry().with(lines.with_filter(ours)).try_init();
+}
+
+/// Prints help that was asked for, or what is wrong with the command line. A URL in the wrong place may have a password.
+fn explain(error: &clap::Error, arguments: &[OsString]) -> Exit {
+    let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+    let text = error.render().to_string();
+    let words = arguments.iter().filter_map(|argument| argument.to_str());
+    let values = words.flat_map(|word| [Some(word), word.split_once('=').map(|(_, value)| value)]);
+    let urls: Vec<_> = values.flatten().filter(|value| value.contains("://")).collect();
+    // To standard output if it is help. A closed pipe is no failure.
+    if exit == Exit::Usage && !urls.is_empty() {
+        let text = urls.iter().fold(text, |text, url| text.replace(url, "(a URL)"));
+        let _ = write!(std::io::stderr(), "{}", output::harmless_lines(&text));
+    } else {
+        let _ = error.print();
+    }
+    exit
 }
 
 /// Prints what is whole already. A reader may close the pipe before its end.
@@ -111,7 +140,7 @@ fn print(text: &[u8]) -> Exit {
 }
 
 async fn obey(args: &Args, output: &mut Output) -> Result<Exit, Failure> {
-    let operator = operator(&args.common).await?;
+    let operator = operator(&args.common)?;
     match &args.command {
         Command::List(list) => list::list(&operator, list, output).await,
         Command::Show(show) => show::show(&operator, show, output).await,
@@ -126,8 +155,6 @@ async fn obey(args: &Args, output: &mut Output) -> Result<Exit, Failure> {
     }
 }
 
-async fn operator(common: &Common) -> Result<Operator, Failure> {
-    connect::connect(common)
-        .await
-        .map(|operator| operator.with_deadline(common.timeout))
+fn operator(common: &Common) -> Result<Operator, Failure> {
+    connect::connect(common).map(|operator| operator.with_deadline(common.timeout))
 }

@@ -17,6 +17,7 @@ use crate::exit::Failure;
 
 /// Where a command prints.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub(crate) struct Output {
     pub(crate) is_json: bool,
     hashes_keys: bool,
@@ -249,6 +250,11 @@ fn harmless_json(json: &str) -> String {
         }
     }
     shown
+}
+
+/// The same for a text of several lines.
+pub(crate) fn harmless_lines(text: &str) -> String {
+    text.lines().map(|line| harmless(line) + "\n").collect()
 }
 
 fn is_harmful(character: char) -> bool {

@@ -2,14 +2,17 @@
 //!
 //! Owns what is secret. Without `--reveal`, nothing of a body, of a header's value, of a step's result or of a fingerprint is in a view.
 
+mod answer;
+
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http_body_util::BodyExt as _;
 use idem_core::inspect::{Listed, RecordDetails, RecordState, RecordSummary, StepState};
 use idem_core::{Completion, Record};
 use serde::Serialize;
 
+use self::answer::AnswerView;
+pub(crate) use self::answer::is_task;
 use crate::args::StateName;
 use crate::output::{Cell, Output, Tone};
 
@@ -36,38 +39,6 @@ pub(crate) struct RecordView {
     steps: Option<Vec<StepJson>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fingerprint: Option<FingerprintView>,
-}
-
-/// What is kept of an answer.
-#[derive(Debug, Serialize)]
-pub(crate) struct AnswerView {
-    /// The length of the whole answer as it is stored.
-    stored_bytes: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kind: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body_bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    headers: Option<Vec<HeaderView>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<BodyView>,
-}
-
-#[derive(Debug, Serialize)]
-struct HeaderView {
-    name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<String>,
-}
-
-/// A body as text, or as hexadecimal digits if it is none.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum BodyView {
-    Text(String),
-    Hex(String),
 }
 
 #[derive(Debug, Serialize)]
@@ -191,101 +162,6 @@ pub(crate) fn payload(details: &RecordDetails) -> Option<&Bytes> {
             ..
         } => Some(payload),
         _ => None,
-    }
-}
-
-/// What the payload of a task's record is, by its first two bytes.
-fn kind_of_task(payload: &[u8]) -> Option<&'static str> {
-    match payload {
-        [1, 1, ..] => Some("result of a task"),
-        [1, 2, ..] => Some("final error of a task, set aside"),
-        [1, 3, ..] => Some("final error of a task, acknowledged"),
-        _ => None,
-    }
-}
-
-/// Whether records of this operation are of tasks.
-pub(crate) fn is_task(operation: &str) -> bool {
-    operation.starts_with("task ")
-}
-
-impl AnswerView {
-    fn of_head(operation: &str, len: u64, head: &[u8]) -> Self {
-        let is_task = is_task(operation);
-        let status = match head {
-            [1, _, high, low, ..] if !is_task => Some(u16::from_be_bytes([*high, *low])),
-            _ => None,
-        };
-        Self {
-            stored_bytes: len,
-            kind: kind_of_task(head).filter(|_| is_task),
-            status,
-            body_bytes: None,
-            headers: None,
-            body: None,
-        }
-    }
-
-    fn of(operation: &str, payload: &Bytes, reveals: bool) -> Self {
-        let head = Self::of_head(operation, payload.len() as u64, payload);
-        if is_task(operation) {
-            let rest = payload.get(2..).unwrap_or_default();
-            return Self {
-                body_bytes: Some(rest.len() as u64),
-                body: reveals.then(|| BodyView::of(rest)),
-                ..head
-            };
-        }
-        let Some(answer) = idem_http::stored::decode(payload.clone()) else {
-            return Self { status: None, ..head };
-        };
-        let headers = answer.headers().iter().map(|(name, value)| HeaderView {
-            name: name.as_str().to_owned(),
-            value: reveals.then(|| String::from_utf8_lossy(value.as_bytes()).into_owned()),
-        });
-        let (status, headers) = (answer.status().as_u16(), headers.collect());
-        let body = body_of(answer);
-        Self {
-            status: Some(status),
-            headers: Some(headers),
-            body_bytes: Some(body.len() as u64),
-            body: reveals.then(|| BodyView::of(&body)),
-            ..head
-        }
-    }
-
-    /// In a few words.
-    fn brief(&self) -> String {
-        match (self.status, self.kind) {
-            (Some(status), _) => format!("{status}, {}B", self.stored_bytes),
-            (None, Some(kind)) => format!("{kind}, {}B", self.stored_bytes),
-            (None, None) => format!("{}B", self.stored_bytes),
-        }
-    }
-}
-
-/// The body of a stored answer, which is in memory.
-fn body_of(answer: http::Response<idem_http::Body>) -> Bytes {
-    use futures_util::FutureExt as _;
-    let collected = answer.into_body().collect().now_or_never();
-    collected
-        .and_then(Result::ok)
-        .map(http_body_util::Collected::to_bytes)
-        .unwrap_or_default()
-}
-
-impl BodyView {
-    fn of(body: &[u8]) -> Self {
-        match std::str::from_utf8(body) {
-            Ok(text) => Self::Text(text.to_owned()),
-            Err(_) => Self::Hex(hex(body)),
-        }
-    }
-
-    fn text(&self) -> &str {
-        match self {
-            Self::Text(text) | Self::Hex(text) => text,
-        }
     }
 }
 

@@ -118,6 +118,9 @@ async fn neither_help_nor_errors_of_the_command_line_show_the_url() {
         &[&url, "list"],
         &["list", &url],
         &["show", &url, "-vv"],
+        &["show", &url.replace("u:", ":").replace(":1/", "/")],
+        &["forget", &url, "--yes", "--reason", "r"],
+        &[&format!("--uri={url}"), "list"],
         &["list", "--limit", &url],
         &["list", "--state", &url],
     ] {

@@ -159,7 +159,12 @@ impl<B> Store<B> {
     pub(super) async fn plant_unreadable(&self, key: &str) {
         match &self.place {
             Place::Redis(server) => {
-                server.tell(&format!("SET idem:{{{key}}} \u{9}later EX 86400")).await;
+                let mut set = redis::cmd("SET");
+                set.arg(format!("idem:{{{key}}}"))
+                    .arg("\u{9}later")
+                    .arg("EX")
+                    .arg(86_400);
+                set.exec_async(&mut server.connection().await).await.expect("SET");
             }
             Place::Sqlite(file) => {
                 let columns = "state, token, attempt, fingerprint, lease_ms, ttl_ms, began_ms, owner, boot, lapses_ns, expires_ms, payload";
