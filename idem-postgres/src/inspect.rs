@@ -15,7 +15,7 @@ use idem_core::claim::millis_of_time;
 use idem_core::columns::{ListedColumns, PageSize, cursor_bytes, cursor_of, listed, page};
 use idem_core::inspect::{
     Cursor, Finding, Inspect, LiveClaim, Page, RecordDetails, RecordSummary, RecordVersion, Selection, Settled,
-    Settlement, StepChange,
+    Settlement, StepChange, StepsDigest, signature,
 };
 use idem_core::{BackendError, RecordKey};
 use sqlx::Row as _;
@@ -88,17 +88,24 @@ impl Inspect for PostgresBackend {
         let statement = operator.settle(version.phase, settlement, live);
         let end = End::of(key, version.token, self.table.name.channel());
         let new_token;
+        let signature = self.signature(key, version.steps).await?;
+        let signature = [Value::Text(&signature)];
         let values = match settlement {
-            Settlement::Forget => end.release(),
+            Settlement::Forget => [&end.release()[..], &signature].concat(),
             Settlement::Rerun { token, began_at, step } => {
                 new_token = token.to_bytes();
                 let began_at = i64::try_from(millis_of_time(*began_at)).unwrap_or(i64::MAX);
                 let parked = [Value::Number(began_at), Value::Bytes(&new_token)];
-                [&end.release()[..], &parked, &of_step(step.as_ref())].concat()
+                [&end.release()[..], &signature, &parked, &of_step(step.as_ref())].concat()
             }
             Settlement::Complete { token, completion, ttl } => {
                 new_token = token.to_bytes();
-                [&end.complete(completion, *ttl)[..], &[Value::Bytes(&new_token)]].concat()
+                [
+                    &end.complete(completion, *ttl)[..],
+                    &signature,
+                    &[Value::Bytes(&new_token)],
+                ]
+                .concat()
             }
         };
         let call = Call {
@@ -123,7 +130,26 @@ impl Inspect for PostgresBackend {
     }
 }
 
+/// A signature that no steps have.
+const OTHER_STEPS: &str = "?";
+
 impl PostgresBackend {
+    /// The signature of the steps that the operator has seen, which the statement compares again.
+    async fn signature(&self, key: &RecordKey, seen: StepsDigest) -> Result<String, BackendError> {
+        if seen == StepsDigest::NONE {
+            return Ok(String::new());
+        }
+        let Some(details) = self.inspect(key).await? else {
+            return Ok(OTHER_STEPS.to_owned());
+        };
+        let steps = details.steps.iter().map(|(name, step)| (name.as_str(), &step[..]));
+        Ok(if details.summary.steps == seen {
+            signature(steps)
+        } else {
+            OTHER_STEPS.to_owned()
+        })
+    }
+
     async fn page_from(&self, first: &[u8], selection: &Selection, size: PageSize) -> Result<Page, BackendError> {
         let rows = i64::try_from(size.rows).unwrap_or(i64::MAX);
         let call = Call {

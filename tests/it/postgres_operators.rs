@@ -55,7 +55,7 @@ impl Scene {
             schema,
             key,
             claim,
-            version: RecordVersion { token, phase },
+            version: RecordVersion::new(token, phase),
         }
     }
 
@@ -376,7 +376,7 @@ async fn operators_and_an_owner_that_meet_do_not_stop_each_other() {
             let mut claim = Claim::first(Fingerprint::NONE, &ClaimPolicy::new(LONG).with_lease(LONG));
             assert_eq!(backend.claim(key, &claim).await.expect("claims"), Acquisition::Acquired);
             let (token, phase) = (claim.token, Phase::Claimed);
-            let version = RecordVersion { token, phase };
+            let version = RecordVersion::new(token, phase);
             let (settlement, step) = (&every_settlement()[round % 3], Bytes::new());
             let recorded = backend.record_step(key, &claim, "charge", &step).await;
             assert_eq!(recorded.expect("a healthy server"), Fenced::Applied);

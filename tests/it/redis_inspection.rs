@@ -206,10 +206,7 @@ async fn what_is_not_a_record_is_listed_as_unreadable_and_says_why() {
         let key = RecordKey::from_encoded(name).expect("a key");
         let error = inspector(&backend).inspect(&key).await.expect_err("it is not a record");
         assert_eq!(error.kind(), BackendErrorKind::Unreadable, "{name}");
-        let version = RecordVersion {
-            token: claim.token,
-            phase: Phase::Claimed,
-        };
+        let version = RecordVersion::new(claim.token, Phase::Claimed);
         let settling = inspector(&backend)
             .settle(&key, version, &Settlement::Forget, LiveClaim::Force)
             .await;
@@ -314,10 +311,7 @@ async fn a_full_server_takes_settlements() {
     server.set("maxmemory", "1").await;
     let complete = Settlement::complete(Completion::Unknown, std::time::Duration::from_mins(1));
     for ((key, claim), settlement) in records.iter().zip([complete, Settlement::Forget]) {
-        let version = RecordVersion {
-            token: claim.token,
-            phase: Phase::Claimed,
-        };
+        let version = RecordVersion::new(claim.token, Phase::Claimed);
         let settling = inspector(&backend).settle(key, version, &settlement, LiveClaim::Force);
         assert_eq!(settling.await.expect("it is only full"), Settled::Applied);
     }

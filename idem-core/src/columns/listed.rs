@@ -35,12 +35,12 @@ pub struct ListedColumns {
 }
 
 impl Columns {
-    /// What a change by an operator is fenced by; `None` if the row is not of a known state.
+    /// What a change by an operator is fenced by, without the steps; `None` if the row is not of a known state.
     #[must_use]
     pub fn version(&self) -> Option<RecordVersion> {
         let (token, _, state) = self.identity().ok()?;
         let phase = state.phase();
-        Some(RecordVersion { token, phase })
+        Some(RecordVersion::new(token, phase))
     }
 
     /// Everything that an operator sees of the row under `key`.

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `view` | a record as an operator sees it |
 //! | `selection` | which records are listed, and where a list goes on |
+//! | `steps_digest` | which steps a record had |
 //! | `settlement` | the changes that an operator may make, and their results |
 //! | `operator` | the calls of an operator: fenced, and logged with who and why |
 //! | `tally` | the numbers of a whole store |
@@ -15,6 +16,7 @@
 mod operator;
 mod selection;
 mod settlement;
+mod steps_digest;
 mod tally;
 mod view;
 
@@ -26,6 +28,7 @@ use futures_util::future::BoxFuture;
 pub use self::operator::{Operator, PAGE};
 pub use self::selection::{Cursor, Page, Selection};
 pub use self::settlement::{Finding, Health, LiveClaim, Settled, Settlement, StepChange};
+pub use self::steps_digest::{STEP_HEAD_LEN, StepsDigest, signature};
 pub use self::tally::{OperationTally, Tally};
 pub use self::view::{
     HEAD_LEN, Listed, Phase, RecordDetails, RecordState, RecordSummary, RecordVersion, StepState, StepView, Unreadable,
@@ -46,8 +49,8 @@ use crate::{BackendError, RecordKey};
 ///     the scan is over, and more than asked, because some stores go on after a whole page only. A record that cannot be read is returned as [`Listed::Unreadable`]. Nothing is changed.
 /// 24. [`inspect`](Inspect::inspect) returns what [`read`](crate::Backend::read) returns, the rest of the record, and all of its
 ///     steps, and changes nothing.
-/// 25. [`settle`](Inspect::settle) changes a record only if its token and its [`Phase`] are those of the [`RecordVersion`]. Otherwise
-///     the result is [`Settled::Changed`]. If the lease of the claim has not lapsed, the result is [`Settled::Live`], unless
+/// 25. [`settle`](Inspect::settle) changes a record only if its token, its [`Phase`] and its steps are those of the
+///     [`RecordVersion`]. Otherwise the result is [`Settled::Changed`]. If the lease of the claim has not lapsed, the result is [`Settled::Live`], unless
 ///     [`LiveClaim::Force`] is given. Then too, nothing is changed.
 /// 26. [`Settlement::Forget`] removes the record and its steps. [`Settlement::Rerun`] parks a claim that has steps, and gives a parked
 ///     one another `ttl`, under a new token: the steps are kept, but for the one that it changes, and attempt 1 counts as begun at the

@@ -230,7 +230,8 @@ impl Settlement {
         }
     }
 
-    /// The version of the record that the settlement leaves, if it leaves one. Where it is in place, the settlement was applied before.
+    /// The token and the phase of the record that the settlement leaves, if it leaves one. Where it is in place, the settlement was
+    /// applied before. Its steps are not known here.
     #[must_use]
     pub fn leaves(&self) -> Option<RecordVersion> {
         let (token, phase) = match self {
@@ -238,7 +239,7 @@ impl Settlement {
             Self::Rerun { token, .. } => (*token, Phase::Parked),
             Self::Complete { token, .. } => (*token, Phase::Completed),
         };
-        Some(RecordVersion { token, phase })
+        Some(RecordVersion::new(token, phase))
     }
 
     /// The name of the change, as logs have it: `forget`, `rerun` or `complete`.

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
+use super::StepsDigest;
 use crate::steps::RecordedSteps;
 use crate::{Claim, Completion, Fingerprint, Owner, Record, RecordKey, Token};
 
@@ -37,16 +38,17 @@ impl Phase {
     }
 }
 
-/// What a record was when an operator saw it: the token of its claim, and its phase.
+/// What a record was when an operator saw it: the token of its claim, its phase, and its steps.
 ///
-/// The token alone would not do. An owner that is late completes its claim under the same token, and an operator who has seen a lapsed
-/// claim must not remove the answer that has come since.
+/// The token alone would not do. An owner that is late completes its claim, or records a step, under the same token. An operator who has
+/// seen a lapsed claim must not remove the answer that has come since, and one who has seen a step begun must not call it undone once
+/// its end is recorded.
 ///
 /// ```
 /// use idem_core::Token;
 /// use idem_core::inspect::{Phase, RecordVersion};
 ///
-/// let version = RecordVersion { token: Token::from_bytes([7; 16]), phase: Phase::Claimed };
+/// let version = RecordVersion::new(Token::from_bytes([7; 16]), Phase::Claimed);
 /// assert_eq!(version.to_string(), "claimed-07070707070707070707070707070707");
 /// assert_eq!("claimed-07070707070707070707070707070707".parse(), Ok(version));
 /// ```
@@ -56,12 +58,33 @@ pub struct RecordVersion {
     pub token: Token,
     /// How far the record had come.
     pub phase: Phase,
+    /// The steps that it had.
+    pub steps: StepsDigest,
+}
+
+impl RecordVersion {
+    /// The version of a record without steps.
+    #[must_use]
+    pub const fn new(token: Token, phase: Phase) -> Self {
+        let steps = StepsDigest::NONE;
+        Self { token, phase, steps }
+    }
+
+    /// Whether the other version has the same token and phase, whatever its steps.
+    #[must_use]
+    pub fn is_of_same_claim(&self, other: &Self) -> bool {
+        (self.token, self.phase) == (other.token, other.phase)
+    }
 }
 
 impl fmt::Display for RecordVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let token = u128::from_be_bytes(self.token.to_bytes());
-        write!(f, "{}-{token:032x}", self.phase.name())
+        write!(f, "{}-{token:032x}", self.phase.name())?;
+        match self.steps {
+            StepsDigest::NONE => Ok(()),
+            StepsDigest(digest) => write!(f, "-{digest:08x}"),
+        }
     }
 }
 
@@ -71,7 +94,9 @@ pub struct VersionError;
 
 impl fmt::Display for VersionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a version is `claimed`, `parked` or `completed`, then `-`, then 32 hexadecimal digits")
+        f.write_str(
+            "a version is `claimed`, `parked` or `completed`, then `-` and 32 hexadecimal digits, and for a record with steps `-` and 8 more",
+        )
     }
 }
 
@@ -83,12 +108,25 @@ impl FromStr for RecordVersion {
     fn from_str(text: &str) -> Result<Self, VersionError> {
         let (name, digits) = text.split_once('-').ok_or(VersionError)?;
         let phase = Phase::ALL.into_iter().find(|phase| phase.name() == name);
-        let is_hexadecimal = digits.len() == 2 * Token::LEN && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-        let token = u128::from_str_radix(digits, 16).ok().filter(|_| is_hexadecimal);
-        match (phase, token) {
-            (Some(phase), Some(token)) => Ok(Self {
+        let (digits, steps) = digits
+            .split_once('-')
+            .map_or((digits, None), |(token, steps)| (token, Some(steps)));
+        let is_hexadecimal =
+            |digits: &str, len| digits.len() == len && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let token = u128::from_str_radix(digits, 16).ok();
+        let token = token.filter(|_| is_hexadecimal(digits, 2 * Token::LEN));
+        let steps = match steps {
+            None => Some(StepsDigest::NONE),
+            Some(steps) => u32::from_str_radix(steps, 16)
+                .ok()
+                .filter(|digest| is_hexadecimal(steps, 8) && *digest != 0)
+                .map(StepsDigest),
+        };
+        match (phase, token, steps) {
+            (Some(phase), Some(token), Some(steps)) => Ok(Self {
                 token: Token::from_bytes(token.to_be_bytes()),
                 phase,
+                steps,
             }),
             _ => Err(VersionError),
         }
@@ -114,10 +152,14 @@ pub struct RecordSummary {
     pub state: RecordState,
     /// How long until the record is gone, if nothing else happens.
     pub expires_in: Duration,
+    /// The steps that it has. A list does not read them: it has [`StepsDigest::NONE`] for every record.
+    pub steps: StepsDigest,
 }
 
 impl RecordSummary {
     /// What a change of this record is fenced by.
+    ///
+    /// For a record with steps, [`RecordDetails`] alone has the version: the one of a list is never that of the record.
     #[must_use]
     pub fn version(&self) -> RecordVersion {
         let phase = match self.state {
@@ -128,6 +170,7 @@ impl RecordSummary {
         RecordVersion {
             token: self.token,
             phase,
+            steps: self.steps,
         }
     }
 }
@@ -214,6 +257,7 @@ impl RecordDetails {
             owner: claim.owner,
             state,
             expires_in,
+            steps: StepsDigest::of(steps.iter().map(|(name, step)| (name.as_str(), &step[..]))),
         };
         Self { summary, record, steps }
     }
@@ -269,8 +313,11 @@ mod tests {
     fn a_version_is_read_back_and_nothing_else_is_one() {
         for phase in Phase::ALL {
             let token = Token::random();
-            let version = RecordVersion { token, phase };
-            assert_eq!(version.to_string().parse(), Ok(version));
+            for steps in [&[][..], &[("charge", &b"1"[..])]] {
+                let steps = StepsDigest::of(steps.iter().copied());
+                let version = RecordVersion { token, phase, steps };
+                assert_eq!(version.to_string().parse(), Ok(version));
+            }
         }
         let digits = "0".repeat(32);
         for text in [
@@ -281,6 +328,10 @@ mod tests {
             &format!("lapsed-{digits}"),
             &format!("claimed-{digits}0"),
             &format!("claimed-+{}", "0".repeat(31)),
+            &format!("claimed-{digits}-"),
+            &format!("claimed-{digits}-1234567"),
+            &format!("claimed-{digits}-00000000"),
+            &format!("claimed-{digits}-12345678-1"),
             &format!(" claimed-{digits}"),
         ] {
             assert_eq!(text.parse::<RecordVersion>(), Err(VersionError), "{text:?}");

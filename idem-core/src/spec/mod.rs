@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::inspect::{LiveClaim, Phase, RecordVersion, Settled, Settlement};
+use crate::inspect::{LiveClaim, Phase, RecordVersion, Settled, Settlement, StepsDigest};
 use crate::{Claim, Completion, Fenced, Record, Token};
 
 /// A time of the store's clock, in milliseconds since an origin that the caller chooses.
@@ -238,14 +238,16 @@ impl State {
     /// What a change by an operator is fenced by; `None` if nothing is there.
     #[must_use]
     pub fn version(&self) -> Option<RecordVersion> {
-        let (claim, phase) = match self {
+        let none = Steps::new();
+        let (claim, phase, steps) = match self {
             Self::Absent => return None,
-            Self::Claimed { claim, .. } => (claim, Phase::Claimed),
-            Self::Parked { claim, .. } => (claim, Phase::Parked),
-            Self::Completed { claim, .. } => (claim, Phase::Completed),
+            Self::Claimed { claim, steps, .. } => (claim, Phase::Claimed, steps),
+            Self::Parked { claim, steps, .. } => (claim, Phase::Parked, steps),
+            Self::Completed { claim, .. } => (claim, Phase::Completed, &none),
         };
         let token = claim.token;
-        Some(RecordVersion { token, phase })
+        let steps = StepsDigest::of(steps.iter().map(|(name, step)| (name.as_str(), &step[..])));
+        Some(RecordVersion { token, phase, steps })
     }
 
     /// Whether the claim with this `token` is in place, lapsed or not.

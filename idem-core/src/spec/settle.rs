@@ -17,7 +17,8 @@ pub(super) fn settle(
 ) -> (State, Reply) {
     let applied = Reply::Settled(Settled::Applied);
     // Clause 27: repeated, it is applied, and changes nothing.
-    if state.version().is_some_and(|there| settlement.leaves() == Some(there)) {
+    let leaves = |there: RecordVersion| settlement.leaves().is_some_and(|left| left.is_of_same_claim(&there));
+    if state.version().is_some_and(leaves) {
         return (state.clone(), applied);
     }
     if state.version() != Some(version) {

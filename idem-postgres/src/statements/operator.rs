@@ -6,7 +6,7 @@
 //! statements: the record, its lease, its steps.
 
 use idem_core::columns::State;
-use idem_core::inspect::{HEAD_LEN, LiveClaim, Phase, Settlement, StepChange};
+use idem_core::inspect::{HEAD_LEN, LiveClaim, Phase, STEP_HEAD_LEN, Settlement, StepChange};
 use sqlx::SqlStr;
 
 use super::{COMPLETED, RECORD, tell, text};
@@ -74,8 +74,8 @@ impl OperatorStatements {
     /// |---|---|---|
     /// | `$1`, `$2` | id, token | id, token |
     /// | `$3` to `$5` | lock of waiters, channel, message | state, payload, ttl |
-    /// | `$6` to `$8` | when attempt 1 began, the new token, name of the step | lock of waiters, channel, message |
-    /// | `$9` | bytes of the step | the new token |
+    /// | `$6` to `$8` | signature of the steps, when attempt 1 began, the new token | lock of waiters, channel, message |
+    /// | `$9`, `$10` | name and bytes of the step | signature of the steps, the new token |
     ///
     /// Returns whether the record is settled; and if it is not because its claim is live, for how many milliseconds. A lease that was
     /// renewed after the second statement has looked has just begun.
@@ -92,15 +92,19 @@ impl OperatorStatements {
         let repeated = match settlement {
             Settlement::Forget => "WHERE false".to_owned(),
             Settlement::Rerun { .. } => {
-                format!("FROM {records} WHERE id = $1 AND token = $7 AND state = 7 AND expires_at > clock_timestamp()")
+                format!("FROM {records} WHERE id = $1 AND token = $8 AND state = 7 AND expires_at > clock_timestamp()")
             }
             Settlement::Complete { .. } => {
                 format!(
-                    "FROM {records} WHERE id = $1 AND token = $9 AND state IN (2, 3, 6) AND expires_at > clock_timestamp()"
+                    "FROM {records} WHERE id = $1 AND token = $10 AND state IN (2, 3, 6) AND expires_at > clock_timestamp()"
                 )
             }
         };
-        let won = self.won(phase, live);
+        let signature = match settlement {
+            Settlement::Complete { .. } => "$9",
+            Settlement::Forget | Settlement::Rerun { .. } => "$6",
+        };
+        let won = self.won(phase, live, signature);
         text(format!(
             "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; \
              SELECT count(*) FROM (SELECT FROM {records} WHERE id = $1 FOR UPDATE) AS locked; \
@@ -111,8 +115,10 @@ impl OperatorStatements {
     }
 
     /// The record that is at the version of the operator, as `found`; and as `won`, if it may be settled. Ends its lease then.
-    fn won(&self, phase: Phase, live: LiveClaim) -> String {
-        let Self { records, leases, .. } = self;
+    fn won(&self, phase: Phase, live: LiveClaim, signature: &str) -> String {
+        let Self {
+            records, leases, steps, ..
+        } = self;
         let states: Vec<_> = State::of_phase(phase).map(|state| state.number().to_string()).collect();
         let states = states.join(", ");
         let (has_lapsed, is_not_renewed) = match live {
@@ -125,7 +131,9 @@ impl OperatorStatements {
              AS remaining FROM {records} AS record LEFT JOIN {leases} AS renewed \
              ON record.state IN (1, 4) AND renewed.id = record.id AND renewed.token = record.token \
              WHERE record.id = $1 AND record.token = $2 AND record.state IN ({states}) \
-             AND greatest(record.expires_at, renewed.expires_at) > clock_timestamp() AND NOT EXISTS (SELECT FROM repeated)), \
+             AND greatest(record.expires_at, renewed.expires_at) > clock_timestamp() AND NOT EXISTS (SELECT FROM repeated) \
+             AND coalesce((SELECT string_agg(name || '=' || encode(substring(step FROM 1 FOR {STEP_HEAD_LEN}), 'hex'), ',' \
+             ORDER BY name COLLATE \"C\") FROM {steps} WHERE id = $1), '') = {signature}), \
              seized AS (INSERT INTO {leases} AS renewed (id, token, lease_until, expires_at, is_over) \
              SELECT id, token, clock_timestamp(), clock_timestamp(), true FROM found WHERE state IN (1, 4) AND {has_lapsed} \
              ON CONFLICT (id, token) DO UPDATE SET is_over = true, lease_until = clock_timestamp(), \
@@ -143,19 +151,19 @@ impl OperatorStatements {
             Some(StepChange::Done { .. }) => (
                 "true".to_owned(),
                 format!(
-                    ", written AS (INSERT INTO {steps} (id, name, step) SELECT id, $8, $9 FROM won \
+                    ", written AS (INSERT INTO {steps} (id, name, step) SELECT id, $9, $10 FROM won \
                      ON CONFLICT (id, name) DO UPDATE SET step = excluded.step)"
                 ),
             ),
             Some(StepChange::NotDone { .. }) => (
-                format!("EXISTS (SELECT FROM {steps} WHERE id = $1 AND name <> $8)"),
+                format!("EXISTS (SELECT FROM {steps} WHERE id = $1 AND name <> $9)"),
                 format!(
-                    ", dropped AS (DELETE FROM {steps} WHERE id = $1 AND name = $8 AND EXISTS (SELECT FROM parked))"
+                    ", dropped AS (DELETE FROM {steps} WHERE id = $1 AND name = $9 AND EXISTS (SELECT FROM parked))"
                 ),
             ),
         };
         format!(
-            "parked AS (UPDATE {records} SET state = 7, began_ms = $6, token = $7, lease_until = clock_timestamp(), \
+            "parked AS (UPDATE {records} SET state = 7, began_ms = $7, token = $8, lease_until = clock_timestamp(), \
              expires_at = clock_timestamp() + ttl_ms * interval '1 millisecond', \
              sweep_at = greatest(sweep_at, clock_timestamp() + ttl_ms * interval '1 millisecond') \
              WHERE id = $1 AND EXISTS (SELECT FROM won) AND {has_steps} {tell} AS told), \
@@ -169,7 +177,7 @@ impl OperatorStatements {
         let Self { records, steps, .. } = self;
         let tell = tell("$6", "$7", "$8");
         format!(
-            "changed AS (UPDATE {records} SET token = $9, {COMPLETED} WHERE id = $1 AND EXISTS (SELECT FROM won) {tell} AS told), \
+            "changed AS (UPDATE {records} SET token = $10, {COMPLETED} WHERE id = $1 AND EXISTS (SELECT FROM won) {tell} AS told), \
              gone AS (DELETE FROM {steps} WHERE id = $1 AND EXISTS (SELECT FROM changed))"
         )
     }

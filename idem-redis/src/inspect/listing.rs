@@ -4,7 +4,7 @@
 //! own which records there are: [`scan`](super::scan).
 
 use bytes::Bytes;
-use idem_core::inspect::{HEAD_LEN, Listed, Page, RecordState, RecordSummary, Unreadable};
+use idem_core::inspect::{HEAD_LEN, Listed, Page, RecordState, RecordSummary, StepsDigest, Unreadable};
 use idem_core::{BackendError, BackendErrorKind, Claim, Completion, RecordKey};
 use redis::{Cmd, ErrorKind, FromRedisValue as _, RedisError, RedisResult, ServerErrorKind, Value};
 
@@ -134,6 +134,7 @@ fn listed(key: &RecordKey, answer: Value) -> RedisResult<Option<Listed>> {
             owner: claim.owner,
             state,
             expires_in: expires_in(left),
+            steps: StepsDigest::NONE,
         }),
         Err(why) => unreadable(key, why),
     }))

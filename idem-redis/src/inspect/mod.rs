@@ -25,7 +25,7 @@ use bytes::Bytes;
 use idem_core::claim::millis_of_time;
 use idem_core::inspect::{
     Cursor, Finding, Inspect, LiveClaim, Page, Phase, RecordDetails, RecordVersion, Selection, Settled, Settlement,
-    StepChange,
+    StepChange, StepsDigest, signature,
 };
 use idem_core::steps::RecordedSteps;
 use idem_core::{BackendError, BackendErrorKind, Claim, Completion, Record, RecordKey, Token};
@@ -52,7 +52,7 @@ fn expires_in(left: i64) -> Duration {
 /// Why a claim whose key never expires cannot be read, and how to get rid of it.
 fn has_no_expiry(claim: &Claim) -> String {
     let (token, phase) = (claim.token, Phase::Claimed);
-    let version = RecordVersion { token, phase };
+    let version = RecordVersion::new(token, phase);
     format!("a claim has lost its expiry; if nobody runs under it, forget {version} by force")
 }
 
@@ -117,7 +117,8 @@ impl Inspect for RedisBackend {
         live: LiveClaim,
     ) -> Result<Settled, BackendError> {
         let name = self.key(key);
-        let (script, command) = self.settling(&name, version, settlement, live);
+        let signature = self.signature(&name, version.steps).await?;
+        let (script, command) = self.settling(&name, version, settlement, (live, &signature));
         let script = script.on_cluster(self.connection.is_cluster());
         let settling = self.connection.invoke("settling a record", &name, script, &command);
         let answer: Vec<i64> = settling.await?;
@@ -160,14 +161,31 @@ fn states_of(phase: Phase) -> &'static [u8] {
     }
 }
 
+/// A signature that no steps have.
+const OTHER_STEPS: &str = "?";
+
 impl RedisBackend {
+    /// The signature of the steps that the operator has seen, which the script compares again.
+    async fn signature(&self, name: &str, seen: StepsDigest) -> Result<String, BackendError> {
+        if seen == StepsDigest::NONE {
+            return Ok(String::new());
+        }
+        let mut command = redis::cmd("HGETALL");
+        command.arg(steps_key(name));
+        let steps: Vec<Vec<u8>> = self.connection.query("reading steps", name, &command).await?;
+        let steps = recorded_steps(steps)?;
+        let signature = signature(steps.iter().map(|(name, step)| (name.as_str(), &step[..])));
+        let is_same = StepsDigest::of_signature(&signature) == seen;
+        Ok(if is_same { signature } else { OTHER_STEPS.to_owned() })
+    }
+
     /// The script and the command of a settlement.
     fn settling(
         &self,
         name: &str,
         version: RecordVersion,
         settlement: &Settlement,
-        live: LiveClaim,
+        (live, signature): (LiveClaim, &str),
     ) -> (&'static Telling, Cmd) {
         let script: &'static Telling = match settlement {
             Settlement::Forget => &scripts::FORGET,
@@ -175,12 +193,13 @@ impl RedisBackend {
             Settlement::Complete { .. } => &scripts::COMPLETE,
         };
         let keys = [name, &steps_key(name), &payload_key(name, version.token)];
-        let bytes = 2 * Token::LEN + 3 * NUMBER_LEN;
-        let mut command = script.on_cluster(self.connection.is_cluster()).on_all(keys, 7, bytes);
+        let bytes = 2 * Token::LEN + 3 * NUMBER_LEN + signature.len();
+        let mut command = script.on_cluster(self.connection.is_cluster()).on_all(keys, 8, bytes);
         command
             .arg(&version.token.to_bytes())
             .arg(states_of(version.phase))
-            .arg(u8::from(live == LiveClaim::Force));
+            .arg(u8::from(live == LiveClaim::Force))
+            .arg(signature);
         match settlement {
             Settlement::Forget => {}
             Settlement::Rerun { token, began_at, step } => {

@@ -49,7 +49,7 @@ pub(super) const IS_UNREADABLE: i64 = -1;
 pub(super) const HAS_NO_EXPIRY: i64 = -2;
 
 /// The beginning of each script that settles a record. `ARGV[1]` is the token and `ARGV[2]` the states of the version that was given;
-/// `ARGV[3]` is 1 if a live claim is to be settled too. `refusal` is the answer if the record must not be settled.
+/// `ARGV[3]` is 1 if a live claim is to be settled too, and `ARGV[4]` the [signature](idem_core::inspect::signature) of the steps. `refusal` is the answer if the record must not be settled.
 fn settling(body: &str) -> Telling {
     let flags = "#!lua flags=allow-oom";
     let held = format!("redis.call('GETRANGE', KEYS[1], 0, {MAX_CLAIM_LEN})");
@@ -62,6 +62,33 @@ local header = string.sub(held, 1, 64 + (string.byte(held, 64) or 0))
 local rest = string.sub(held, #header + 1)
 local has_ttl = state == 1 or state == 4 or state == 7
 local ttl = 0
+local function before(one, other)
+  for at = 1, math.min(#one, #other) do
+    local left, right = string.byte(one, at), string.byte(other, at)
+    if left ~= right then
+      return left < right
+    end
+  end
+  return #one < #other
+end
+local function signature()
+  if state ~= 4 and state ~= 7 then
+    return ''
+  end
+  local names, parts, flat = {}, {}, redis.call('HGETALL', KEYS[2])
+  for at = 1, #flat, 2 do
+    local head = string.gsub(string.sub(flat[at + 1], 1, 7), '.', function(byte)
+      return string.format('%02x', string.byte(byte))
+    end)
+    names[#names + 1] = flat[at]
+    parts[flat[at]] = flat[at] .. '=' .. head
+  end
+  table.sort(names, before)
+  for at, name in ipairs(names) do
+    names[at] = parts[name]
+  end
+  return table.concat(names, ',')
+end
 local function refusal()
   if held == '' then
     return {0}
@@ -70,6 +97,9 @@ local function refusal()
     return {-1}
   end
   if string.sub(held, 3, 18) ~= ARGV[1] or not string.find(ARGV[2], string.char(state), 1, true) then
+    return {0}
+  end
+  if signature() ~= ARGV[4] then
     return {0}
   end
   if has_ttl then
@@ -103,14 +133,14 @@ return {1}
     )
 });
 
-/// `ARGV[4]` is the new token, and `ARGV[5]` when attempt 1 began, as 8 bytes. If there is `ARGV[6]`, it is the name of a step that
-/// changes, and `ARGV[7]` its bytes; without those, the step is removed.
+/// `ARGV[5]` is the new token, and `ARGV[6]` when attempt 1 began, as 8 bytes. If there is `ARGV[7]`, it is the name of a step that
+/// changes, and `ARGV[8]` its bytes; without those, the step is removed.
 ///
 /// The record is written last. If the user may not call `HSET` or `HDEL`, the script stops there.
 pub(super) static RERUN: LazyLock<Telling> = LazyLock::new(|| {
     settling(
         r"
-if state == 7 and string.sub(held, 3, 18) == ARGV[4] then
+if state == 7 and string.sub(held, 3, 18) == ARGV[5] then
   return {1}
 end
 local refused = refusal()
@@ -120,13 +150,13 @@ end
 if state == 1 then
   redis.call('DEL', KEYS[2])
 end
-if has_ttl and ARGV[7] then
-  redis.call('HSET', KEYS[2], ARGV[6], ARGV[7])
-elseif has_ttl and ARGV[6] then
-  redis.call('HDEL', KEYS[2], ARGV[6])
+if has_ttl and ARGV[8] then
+  redis.call('HSET', KEYS[2], ARGV[7], ARGV[8])
+elseif has_ttl and ARGV[7] then
+  redis.call('HDEL', KEYS[2], ARGV[7])
 end
 if has_ttl and redis.call('PEXPIRE', KEYS[2], ttl) == 1 then
-  local parked = string.sub(held, 1, 1) .. '\7' .. ARGV[4] .. string.sub(held, 19, 55) .. ARGV[5] .. string.sub(held, 64)
+  local parked = string.sub(held, 1, 1) .. '\7' .. ARGV[5] .. string.sub(held, 19, 55) .. ARGV[6] .. string.sub(held, 64)
   redis.call('SET', KEYS[1], parked, 'PX', ttl)
 else
   redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
@@ -137,19 +167,19 @@ return {1}
     )
 });
 
-/// `ARGV[4]` is the new token, `ARGV[5]` the new state as one byte, `ARGV[6]` the payload, and `ARGV[7]` its lifetime.
+/// `ARGV[5]` is the new token, `ARGV[6]` the new state as one byte, `ARGV[7]` the payload, and `ARGV[8]` its lifetime.
 pub(super) static COMPLETE: LazyLock<Telling> = LazyLock::new(|| {
     settling(
         r"
-if state and not has_ttl and string.sub(held, 3, 18) == ARGV[4] then
+if state and not has_ttl and string.sub(held, 3, 18) == ARGV[5] then
   return {1}
 end
 local refused = refusal()
 if refused then
   return refused
 end
-local completed = string.sub(held, 1, 1) .. ARGV[5] .. ARGV[4] .. string.sub(header, 19) .. ARGV[6]
-redis.call('SET', KEYS[1], completed, 'PX', ARGV[7])
+local completed = string.sub(held, 1, 1) .. ARGV[6] .. ARGV[5] .. string.sub(header, 19) .. ARGV[7]
+redis.call('SET', KEYS[1], completed, 'PX', ARGV[8])
 redis.call('DEL', KEYS[2], KEYS[3])
 redis.pcall('PUBLISH', KEYS[1] .. ':c', '')
 return {1}

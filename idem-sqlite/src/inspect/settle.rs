@@ -6,10 +6,11 @@
 use std::time::{Duration, SystemTime};
 
 use idem_core::columns::Left;
-use idem_core::inspect::{LiveClaim, Phase, RecordVersion, Settled, Settlement, StepChange};
+use idem_core::inspect::{LiveClaim, Phase, RecordVersion, Settled, Settlement, StepChange, StepsDigest};
 use idem_core::{RecordKey, Token};
 use sqlx::error::BoxDynError;
-use sqlx::{SqlStr, SqliteConnection};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqlStr, SqliteConnection};
 
 use crate::change::{fetch, of_key};
 use crate::clock::{Clock, Moment};
@@ -35,9 +36,12 @@ pub(crate) async fn settle(
     // No operator has seen the version of a row that cannot be read.
     let row = row.and_then(|row| Row::of(&row).ok());
     let found = row.and_then(|row| Some((row.columns().version()?, row.left(at)?, row.columns().ttl_ms)));
-    let Some((version, left, ttl_ms)) = found else {
+    let Some((mut version, left, ttl_ms)) = found else {
         return Ok(Settled::Changed);
     };
+    if version.phase != Phase::Completed {
+        version.steps = steps(connection, statements, &asked.key).await?;
+    }
     if let Some(settled) = unchanged(asked, version, left) {
         return Ok(settled);
     }
@@ -62,9 +66,28 @@ pub(crate) async fn settle(
     Ok(Settled::Applied)
 }
 
+/// What the steps of the record are fenced by.
+async fn steps(
+    connection: &mut SqliteConnection,
+    statements: &Statements,
+    key: &RecordKey,
+) -> sqlx::Result<StepsDigest> {
+    let rows = sqlx::query_with(statements.operator.steps.clone(), of_key(key)?);
+    let rows = rows.fetch_all(&mut *connection).await?;
+    let step = |row: &SqliteRow| Ok((row.try_get(0)?, row.try_get(1)?));
+    let steps: Vec<(String, Vec<u8>)> = rows.iter().map(step).collect::<sqlx::Result<_>>()?;
+    Ok(StepsDigest::of(
+        steps.iter().map(|(name, step)| (name.as_str(), &step[..])),
+    ))
+}
+
 /// The result if nothing is to be written.
 fn unchanged(asked: &Settling, found: RecordVersion, left: Left) -> Option<Settled> {
-    if asked.settlement.leaves() == Some(found) {
+    if asked
+        .settlement
+        .leaves()
+        .is_some_and(|left| left.is_of_same_claim(&found))
+    {
         // It was written before.
         return Some(Settled::Applied);
     }

@@ -32,6 +32,8 @@ pub(crate) struct OperatorStatements {
     pub(crate) complete: SqlStr,
     /// `?2` the name of a step.
     pub(crate) drop_step: SqlStr,
+    /// Returns name and bytes of each step.
+    pub(crate) steps: SqlStr,
     /// Returns a row if the record has steps.
     pub(crate) has_steps: SqlStr,
     /// Returns how many records have expired an hour ago or earlier, 1,000 at most, and how long ago the first one has, in
@@ -70,6 +72,7 @@ impl OperatorStatements {
                 "UPDATE {table} SET token = ?2, state = ?3, payload = ?4, expires_ms = ?10 WHERE key = ?1"
             )),
             drop_step: text(format!("DELETE FROM {steps} WHERE key = ?1 AND name = ?2")),
+            steps: text(format!("SELECT name, step FROM {steps} WHERE key = ?1")),
             has_steps: text(format!("SELECT 1 FROM {steps} WHERE key = ?1 LIMIT 1")),
             late: text(format!(
                 "SELECT count(*), ?13 - min(expires_ms) FROM (SELECT expires_ms FROM {table} \

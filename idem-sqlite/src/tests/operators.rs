@@ -11,7 +11,7 @@ use super::*;
 
 fn version(claim: &Claim, phase: Phase) -> RecordVersion {
     let token = claim.token;
-    RecordVersion { token, phase }
+    RecordVersion::new(token, phase)
 }
 
 async fn finding(backend: &SqliteBackend, check: &str) -> Finding {

@@ -19,10 +19,7 @@ fn every_settlement() -> [Settlement; 4] {
 pub async fn clause_25_a_record_at_another_version_is_not_settled<S: Subject>(subject: S) {
     let kit = Kit::new(subject);
     let absent = fresh_key();
-    let version = RecordVersion {
-        token: Token::random(),
-        phase: Phase::Claimed,
-    };
+    let version = RecordVersion::new(Token::random(), Phase::Claimed);
     for settlement in every_settlement() {
         assert_eq!(kit.force(&absent, version, &settlement).await, Settled::Changed);
     }
@@ -36,7 +33,7 @@ pub async fn clause_25_a_record_at_another_version_is_not_settled<S: Subject>(su
         };
         let phases = [Phase::Claimed, Phase::Parked, Phase::Completed];
         let others = phases.into_iter().filter(|phase| *phase != right.phase);
-        let others = others.map(|phase| RecordVersion { token, phase });
+        let others = others.map(|phase| RecordVersion::new(token, phase));
         for version in others.chain([other]) {
             for settlement in every_settlement() {
                 let settled = kit.force(&key, version, &settlement).await;
@@ -49,6 +46,44 @@ pub async fn clause_25_a_record_at_another_version_is_not_settled<S: Subject>(su
             (before.record, right),
             "{state}"
         );
+    }
+}
+
+/// Clause 25: an owner that is late has recorded a step since the operator looked.
+pub async fn clause_25_a_record_whose_steps_have_changed_is_not_settled<S: Subject>(subject: S) {
+    let kit = Kit::new(subject);
+    for begins_with_steps in [true, false] {
+        let key = fresh_key();
+        let mine = claim(SHORT, LONG);
+        assert_eq!(kit.claim(&key, &mine).await, Acquisition::Acquired);
+        if begins_with_steps {
+            assert_eq!(
+                kit.record_step(&key, &mine, "charge", b"\x01\x01").await,
+                Fenced::Applied
+            );
+        }
+        kit.wait_until_lapsed(&key).await;
+        let seen = kit.version(&key).await;
+        assert_eq!(
+            kit.record_step(&key, &mine, "charge", b"\x01\x02").await,
+            Fenced::Applied
+        );
+        kit.wait_until_lapsed(&key).await;
+        for settlement in every_settlement() {
+            assert_eq!(
+                kit.settle(&key, seen, &settlement).await,
+                Settled::Changed,
+                "{settlement:?}"
+            );
+            assert_eq!(
+                kit.force(&key, seen, &settlement).await,
+                Settled::Changed,
+                "{settlement:?}"
+            );
+        }
+        assert_eq!(kit.shown(&key).await.steps.len(), 1);
+        let now = kit.version(&key).await;
+        assert_eq!(kit.settle(&key, now, &Settlement::Forget).await, Settled::Applied);
     }
 }
 
@@ -161,7 +196,8 @@ pub async fn clause_26_a_rerun_keeps_the_steps_and_parks_the_record<S: Subject>(
             shown.summary.version(),
             RecordVersion {
                 token,
-                phase: Phase::Parked
+                phase: Phase::Parked,
+                ..version
             },
             "{state}"
         );

@@ -15,7 +15,7 @@
 //! | [`Rule::ParkedHolds`] | a record whose attempt has parked it has no owner |
 //! | [`Rule::RunsTwice`] | the body of step `b` is called once at most, or again by an attempt that was told that it did not happen |
 //! | [`Rule::ExpiredSeen`] | a record that is begun anew has no steps |
-//! | [`Rule::SettledUnseen`] | an operator changes a record only if no attempt has claimed, completed or parked it since it was shown |
+//! | [`Rule::SettledUnseen`] | an operator changes a record only if no attempt has claimed, completed or parked it, or recorded a step, since it was shown |
 //! | [`Rule::LiveSettled`] | an operator settles a live claim by force alone |
 //! | [`Rule::SettledRuns`] | no attempt claims a record to which an operator has given an outcome |
 //!

@@ -101,7 +101,8 @@ impl Search<'_> {
             let mine = world.truth.claims[attempt];
             let is_recorded = world.truth.acknowledged[step].is_some_and(|by| by < mine);
             self.check(!is_recorded, Rule::RecordedRunsAgain, &by)?;
-            if at == At::BodyB {
+            let is_after_denial = world.truth.is_denied && !world.truth.is_owner(attempt);
+            if at == At::BodyB && !is_after_denial {
                 called.truth.bodies_of_b += 1;
                 let is_first = called.truth.bodies_of_b == 1;
                 // What an attempt was told is true until a superseded one goes on.

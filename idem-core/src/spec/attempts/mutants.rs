@@ -1,8 +1,8 @@
 //! Wrong stores and wrong engines. Each has one thing changed, and breaks a rule.
 
 use super::operator_mutants::{
-    forget_leaves_steps, rerun_forgets, rerun_keeps_owner, settle_by_token, settle_keeps_token, settle_live,
-    settle_loses_outcome, settle_unfenced,
+    forget_leaves_steps, rerun_forgets, rerun_keeps_owner, settle_any_steps, settle_by_token, settle_keeps_token,
+    settle_live, settle_loses_outcome, settle_unfenced,
 };
 use super::world::{A, DONE, INTERRUPTED, OPERATED, RECONCILED, Rule, Setting};
 use crate::Fenced;
@@ -118,10 +118,11 @@ pub const MUTANTS: &[Mutant] = &[
     store("expired steps are there for the next record", Rule::ExpiredSeen, expired_steps_stay),
     operated("a settlement ends whatever record is there", Rule::SettledUnseen, settle_unfenced),
     operated("a settlement is fenced by the token alone", Rule::SettledUnseen, settle_by_token),
+    operated("a settlement does not look at the steps", Rule::SettledUnseen, settle_any_steps),
     operated("a live claim is settled without force", Rule::LiveSettled, settle_live),
     operated("a rerun removes the steps", Rule::ParkedForgets, rerun_forgets),
     operated("a rerun leaves the claim to its owner", Rule::SupersededRecords, rerun_keeps_owner),
-    operated("an outcome of an operator has the owner's token", Rule::SupersededRecords, settle_keeps_token),
+    operated("an outcome of an operator has the owner's token", Rule::SettledUnseen, settle_keeps_token),
     operated("an outcome of an operator is lost", Rule::SettledRuns, settle_loses_outcome),
     operated("a forgotten record leaves its steps", Rule::ExpiredSeen, forget_leaves_steps),
     engine("a failed attempt releases its record", Rule::ParkedForgets, Deviation::Releases, INTERRUPTED),

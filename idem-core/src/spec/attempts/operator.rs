@@ -38,6 +38,8 @@ pub(super) struct Shown {
     claims: u8,
     /// How many claims had been completed or parked.
     ends: u8,
+    /// How many steps had been recorded, begun or ended.
+    records: u8,
 }
 
 /// What the operator asks for.
@@ -47,11 +49,19 @@ pub(super) enum Change {
     Rerun,
     /// Step `b` has happened.
     RerunAfterB,
+    /// Step `b` has not happened.
+    RerunWithoutB,
     Complete,
 }
 
 impl Change {
-    const ALL: [Self; 4] = [Self::Forget, Self::Rerun, Self::RerunAfterB, Self::Complete];
+    const ALL: [Self; 5] = [
+        Self::Forget,
+        Self::Rerun,
+        Self::RerunAfterB,
+        Self::RerunWithoutB,
+        Self::Complete,
+    ];
 
     fn settlement(self) -> Settlement {
         let (token, began_at) = (FRESH, SystemTime::UNIX_EPOCH);
@@ -70,6 +80,11 @@ impl Change {
                 token,
                 began_at,
                 step: Some(done),
+            },
+            Self::RerunWithoutB => Settlement::Rerun {
+                token,
+                began_at,
+                step: Some(StepChange::NotDone { name: B.to_owned() }),
             },
             Self::Complete => Settlement::Complete {
                 token,
@@ -115,6 +130,7 @@ impl Search<'_> {
                 version,
                 claims: world.truth.claims.iter().max().copied().unwrap_or_default(),
                 ends: world.truth.ends,
+                records: world.truth.recorded,
             });
             self.add(shown, format!("the operator sees {version:?}"));
         }
@@ -144,7 +160,8 @@ impl Search<'_> {
         let was_live = matches!(world.store.at(NOW), State::Claimed { lapses, .. } if *lapses > NOW);
         self.check(!was_live || live == LiveClaim::Force, Rule::LiveSettled, &by)?;
         let claims = world.truth.claims.iter().max().copied().unwrap_or_default();
-        let is_as_shown = (claims, world.truth.ends) == (shown.claims, shown.ends) && !world.truth.is_over;
+        let is_as_shown = (claims, world.truth.ends, world.truth.recorded) == (shown.claims, shown.ends, shown.records)
+            && !world.truth.is_over;
         self.check(is_as_shown, Rule::SettledUnseen, &by)?;
         if was_live {
             self.saw(Witness::Forced);
@@ -173,6 +190,13 @@ impl Search<'_> {
                 Witness::Forgotten
             }
             _ => {
+                if change == Change::RerunWithoutB {
+                    // The operator has found out that it did not happen, and takes it back from what was acknowledged.
+                    settled.truth.started = false;
+                    settled.truth.acknowledged[1] = None;
+                    settled.truth.bodies_of_b = 0;
+                    settled.truth.is_denied = true;
+                }
                 if change == Change::RerunAfterB {
                     let last = settled.truth.claims.iter().max().copied();
                     settled.truth.acknowledged[1] = last;

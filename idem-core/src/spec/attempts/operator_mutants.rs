@@ -34,6 +34,15 @@ pub(super) fn settle_by_token(state: &State, now: Time, call: &Call) -> (State, 
     })
 }
 
+pub(super) fn settle_any_steps(state: &State, now: Time, call: &Call) -> (State, Reply) {
+    let there = state.version();
+    settled((state, now, call), |version, _, _| {
+        *version = there
+            .filter(|there| there.is_of_same_claim(version))
+            .unwrap_or(*version);
+    })
+}
+
 pub(super) fn settle_live(state: &State, now: Time, call: &Call) -> (State, Reply) {
     settled((state, now, call), |_, live, _| *live = LiveClaim::Force)
 }

@@ -17,7 +17,7 @@ pub(super) const NOW: Time = Time(1_000);
 
 pub(super) const A: &str = "a";
 pub(super) const B: &str = "b";
-const STARTS: [&str; ATTEMPTS] = ["started by 0", "started by 1", "started by 2"];
+const STARTS: [&str; ATTEMPTS] = ["0 started", "1 started", "2 started"];
 pub(super) const DONE: Bytes = Bytes::from_static(b"done");
 
 /// What may not happen.
@@ -158,8 +158,12 @@ pub(super) struct Truth {
     pub(super) is_settled: bool,
     /// An operator has given the record an outcome.
     pub(super) is_closed: bool,
+    /// An operator has said that step `b` did not happen. That is true until a superseded attempt goes on.
+    pub(super) is_denied: bool,
     /// How many claims were completed or parked, in the store.
     pub(super) ends: u8,
+    /// How many calls have recorded a step, in the store.
+    pub(super) recorded: u8,
 }
 
 /// A state of the world.
@@ -195,12 +199,14 @@ impl Truth {
     /// The attempt has claimed, and begins a record if the one before has expired.
     pub(super) fn claimed(&mut self, attempt: usize) {
         if self.is_over {
-            let (claims, records, record, ends) = (self.claims, self.records, self.record + 1, self.ends);
+            let (claims, records, record) = (self.claims, self.records, self.record + 1);
+            let (ends, recorded) = (self.ends, self.recorded);
             *self = Self {
                 claims,
                 record,
                 records,
                 ends,
+                recorded,
                 ..Self::default()
             };
         }
@@ -274,7 +280,7 @@ impl World {
         true
     }
 
-    /// Counts the end of a claim, if the store was in the state `before`. Only an operator who may still settle needs the count.
+    /// Counts the end of a claim, or a step, if the store was in the state `before`. Only an operator who may still settle needs the count.
     pub(super) fn count_end(&mut self, before: &State) {
         if self.desk == Desk::Empty {
             return;
@@ -282,6 +288,8 @@ impl World {
         let was_claimed = matches!(before, State::Claimed { .. });
         let is_claimed = matches!(self.store, State::Claimed { .. });
         self.truth.ends += u8::from(was_claimed && !is_claimed);
+        let has_other_steps = steps_of(&self.store) != steps_of(before);
+        self.truth.recorded += u8::from(was_claimed && is_claimed && has_other_steps);
     }
 
     /// Whether the store has the steps that were acknowledged.
@@ -289,6 +297,13 @@ impl World {
         let [a, b] = self.truth.acknowledged;
         let is_done = |name| steps.get(name) == Some(&DONE);
         (a.is_none() || is_done(A)) && (b.is_none() || is_done(B)) && (!self.truth.started || steps.contains_key(B))
+    }
+}
+
+fn steps_of(store: &State) -> Option<&crate::spec::Steps> {
+    match store {
+        State::Claimed { steps, .. } | State::Parked { steps, .. } => Some(steps),
+        State::Absent | State::Completed { .. } => None,
     }
 }
 

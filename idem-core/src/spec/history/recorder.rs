@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::{Call, CallId, Event, Reply, Report};
-use crate::inspect::Inspector;
+use crate::inspect::{Inspector, STEP_HEAD_LEN};
 use crate::steps::StepStore;
 use crate::{Acquisition, Backend, BackendError, Changed, Claim, Completion, Fenced, Record, RecordKey};
 
@@ -132,6 +132,12 @@ pub(super) fn digest(completion: &Completion) -> Completion {
         Completion::Stored(payload) => Completion::Stored(shortened_bytes(payload)),
         other => other.clone(),
     }
+}
+
+/// The step, or its head and the digest of the rest if that is shorter. The head is part of what an operator's change is fenced by.
+pub(super) fn shortened_step(step: &Bytes) -> Bytes {
+    let (head, rest) = step.split_at(step.len().min(STEP_HEAD_LEN));
+    [head, &shortened_bytes(&Bytes::copy_from_slice(rest))].concat().into()
 }
 
 /// The bytes, or their digest if that is shorter.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::recorder::{shortened, shortened_bytes};
+use super::recorder::{shortened, shortened_step};
 use super::{Call, Log, Recorder, Reply};
 use crate::inspect::{
     Cursor, Finding, Inspect, Inspector, LiveClaim, Page, RecordDetails, RecordVersion, Selection, Settled, Settlement,
@@ -30,7 +30,7 @@ impl<B: Backend, L: Log> StepBackend for Recorder<B, L> {
         let call = Call::RecordStep {
             claim: claim.clone(),
             name: name.to_owned(),
-            step: shortened_bytes(step),
+            step: shortened_step(step),
         };
         self.record(key, call, made, |fenced| Reply::Fenced(*fenced)).await
     }
@@ -38,7 +38,7 @@ impl<B: Backend, L: Log> StepBackend for Recorder<B, L> {
     async fn read_steps(&self, key: &RecordKey, claim: &Claim) -> Result<Option<RecordedSteps>, BackendError> {
         let made = self.inner_steps()?.read_steps(key, claim);
         self.record(key, Call::ReadSteps(claim.clone()), made, |steps| {
-            let shortened = |(name, step): &(String, Bytes)| (name.clone(), shortened_bytes(step));
+            let shortened = |(name, step): &(String, Bytes)| (name.clone(), shortened_step(step));
             Reply::Steps(steps.as_ref().map(|steps| steps.iter().map(shortened).collect()))
         })
         .await
@@ -63,7 +63,7 @@ fn shortened_settlement(settlement: &Settlement) -> Settlement {
             began_at: *began_at,
             step: Some(StepChange::Done {
                 name: name.clone(),
-                step: shortened_bytes(step),
+                step: shortened_step(step),
             }),
         },
         Settlement::Complete { token, completion, ttl } => Settlement::Complete {

@@ -48,6 +48,8 @@ pub(super) enum Fault {
     SettlesAnyRecord,
     /// An operator's change is fenced by the token alone.
     SettlesAnyPhase,
+    /// An operator's change does not look at the steps.
+    SettlesAnySteps,
     /// A live claim is settled without force.
     SettlesLiveClaims,
     /// Now and then, a settlement is acknowledged and forgotten.
@@ -61,7 +63,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 22] = [
+    pub(super) const ALL: [Self; 23] = [
         Self::CompletesForAnyone,
         Self::ReleasesForAnyone,
         Self::TakesOverEarly,
@@ -79,6 +81,7 @@ impl Fault {
         Self::ReadsForAnyone,
         Self::SettlesAnyRecord,
         Self::SettlesAnyPhase,
+        Self::SettlesAnySteps,
         Self::SettlesLiveClaims,
         Self::ForgetsSettlements,
         Self::KeepsTheToken,

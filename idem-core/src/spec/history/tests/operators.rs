@@ -48,6 +48,7 @@ impl Broken {
         let is_taken_for_now = match self.fault() {
             Fault::SettlesAnyRecord => true,
             Fault::SettlesAnyPhase => now.token == version.token,
+            Fault::SettlesAnySteps => now.is_of_same_claim(&version),
             _ => false,
         };
         Ok(if is_taken_for_now { now } else { version })
