@@ -3,6 +3,7 @@
 //! Owns names, help and the forms of values. Does not own what a command does.
 
 #![allow(clippy::doc_markdown, reason = "these comments are the help, which is plain text")]
+#![allow(rustdoc::broken_intra_doc_links, reason = "the help has defaults in brackets")]
 
 mod why;
 

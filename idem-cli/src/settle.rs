@@ -67,6 +67,18 @@ async fn settle(
         output.note("the record may have been changed; look at it again");
         failure
     })?;
+    report(operator, details, settlement, settled, output).await
+}
+
+/// Says what has become of the record.
+async fn report(
+    operator: &Operator,
+    details: &RecordDetails,
+    settlement: &Settlement,
+    settled: Settled,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
+    let key = &details.summary.key;
     let record = output.key(key);
     let (exit, result) = match settled {
         Settled::Applied => (Exit::Done, "applied"),

@@ -15,6 +15,14 @@ pub(super) fn normal(text: &str) -> String {
 }
 
 fn line(line: &str) -> String {
+    // Each store says in its own words why a record cannot be read.
+    if let Some((row, _why)) = line.split_once(" (").filter(|(row, _)| row.starts_with("unreadable ")) {
+        return line_of(&format!("{row} (<why>)"));
+    }
+    line_of(line)
+}
+
+fn line_of(line: &str) -> String {
     let mut normal = String::new();
     let mut rest = line;
     while let Some(first) = rest.chars().next() {

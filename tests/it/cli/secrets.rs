@@ -1,6 +1,7 @@
 //! What no command prints: bodies, header values, results and fingerprints without `--reveal`; scopes and keys with `--hash-keys`; and
 //! characters that a terminal would obey.
 
+use std::fmt::Write as _;
 use std::fs;
 
 use bytes::Bytes;
@@ -23,7 +24,11 @@ on_each_backend! {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a `String` does not fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// Whole groups of three bytes, in both alphabets.
@@ -92,7 +97,9 @@ fn reading<'a>(records: &'a [String], file: &'a str) -> Vec<Vec<&'a str>> {
         vec!["why", file, "--against", file],
     ];
     lines.extend(records.iter().map(|record| vec!["show", record.as_str()]));
-    lines.iter_mut().for_each(|line| line.push("-vv"));
+    for line in &mut lines {
+        line.push("-vv");
+    }
     let json = lines.clone().into_iter().map(|mut line| {
         line.push("--json");
         line
