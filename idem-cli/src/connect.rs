@@ -64,7 +64,7 @@ fn postgres(url: &str, common: &Common) -> Result<Operator, Failure> {
     refuse(&[("--prefix", common.prefix.is_some())], "Postgres")?;
     let mut backend = PostgresBackend::lazy(url)?;
     if let Some(schema) = &common.schema {
-        check_name("schema", schema, "_", 63)?;
+        check_name("schema", schema, "_", 31)?;
         backend = backend.with_schema(schema);
     }
     if let Some(table) = &common.table {

@@ -280,5 +280,8 @@ fn policy(asked: &Why) -> Result<Policy, Failure> {
 fn fingerprint_key(file: &Path) -> Result<FingerprintKey, Failure> {
     let read = std::fs::read(file);
     let read = read.map_err(|error| Failure::usage(format!("{} cannot be read", file.display())).because(&error))?;
+    if read.is_empty() {
+        return Err(Failure::usage(format!("{} is empty, and no key is", file.display())));
+    }
     Ok(FingerprintKey::new(&read))
 }
