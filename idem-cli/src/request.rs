@@ -29,7 +29,10 @@ pub(crate) fn read(file: Option<&Path>) -> Result<Request<Bytes>, Failure> {
         read.map_err(|error| Failure::usage("standard input cannot be read").because(&error))?;
         text
     };
-    let is_curl = text.trim_ascii_start().starts_with(b"curl ");
+    let after_name = text.trim_ascii_start().strip_prefix(b"curl");
+    let is_curl = after_name
+        .and_then(|rest| rest.first())
+        .is_some_and(u8::is_ascii_whitespace);
     if is_curl { of_curl(&text) } else { of_message(&text) }
 }
 
@@ -91,10 +94,20 @@ fn append(request: &mut Request<Bytes>, name: &str, value: &[u8]) -> Result<(), 
     Ok(())
 }
 
+/// Whether a URL begins with a scheme. There may be another URL in its query.
+fn has_scheme(url: &str) -> bool {
+    let is_scheme = |text: &str| {
+        text.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+    };
+    url.split_once("://")
+        .is_some_and(|(scheme, _)| !scheme.is_empty() && is_scheme(scheme))
+}
+
 /// Path and query. The host is not compared.
 fn target(url: &str) -> Result<Uri, Failure> {
     let unfit = || Failure::usage("the request has no path");
-    let path = match url.split_once("://") {
+    let path = match url.split_once("://").filter(|_| has_scheme(url)) {
         Some((_scheme, rest)) => rest.find(['/', '?']).map_or("/", |at| &rest[at..]),
         None => url,
     };
@@ -137,6 +150,8 @@ mod tests {
             shown(&request),
             ("POST".to_owned(), "/orders?a=1".to_owned(), lines, "{}".to_owned())
         );
+        let nested = of_message(b"GET /a?to=http://other/b HTTP/1.1\r\n\r\n").expect("a request");
+        assert_eq!(nested.uri(), "/a?to=http://other/b");
         let edited = of_message(b"\nDELETE /orders/7 HTTP/1.1\nidempotency-key: k\n").expect("a request");
         assert_eq!((edited.method(), edited.uri().path()), (&Method::DELETE, "/orders/7"));
         for text in [

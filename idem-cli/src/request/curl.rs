@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request};
 
-use super::{append, target};
+use super::{append, has_scheme, target};
 use crate::exit::Failure;
 
 /// The request that a `curl` command would send, as far as it is compared.
@@ -170,7 +170,9 @@ impl Curl {
         let mut request = Request::new(Bytes::new());
         let named = Method::from_bytes(method.as_bytes());
         *request.method_mut() = named.map_err(|error| Failure::usage("the command's method").because(&error))?;
-        *request.uri_mut() = target(&url)?;
+        // Without a scheme, curl takes a URL for one of HTTP.
+        let whole = if has_scheme(&url) { url } else { format!("http://{url}") };
+        *request.uri_mut() = target(&whole)?;
         for (name, value) in &self.lines {
             // `-H 'name:'` takes a header line out.
             if !value.is_empty() {
