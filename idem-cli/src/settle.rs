@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response};
 use idem_core::inspect::{LiveClaim, Operator, RecordDetails, Settled, Settlement, StepChange, StepState};
 use idem_core::{ClaimPolicy, Completion, Record};
+use idem_http::markers;
 use serde_json::json;
 
 use crate::args::{Forget, Grounds, Resolve};
@@ -173,7 +174,8 @@ fn ttl_of(details: &RecordDetails) -> Duration {
         Record::Claimed { claim, .. } | Record::Parked { claim } => claim.ttl,
         Record::Completed { .. } => details.summary.expires_in,
     };
-    ttl.max(LEAST_TTL)
+    // A record in Redis that has lost its expiry has a hundred years left.
+    ttl.clamp(LEAST_TTL, ClaimPolicy::MAX_TTL)
 }
 
 fn step_change(resolve: &Resolve, details: &RecordDetails, name: &str) -> Result<StepChange, Failure> {
@@ -205,12 +207,12 @@ fn task_result(result: &str, details: &RecordDetails) -> Result<Bytes, Failure> 
     Ok([&[1, 1], &json_of(result)?[..]].concat().into())
 }
 
-/// JSON without white space between its tokens.
+/// JSON as it was written, but for white space around it. If its numbers were read and written again, they could lose digits.
 fn json_of(text: &str) -> Result<Bytes, Failure> {
     let text = text_or_file(text)?;
-    let json: serde_json::Value =
-        serde_json::from_slice(&text).map_err(|error| Failure::usage("that is no JSON").because(&error))?;
-    Ok(json.to_string().into())
+    let read: Result<serde_json::Value, _> = serde_json::from_slice(&text);
+    read.map_err(|error| Failure::usage("that is no JSON").because(&error))?;
+    Ok(text.slice_ref(text.trim_ascii()))
 }
 
 /// The answer of a handler, as it is stored.
@@ -229,6 +231,9 @@ fn answer(resolve: &Resolve, details: &RecordDetails) -> Result<Bytes, Failure> 
             HeaderName::try_from(name.trim()).map_err(|error| Failure::usage("a header's name").because(&error))?;
         let value =
             HeaderValue::try_from(value.trim()).map_err(|error| Failure::usage("a header's value").because(&error))?;
+        if [markers::REPLAYED, markers::NOT_STORED, markers::CODE].contains(&name) {
+            return Err(Failure::usage(format!("`{name}` is a header that only idem sends")));
+        }
         answer.headers_mut().append(name, value);
     }
     idem_http::stored::encode(&answer)
@@ -243,5 +248,19 @@ fn text_or_file(text: &str) -> Result<Bytes, Failure> {
             Ok(read.into())
         }
         None => Ok(text.to_owned().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_keeps_every_digit_and_the_order_of_its_members() {
+        let written = "{\"b\": 12345678901234567890123, \"a\": 1.10}";
+        assert_eq!(json_of(&format!(" {written}\n")).expect("JSON"), written);
+        for text in ["", "{", "1 2", "{} x", "\"\\ud800\"", "1e999"] {
+            assert!(json_of(text).is_err(), "{text}");
+        }
     }
 }
