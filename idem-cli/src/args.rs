@@ -5,6 +5,7 @@
 #![allow(clippy::doc_markdown, reason = "these comments are the help, which is plain text")]
 #![allow(rustdoc::broken_intra_doc_links, reason = "the help has defaults in brackets")]
 
+mod values;
 mod why;
 
 use std::fmt;
@@ -245,7 +246,7 @@ pub(crate) struct Show {
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Grounds {
     /// Why, for the log
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = values::reason)]
     pub(crate) reason: String,
     /// The version that `idem show` printed. The record is changed only if it is still at this version
     #[arg(long, value_name = "VERSION")]
@@ -319,7 +320,7 @@ pub(crate) struct ForgetScope {
     #[arg(long, requires = "reason")]
     pub(crate) yes: bool,
     /// Why, for the log
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = values::reason)]
     pub(crate) reason: Option<String>,
     /// Remove also records under which a handler may be running
     #[arg(long)]
@@ -331,7 +332,7 @@ pub(crate) struct Watch {
     #[command(flatten)]
     pub(crate) parts: Parts,
     /// How often to look. A change that lasts for less time is not seen
-    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = values::pause)]
     pub(crate) every: Duration,
     /// Stop after so many looks
     #[arg(long, value_name = "N")]
