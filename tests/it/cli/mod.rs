@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `records` | a store with a record in each state |
 //! | `golden` | the output of every command |
+//! | `mistakes` | command lines that must not have their way |
 //! | `normal` | what of an output varies from run to run |
 //! | `exits` | the exit codes |
 //! | `schema` | the JSON of every command, against `docs/cli.schema.json` |
@@ -16,6 +17,7 @@
 
 mod exits;
 mod golden;
+mod mistakes;
 mod normal;
 mod paging;
 mod passwords;
