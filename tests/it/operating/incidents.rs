@@ -428,7 +428,7 @@ async fn incident_12_the_records_of_a_customer_are_counted_and_removed() {
         shop.release();
         in_flight.await.expect("no panic");
         let watched = desk.run(0).await;
-        assert!(watched.contains("watching 1 records"), "{watched}");
+        assert!(watched.contains("watching 1 record;"), "{watched}");
         desk.end();
         let left = desk_after(&server).await;
         assert_eq!(left.as_array().map(Vec::len), Some(1));
