@@ -212,7 +212,7 @@ pub(crate) struct List {
     pub(crate) parts: Parts,
     #[command(flatten)]
     pub(crate) filters: Filters,
-    /// Stop after so many records
+    /// Stop after so many records. A page of the store may have some more
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub(crate) limit: usize,
     /// List all records, however many
@@ -275,7 +275,7 @@ pub(crate) struct Resolve {
     #[command(flatten)]
     pub(crate) grounds: Grounds,
     /// Answer every later request with this status
-    #[arg(long, value_name = "STATUS")]
+    #[arg(long, value_name = "STATUS", value_parser = status)]
     pub(crate) status: Option<http::StatusCode>,
     /// A header line of the answer, 'name: value'. May be given more than once
     #[arg(long, value_name = "LINE", requires = "status")]
@@ -350,4 +350,11 @@ pub(crate) struct Doctor {
 pub(crate) struct Stats {
     #[command(flatten)]
     pub(crate) parts: Parts,
+}
+
+/// The status of a final answer.
+fn status(text: &str) -> Result<http::StatusCode, String> {
+    let number = text.parse::<u16>().ok().filter(|number| (200..600).contains(number));
+    let status = number.and_then(|number| http::StatusCode::from_u16(number).ok());
+    status.ok_or_else(|| "the status of a final answer is 200 to 599".to_owned())
 }

@@ -26,13 +26,23 @@ pub(crate) fn connect(common: &Common) -> Result<Operator, Failure> {
         _ if scheme.starts_with("redis+") || scheme.starts_with("rediss+") => redis(url, common),
         _ if scheme.starts_with("valkey+") || scheme.starts_with("valkeys+") => redis(url, common),
         "postgres" | "postgresql" => postgres(url, common),
-        "sqlite" => sqlite(url.trim_start_matches("sqlite:").trim_start_matches("//"), common),
+        "sqlite" => sqlite(path_of(url), common),
         _ if Path::new(url).exists() => sqlite(url, common),
         _ => Err(Failure::usage(
             "the URL begins with redis:, rediss:, redis+cluster:, redis+sentinel:, redis+unix:, postgres: or sqlite:, or is the path of \
              a file that is there",
         )),
     }
+}
+
+/// The path in `sqlite:path`, `sqlite:///path` or `sqlite:////path`.
+fn path_of(url: &str) -> &str {
+    let path = url.strip_prefix("sqlite:").unwrap_or(url);
+    let path = path.strip_prefix("//").unwrap_or(path);
+    // Some clients write a slash more before an absolute path.
+    path.strip_prefix('/')
+        .filter(|path| path.starts_with('/'))
+        .unwrap_or(path)
 }
 
 /// Whether a cursor of the store has a record key in it. A list of SQLite goes on after a key.

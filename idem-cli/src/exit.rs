@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
-use idem_core::BackendError;
+use idem_core::{BackendError, BackendErrorKind};
 
 /// How a command ends. `idem --help` and `docs/cli.md` have the same table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,7 @@ impl From<Exit> for ExitCode {
 pub(crate) struct Failure {
     exit: Exit,
     text: String,
+    is_unreadable: bool,
 }
 
 impl Failure {
@@ -58,8 +59,12 @@ impl Failure {
     }
 
     fn of(exit: Exit, text: impl Into<String>) -> Self {
-        let text = text.into();
-        Self { exit, text }
+        let (text, is_unreadable) = (text.into(), false);
+        Self {
+            exit,
+            text,
+            is_unreadable,
+        }
     }
 
     /// Adds a cause, and the causes of the cause.
@@ -76,6 +81,11 @@ impl Failure {
         self
     }
 
+    /// Whether a record is there that cannot be read.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.is_unreadable
+    }
+
     pub(crate) fn exit(&self) -> Exit {
         self.exit
     }
@@ -89,7 +99,8 @@ impl fmt::Display for Failure {
 
 impl From<BackendError> for Failure {
     fn from(error: BackendError) -> Self {
-        let failure = Self::new(error.to_string());
+        let mut failure = Self::new(error.to_string());
+        failure.is_unreadable = error.kind() == BackendErrorKind::Unreadable;
         match error.source() {
             Some(source) => failure.because(source),
             None => failure,

@@ -108,7 +108,8 @@ fn log(verbose: u8) {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(is_terminal)
-        .with_target(false);
+        .with_target(false)
+        .log_internal_errors(false);
     let ours = Targets::new().with_targets(LOGGED.map(|name| (name, level)));
     // If a subscriber is there already, its lines go where it sends them.
     let _ = tracing_subscriber::registry().with(lines.with_filter(ours)).try_init();

@@ -5,18 +5,21 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use idem_core::inspect::{Listed, LiveClaim, Operator, PAGE, Settled, Settlement};
+use idem_core::inspect::{Listed, LiveClaim, Operator, PAGE, RecordSummary, Selection, Settled, Settlement};
 use serde_json::json;
 
 use crate::args::{ForgetScope, Parts, StateName};
 use crate::exit::{Exit, Failure};
 use crate::find::selection_of;
 use crate::list::is_wanted;
-use crate::output::{Output, Scanned, records as counted};
+use crate::output::{Cell, Output, Scanned, records as counted};
 use crate::view;
 
 /// How many records are shown as examples.
 const EXAMPLES: usize = 5;
+
+/// How often a record is tried that keeps changing.
+const TRIES: usize = 3;
 
 /// What has become of the records.
 #[derive(Default)]
@@ -39,12 +42,40 @@ pub(crate) async fn forget_scope(
         scope: asked.scope.clone(),
         idempotency_key: None,
     })?;
-    let mut count = Count::default();
-    let mut examples = Vec::new();
+    let mut run = Run::default();
+    let ended = go_through(operator, asked, &selection, &mut run, output).await;
+    print(asked, &run, output)?;
+    if ended.is_err() {
+        output.note("it has not come to its end; the counts say what was done. Run it again");
+    }
+    ended?;
+    let count = &run.count;
+    Ok(match asked.yes {
+        true if count.live > 0 => Exit::Live,
+        true if count.changed > 0 => Exit::Changed,
+        true if count.unreadable > 0 => Exit::Failed,
+        _ => Exit::Done,
+    })
+}
+
+/// What a run has come to so far.
+#[derive(Default)]
+struct Run {
+    count: Count,
+    examples: Vec<Vec<Cell>>,
+}
+
+async fn go_through(
+    operator: &Operator,
+    asked: &ForgetScope,
+    selection: &Selection,
+    run: &mut Run,
+    output: &mut Output,
+) -> Result<(), Failure> {
     let mut scanned = Scanned::default();
     let mut next = None;
     loop {
-        let page = operator.scan(&selection, next.as_ref(), PAGE).await?;
+        let page = operator.scan(selection, next.as_ref(), PAGE).await?;
         scanned.add(&page);
         output.progress(&scanned);
         let now = SystemTime::now();
@@ -53,17 +84,16 @@ pub(crate) async fn forget_scope(
             .iter()
             .filter(|listed| is_wanted(&asked.filters, listed, now))
         {
-            examples.extend((examples.len() < EXAMPLES).then(|| view::row(listed, output, now)));
-            forget(operator, asked, listed, output, &mut count).await?;
+            if run.examples.len() < EXAMPLES {
+                run.examples.push(view::row(listed, output, now));
+            }
+            forget(operator, asked, listed, output, &mut run.count).await?;
         }
         next = page.next;
         if next.is_none() {
-            break;
+            return Ok(());
         }
     }
-    print(asked, &count, &examples, output)?;
-    let is_short = asked.yes && count.live > 0;
-    Ok(if is_short { Exit::Live } else { Exit::Done })
 }
 
 async fn forget(
@@ -88,20 +118,7 @@ async fn forget(
         count.live += u64::from(state == StateName::InFlight && !asked.force);
         return Ok(());
     };
-    let live = if asked.force {
-        LiveClaim::Force
-    } else {
-        LiveClaim::Refuse
-    };
-    let settled = operator
-        .settle(
-            &output.chosen(&record.key),
-            record.version(),
-            &Settlement::Forget,
-            live,
-            reason,
-        )
-        .await?;
+    let settled = settle(operator, asked, record, reason, output).await?;
     match settled {
         Settled::Applied => count.forgotten += 1,
         Settled::Changed => count.changed += 1,
@@ -110,12 +127,47 @@ async fn forget(
     Ok(())
 }
 
-fn print(
+/// Forgets a record as it was listed, or as it is now if it has changed since and is still wanted.
+async fn settle(
+    operator: &Operator,
     asked: &ForgetScope,
-    count: &Count,
-    examples: &[Vec<crate::output::Cell>],
-    output: &mut Output,
-) -> Result<(), Failure> {
+    record: &RecordSummary,
+    reason: &str,
+    output: &Output,
+) -> Result<Settled, Failure> {
+    let live = if asked.force {
+        LiveClaim::Force
+    } else {
+        LiveClaim::Refuse
+    };
+    let key = output.chosen(&record.key);
+    let mut version = record.version();
+    for _ in 0..TRIES {
+        let settled = operator
+            .settle(&key, version, &Settlement::Forget, live, reason)
+            .await?;
+        if settled != Settled::Changed {
+            return Ok(settled);
+        }
+        // A list does not read steps, and a record may have been completed since.
+        let Some(details) = operator.show(&key).await? else {
+            return Ok(Settled::Applied);
+        };
+        let is_still_wanted = is_wanted(
+            &asked.filters,
+            &Listed::Record(details.summary.clone()),
+            SystemTime::now(),
+        );
+        if !is_still_wanted {
+            break;
+        }
+        version = details.summary.version();
+    }
+    Ok(Settled::Changed)
+}
+
+fn print(asked: &ForgetScope, run: &Run, output: &mut Output) -> Result<(), Failure> {
+    let Run { count, examples } = run;
     if output.is_json {
         return output.json(&json!({
             "dry_run": !asked.yes,

@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response};
-use idem_core::inspect::{LiveClaim, Operator, RecordDetails, Settled, Settlement, StepChange, StepState};
-use idem_core::{ClaimPolicy, Completion, Record};
+use idem_core::inspect::{
+    LiveClaim, Operator, RecordDetails, RecordVersion, Settled, Settlement, StepChange, StepState,
+};
+use idem_core::{ClaimPolicy, Completion, Record, RecordKey};
 use idem_http::markers;
 use serde_json::json;
 
 use crate::args::{Forget, Grounds, Resolve};
 use crate::exit::{Exit, Failure};
-use crate::find::find;
+use crate::find::{find, key_of};
 use crate::output::Output;
 use crate::show;
 use crate::view::{is_task, rough};
@@ -24,8 +26,16 @@ use crate::view::{is_task, rough};
 const LEAST_TTL: Duration = Duration::from_hours(1);
 
 pub(crate) async fn forget(operator: &Operator, forget: &Forget, output: &mut Output) -> Result<Exit, Failure> {
-    let details = find(operator, &forget.which, output).await?;
-    settle(operator, &details, &forget.grounds, &Settlement::Forget, output).await
+    let grounds = &forget.grounds;
+    match (find(operator, &forget.which, output).await, grounds.token) {
+        (Ok(details), _) => settle(operator, &details, grounds, &Settlement::Forget, output).await,
+        // A claim that has lost its expiry cannot be shown. Its version is in the error, and in the list.
+        (Err(failure), Some(version)) if failure.is_unreadable() && grounds.force => {
+            let key = output.chosen(&key_of(&forget.which)?);
+            apply(operator, (&key, version), grounds, &Settlement::Forget, output).await
+        }
+        (Err(failure), _) => Err(failure),
+    }
 }
 
 pub(crate) async fn resolve(operator: &Operator, resolve: &Resolve, output: &mut Output) -> Result<Exit, Failure> {
@@ -48,7 +58,7 @@ async fn settle(
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     // The log line of the change shows it as the output does.
-    let (key, now) = (&output.chosen(&details.summary.key), details.summary.version());
+    let (key, now) = (output.chosen(&details.summary.key), details.summary.version());
     let version = match grounds.token {
         Some(token) => token,
         None if grounds.yes => now,
@@ -57,6 +67,17 @@ async fn settle(
             now
         }
     };
+    apply(operator, (&key, version), grounds, settlement, output).await
+}
+
+/// Changes a record that is at this version, and says what has become of it.
+async fn apply(
+    operator: &Operator,
+    (key, version): (&RecordKey, RecordVersion),
+    grounds: &Grounds,
+    settlement: &Settlement,
+    output: &mut Output,
+) -> Result<Exit, Failure> {
     let live = if grounds.force {
         LiveClaim::Force
     } else {
@@ -64,22 +85,24 @@ async fn settle(
     };
     let settled = operator.settle(key, version, settlement, live, &grounds.reason).await;
     let settled = settled.map_err(|error| {
-        let failure = Failure::from(error);
-        output.note("the record may have been changed; look at it again");
-        failure
+        output.note(if error.is_not_written() {
+            "nothing was changed"
+        } else {
+            "the record may have been changed; look at it again"
+        });
+        Failure::from(error)
     })?;
-    report(operator, details, settlement, settled, output).await
+    report(operator, key, settlement, settled, output).await
 }
 
 /// Says what has become of the record.
 async fn report(
     operator: &Operator,
-    details: &RecordDetails,
+    key: &RecordKey,
     settlement: &Settlement,
     settled: Settled,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
-    let key = &details.summary.key;
     let record = output.key(key);
     let (exit, result) = match settled {
         Settled::Applied => (Exit::Done, "applied"),
@@ -91,7 +114,9 @@ async fn report(
             Settled::Live(left) => u64::try_from(left.as_millis()).ok(),
             _ => None,
         };
-        let left_version = settlement.leaves().filter(|_| settled == Settled::Applied);
+        // The steps of a record that runs again are not known here, so neither is its version.
+        let is_outcome = settled == Settled::Applied && matches!(settlement, Settlement::Complete { .. });
+        let left_version = settlement.leaves().filter(|_| is_outcome);
         output.json(&json!({
             "record": record,
             "result": result,
@@ -111,10 +136,9 @@ async fn report(
             }
         }
         Settled::Live(left) => output.note(&format!(
-            "{record} is claimed for another {}, so its handler may be running ({}). Stop its process, or wait; --force changes the \
-             record all the same, and the handler's outcome is then not recorded",
+            "{record} is claimed for another {}, so its handler may be running. Stop its process, which `idem show` names, or wait. \
+             --force changes the record all the same, and the handler's outcome is then not recorded",
             rough(left),
-            details.summary.owner.as_str()
         )),
     }
     Ok(exit)
@@ -186,6 +210,12 @@ fn step_change(resolve: &Resolve, details: &RecordDetails, name: &str) -> Result
             "the record has no step {name}; it has {known:?}"
         )));
     };
+    let is_done = matches!(step.state, StepState::Done(_) | StepState::DoneWithoutResult);
+    if is_done && !resolve.grounds.force {
+        return Err(Failure::usage(
+            "this step is recorded as done; --force changes it all the same, and the next attempt believes it",
+        ));
+    }
     let Some(done) = &resolve.done else {
         return Ok(StepChange::NotDone { name: name.to_owned() });
     };
@@ -223,6 +253,9 @@ fn answer(resolve: &Resolve, details: &RecordDetails) -> Result<Bytes, Failure> 
     let body = resolve.body.as_deref().map_or(Ok(Bytes::new()), text_or_file)?;
     let mut answer = Response::new(body);
     *answer.status_mut() = resolve.status.unwrap_or_default();
+    if matches!(answer.status().as_u16(), 204 | 205 | 304) && !answer.body().is_empty() {
+        return Err(Failure::usage("an answer with this status has no body"));
+    }
     for line in &resolve.header {
         let (name, value) = line
             .split_once(':')

@@ -30,7 +30,15 @@ pub(crate) async fn watch(operator: &Operator, asked: &Watch, output: &mut Outpu
     let selection = selection_of(&asked.parts)?;
     let mut before = None;
     for look in 1.. {
-        let now = look_at(operator, &selection, before.as_ref(), output).await?;
+        let now = match look_at(operator, &selection, before.as_ref(), output).await {
+            // A failover takes a while. What has changed meanwhile is printed after it.
+            Err(failure) if failure.exit() == Exit::Failed && before.is_some() => {
+                output.note(&format!("{failure}; looking again"));
+                tokio::time::sleep(asked.every).await;
+                continue;
+            }
+            looked => looked?,
+        };
         if before.is_none() {
             output.note(&format!("watching {}; Ctrl-C ends", counted(now.len() as u64)));
         }

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::Request;
 use idem_core::inspect::{Listed, Operator, RecordDetails, Selection};
-use idem_core::{AfterCrash, IdempotencyKey, RecordKey, Scope};
+use idem_core::{AfterCrash, BackendErrorKind, IdempotencyKey, RecordKey, Scope};
 use idem_http::fingerprint::FingerprintKey;
 use idem_http::why::{ComparedValue, Forecast, Guard, Guess, differences, guess};
 use idem_http::{Compared, IdempotencyProblem, InFlight, Policy};
@@ -32,13 +32,19 @@ struct Known {
     details: Option<RecordDetails>,
     /// Whether operation and scope were found by the idempotency key.
     is_found: bool,
+    /// Whether a record is there that cannot be read.
+    is_unreadable: bool,
 }
 
 pub(crate) async fn why(operator: &Operator, asked: &Why, output: &mut Output) -> Result<Exit, Failure> {
     let request = request::read(asked.file.as_deref())?;
     let known = know(operator, asked, &request, output).await?;
     let record = known.details.as_ref().map(|details| details.record.clone());
-    let forecast = known.guard.forecast(&request, record, SystemTime::now());
+    let forecast = if known.is_unreadable {
+        Forecast::Refused(IdempotencyProblem::BackendUnavailable)
+    } else {
+        known.guard.forecast(&request, record, SystemTime::now())
+    };
     let mismatch = (forecast == Forecast::Refused(IdempotencyProblem::KeyReused)).then(|| mismatch(&known, &request));
     let against = match &asked.against {
         Some(other) => Some(differences(&known.guard, &request, &request::read(Some(other))?)),
@@ -149,19 +155,23 @@ async fn know(
                 key: None,
                 details: None,
                 is_found,
+                is_unreadable: false,
             });
         }
     }
     let key = guard.record_key(request).ok().flatten();
-    let details = match &key {
-        Some(key) => operator.show(key).await?,
-        None => None,
+    let shown = match &key {
+        Some(key) => operator.show(key).await,
+        None => Ok(None),
     };
+    let is_unreadable = matches!(&shown, Err(error) if error.kind() == BackendErrorKind::Unreadable);
+    let details = if is_unreadable { None } else { shown? };
     Ok(Known {
         guard,
         key,
         details,
         is_found,
+        is_unreadable,
     })
 }
 
@@ -194,22 +204,23 @@ async fn by_key(
     let selection =
         select().map_err(|error: idem_core::KeyError| Failure::usage("no record can be selected").because(&error))?;
     let mut scanned = Scanned::default();
+    // Records of other operations under the same key.
+    let mut others = 0;
+    let is_candidate = |key: &RecordKey| asked.operation.is_some() || may_be_of(&key.operation(), request);
+    let wanted = |listed: &Listed| key_of(listed).is_some_and(|key| is_candidate(&key));
     let progress = |page: &idem_core::inspect::Page| {
         scanned.add(page);
+        others += page.records.iter().filter(|listed| !wanted(listed)).count();
         output.progress(&scanned);
     };
-    let page = operator.list(&selection, None, CANDIDATES, |_| true, progress).await?;
-    let mut keys: Vec<_> = page
-        .records
-        .into_iter()
-        .filter_map(|listed| match listed {
-            Listed::Record(record) => Some(record.key),
-            Listed::Unreadable(_) => None,
-        })
-        .collect();
+    let page = operator.list(&selection, None, CANDIDATES, wanted, progress).await?;
+    let mut keys: Vec<_> = page.records.iter().filter_map(key_of).collect();
     keys.sort();
     keys.dedup();
     match &keys[..] {
+        [] if others > 0 => Err(Failure::usage(
+            "the records with this idempotency key are of other operations; name the request's by --operation and --scope",
+        )),
         [] => Ok(None),
         [one] => Ok(Some(one.clone())),
         several => {
@@ -221,6 +232,34 @@ async fn by_key(
             Err(Failure::usage(text))
         }
     }
+}
+
+/// The key of a record in a list, also of one that cannot be read.
+fn key_of(listed: &Listed) -> Option<RecordKey> {
+    match listed {
+        Listed::Record(record) => Some(record.key.clone()),
+        Listed::Unreadable(unreadable) => RecordKey::from_encoded(&unreadable.name),
+    }
+}
+
+/// Whether a request may belong to an operation: the operation's method and route are those of the request. A name of the
+/// application's own says neither, and has to be given by `--operation`.
+fn may_be_of(operation: &str, request: &Request<Bytes>) -> bool {
+    let operation = operation.strip_prefix("layer ").unwrap_or(operation);
+    let Some((method, route)) = operation.split_once(' ') else {
+        return false;
+    };
+    let mut path = request.uri().path().split('/');
+    let mut route = route.split('/');
+    method == request.method().as_str()
+        && loop {
+            match (route.next(), path.next()) {
+                (None, None) => break true,
+                (Some(part), Some(_)) if part.starts_with("{*") => break true,
+                (Some(part), Some(own)) if part == own || part.starts_with('{') && !own.is_empty() => {}
+                _ => break false,
+            }
+        }
 }
 
 fn guard(asked: &Why) -> Result<Guard, Failure> {
@@ -235,7 +274,7 @@ fn guard(asked: &Why) -> Result<Guard, Failure> {
     if let Some(value) = &asked.value {
         let value =
             serde_json::from_str(value).map_err(|error| Failure::usage("--value is no JSON").because(&error))?;
-        let parameters = Some(asked.parameter.clone());
+        let parameters = (!asked.whole_path).then(|| asked.parameter.clone());
         guard.value = Some(ComparedValue { value, parameters });
     }
     if let Some(file) = &asked.fingerprint_key {
@@ -284,4 +323,32 @@ fn fingerprint_key(file: &Path) -> Result<FingerprintKey, Failure> {
         return Err(Failure::usage(format!("{} is empty, and no key is", file.display())));
     }
     Ok(FingerprintKey::new(&read))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_belongs_to_an_operation_of_its_method_and_route() {
+        let request = Request::post("/orders/7/lines").body(Bytes::new()).expect("a request");
+        for operation in [
+            "POST /orders/{id}/lines",
+            "layer POST /orders/7/lines",
+            "POST /{*rest}",
+            "POST /orders/{*rest}",
+        ] {
+            assert!(may_be_of(operation, &request), "{operation}");
+        }
+        for operation in [
+            "PUT /orders/{id}/lines",
+            "POST /orders/{id}",
+            "POST /payments",
+            "task ship",
+            "orders",
+            "POST /orders/{id}/lines/{n}",
+        ] {
+            assert!(!may_be_of(operation, &request), "{operation}");
+        }
+    }
 }

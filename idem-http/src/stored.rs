@@ -15,7 +15,7 @@
 //! did, so that what looks at it on its way, such as a compression layer, treats both alike.
 
 use bytes::{Buf as _, Bytes};
-use http::header::{CONNECTION, DATE, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
@@ -57,6 +57,8 @@ pub fn encode(response: &Response<Bytes>) -> Option<Bytes> {
     *head.status_mut() = response.status();
     *head.headers_mut() = response.headers().clone();
     markers::remove(head.headers_mut());
+    // The length is that of the body, whatever a header line says that was copied from elsewhere.
+    head.headers_mut().remove(CONTENT_LENGTH);
     let mut payload = encode_head(&head.into_parts().0, &[], response.body().len())?;
     payload.extend_from_slice(response.body());
     Some(payload.into())

@@ -120,6 +120,7 @@ fn text(text: String) -> SqlStr {
 }
 
 impl Statements {
+    #[expect(clippy::too_many_lines, reason = "a table of the text of every statement")]
     pub(crate) fn on(name: &Name) -> Self {
         let records = &name.qualified();
         let leases = &name.qualified_with("_leases");

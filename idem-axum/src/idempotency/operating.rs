@@ -8,7 +8,7 @@ impl Idempotency {
     /// The records of this service, for its operator `name`; `None` if the backend cannot be inspected.
     ///
     /// For admin routes of the application's own, which have to check who calls. Every change names the version of the record that the
-    /// operator has seen, and is logged with the name and the reason. The command line tool `idem` does the same from a terminal.
+    /// operator has seen, and is logged with the name and the reason, with hashed keys where the service logs them so. The command line tool `idem` does the same from a terminal.
     ///
     /// ```
     /// use axum::extract::{Path, State};
@@ -31,6 +31,11 @@ impl Idempotency {
     /// ```
     #[must_use]
     pub fn operator(&self, name: impl Into<String>) -> Option<Operator> {
-        self.0.engine.operator(name)
+        let operator = self.0.engine.operator(name)?;
+        Some(if self.0.settings.hashed_keys {
+            operator.with_hashed_keys()
+        } else {
+            operator
+        })
     }
 }

@@ -50,6 +50,9 @@ pub(crate) struct Why {
     /// A path parameter of the route, in their order; goes with --value
     #[arg(long, value_name = "VALUE", requires = "value")]
     pub(crate) parameter: Vec<String>,
+    /// No route matches, or a layer compares the value, so that the whole path is compared; goes with --value
+    #[arg(long, requires = "value", conflicts_with = "parameter")]
+    pub(crate) whole_path: bool,
     /// A file with the application's fingerprint key
     #[arg(long, value_name = "FILE")]
     pub(crate) fingerprint_key: Option<PathBuf>,

@@ -2,6 +2,8 @@
 //!
 //! Owns which of its options change what is compared. An option that it does not know is an error, because it could.
 
+mod quoted;
+
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request};
@@ -12,8 +14,10 @@ use crate::exit::Failure;
 /// The request that a `curl` command would send, as far as it is compared.
 pub(super) fn of_curl(text: &[u8]) -> Result<Request<Bytes>, Failure> {
     let text = std::str::from_utf8(text).map_err(|error| Failure::usage("the command is no text").because(&error))?;
+    let text = quoted::without_ansi_quotes(&text.replace("\r\n", "\n"))
+        .ok_or_else(|| Failure::usage("the command's quotation marks"))?;
     let words =
-        shell_words::split(text).map_err(|error| Failure::usage("the command's quotation marks").because(&error))?;
+        shell_words::split(&text).map_err(|error| Failure::usage("the command's quotation marks").because(&error))?;
     let mut curl = Curl::default();
     let mut words = words.into_iter().skip(1);
     while let Some(word) = words.next() {
@@ -58,7 +62,8 @@ const IGNORED_WITH_VALUE: [&str; 20] = [
     "--cookie-jar",
 ];
 /// Options without a value that do not change what is compared.
-const IGNORED: [&str; 20] = [
+const IGNORED: [&str; 21] = [
+    "--compressed",
     "-s",
     "--silent",
     "-S",

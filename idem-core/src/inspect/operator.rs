@@ -15,7 +15,7 @@ use super::{
     Settlement, StepChange,
 };
 use crate::backend::DynBackend;
-use crate::{Backend, BackendError, BackendErrorKind, Completion, RecordKey, Token};
+use crate::{Backend, BackendError, BackendErrorKind, ClaimPolicy, Completion, RecordKey, Token};
 
 /// How many records a page of a long scan has, about.
 pub const PAGE: usize = 500;
@@ -53,6 +53,7 @@ pub struct Operator {
     backend: Arc<dyn DynBackend>,
     name: Arc<str>,
     deadline: Duration,
+    hashes_keys: bool,
 }
 
 impl Operator {
@@ -71,6 +72,7 @@ impl Operator {
             backend,
             name: name.into(),
             deadline: Self::DEADLINE,
+            hashes_keys: false,
         })
     }
 
@@ -78,6 +80,13 @@ impl Operator {
     #[must_use]
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Logs hashes of scopes and idempotency keys, as [`RecordKey::hashed`] does.
+    #[must_use]
+    pub fn with_hashed_keys(mut self) -> Self {
+        self.hashes_keys = true;
         self
     }
 
@@ -113,9 +122,11 @@ impl Operator {
     ) -> Result<Page, BackendError> {
         let mut list = Page::default();
         let mut next = after;
+        // Small pages for a short list, and larger ones while what is wanted is rare.
+        let mut size = most.clamp(1, PAGE);
         loop {
-            // Small pages for a short list. A store that scans looks at more than it returns.
-            let page = self.scan(selection, next.as_ref(), most.clamp(1, PAGE)).await?;
+            let page = self.scan(selection, next.as_ref(), size).await?;
+            size = (size * 2).min(PAGE);
             progress(&page);
             list.looked_at += page.looked_at;
             list.commands += page.commands;
@@ -139,6 +150,10 @@ impl Operator {
 
     /// Settles the record under `key` if it is still at `version`, and logs it. `reason` says why, for the log.
     ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the record may be settled or not. The log says so.
+    ///
     /// # Errors
     ///
     /// When the store cannot be reached or refuses. Whether the record was changed is then unknown: look at it again.
@@ -150,23 +165,31 @@ impl Operator {
         live: LiveClaim,
         reason: &str,
     ) -> Result<Settled, BackendError> {
+        if let Settlement::Complete { ttl, .. } = settlement
+            && !(ClaimPolicy::MIN..=ClaimPolicy::MAX_TTL).contains(ttl)
+        {
+            let context = "an outcome is kept for 100 milliseconds at least, and for ten years at most";
+            return Err(BackendError::new(BackendErrorKind::Config, context).not_written());
+        }
+        let shown = if self.hashes_keys {
+            key.clone().hashed()
+        } else {
+            key.clone()
+        };
+        let log_line = LogLine {
+            key: &shown,
+            version,
+            operator: &self.name,
+            change: settlement.name(),
+            reason,
+            forced: live == LiveClaim::Force,
+            is_due: true,
+        };
         let settling = self.ask("settling a record", |inspector| {
             inspector.settle(key, version, settlement, live)
         });
         let settled = settling.await;
-        let (operator, change) = (&*self.name, settlement.name());
-        let forced = live == LiveClaim::Force;
-        match &settled {
-            Ok(Settled::Applied) => tracing::warn!(
-                key = %key.shown(), %version, operator, change, reason, forced,
-                "an operator has settled a record"
-            ),
-            Ok(_) => {}
-            Err(error) => tracing::warn!(
-                key = %key.shown(), %version, operator, change, reason, forced, %error,
-                "an operator's call has failed, and may have settled the record; look at it again"
-            ),
-        }
+        log_line.end(&settled);
         settled
     }
 
@@ -196,6 +219,63 @@ impl Operator {
         match timeout(self.deadline, call(inspector)).await {
             Ok(answer) => answer,
             Err(_elapsed) => Err(BackendError::new(BackendErrorKind::Timeout, what)),
+        }
+    }
+}
+
+/// The line in the log about a settlement. It is written also if the caller is gone before the answer.
+struct LogLine<'a> {
+    key: &'a RecordKey,
+    version: RecordVersion,
+    operator: &'a str,
+    change: &'static str,
+    reason: &'a str,
+    forced: bool,
+    is_due: bool,
+}
+
+impl LogLine<'_> {
+    fn end(mut self, settled: &Result<Settled, BackendError>) {
+        self.is_due = false;
+        let Self {
+            version,
+            operator,
+            change,
+            reason,
+            forced,
+            ..
+        } = self;
+        match settled {
+            Ok(Settled::Applied) => tracing::warn!(
+                key = %self.key.shown(), %version, operator, change, reason, forced,
+                "an operator has settled a record"
+            ),
+            Ok(_) => {}
+            Err(error) if error.is_not_written() => {}
+            Err(error) => self.is_unknown(&error.to_string()),
+        }
+    }
+
+    fn is_unknown(&self, error: &str) {
+        let Self {
+            version,
+            operator,
+            change,
+            reason,
+            forced,
+            ..
+        } = self;
+        tracing::warn!(
+            key = %self.key.shown(), %version, operator, change, reason, forced, error,
+            "an operator's call has failed, and may have settled the record; look at it again"
+        );
+    }
+}
+
+impl Drop for LogLine<'_> {
+    fn drop(&mut self) {
+        if self.is_due {
+            self.is_unknown("the caller did not wait for the answer");
         }
     }
 }

@@ -176,7 +176,7 @@ impl RecordSummary {
 }
 
 /// How far a record has come, without the payload.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum RecordState {
     /// An attempt has claimed the key.
     Claimed {
@@ -200,6 +200,25 @@ pub enum RecordState {
     Unknown,
 }
 
+/// A payload may hold what clients keep secret, so only its length is shown.
+impl fmt::Debug for RecordState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Claimed { remaining, has_steps } => {
+                let mut shown = f.debug_struct("Claimed");
+                shown
+                    .field("remaining", remaining)
+                    .field("has_steps", has_steps)
+                    .finish()
+            }
+            Self::Parked => f.write_str("Parked"),
+            Self::Stored { len, .. } => f.debug_struct("Stored").field("len", len).finish_non_exhaustive(),
+            Self::NotStored => f.write_str("NotStored"),
+            Self::Unknown => f.write_str("Unknown"),
+        }
+    }
+}
+
 impl RecordState {
     /// The state of a completion.
     #[must_use]
@@ -216,7 +235,7 @@ impl RecordState {
 }
 
 /// Everything that is stored about one record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct RecordDetails {
     /// What a list shows.
     pub summary: RecordSummary,
@@ -224,6 +243,18 @@ pub struct RecordDetails {
     pub record: Record,
     /// Its steps, in any order.
     pub steps: RecordedSteps,
+}
+
+/// Shows neither the payload nor the results of steps.
+impl fmt::Debug for RecordDetails {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let steps: Vec<_> = self.steps.iter().map(|(name, _)| name).collect();
+        let mut shown = f.debug_struct("RecordDetails");
+        shown
+            .field("summary", &self.summary)
+            .field("steps", &steps)
+            .finish_non_exhaustive()
+    }
 }
 
 impl RecordDetails {
@@ -275,7 +306,7 @@ pub struct StepView {
 }
 
 /// How far a step has come.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum StepState {
     /// Its body may have begun. If its attempt has ended, it is unknown whether the step happened.
     Started,
@@ -285,6 +316,18 @@ pub enum StepState {
     DoneWithoutResult,
     /// Its bytes are of another version, or broken.
     Unreadable,
+}
+
+/// Of a result, only the length is shown.
+impl fmt::Debug for StepState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started => f.write_str("Started"),
+            Self::Done(result) => f.debug_struct("Done").field("len", &result.len()).finish(),
+            Self::DoneWithoutResult => f.write_str("DoneWithoutResult"),
+            Self::Unreadable => f.write_str("Unreadable"),
+        }
+    }
 }
 
 /// One record of a [`Page`](super::Page).

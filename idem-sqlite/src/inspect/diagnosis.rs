@@ -1,7 +1,7 @@
 //! Whether the file and its tables are as they should be.
 //!
 //! Owns the checks, each of which is bounded whatever the size of the file. Does not own the requirements on a connection, which
-//! are checked whenever one is opened: [`connecting`](crate::connecting).
+//! are checked whenever one is opened: [`connecting`].
 
 use std::error::Error;
 use std::path::Path;

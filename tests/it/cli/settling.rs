@@ -116,7 +116,9 @@ async fn without_a_terminal_nothing_is_changed_that_was_not_named<B: Backend + S
     store.idem(&["forget-scope", "--scope", "acme"]).await.exits(0);
     for (key, phase, number) in [("k", "completed", 1), ("p", "parked", 2)] {
         let shown = store.idem(&["show", &named(key), "--json"]).await.exits(0).json();
-        assert_eq!(shown[0]["version"], version(phase, number));
+        let shown = shown[0]["version"].as_str().expect("text").to_owned();
+        // A record with steps has their digest behind it.
+        assert!(shown.starts_with(&version(phase, number)), "{shown}");
     }
 }
 
