@@ -1,6 +1,6 @@
 //! Record keys and their parts from the encoded form back.
 //!
-//! Owns which texts are encoded keys: exactly those that [`RecordKey::new`] makes. Does not own the encoding: [`escape`](super::escape).
+//! Owns which texts are encoded keys: exactly those that [`RecordKey::new`] makes. Does not own the encoding: [`escape`](mod@super::escape).
 
 use std::borrow::Cow;
 
