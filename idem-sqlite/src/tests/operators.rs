@@ -87,7 +87,8 @@ async fn the_steps_of_a_record_that_is_settled_are_no_rows_any_more() {
             .record_step(&key("k"), &claim, "charge", &Bytes::new())
             .await;
         assert_eq!(recorded.expect("a healthy file"), Fenced::Applied);
-        let version = version(&claim, Phase::Claimed);
+        let shown = file.backend.inspect(&key("k")).await.expect("a healthy file");
+        let version = shown.expect("a record").summary.version();
         let settled = file
             .backend
             .settle(&key("k"), version, &settlement, LiveClaim::Force)
