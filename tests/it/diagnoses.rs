@@ -7,7 +7,7 @@ use idem_axum::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use idem_axum::{PostgresBackend, SqliteBackend};
 use idem_core::inspect::{Finding, Health, Inspect};
 use idem_core::{Acquisition, Backend as _, Claim, ClaimPolicy, Fingerprint, IdempotencyKey, RecordKey, Scope};
-use idem_tests::{PostgresServer, SqliteFile, in_time};
+use idem_tests::{PostgresServer, SqliteFile, in_time, until};
 
 async fn assert_finds(backend: &impl Inspect, check: &str, health: Health, text: &str) {
     let findings = backend.diagnose().await.expect("the store can be reached");
@@ -205,6 +205,12 @@ async fn a_diagnosis_tells_of_a_standby_and_of_a_primary_that_does_not_wait_for_
         let backend = PostgresBackend::new(primary.pool().await);
         backend.migrate().await.expect("it may");
         let standby = primary.standby().await;
+        // It answers before it follows.
+        until("the standby follows", async || {
+            let following = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'";
+            primary.query::<i64>(following).await == 1
+        })
+        .await;
         assert_finds(&backend, "standbys", Health::Warning, "1 of 1 standbys").await;
         let backend = PostgresBackend::new(standby.pool().await);
         assert_finds(&backend, "writing", Health::Failing, "standby").await;

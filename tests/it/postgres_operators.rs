@@ -367,6 +367,28 @@ async fn a_settlement_does_not_end_a_step_that_was_recorded_while_it_waited() {
     .await;
 }
 
+/// An owner that records a step and completes at once may leave the row of the step behind. No operator sees it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_completed_record_is_settled_although_the_row_of_a_step_was_left_behind() {
+    in_time(async {
+        for settlement in every_settlement() {
+            let scene = Scene::new().await;
+            let completed = scene
+                .backend
+                .complete(&scene.key, &scene.claim, &Completion::Unknown, LONG)
+                .await;
+            assert_eq!(completed.expect("a healthy server"), Fenced::Applied);
+            scene
+                .execute("INSERT INTO $.idem_records_steps SELECT id, 'charge', '' FROM $.idem_records")
+                .await;
+            let settled = scene.settling(&settlement, LiveClaim::Refuse).await.expect("no panic");
+            assert_eq!(settled, Settled::Applied, "{settlement:?}");
+            assert_eq!(scene.count("$.idem_records_steps").await, 0, "{settlement:?}");
+        }
+    })
+    .await;
+}
+
 /// Ends that meet again and again wait for each other, and never in a circle.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn operators_and_an_owner_that_meet_do_not_stop_each_other() {

@@ -133,7 +133,7 @@ impl OperatorStatements {
              WHERE record.id = $1 AND record.token = $2 AND record.state IN ({states}) \
              AND greatest(record.expires_at, renewed.expires_at) > clock_timestamp() AND NOT EXISTS (SELECT FROM repeated) \
              AND coalesce((SELECT string_agg(name || '=' || encode(substring(step FROM 1 FOR {STEP_HEAD_LEN}), 'hex'), ',' \
-             ORDER BY name COLLATE \"C\") FROM {steps} WHERE id = $1), '') = {signature}), \
+             ORDER BY name COLLATE \"C\") FROM {steps} WHERE id = $1 AND record.state IN (4, 7)), '') = {signature}), \
              seized AS (INSERT INTO {leases} AS renewed (id, token, lease_until, expires_at, is_over) \
              SELECT id, token, clock_timestamp(), clock_timestamp(), true FROM found WHERE state IN (1, 4) AND {has_lapsed} \
              ON CONFLICT (id, token) DO UPDATE SET is_over = true, lease_until = clock_timestamp(), \
