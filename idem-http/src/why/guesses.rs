@@ -36,7 +36,7 @@ pub enum Guess {
 #[non_exhaustive]
 pub enum Change {
     /// Another method.
-    Method(&'static str),
+    OtherMethod(&'static str),
     /// No query.
     NoQuery,
     /// A slash at the end of the path, or none.
@@ -46,19 +46,19 @@ pub enum Change {
     /// No content encoding.
     NoEncoding,
     /// Another form of the body, in words.
-    Body(&'static str),
+    BodyForm(&'static str),
 }
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Method(method) => write!(f, "method {method}"),
+            Self::OtherMethod(method) => write!(f, "method {method}"),
             Self::NoQuery => f.write_str("no query"),
             Self::Slash => f.write_str("a slash at the end of the path, or none"),
             Self::MediaType("") => f.write_str("no media type"),
             Self::MediaType(media_type) => write!(f, "media type {media_type}"),
             Self::NoEncoding => f.write_str("no content encoding"),
-            Self::Body(form) => write!(f, "body {form}"),
+            Self::BodyForm(form) => write!(f, "body {form}"),
         }
     }
 }
@@ -129,7 +129,7 @@ fn set_target(request: &mut Request<Bytes>, path: &str, query: Option<&str>) {
 /// let first = Request::post("/orders").body("{\"item\":7}".into())?;
 /// let retry = Request::post("/orders").body("{ \"item\": 7 }\n".into())?;
 /// let guess = guess(&guard, &retry, &guard.fingerprint(&first));
-/// assert_eq!(guess, Guess::With(vec![Change::Body("as JSON without white space")]));
+/// assert_eq!(guess, Guess::With(vec![Change::BodyForm("as JSON without white space")]));
 /// # Ok::<(), http::Error>(())
 /// ```
 #[must_use]
@@ -168,12 +168,12 @@ pub fn guess(guard: &Guard, request: &Request<Bytes>, stored: &Fingerprint) -> G
 /// Puts the part of `variant` that the change is about into `request`.
 fn apply(request: &mut Request<Bytes>, change: Change, variant: &Request<Bytes>) {
     match change {
-        Change::Method(_) => *request.method_mut() = variant.method().clone(),
+        Change::OtherMethod(_) => *request.method_mut() = variant.method().clone(),
         Change::NoQuery => set_target(request, request.uri().clone().path(), None),
         Change::Slash => set_target(request, variant.uri().path(), request.uri().clone().query()),
         Change::MediaType(_) => copy_header(request, variant, &CONTENT_TYPE),
         Change::NoEncoding => drop(request.headers_mut().remove(CONTENT_ENCODING)),
-        Change::Body(_) => *request.body_mut() = variant.body().clone(),
+        Change::BodyForm(_) => *request.body_mut() = variant.body().clone(),
     }
 }
 
@@ -190,7 +190,7 @@ fn variants(request: &Request<Bytes>) -> Vec<(Change, Request<Bytes>)> {
         if let Ok(changed) = changed.as_ref().map_err(drop)
             && changed != request.method()
         {
-            add(Change::Method(method), &|variant| {
+            add(Change::OtherMethod(method), &|variant| {
                 *variant.method_mut() = changed.clone();
             });
         }
@@ -220,7 +220,7 @@ fn variants(request: &Request<Bytes>) -> Vec<(Change, Request<Bytes>)> {
         });
     }
     for (form, body) in bodies(request.body()) {
-        add(Change::Body(form), &|variant| *variant.body_mut() = body.clone());
+        add(Change::BodyForm(form), &|variant| *variant.body_mut() = body.clone());
     }
     variants
 }
@@ -253,13 +253,10 @@ fn bodies(body: &Bytes) -> Vec<(&'static str, Bytes)> {
             };
             written.map(Bytes::from).unwrap_or_default()
         };
-        forms.push((
-            "as JSON without white space, its members in the order they have",
-            compact(body),
-        ));
+        forms.push(("as JSON without white space", compact(body)));
         json.sort_all_objects();
-        forms.push(("as JSON without white space", written(&json, false)));
-        forms.push(("as JSON with line breaks", written(&json, true)));
+        forms.push(("as JSON without white space, its members sorted", written(&json, false)));
+        forms.push(("as JSON with line breaks, its members sorted", written(&json, true)));
     }
     forms
 }
@@ -308,7 +305,7 @@ mod tests {
         let table = [
             (
                 request("PUT", "/orders?a=1", json, "{\"b\":1,\"a\":\" \\\" \"}"),
-                Change::Method("POST"),
+                Change::OtherMethod("POST"),
             ),
             (
                 request("POST", "/orders/?a=1", json, "{\"b\":1,\"a\":\" \\\" \"}"),
@@ -320,11 +317,11 @@ mod tests {
             ),
             (
                 request("POST", "/orders?a=1", json, "{\"b\":1,\"a\":\" \\\" \"}\n"),
-                Change::Body("without the line break at its end"),
+                Change::BodyForm("without the line break at its end"),
             ),
             (
                 request("POST", "/orders?a=1", json, "{ \"b\" : 1,\n \"a\": \" \\\" \" }"),
-                Change::Body("as JSON without white space, its members in the order they have"),
+                Change::BodyForm("as JSON without white space"),
             ),
         ];
         let stored = guard().fingerprint(&first);
@@ -334,7 +331,7 @@ mod tests {
         let twice = request("PUT", "/orders/?a=1", json, "{\"b\":1,\"a\":\" \\\" \"}");
         assert_eq!(
             guess(&guard(), &twice, &stored),
-            Guess::With(vec![Change::Method("POST"), Change::Slash])
+            Guess::With(vec![Change::OtherMethod("POST"), Change::Slash])
         );
         let other = request("POST", "/orders?a=1", json, "{\"b\":2}");
         assert_eq!(guess(&guard(), &other, &stored), Guess::Unknown);
@@ -372,7 +369,7 @@ mod tests {
         let stored = guard().fingerprint(&first);
         assert_eq!(
             guess(&guard(), &retry, &stored),
-            Guess::With(vec![Change::Method("POST")])
+            Guess::With(vec![Change::OtherMethod("POST")])
         );
         let twice = request("PUT", "/orders/", "", large);
         assert_eq!(guess(&guard(), &twice, &stored), Guess::Unknown);
