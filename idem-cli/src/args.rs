@@ -5,17 +5,19 @@
 #![allow(clippy::doc_markdown, reason = "these comments are the help, which is plain text")]
 #![allow(rustdoc::broken_intra_doc_links, reason = "the help has defaults in brackets")]
 
+mod settle;
 mod values;
 mod why;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use idem_core::inspect::RecordVersion;
 
+pub(crate) use self::settle::{Forget, ForgetScope, Grounds, Resolve, ResolvedStep};
 pub(crate) use self::why::{ComparedName, InFlightName, Why};
 
 const AFTER_HELP: &str = "\
@@ -26,7 +28,7 @@ Exit codes:
   3  no record is there
   4  the record has changed since it was shown; nothing was changed
   5  a handler may be running under the record; nothing was changed
-  6  doctor: a check fails
+  6  doctor: a check fails; list --expect-none: a record was found
   7  why: the service would refuse the request
 
 A first look:
@@ -142,7 +144,11 @@ pub(crate) enum Command {
         shell: Shell,
     },
     /// Print the man page, as roff
-    Man,
+    Man {
+        /// Write a page for each command into this folder in place of it
+        #[arg(long, value_name = "FOLDER")]
+        dir: Option<PathBuf>,
+    },
 }
 
 /// Parts of record keys.
@@ -218,6 +224,9 @@ pub(crate) struct List {
     /// List all records, however many
     #[arg(long, conflicts_with = "limit")]
     pub(crate) all: bool,
+    /// Exit with 6 if a record is found, for alerts
+    #[arg(long)]
+    pub(crate) expect_none: bool,
     /// Go on where a list has ended: the cursor that it printed
     #[arg(long, value_name = "CURSOR")]
     pub(crate) after: Option<String>,
@@ -240,91 +249,6 @@ pub(crate) struct Show {
     /// Show the body and the header values of the answer, the results of steps, and the fingerprint
     #[arg(long)]
     pub(crate) reveal: bool,
-}
-
-/// What every change of a record needs.
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Grounds {
-    /// Why, for the log
-    #[arg(long, value_name = "TEXT", value_parser = values::reason)]
-    pub(crate) reason: String,
-    /// The version that `idem show` printed. The record is changed only if it is still at this version
-    #[arg(long, value_name = "VERSION")]
-    pub(crate) token: Option<RecordVersion>,
-    /// Do not ask; change the record as it is now
-    #[arg(long)]
-    pub(crate) yes: bool,
-    /// Change the record even if a handler may be running under it. The handler's outcome is then not recorded
-    #[arg(long)]
-    pub(crate) force: bool,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct Forget {
-    #[command(flatten)]
-    pub(crate) which: Which,
-    #[command(flatten)]
-    pub(crate) grounds: Grounds,
-}
-
-#[derive(Debug, clap::Args)]
-#[command(group = ArgGroup::new("outcome").required(true).args(["status", "result", "rerun", "step", "unknown"]))]
-pub(crate) struct Resolve {
-    #[command(flatten)]
-    pub(crate) which: Which,
-    #[command(flatten)]
-    pub(crate) grounds: Grounds,
-    /// Answer every later request with this status
-    #[arg(long, value_name = "STATUS", value_parser = status)]
-    pub(crate) status: Option<http::StatusCode>,
-    /// A header line of the answer, 'name: value'. May be given more than once
-    #[arg(long, value_name = "LINE", requires = "status")]
-    pub(crate) header: Vec<String>,
-    /// The body of the answer, or @FILE
-    #[arg(long, value_name = "TEXT", requires = "status")]
-    pub(crate) body: Option<String>,
-    /// The result of a task, as JSON, or @FILE
-    #[arg(long, value_name = "JSON")]
-    pub(crate) result: Option<String>,
-    /// Let the next request run again, with the steps that are recorded
-    #[arg(long)]
-    pub(crate) rerun: bool,
-    /// Say what became of this step, and let the next request go on. Needs --done or --not-done
-    #[arg(long, value_name = "NAME")]
-    pub(crate) step: Option<String>,
-    /// The step has happened, with this result as JSON, or @FILE
-    #[arg(long, value_name = "JSON", requires = "step", conflicts_with = "not_done")]
-    pub(crate) done: Option<String>,
-    /// The step has not happened
-    #[arg(long, requires = "step")]
-    pub(crate) not_done: bool,
-    /// Answer every later request with 409 outcome-unknown
-    #[arg(long)]
-    pub(crate) unknown: bool,
-    /// How long the outcome is kept [default: as long as the record says or has left, at least 1h]
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    pub(crate) ttl: Option<Duration>,
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct ForgetScope {
-    /// Scope: a value, (a,b) for a tuple, or @global
-    #[arg(long, value_name = "SCOPE", required_unless_present = "operation")]
-    pub(crate) scope: Option<String>,
-    /// Only of this operation; without --scope, of all scopes
-    #[arg(long, value_name = "NAME")]
-    pub(crate) operation: Option<String>,
-    #[command(flatten)]
-    pub(crate) filters: Filters,
-    /// Remove the records. Without it, they are only counted
-    #[arg(long, requires = "reason")]
-    pub(crate) yes: bool,
-    /// Why, for the log
-    #[arg(long, value_name = "TEXT", value_parser = values::reason)]
-    pub(crate) reason: Option<String>,
-    /// Remove also records under which a handler may be running
-    #[arg(long)]
-    pub(crate) force: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -350,11 +274,4 @@ pub(crate) struct Doctor {
 pub(crate) struct Stats {
     #[command(flatten)]
     pub(crate) parts: Parts,
-}
-
-/// The status of a final answer.
-fn status(text: &str) -> Result<http::StatusCode, String> {
-    let number = text.parse::<u16>().ok().filter(|number| (200..600).contains(number));
-    let status = number.and_then(|number| http::StatusCode::from_u16(number).ok());
-    status.ok_or_else(|| "the status of a final answer is 200 to 599".to_owned())
 }

@@ -22,7 +22,7 @@ pub(crate) enum Exit {
     Changed = 4,
     /// A handler may be running under the record. Nothing was changed.
     Live = 5,
-    /// `doctor` has found a failing check.
+    /// `doctor` has found a failing check, or `list --expect-none` a record.
     Unhealthy = 6,
     /// `why`: the service would not run the request, and would not replay an answer.
     Refused = 7,

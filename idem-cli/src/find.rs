@@ -3,12 +3,13 @@
 //! Owns the ways in which an operator names a record: by the key that a log line has, by its parts, or by the hashes that a log line has
 //! in the place of the parts.
 
-use idem_core::inspect::{Listed, Operator, RecordDetails, Selection};
+use idem_core::inspect::{Listed, Operator, RecordDetails, RecordVersion, Selection};
 use idem_core::{IdempotencyKey, RecordKey, Scope};
 
 use crate::args::{Parts, Which};
 use crate::exit::Failure;
-use crate::output::{Output, Scanned};
+use crate::output::Output;
+use crate::progress::Scanned;
 
 /// How many hexadecimal digits of a hash logs show.
 const HASH_LEN: usize = 16;
@@ -28,6 +29,18 @@ pub(crate) async fn find(operator: &Operator, which: &Which, output: &mut Output
         None => None,
     };
     found.ok_or_else(|| Failure::absent(format!("nothing is stored under {}", output.key(&key))))
+}
+
+/// The version of a record that cannot be shown; `None` if it is gone, or if the store cannot tell it.
+pub(crate) async fn version_of_unreadable(
+    operator: &Operator,
+    key: &RecordKey,
+) -> Result<Option<RecordVersion>, Failure> {
+    let page = operator.scan(&Selection::of_key(key), None, 1).await?;
+    Ok(page.records.first().and_then(|listed| match listed {
+        Listed::Record(record) => Some(record.version()),
+        Listed::Unreadable(unreadable) => unreadable.version,
+    }))
 }
 
 /// The key that the command line names.

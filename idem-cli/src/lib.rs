@@ -11,6 +11,7 @@
 //! | `request` | a request from a file or from the words of `curl` |
 //! | `view` | a record as it is printed, for people and for programs |
 //! | `output` | the terminal: tables, colours, text that cannot do harm |
+//! | `progress` | the bar of a scan |
 //! | `exit` | exit codes |
 
 mod args;
@@ -20,6 +21,7 @@ mod exit;
 mod find;
 mod list;
 mod output;
+mod progress;
 mod request;
 mod scope;
 mod settle;
@@ -31,6 +33,7 @@ mod why;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -43,6 +46,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use self::args::{Args, Command, Common};
 use self::exit::{Exit, Failure};
 use self::output::Output;
+use self::progress::Progress;
 
 /// Runs the command that the arguments of this process name.
 #[must_use]
@@ -63,7 +67,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             clap_complete::generate(shell, &mut Args::command(), "idem", &mut script);
             return print(&script).into();
         }
-        Command::Man => {
+        Command::Man { dir: Some(dir) } => return write_pages(&dir).into(),
+        Command::Man { dir: None } => {
             let mut page = Vec::new();
             // Writing to memory does not fail.
             let _ = clap_mangen::Man::new(Args::command()).render(&mut page);
@@ -71,9 +76,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         _ => {}
     }
-    log(args.common.verbose);
+    let progress = Progress::on_stderr();
+    log(args.common.verbose, progress.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let mut output = Output::new(&args.common);
+    let mut output = Output::new(&args.common, progress);
     let ended = match runtime {
         Ok(runtime) => runtime.block_on(obey(&args, &mut output)),
         Err(error) => Err(Failure::new("the runtime cannot be started").because(&error)),
@@ -98,7 +104,7 @@ const LOGGED: [&str; 6] = [
 ];
 
 /// The log lines of the library, on standard error.
-fn log(verbose: u8) {
+fn log(verbose: u8, progress: Progress) {
     let level = match verbose {
         0 => LevelFilter::WARN,
         1 => LevelFilter::INFO,
@@ -106,7 +112,7 @@ fn log(verbose: u8) {
     };
     let is_terminal = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(progress)
         .with_ansi(is_terminal)
         .with_target(false)
         .log_internal_errors(false);
@@ -140,6 +146,18 @@ fn print(text: &[u8]) -> Exit {
     }
 }
 
+/// Writes a man page for each command.
+fn write_pages(folder: &Path) -> Exit {
+    match clap_mangen::generate_to(Args::command(), folder) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            let text = format!("idem: the man pages cannot be written: {error}\n");
+            let _ = write!(std::io::stderr(), "{}", output::harmless_lines(&text));
+            Exit::Failed
+        }
+    }
+}
+
 async fn obey(args: &Args, output: &mut Output) -> Result<Exit, Failure> {
     let operator = operator(&args.common)?;
     match &args.command {
@@ -152,7 +170,7 @@ async fn obey(args: &Args, output: &mut Output) -> Result<Exit, Failure> {
         Command::Watch(watch) => watch::watch(&operator, watch, output).await,
         Command::Stats(stats) => stats::stats(&operator, stats, output).await,
         Command::Doctor(asked) => doctor::doctor(&operator, asked, output).await,
-        Command::Completions { .. } | Command::Man => Ok(Exit::Done),
+        Command::Completions { .. } | Command::Man { .. } => Ok(Exit::Done),
     }
 }
 

@@ -8,7 +8,8 @@ use serde_json::json;
 use crate::args::{Filters, List, StateName};
 use crate::exit::{Exit, Failure};
 use crate::find::selection_of;
-use crate::output::{Output, Scanned, records as counted};
+use crate::output::{Output, records as counted};
+use crate::progress::Scanned;
 use crate::view;
 
 /// How many records are printed at once where all are wanted, so that memory does not grow with their number.
@@ -36,17 +37,21 @@ pub(crate) async fn list(operator: &Operator, list: &List, output: &mut Output) 
         }
     }
     if !output.is_json {
-        let printed = counted(printed);
+        let noted = counted(printed);
         match &next {
             Some(_) if !output.shows_cursors => output.note(&format!(
-                "{printed}; there are more. A cursor of SQLite shows a record key: list on without --hash-keys, or with --all or a \
+                "{noted}; there are more. A cursor of SQLite shows a record key: list on without --hash-keys, or with --all or a \
                  higher --limit"
             )),
-            Some(next) => output.note(&format!("{printed}; more by --after '{}'", next.as_str())),
-            None => output.note(&printed),
+            Some(next) => output.note(&format!("{noted}; more by --after '{}'", next.as_str())),
+            None => output.note(&noted),
         }
     }
-    Ok(Exit::Done)
+    Ok(if list.expect_none && printed > 0 {
+        Exit::Unhealthy
+    } else {
+        Exit::Done
+    })
 }
 
 fn print(page: &Page, is_all: bool, output: &mut Output, now: SystemTime) -> Result<(), Failure> {

@@ -1,19 +1,20 @@
 //! The terminal.
 //!
-//! Owns tables, colours, progress, and that nothing from a record can do harm: control characters, and characters that change the order
+//! Owns tables, colours, and that nothing from a record can do harm: control characters, and characters that change the order
 //! of text, are shown escaped. Standard output has the result, and standard error what is said about it.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use idem_core::RecordKey;
-use idem_core::inspect::Page;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::args::{Color, Common};
 use crate::connect::has_keys_in_cursors;
 use crate::exit::Failure;
+use crate::progress::{Progress, Scanned};
 
 /// Where a command prints.
 #[derive(Debug)]
@@ -24,8 +25,7 @@ pub(crate) struct Output {
     /// Whether a cursor shows no more than the records beside it.
     pub(crate) shows_cursors: bool,
     is_colored: bool,
-    /// The length of the line of progress on the terminal.
-    progress: Option<usize>,
+    progress: Progress,
 }
 
 /// What a cell of a table means.
@@ -57,7 +57,7 @@ impl Cell {
 }
 
 impl Output {
-    pub(crate) fn new(common: &Common) -> Self {
+    pub(crate) fn new(common: &Common, progress: Progress) -> Self {
         let allows_color =
             || io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
         Self {
@@ -69,7 +69,7 @@ impl Output {
                 Color::Always => true,
                 Color::Never => false,
             },
-            progress: io::stderr().is_terminal().then_some(0),
+            progress,
         }
     }
 
@@ -103,13 +103,13 @@ impl Output {
 
     /// Prints a line.
     pub(crate) fn line(&mut self, text: &str) -> Result<(), Failure> {
-        self.end_progress();
+        self.progress.end();
         writeln!(io::stdout(), "{}", harmless(text)).map_err(|error| closed(&error))
     }
 
     /// Prints a value as JSON in one line.
     pub(crate) fn json<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
-        self.end_progress();
+        self.progress.end();
         let line = serde_json::to_string(value).map_err(|error| Failure::new("no JSON form").because(&error))?;
         let line = harmless_json(&line);
         writeln!(io::stdout(), "{line}").map_err(|error| closed(&error))
@@ -117,12 +117,12 @@ impl Output {
 
     /// Prints rows below a header, each column as wide as its widest cell.
     pub(crate) fn table(&mut self, header: &[&str], rows: &[Vec<Cell>]) -> Result<(), Failure> {
-        self.end_progress();
+        self.progress.end();
         let mut widths: Vec<_> = header.iter().map(|name| name.len()).collect();
         widths.resize(rows.first().map_or(widths.len(), Vec::len), 0);
         for row in rows {
             for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.text.chars().count());
+                *width = (*width).max(cell.text.width());
             }
         }
         let header: Vec<_> = header.iter().map(|name| Cell::toned(name, Tone::Faint)).collect();
@@ -141,7 +141,7 @@ impl Output {
     fn row(&self, text: &mut String, row: &[Cell], widths: &[usize]) {
         let last = row.len().saturating_sub(1);
         for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
-            let padding = width.saturating_sub(cell.text.chars().count());
+            let padding = width.saturating_sub(cell.text.width());
             text.push_str(&self.painted(&cell.text, cell.tone));
             if at < last {
                 text.extend(std::iter::repeat_n(' ', padding + 2));
@@ -164,7 +164,7 @@ impl Output {
 
     /// Says something about the result, on standard error.
     pub(crate) fn note(&mut self, text: &str) {
-        self.end_progress();
+        self.progress.end();
         let _ = writeln!(io::stderr(), "{}", harmless(text));
     }
 
@@ -174,41 +174,8 @@ impl Output {
     }
 
     /// Shows how far a scan has come, if a person is there to see it.
-    pub(crate) fn progress(&mut self, scanned: &Scanned) {
-        if let Some(length) = &mut self.progress {
-            let mut line = String::new();
-            let _ = write!(line, "{} records looked at, {} found", scanned.looked_at, scanned.found);
-            let padding = length.saturating_sub(line.len());
-            *length = line.len();
-            let _ = write!(io::stderr(), "\r{line}{}", " ".repeat(padding));
-            let _ = io::stderr().flush();
-        }
-    }
-
-    fn end_progress(&mut self) {
-        if let Some(length) = self.progress.as_mut().filter(|length| **length > 0) {
-            let _ = write!(io::stderr(), "\r{}\r", " ".repeat(*length));
-            *length = 0;
-        }
-    }
-}
-
-/// How far a scan has come.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(crate) struct Scanned {
-    /// Records that the store has looked at.
-    pub(crate) looked_at: u64,
-    /// Records that the store has returned.
-    pub(crate) found: u64,
-    /// Commands or statements that were sent.
-    pub(crate) commands: u64,
-}
-
-impl Scanned {
-    pub(crate) fn add(&mut self, page: &Page) {
-        self.looked_at += page.looked_at;
-        self.found += page.records.len() as u64;
-        self.commands += page.commands;
+    pub(crate) fn progress(&self, scanned: &Scanned) {
+        self.progress.show(scanned);
     }
 }
 

@@ -2,21 +2,28 @@
 //!
 //! Owns the removal of many records, each fenced by the version at which it was seen. Without `--yes` it only counts.
 
+use std::cell::Cell as Flag;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use idem_core::inspect::{Listed, LiveClaim, Operator, PAGE, RecordSummary, Selection, Settled, Settlement};
+use futures_util::{StreamExt as _, stream};
+use idem_core::RecordKey;
+use idem_core::inspect::{Listed, LiveClaim, Operator, PAGE, Phase, RecordVersion, Selection, Settled, Settlement};
 use serde_json::json;
 
 use crate::args::{ForgetScope, Parts, StateName};
 use crate::exit::{Exit, Failure};
 use crate::find::selection_of;
 use crate::list::is_wanted;
-use crate::output::{Cell, Output, Scanned, records as counted};
+use crate::output::{Cell, Output, records as counted};
+use crate::progress::Scanned;
 use crate::view;
 
 /// How many records are shown as examples.
 const EXAMPLES: usize = 5;
+
+/// How many records are forgotten at the same time.
+const AT_ONCE: usize = 16;
 
 /// How often a record is tried that keeps changing.
 const TRIES: usize = 3;
@@ -79,16 +86,12 @@ async fn go_through(
         scanned.add(&page);
         output.progress(&scanned);
         let now = SystemTime::now();
-        for listed in page
-            .records
-            .iter()
-            .filter(|listed| is_wanted(&asked.filters, listed, now))
-        {
-            if run.examples.len() < EXAMPLES {
-                run.examples.push(view::row(listed, output, now));
-            }
-            forget(operator, asked, listed, output, &mut run.count).await?;
-        }
+        let is_wanted = |listed: &&Listed| is_wanted(&asked.filters, listed, now);
+        let wanted: Vec<_> = page.records.iter().filter(is_wanted).collect();
+        let left = EXAMPLES.saturating_sub(run.examples.len());
+        let examples = wanted.iter().take(left).map(|listed| view::row(listed, output, now));
+        run.examples.extend(examples);
+        forget(operator, asked, &wanted, output, &mut run.count).await?;
         next = page.next;
         if next.is_none() {
             return Ok(());
@@ -96,57 +99,78 @@ async fn go_through(
     }
 }
 
+/// Counts the records of a page, and forgets them if that is asked for.
 async fn forget(
     operator: &Operator,
     asked: &ForgetScope,
-    listed: &Listed,
+    wanted: &[&Listed],
     output: &Output,
     count: &mut Count,
 ) -> Result<(), Failure> {
-    let record = match listed {
-        Listed::Record(record) => record,
-        Listed::Unreadable(_) => {
-            // It has no version that a change could be fenced by.
-            count.unreadable += 1;
-            return Ok(());
-        }
-    };
-    let state = view::state_of(record);
-    *count.by_state.entry(state.name()).or_default() += 1;
-    count.records += 1;
+    let mut seen = Vec::new();
+    for listed in wanted {
+        let (state, is_live, key, version) = match listed {
+            Listed::Record(record) => {
+                let state = view::state_of(record);
+                let is_live = state == StateName::InFlight;
+                (state, is_live, record.key.clone(), record.version())
+            }
+            Listed::Unreadable(unreadable) => match (RecordKey::from_encoded(&unreadable.name), unreadable.version) {
+                (Some(key), Some(version)) if asked.force => (StateName::Unreadable, false, key, version),
+                // It is no record, or a handler may be running under it.
+                _ => {
+                    count.unreadable += 1;
+                    continue;
+                }
+            },
+        };
+        *count.by_state.entry(state.name()).or_default() += 1;
+        count.records += 1;
+        count.live += u64::from(!asked.yes && is_live && !asked.force);
+        seen.push((key, version));
+    }
     let Some(reason) = asked.reason.as_deref().filter(|_| asked.yes) else {
-        count.live += u64::from(state == StateName::InFlight && !asked.force);
         return Ok(());
     };
-    let settled = settle(operator, asked, record, reason, output).await?;
-    match settled {
-        Settled::Applied => count.forgotten += 1,
-        Settled::Changed => count.changed += 1,
-        Settled::Live(_) => count.live += 1,
+    // After a failure, no further call is made, and those that were sent are waited for.
+    let has_failed = Flag::new(false);
+    let settling = seen
+        .into_iter()
+        .take_while(|_| !has_failed.get())
+        .map(|(key, version)| settle(operator, asked, (output.chosen(&key), version), reason));
+    let mut settling = stream::iter(settling).buffer_unordered(AT_ONCE);
+    let mut ended = Ok(());
+    while let Some(settled) = settling.next().await {
+        match settled {
+            Ok(Settled::Applied) => count.forgotten += 1,
+            Ok(Settled::Changed) => count.changed += 1,
+            Ok(Settled::Live(_)) => count.live += 1,
+            Err(failure) => {
+                has_failed.set(true);
+                ended = Err(failure);
+            }
+        }
     }
-    Ok(())
+    ended
 }
 
 /// Forgets a record as it was listed, or as it is now if it has changed since and is still wanted.
 async fn settle(
     operator: &Operator,
     asked: &ForgetScope,
-    record: &RecordSummary,
+    (key, mut version): (RecordKey, RecordVersion),
     reason: &str,
-    output: &Output,
 ) -> Result<Settled, Failure> {
     let live = if asked.force {
         LiveClaim::Force
     } else {
         LiveClaim::Refuse
     };
-    let key = output.chosen(&record.key);
-    let mut version = record.version();
     for _ in 0..TRIES {
         let settled = operator
             .settle(&key, version, &Settlement::Forget, live, reason)
             .await?;
-        if settled != Settled::Changed {
+        if settled != Settled::Changed || version.phase == Phase::Unreadable {
             return Ok(settled);
         }
         // A list does not read steps, and a record may have been completed since.
@@ -206,7 +230,7 @@ fn print(asked: &ForgetScope, run: &Run, output: &mut Output) -> Result<(), Fail
     }
     if count.unreadable > 0 {
         output.note(&format!(
-            "{} cannot be read, and left as they are",
+            "{} cannot be read, and left as they are; --force removes those that are records",
             counted(count.unreadable)
         ));
     }

@@ -6,12 +6,21 @@ use idem_core::inspect::{Operator, RecordDetails};
 
 use crate::args::Show;
 use crate::exit::{Exit, Failure};
-use crate::find::find;
+use crate::find::{find, key_of, version_of_unreadable};
 use crate::output::{Cell, Output};
 use crate::view::{self, RecordView};
 
 pub(crate) async fn show(operator: &Operator, show: &Show, output: &mut Output) -> Result<Exit, Failure> {
-    let details = find(operator, &show.which, output).await?;
+    let found = find(operator, &show.which, output).await;
+    if let Err(failure) = &found
+        && failure.is_unreadable()
+        && let Some(version) = version_of_unreadable(operator, &output.chosen(&key_of(&show.which)?)).await?
+    {
+        output.note(&format!(
+            "its version is {version}; if it is broken for good, `idem forget` removes it by --force"
+        ));
+    }
+    let details = found?;
     print(&details, show.reveal, output)?;
     Ok(Exit::Done)
 }

@@ -8,7 +8,8 @@ use serde_json::json;
 use crate::args::Stats;
 use crate::exit::{Exit, Failure};
 use crate::find::selection_of;
-use crate::output::{Cell, Output, Scanned, Tone, records as counted};
+use crate::output::{Cell, Output, Tone, records as counted};
+use crate::progress::Scanned;
 use crate::view::{rough, time};
 
 pub(crate) async fn stats(operator: &Operator, asked: &Stats, output: &mut Output) -> Result<Exit, Failure> {
@@ -90,12 +91,14 @@ fn row(name: Option<&str>, tally: &OperationTally, now: SystemTime) -> Vec<Cell>
 fn in_json(name: Option<&str>, tally: &OperationTally) -> serde_json::Value {
     json!({
         "operation": name,
-        "in_flight": tally.in_flight,
-        "lapsed": tally.lapsed,
-        "parked": tally.parked,
-        "stored": tally.stored,
-        "not_stored": tally.not_stored,
-        "unknown": tally.unknown,
+        "by_state": {
+            "in-flight": tally.in_flight,
+            "lapsed": tally.lapsed,
+            "parked": tally.parked,
+            "stored": tally.stored,
+            "not-stored": tally.not_stored,
+            "unknown": tally.unknown,
+        },
         "stored_bytes": tally.payload_bytes,
         "oldest_unfinished": tally.oldest_unfinished.map(time),
     })

@@ -64,6 +64,7 @@ pub(crate) struct UnreadableView {
     record: String,
     state: &'static str,
     why: String,
+    version: Option<String>,
 }
 
 pub(crate) fn state_of(summary: &RecordSummary) -> StateName {
@@ -231,6 +232,7 @@ pub(crate) fn json(listed: &Listed, output: &Output) -> serde_json::Value {
             record: output.name(&unreadable.name),
             state: StateName::Unreadable.name(),
             why: unreadable.why.clone(),
+            version: unreadable.version.map(|version| version.to_string()),
         }),
     };
     value.unwrap_or_default()

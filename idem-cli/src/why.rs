@@ -18,7 +18,8 @@ use serde_json::json;
 use crate::args::{ComparedName, InFlightName, Why};
 use crate::exit::{Exit, Failure};
 use crate::find::scope_of;
-use crate::output::{Output, Scanned};
+use crate::output::Output;
+use crate::progress::Scanned;
 use crate::request;
 use crate::view::RecordView;
 

@@ -22,8 +22,9 @@ use std::time::{Duration, Instant};
 
 use idem_core::BackendError;
 pub(crate) use lent::Lent;
-use opening::{Opened, Opening, Process, find_route, process};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool};
+use opening::{Opened, Opening, Process, find_route, open, process};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 use tokio::runtime::{self, Handle};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -182,7 +183,7 @@ impl Connections {
     async fn open(&self) -> sqlx::Result<(PgConnection, Opened)> {
         let options = self.0.application.connect_options();
         if let Some(known) = self.known().filter(|known| Arc::ptr_eq(&known.options, &options)) {
-            let mut connection = options.connect().await?;
+            let mut connection = open(PgConnectOptions::clone(&options)).await?;
             let process = process(&mut connection, known.route).await?;
             return Ok((connection, Opened { process, ..known }));
         }
@@ -223,7 +224,7 @@ impl Connections {
             return Ok(());
         };
         let _turn = self.0.cancelling.lock().await;
-        let mut connection = opened.options.connect().await?;
+        let mut connection = open(PgConnectOptions::clone(&opened.options)).await?;
         // The values are numbers and need no escaping. The start time is compared because the options may lead to another server
         // by now, where another process has the same id.
         let cancel = format!(

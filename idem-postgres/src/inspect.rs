@@ -9,15 +9,16 @@
 
 mod diagnosis;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use idem_core::claim::millis_of_time;
 use idem_core::columns::{ListedColumns, PageSize, cursor_bytes, cursor_of, listed, page};
 use idem_core::inspect::{
-    Cursor, Finding, Inspect, LiveClaim, Page, RecordDetails, RecordSummary, RecordVersion, Selection, Settled,
-    Settlement, StepChange, StepsDigest, signature,
+    Cursor, Finding, Inspect, Listed, LiveClaim, Page, Phase, RecordDetails, RecordSummary, RecordVersion, Selection,
+    Settled, Settlement, StepChange, StepsDigest, Unreadable, only_forgotten, signature,
 };
-use idem_core::{BackendError, RecordKey};
+use idem_core::{BackendError, RecordKey, Token};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
@@ -84,6 +85,10 @@ impl Inspect for PostgresBackend {
         settlement: &Settlement,
         live: LiveClaim,
     ) -> Result<Settled, BackendError> {
+        if version.phase == Phase::Unreadable {
+            only_forgotten(settlement, live)?;
+            return self.forget_unreadable(key, version).await;
+        }
         let operator = &self.table.statements.operator;
         let statement = operator.settle(version.phase, settlement, live);
         let end = End::of(key, version.token, self.table.name.channel());
@@ -113,11 +118,9 @@ impl Inspect for PostgresBackend {
             statement: &statement,
             values: &values,
         };
-        let mut connection = self.table.connections.lend(SETTLING).await?;
-        connection.wake(SETTLING).await?;
-        let row = connection.ask_for(call, Wanted::LastOfText).await?.first;
-        let read = |row: PgRow| Ok((row.try_get(0)?, row.try_get(1)?));
-        let read: sqlx::Result<(bool, Option<i64>)> = row.ok_or(sqlx::Error::RowNotFound).and_then(read);
+        let row = self.settle_by(call).await?;
+        let read = || Ok((row.try_get(0)?, row.try_get(1)?));
+        let read: sqlx::Result<(bool, Option<i64>)> = read();
         Ok(match read.map_err(|error| backend_error(SETTLING, error))? {
             (true, _) => Settled::Applied,
             (false, Some(millis)) => Settled::Live(Duration::from_millis(millis.unsigned_abs())),
@@ -134,6 +137,59 @@ impl Inspect for PostgresBackend {
 const OTHER_STEPS: &str = "?";
 
 impl PostgresBackend {
+    /// Executes the statements of a settlement, and returns the row of the last one.
+    async fn settle_by(&self, call: Call<'_>) -> Result<PgRow, BackendError> {
+        let mut connection = self.table.connections.lend(SETTLING).await?;
+        connection.wake(SETTLING).await?;
+        let row = connection.ask_for(call, Wanted::LastOfText).await?.first;
+        row.ok_or_else(|| backend_error(SETTLING, sqlx::Error::RowNotFound))
+    }
+
+    /// Removes a record that cannot be read, if it is still as it was seen.
+    async fn forget_unreadable(&self, key: &RecordKey, seen: RecordVersion) -> Result<Settled, BackendError> {
+        let end = End::of(key, seen.token, self.table.name.channel());
+        let call = Call {
+            what: SETTLING,
+            statement: &self.table.statements.operator.forget_unreadable,
+            values: &end.release(),
+        };
+        let is_removed = self.settle_by(call).await?.try_get(0);
+        let is_removed: bool = is_removed.map_err(|error| backend_error(SETTLING, error))?;
+        Ok(if is_removed { Settled::Applied } else { Settled::Changed })
+    }
+
+    /// Adds the versions of the records of a page that cannot be read.
+    async fn read_versions(&self, page: &mut Page) -> Result<(), BackendError> {
+        let mut unreadable: HashMap<Vec<u8>, &mut Unreadable> = HashMap::new();
+        for listed in &mut page.records {
+            if let Listed::Unreadable(record) = listed
+                && let Some(key) = RecordKey::from_encoded(&record.name)
+            {
+                unreadable.insert(Id::of(&key).as_bytes().to_vec(), record);
+            }
+        }
+        if unreadable.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<u8> = unreadable.keys().flatten().copied().collect();
+        let call = Call {
+            what: LISTING,
+            statement: &self.table.statements.operator.digests,
+            values: &[Value::Bytes(&ids)],
+        };
+        let rows = self.table.ask_all(call).await?;
+        page.commands += 1;
+        for row in rows.first.iter().chain(&rows.others) {
+            let read = || Ok((row.try_get(0)?, row.try_get(1)?));
+            let read: sqlx::Result<(Vec<u8>, Vec<u8>)> = read();
+            let (id, digest) = read.map_err(|error| backend_error(LISTING, error))?;
+            if let (Some(record), Ok(digest)) = (unreadable.get_mut(&id), digest.try_into()) {
+                record.version = Some(RecordVersion::new(Token::from_bytes(digest), Phase::Unreadable));
+            }
+        }
+        Ok(())
+    }
+
     /// The signature of the steps that the operator has seen, which the statement compares again.
     async fn signature(&self, key: &RecordKey, seen: StepsDigest) -> Result<String, BackendError> {
         if seen == StepsDigest::NONE {
@@ -164,13 +220,23 @@ impl PostgresBackend {
         };
         let named: sqlx::Result<Vec<_>> = rows.first.into_iter().chain(rows.others).map(named).collect();
         let named = named.map_err(|error| backend_error(LISTING, error))?;
-        Ok(page(
+        let mut page = page(
             &named,
             size,
             |(_, name, row)| listed(name.as_bytes(), selection, |key| summary(row, key)),
             |(id, _, _)| cursor_of(id),
-        ))
+        );
+        let next = page.next.as_ref().map(cursor_bytes).transpose()?;
+        page.percent = next.map_or(Some(100), |id| percent_before(&id));
+        self.read_versions(&mut page).await?;
+        Ok(page)
     }
+}
+
+/// How many percent of all ids come before `id`, about. They are hashes, so they are spread evenly.
+fn percent_before(id: &[u8]) -> Option<u8> {
+    let first = u16::from(*id.first()?);
+    u8::try_from(first * 100 / 256).ok()
 }
 
 /// The id and the key of a row of a scan.

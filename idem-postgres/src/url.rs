@@ -2,9 +2,15 @@
 //!
 //! Owns which URLs are taken. A URL may contain a password, so errors do not show it.
 
+use std::time::Duration;
+
 use idem_core::{BackendError, BackendErrorKind};
-use sqlx::PgPool;
+use log::LevelFilter;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+use sqlx::{ConnectOptions as _, PgPool};
+
+/// The threshold of sqlx for slow statements, left as it is.
+const SLOW: Duration = Duration::from_secs(1);
 
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 
@@ -22,6 +28,8 @@ pub(crate) fn pool(url: &str) -> Result<PgPool, BackendError> {
              `rustls` of idem-postgres",
         ));
     }
+    // The statement that completes a claim in a handler's transaction contains the response, and sqlx logs slow statements as warnings.
+    let options = options.log_slow_statements(LevelFilter::Debug, SLOW);
     Ok(PgPoolOptions::new().connect_lazy_with(options))
 }
 

@@ -15,8 +15,8 @@ mod statements;
 
 use idem_core::columns::{PageSize, cursor_bytes, cursor_of, listed, page};
 use idem_core::inspect::{
-    Cursor, Finding, Inspect, LiveClaim, Page, RecordDetails, RecordSummary, RecordVersion, Selection, Settled,
-    Settlement,
+    Cursor, Finding, Inspect, Listed, LiveClaim, Page, Phase, RecordDetails, RecordSummary, RecordVersion, Selection,
+    Settled, Settlement, only_forgotten,
 };
 use idem_core::{BackendError, RecordKey};
 use sqlx::Row as _;
@@ -47,13 +47,25 @@ impl Inspect for SqliteBackend {
         )?;
         let rows = store.readers.read_all(&store.statements.operator.scan, range).await?;
         let named: sqlx::Result<Vec<_>> = rows.iter().map(|row| Ok((name_of(row)?, row))).collect();
-        let named = named.map_err(|error| backend_error(LISTING, error).not_written())?;
-        Ok(page(
+        let failed = |error| backend_error(LISTING, error).not_written();
+        let named = named.map_err(failed)?;
+        let mut page = page(
             &named,
             size,
             |(name, row)| listed(name, selection, |key| summary(row, key, at)),
             |(name, _)| cursor_of(name),
-        ))
+        );
+        for listed in &mut page.records {
+            if let Listed::Unreadable(unreadable) = listed
+                && let Some(key) = RecordKey::from_encoded(&unreadable.name)
+            {
+                let of_key = arguments(LISTING, Parameters::of(&key))?;
+                let rows = store.readers.read_all(&store.statements.operator.whole, of_key).await?;
+                unreadable.version = rows.first().map(version_of_unreadable).transpose().map_err(failed)?;
+                page.commands += 1;
+            }
+        }
+        Ok(page)
     }
 
     async fn inspect(&self, key: &RecordKey) -> Result<Option<RecordDetails>, BackendError> {
@@ -86,6 +98,9 @@ impl Inspect for SqliteBackend {
         settlement: &Settlement,
         live: LiveClaim,
     ) -> Result<Settled, BackendError> {
+        if version.phase == Phase::Unreadable {
+            only_forgotten(settlement, live)?;
+        }
         let asked = Box::new(Settling {
             key: key.clone(),
             version,
@@ -103,6 +118,12 @@ impl Inspect for SqliteBackend {
 fn arguments(what: &'static str, parameters: Result<Parameters, BoxDynError>) -> Result<SqliteArguments, BackendError> {
     let failed = |error| backend_error(what, sqlx::Error::Encode(error)).not_written();
     Ok(parameters.map_err(failed)?.into_arguments())
+}
+
+/// The version of a record that cannot be read, by its row of [`OperatorStatements::whole`].
+pub(crate) fn version_of_unreadable(row: &SqliteRow) -> sqlx::Result<RecordVersion> {
+    let bytes: Vec<u8> = row.try_get(0)?;
+    Ok(RecordVersion::of_unreadable(&bytes))
 }
 
 /// The key of a row of [`OperatorStatements::scan`]. It may be no text: somebody else may have written it.

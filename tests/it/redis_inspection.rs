@@ -185,10 +185,13 @@ async fn what_is_not_a_record_is_listed_as_unreadable_and_says_why() {
         .into_iter()
         .flat_map(|page| page.records)
     {
-        let Listed::Unreadable(Unreadable { name, why }) = listed else {
+        let Listed::Unreadable(Unreadable { name, why, version }) = listed else {
             panic!("{listed:?}");
         };
         assert!(!name.contains('\x1b'), "{name}");
+        // What another program has written is not idem's to remove.
+        let is_record = name == cut.as_str() || name == of_layout_1.as_str();
+        assert_eq!(version.is_some(), is_record, "{name}");
         whys.push((name, why));
     }
     assert_eq!(whys.len(), 5, "{whys:?}");
@@ -226,14 +229,11 @@ async fn a_claim_that_never_expires_can_be_forgotten_by_force() {
     let (key, _) = fill(&backend, 1).await.remove(0);
     server.tell(&format!("PERSIST idem:{{{key}}}")).await;
     let listed = page(&backend, None, 10).await.expect("the server answers").records;
-    let [Listed::Unreadable(Unreadable { name, why })] = &listed[..] else {
+    let [Listed::Unreadable(Unreadable { name, why, version })] = &listed[..] else {
         panic!("{listed:?}");
     };
     assert_eq!(name, key.as_str());
-    let version = why
-        .split_whitespace()
-        .find_map(|word| word.parse().ok())
-        .expect("it names the version");
+    let version = version.expect("it is a record");
     let error = inspector(&backend)
         .inspect(&key)
         .await
@@ -242,7 +242,26 @@ async fn a_claim_that_never_expires_can_be_forgotten_by_force() {
     let settle = |live| inspector(&backend).settle(&key, version, &Settlement::Forget, live);
     let error = settle(LiveClaim::Refuse).await.expect_err("it may be live");
     assert_eq!(error.kind(), BackendErrorKind::Unreadable);
-    assert_eq!(server.records().await, 1);
+    let rerun = Settlement::rerun(None);
+    let other = inspector(&backend)
+        .settle(&key, version, &rerun, LiveClaim::Force)
+        .await;
+    assert_eq!(
+        other.expect_err("it is forgotten, or nothing").kind(),
+        BackendErrorKind::Unreadable
+    );
+    // The owner is another one meanwhile.
+    server.tell(&format!("SETRANGE idem:{{{key}}} 2 other")).await;
+    let late = settle(LiveClaim::Force).await.expect("the server answers");
+    assert_eq!((late, server.records().await), (Settled::Changed, 1));
+    let listed = page(&backend, None, 10).await.expect("the server answers").records;
+    let Some(Listed::Unreadable(Unreadable {
+        version: Some(version), ..
+    })) = listed.first()
+    else {
+        panic!("{listed:?}");
+    };
+    let settle = |live| inspector(&backend).settle(&key, *version, &Settlement::Forget, live);
     assert_eq!(
         settle(LiveClaim::Force).await.expect("the server answers"),
         Settled::Applied

@@ -21,3 +21,10 @@ pub(super) fn pause(text: &str) -> Result<Duration, String> {
     }
     Ok(pause)
 }
+
+/// The status of a final answer.
+pub(super) fn status(text: &str) -> Result<http::StatusCode, String> {
+    let number = text.parse::<u16>().ok().filter(|number| (200..600).contains(number));
+    let status = number.and_then(|number| http::StatusCode::from_u16(number).ok());
+    status.ok_or_else(|| "the status of a final answer is 200 to 599".to_owned())
+}

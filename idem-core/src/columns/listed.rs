@@ -76,7 +76,7 @@ impl ListedColumns {
     }
 }
 
-/// The row under the record key `name` in a list, if it is selected. `summary` reads the row, and finds `None` if it has expired.
+/// The row under the record key `name` in a list, if it is selected. A row that cannot be read is listed without its version. `summary` reads the row, and finds `None` if it has expired.
 ///
 /// A row whose name is not a record key is in a list of all records only: no other selection can tell.
 pub fn listed(
@@ -89,6 +89,7 @@ pub fn listed(
         Listed::Unreadable(Unreadable {
             name: text.clone().into_owned(),
             why,
+            version: None,
         })
     };
     let Some(key) = RecordKey::from_encoded(&text) else {
@@ -283,7 +284,7 @@ mod tests {
         let spoilt = |_: &RecordKey| Err(unreadable("it is spoilt"));
         assert_eq!(listed(key("other").as_str().as_bytes(), &of_operation, spoilt), None);
         let found = listed(key("o").as_str().as_bytes(), &of_operation, spoilt);
-        let Some(Listed::Unreadable(Unreadable { name, why })) = found else {
+        let Some(Listed::Unreadable(Unreadable { name, why, .. })) = found else {
             panic!("{found:?}");
         };
         assert!(
@@ -296,8 +297,8 @@ mod tests {
     fn a_page_goes_on_after_the_last_row_that_it_has_looked_at() {
         let is_listed = |row: &u8| {
             let name = row.to_string();
-            let why = String::new();
-            (row % 2 == 1).then_some(Listed::Unreadable(Unreadable { name, why }))
+            let (why, version) = (String::new(), None);
+            (row % 2 == 1).then_some(Listed::Unreadable(Unreadable { name, why, version }))
         };
         let of = |rows: &[u8], records, looked| {
             let size = PageSize { records, rows: looked };

@@ -27,7 +27,7 @@ use futures_util::future::BoxFuture;
 
 pub use self::operator::{Operator, PAGE};
 pub use self::selection::{Cursor, Page, Selection};
-pub use self::settlement::{Finding, Health, LiveClaim, Settled, Settlement, StepChange};
+pub use self::settlement::{Finding, Health, LiveClaim, Settled, Settlement, StepChange, only_forgotten};
 pub use self::steps_digest::{STEP_HEAD_LEN, StepsDigest, signature};
 pub use self::tally::{OperationTally, Tally};
 pub use self::view::{
@@ -51,7 +51,9 @@ use crate::{BackendError, RecordKey};
 ///     steps, and changes nothing.
 /// 25. [`settle`](Inspect::settle) changes a record only if its token, its [`Phase`] and its steps are those of the
 ///     [`RecordVersion`]. Otherwise the result is [`Settled::Changed`]. If the lease of the claim has not lapsed, the result is [`Settled::Live`], unless
-///     [`LiveClaim::Force`] is given. Then too, nothing is changed.
+///     [`LiveClaim::Force`] is given. Then too, nothing is changed. The version of a record that cannot be read is a digest of its
+///     bytes with [`Phase::Unreadable`]. Such a record may be live: it is removed by [`Settlement::Forget`] with [`LiveClaim::Force`],
+///     and every other settlement of it is an error.
 /// 26. [`Settlement::Forget`] removes the record and its steps. [`Settlement::Rerun`] parks a claim that has steps, and gives a parked
 ///     one another `ttl`, under a new token: the steps are kept, but for the one that it changes, and attempt 1 counts as begun at the
 ///     time that it names. A record without steps is removed, also if the last step is removed with the change.

@@ -130,6 +130,7 @@ impl Operator {
             progress(&page);
             list.looked_at += page.looked_at;
             list.commands += page.commands;
+            list.percent = page.percent;
             list.records.extend(page.records.into_iter().filter(&wanted));
             next = page.next;
             if next.is_none() || list.records.len() >= most {

@@ -33,6 +33,17 @@ impl Selection {
         Self::default()
     }
 
+    /// Only the record under this key.
+    #[must_use]
+    pub fn of_key(key: &RecordKey) -> Self {
+        let (operation, scope, own) = key.parts();
+        Self {
+            operation: Some(operation.to_owned()),
+            scope: Some(scope.to_owned()),
+            key: Some(own.to_owned()),
+        }
+    }
+
     /// Only those of this operation, such as `POST /orders` or `task ship`.
     ///
     /// # Errors
@@ -127,4 +138,6 @@ pub struct Page {
     pub looked_at: u64,
     /// How many commands or statements were sent to the store for this page.
     pub commands: u64,
+    /// How much of the scan is done after this page, in percent, about; `None` if the store cannot tell.
+    pub percent: Option<u8>,
 }

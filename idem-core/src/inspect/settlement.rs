@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use crate::{Completion, Token};
+use crate::{BackendError, BackendErrorKind, Completion, Token};
 
 /// A change of a record from outside (clauses 26 and 27).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,20 @@ pub enum StepChange {
         /// The name of the step.
         name: String,
     },
+}
+
+/// The error of a settlement of a record that cannot be read, unless it is the one that clause 25 allows.
+///
+/// # Errors
+///
+/// [`BackendErrorKind::Unreadable`]; nothing was changed.
+pub fn only_forgotten(settlement: &Settlement, live: LiveClaim) -> Result<(), BackendError> {
+    let why = match (settlement, live) {
+        (Settlement::Forget, LiveClaim::Force) => return Ok(()),
+        (Settlement::Forget, LiveClaim::Refuse) => "so it may be live; forget it by force if no handler runs under it",
+        _ => "so it can only be forgotten, by force",
+    };
+    Err(BackendError::new(BackendErrorKind::Unreadable, why).not_written())
 }
 
 /// Whether a claim may be settled whose lease has not lapsed.

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 
 use super::StepsDigest;
 use crate::steps::RecordedSteps;
@@ -24,16 +25,19 @@ pub enum Phase {
     Parked,
     /// The record has its outcome.
     Completed,
+    /// This version of idem cannot read the record. It may be anything.
+    Unreadable,
 }
 
 impl Phase {
-    const ALL: [Self; 3] = [Self::Claimed, Self::Parked, Self::Completed];
+    const ALL: [Self; 4] = [Self::Claimed, Self::Parked, Self::Completed, Self::Unreadable];
 
     fn name(self) -> &'static str {
         match self {
             Self::Claimed => "claimed",
             Self::Parked => "parked",
             Self::Completed => "completed",
+            Self::Unreadable => "unreadable",
         }
     }
 }
@@ -54,7 +58,7 @@ impl Phase {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RecordVersion {
-    /// The token of the claim, also once it is completed.
+    /// The token of the claim, also once it is completed. Of an unreadable record, a digest of its bytes.
     pub token: Token,
     /// How far the record had come.
     pub phase: Phase,
@@ -68,6 +72,15 @@ impl RecordVersion {
     pub const fn new(token: Token, phase: Phase) -> Self {
         let steps = StepsDigest::NONE;
         Self { token, phase, steps }
+    }
+
+    /// The version of a record that cannot be read, and that has these bytes.
+    #[must_use]
+    pub fn of_unreadable(bytes: &[u8]) -> Self {
+        let digest: [u8; 32] = Sha256::digest(bytes).into();
+        let mut token = [0; Token::LEN];
+        token.copy_from_slice(&digest[..Token::LEN]);
+        Self::new(Token::from_bytes(token), Phase::Unreadable)
     }
 
     /// Whether the other version has the same token and phase, whatever its steps.
@@ -95,7 +108,7 @@ pub struct VersionError;
 impl fmt::Display for VersionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "a version is `claimed`, `parked` or `completed`, then `-` and 32 hexadecimal digits, and for a record with steps `-` and 8 more",
+            "a version is `claimed`, `parked`, `completed` or `unreadable`, then `-` and 32 hexadecimal digits, and for a record with steps `-` and 8 more",
         )
     }
 }
@@ -346,6 +359,8 @@ pub struct Unreadable {
     pub name: String,
     /// Why it cannot be read.
     pub why: String,
+    /// Its version, by which it can be forgotten. `None` if its name is not a record key, or if another program has written it.
+    pub version: Option<RecordVersion>,
 }
 
 #[cfg(test)]

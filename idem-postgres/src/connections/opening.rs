@@ -34,14 +34,20 @@ pub(super) struct Process {
     pub(super) started: String,
 }
 
+/// Opens a connection whose statements sqlx does not log. As text, a statement contains its values, and they may be the response of a
+/// handler.
+pub(super) async fn open(options: PgConnectOptions) -> sqlx::Result<PgConnection> {
+    options.disable_statement_logging().connect().await
+}
+
 /// Opens the first connection and detects a pooler. The session starts with a setting that a pooler refuses or does not pass on.
 pub(super) async fn find_route(options: &PgConnectOptions) -> sqlx::Result<(PgConnection, Route)> {
     const SETTING: &str = "idem.direct";
     /// The codes by which servers and poolers refuse the setting. Any other refusal has another cause.
     const NOT_TAKEN: [&str; 5] = ["08P01", "0A000", "22023", "42704", "42601"];
-    let mut connection = match options.clone().options([(SETTING, "on")]).connect().await {
+    let mut connection = match open(options.clone().options([(SETTING, "on")])).await {
         Err(error) if code(&error).is_some_and(|code| NOT_TAKEN.contains(&&*code)) => {
-            return Ok((options.connect().await?, Route::Pooled));
+            return Ok((open(options.clone()).await?, Route::Pooled));
         }
         connected => connected?,
     };

@@ -16,6 +16,14 @@ use crate::table::Name;
 const EXPIRES_IN: &str =
     "ceil(extract(epoch FROM greatest(record.expires_at, renewed.expires_at) - clock_timestamp()) * 1000)::bigint";
 
+/// A digest of a row: the version of a record that cannot be read. `bytea_output` does not affect it.
+const DIGEST: &str = "substring(sha256(convert_to(ROW(record.state, encode(record.token, 'hex'), record.attempt, \
+    encode(record.fingerprint, 'hex'), record.lease_ms, record.ttl_ms, record.began_ms, record.owner, \
+    encode(record.payload, 'hex'))::text, 'UTF8')) FROM 1 FOR 16)";
+
+/// The length of an id in bytes.
+const ID_LEN: usize = 32;
+
 /// How long ago a record must have been due for a sweep for a diagnosis to say so.
 const LATE: &str = "interval '1 hour'";
 
@@ -26,6 +34,11 @@ pub(crate) struct OperatorStatements {
     pub(crate) scan: SqlStr,
     /// `$1` id. Returns the columns, and the name and the bytes of a step: a row for each step, or one without a name.
     pub(crate) inspect: SqlStr,
+    /// `$1` ids, one after the other. Returns the id and the digest of each row.
+    pub(crate) digests: SqlStr,
+    /// Removes a row that cannot be read. `$1` id, `$2` its digest, `$3` to `$5` lock of waiters, channel, message. For
+    /// [`Wanted::LastOfText`](crate::protocol::Wanted). Returns whether the row is removed.
+    pub(crate) forget_unreadable: SqlStr,
     /// Returns how many records should have been swept an hour ago or earlier, 1,000 at most, and for how many seconds the first one is due.
     pub(crate) late: SqlStr,
     records: String,
@@ -54,6 +67,19 @@ impl OperatorStatements {
             inspect: text(format!(
                 "SELECT {RECORD}, {EXPIRES_IN}, step.name, step.step FROM {records} AS record {renewed} \
                  LEFT JOIN {steps} AS step ON record.state IN (4, 7) AND step.id = record.id WHERE record.id = $1"
+            )),
+            // Each row is looked up by itself.
+            digests: text(format!(
+                "SELECT found.id, found.digest FROM generate_series(1, octet_length($1), {ID_LEN}) AS first \
+                 CROSS JOIN LATERAL (SELECT record.id, {DIGEST} AS digest FROM {records} AS record \
+                 WHERE record.id = substring($1 FROM first FOR {ID_LEN}) LIMIT 1) AS found"
+            )),
+            forget_unreadable: text(format!(
+                "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+                 SELECT count(*) FROM (SELECT FROM {records} WHERE id = $1 FOR UPDATE) AS locked; \
+                 WITH changed AS (DELETE FROM {records} AS record WHERE record.id = $1 AND {DIGEST} = $2 {} AS told) \
+                 SELECT EXISTS (SELECT FROM changed), (SELECT count(told) FROM changed)",
+                tell("$3", "$4", "$5")
             )),
             // A claim that was renewed has not expired, although its own row says so.
             late: text(format!(

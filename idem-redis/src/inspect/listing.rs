@@ -4,12 +4,12 @@
 //! own which records there are: [`scan`](super::scan).
 
 use bytes::Bytes;
-use idem_core::inspect::{HEAD_LEN, Listed, Page, RecordState, RecordSummary, StepsDigest, Unreadable};
+use idem_core::inspect::{HEAD_LEN, Listed, Page, RecordState, RecordSummary, RecordVersion, StepsDigest, Unreadable};
 use idem_core::{BackendError, BackendErrorKind, Claim, Completion, RecordKey};
 use redis::{Cmd, ErrorKind, FromRedisValue as _, RedisError, RedisResult, ServerErrorKind, Value};
 
 use super::nodes::has_changed;
-use super::{GONE, expires_in, has_no_expiry, scripts};
+use super::{GONE, HAS_NO_EXPIRY, expires_in, scripts};
 use crate::backend::RedisBackend;
 use crate::error::backend_error;
 use crate::large::payload_key;
@@ -28,6 +28,7 @@ impl RedisBackend {
         let mut page = Page {
             commands: 1,
             looked_at: 1,
+            percent: Some(100),
             ..Page::default()
         };
         let name = self.key(key);
@@ -136,24 +137,34 @@ fn listed(key: &RecordKey, answer: Value) -> RedisResult<Option<Listed>> {
             expires_in: expires_in(left),
             steps: StepsDigest::NONE,
         }),
-        Err(why) => unreadable(key, why),
+        Err(why) => Listed::Unreadable(Unreadable {
+            version: Some(version_of(&beginning, len)),
+            ..unreadable(key, why)
+        }),
     }))
 }
 
 fn another_programs(key: &RecordKey) -> Listed {
-    unreadable(key, "it is not a string, so another program has written it".to_owned())
+    let why = "it is not a string, so another program has written it";
+    Listed::Unreadable(unreadable(key, why.to_owned()))
 }
 
-fn unreadable(key: &RecordKey, why: String) -> Listed {
-    let name = key.to_string();
-    Listed::Unreadable(Unreadable { name, why })
+fn unreadable(key: &RecordKey, why: String) -> Unreadable {
+    let (name, version) = (key.to_string(), None);
+    Unreadable { name, why, version }
+}
+
+/// The version of a record that cannot be read, by the answer of [`scripts::BEGINNING`].
+pub(super) fn version_of(beginning: &[u8], len: usize) -> RecordVersion {
+    let len = (len as u64).to_be_bytes();
+    RecordVersion::of_unreadable(&[&len[..], beginning].concat())
 }
 
 /// The claim of a record and how far it has come. Another `cut` bytes of its payload were not read, and its key has `left` milliseconds.
 fn claim_and_state(stored: Stored, cut: usize, left: i64) -> Result<(Claim, RecordState), String> {
     Ok(match stored {
         Stored::Claimed(claim) => {
-            let remaining = rest_of_lease(left, &claim).ok_or_else(|| has_no_expiry(&claim))?;
+            let remaining = rest_of_lease(left, &claim).ok_or(HAS_NO_EXPIRY)?;
             let has_steps = claim.has_steps;
             (claim, RecordState::Claimed { remaining, has_steps })
         }

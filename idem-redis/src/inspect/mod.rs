@@ -25,7 +25,7 @@ use bytes::Bytes;
 use idem_core::claim::millis_of_time;
 use idem_core::inspect::{
     Cursor, Finding, Inspect, LiveClaim, Page, Phase, RecordDetails, RecordVersion, Selection, Settled, Settlement,
-    StepChange, StepsDigest, signature,
+    StepChange, StepsDigest, only_forgotten, signature,
 };
 use idem_core::steps::RecordedSteps;
 use idem_core::{BackendError, BackendErrorKind, Claim, Completion, Record, RecordKey, Token};
@@ -49,12 +49,8 @@ fn expires_in(left: i64) -> Duration {
     u64::try_from(left).map_or(NEVER, Duration::from_millis)
 }
 
-/// Why a claim whose key never expires cannot be read, and how to get rid of it.
-fn has_no_expiry(claim: &Claim) -> String {
-    let (token, phase) = (claim.token, Phase::Claimed);
-    let version = RecordVersion::new(token, phase);
-    format!("a claim has lost its expiry; if nobody runs under it, forget {version} by force")
-}
+/// Why a claim whose key never expires cannot be read.
+const HAS_NO_EXPIRY: &str = "a claim has lost its expiry, so it may be live";
 
 fn unreadable(why: impl Into<std::borrow::Cow<'static, str>>) -> BackendError {
     BackendError::new(BackendErrorKind::Unreadable, why)
@@ -86,7 +82,7 @@ impl Inspect for RedisBackend {
             };
             let (claim, record) = match record::decode(&bytes.into())? {
                 Stored::Claimed(claim) => {
-                    let remaining = rest_of_lease(left, &claim).ok_or_else(|| unreadable(has_no_expiry(&claim)))?;
+                    let remaining = rest_of_lease(left, &claim).ok_or_else(|| unreadable(HAS_NO_EXPIRY))?;
                     (claim.clone(), Record::Claimed { claim, remaining })
                 }
                 Stored::Parked(claim) => (claim.clone(), Record::Parked { claim }),
@@ -117,6 +113,10 @@ impl Inspect for RedisBackend {
         live: LiveClaim,
     ) -> Result<Settled, BackendError> {
         let name = self.key(key);
+        if version.phase == Phase::Unreadable {
+            only_forgotten(settlement, live)?;
+            return self.forget_unreadable(&name, version).await;
+        }
         let signature = self.signature(&name, version.steps).await?;
         let (script, command) = self.settling(&name, version, settlement, (live, &signature));
         let script = script.on_cluster(self.connection.is_cluster());
@@ -127,8 +127,7 @@ impl Inspect for RedisBackend {
             (Some(scripts::CHANGED), _) => Ok(Settled::Changed),
             (Some(scripts::IS_LIVE), Some(left)) => Ok(Settled::Live(Duration::from_millis(left.unsigned_abs()))),
             (Some(scripts::HAS_NO_EXPIRY), _) => {
-                let context =
-                    "a claim has lost its expiry, so it may be live; settle it by force if nobody runs under it";
+                let context = format!("{HAS_NO_EXPIRY}; settle it by force if no handler runs under it");
                 Err(unreadable(context).not_written())
             }
             (Some(scripts::IS_UNREADABLE), _) => {
@@ -158,6 +157,8 @@ fn states_of(phase: Phase) -> &'static [u8] {
         Phase::Claimed => record::CLAIMED_STATES,
         Phase::Parked => record::PARKED_STATES,
         Phase::Completed => record::COMPLETED_STATES,
+        // No state is one of a record that cannot be read.
+        Phase::Unreadable => &[],
     }
 }
 
@@ -177,6 +178,27 @@ impl RedisBackend {
         let signature = signature(steps.iter().map(|(name, step)| (name.as_str(), &step[..])));
         let is_same = StepsDigest::of_signature(&signature) == seen;
         Ok(if is_same { signature } else { OTHER_STEPS.to_owned() })
+    }
+
+    /// Removes a record that cannot be read, if it is still as it was seen.
+    async fn forget_unreadable(&self, name: &str, seen: RecordVersion) -> Result<Settled, BackendError> {
+        let command = scripts::BEGINNING.on(name, 0, 0);
+        let looking = self
+            .connection
+            .invoke("reading a record", name, &scripts::BEGINNING, &command);
+        let (beginning, len, _): (Vec<u8>, usize, i64) = looking.await?;
+        if listing::version_of(&beginning, len) != seen {
+            return Ok(Settled::Changed);
+        }
+        let script = scripts::FORGET_UNREADABLE.on_cluster(self.connection.is_cluster());
+        let mut command = script.on_all([name, &steps_key(name)], 2, beginning.len() + NUMBER_LEN);
+        command.arg(&beginning).arg(len);
+        let forgetting = self.connection.invoke("settling a record", name, script, &command);
+        let answer: Vec<i64> = forgetting.await?;
+        Ok(match answer.first() {
+            Some(&scripts::APPLIED) => Settled::Applied,
+            _ => Settled::Changed,
+        })
     }
 
     /// The script and the command of a settlement.

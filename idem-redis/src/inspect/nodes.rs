@@ -144,6 +144,17 @@ impl Nodes {
         self.list.iter().find(|node| is_same && node.id == position.node)
     }
 
+    /// How much of a scan is done that goes on at `position`, in percent. In a cluster, only whole servers count.
+    pub(super) fn percent(&self, position: &Position) -> Option<u8> {
+        if self.is_cluster {
+            let done = self.list.iter().position(|node| node.id == position.node)?;
+            return u8::try_from(100 * done / self.list.len()).ok();
+        }
+        // `SCAN` counts in the reversed bits of its cursor, whatever the size of the table.
+        let done = u128::from(position.cursor.reverse_bits()) * 100;
+        u8::try_from(done >> u64::BITS).ok()
+    }
+
     /// Whether each slot has the same primary in both.
     pub(super) fn has_map_of(&self, other: &Self) -> bool {
         self.map == other.map
@@ -292,6 +303,30 @@ mod tests {
             let after = Nodes::of_cluster(after, "k");
             assert!(after.node(&position).is_none() && !after.has_map_of(&before));
         }
+    }
+
+    #[test]
+    fn the_part_of_a_scan_that_is_done_is_told_by_its_cursor() {
+        let one = Nodes::one_server("k".to_owned());
+        // The order in which a table of eight is scanned.
+        let cursors = [0, 4, 2, 6, 1, 5, 3, 7];
+        let percents = cursors.map(|cursor| {
+            let first = one.first().expect("there is a node");
+            one.percent(&Position { cursor, ..first })
+        });
+        assert_eq!(percents, [0, 12, 25, 37, 50, 62, 75, 87].map(Some));
+        let three = [range(0, 99, "a"), range(100, 999, "b"), range(1_000, 16_383, "c")];
+        let three = Nodes::of_cluster(three.to_vec(), "k");
+        let mut position = three.first();
+        let mut percents = Vec::new();
+        while let Some(at) = position {
+            percents.push(three.percent(&Position {
+                cursor: 7,
+                ..at.clone()
+            }));
+            position = three.node(&at).and_then(|node| three.after(node));
+        }
+        assert_eq!(percents, [0, 33, 66].map(Some));
     }
 
     #[test]

@@ -75,6 +75,7 @@ impl RedisBackend {
                 ..position
             })
         };
+        page.percent = next.as_ref().map_or(Some(100), |next| nodes.percent(next));
         let keys = self.keys_of(scanned.names, selection, &mut page);
         self.list(node.place(), &keys, &mut page).await?;
         if next.is_none() && nodes.is_cluster {
@@ -123,6 +124,7 @@ impl RedisBackend {
                 None => page.records.push(Listed::Unreadable(Unreadable {
                     name: name.escape_ascii().to_string(),
                     why: "its name is not that of a record".into(),
+                    version: None,
                 })),
             }
         }

@@ -133,6 +133,22 @@ return {1}
     )
 });
 
+/// `KEYS` record, steps. Removes a record that cannot be read, if it still has the beginning `ARGV[1]` and the length `ARGV[2]`.
+pub(super) static FORGET_UNREADABLE: LazyLock<Telling> = LazyLock::new(|| {
+    Telling::new(&format!(
+        r"#!lua flags=allow-oom
+local beginning = redis.call('GETRANGE', KEYS[1], 0, {})
+if beginning ~= ARGV[1] or redis.call('STRLEN', KEYS[1]) ~= tonumber(ARGV[2]) or redis.call('EXISTS', KEYS[1]) == 0 then
+  return {{0}}
+end
+redis.call('DEL', KEYS[1], KEYS[2])
+redis.pcall('PUBLISH', KEYS[1] .. ':c', '')
+return {{1}}
+",
+        BEGINNING_LEN - 1
+    ))
+});
+
 /// `ARGV[5]` is the new token, and `ARGV[6]` when attempt 1 began, as 8 bytes. If there is `ARGV[7]`, it is the name of a step that
 /// changes, and `ARGV[8]` its bytes; without those, the step is removed.
 ///

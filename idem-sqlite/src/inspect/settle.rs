@@ -14,6 +14,7 @@ use sqlx::{Row as _, SqlStr, SqliteConnection};
 
 use crate::change::{fetch, of_key};
 use crate::clock::{Clock, Moment};
+use crate::inspect::version_of_unreadable;
 use crate::record::{Parameters, Row};
 use crate::table::Statements;
 
@@ -32,6 +33,9 @@ pub(crate) async fn settle(
     asked: &Settling,
     at: (&Clock, Moment),
 ) -> sqlx::Result<Settled> {
+    if asked.version.phase == Phase::Unreadable {
+        return forget_unreadable(connection, statements, asked, at).await;
+    }
     let row = fetch(connection, &statements.operator.look, of_key(&asked.key)?).await?;
     // No operator has seen the version of a row that cannot be read.
     let row = row.and_then(|row| Row::of(&row).ok());
@@ -63,6 +67,28 @@ pub(crate) async fn settle(
             record.write(&statements.operator.complete, completed).await?;
         }
     }
+    Ok(Settled::Applied)
+}
+
+/// Forgets a record that cannot be read, if it is still as it was seen.
+async fn forget_unreadable(
+    connection: &mut SqliteConnection,
+    statements: &Statements,
+    asked: &Settling,
+    at: (&Clock, Moment),
+) -> sqlx::Result<Settled> {
+    let row = fetch(connection, &statements.operator.whole, of_key(&asked.key)?).await?;
+    let there = row.as_ref().map(version_of_unreadable).transpose()?;
+    if there != Some(asked.version) {
+        return Ok(Settled::Changed);
+    }
+    let mut record = Found {
+        connection,
+        statements,
+        key: &asked.key,
+        at,
+    };
+    record.forget().await?;
     Ok(Settled::Applied)
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct OperatorStatements {
     pub(crate) inspect: SqlStr,
     /// Returns the columns without the payload.
     pub(crate) look: SqlStr,
+    /// Returns the whole row as bytes, of which the version of a record that cannot be read is made.
+    pub(crate) whole: SqlStr,
     pub(crate) forget: SqlStr,
     /// `?2` the new token, `?3` when attempt 1 began.
     pub(crate) rerun: SqlStr,
@@ -43,6 +45,13 @@ pub(crate) struct OperatorStatements {
     pub(crate) columns: SqlStr,
     /// Returns the type and the name of the index and of each trigger that is there.
     pub(crate) beside: SqlStr,
+}
+
+/// The columns as one text, each as a literal.
+fn quoted_columns() -> String {
+    let columns = COLUMNS.split(", ").chain(["payload"]);
+    let quoted: Vec<_> = columns.map(|column| format!("quote({column})")).collect();
+    quoted.join(" || ',' || ")
 }
 
 impl OperatorStatements {
@@ -64,6 +73,10 @@ impl OperatorStatements {
                  LEFT JOIN {steps} AS step ON step.key = record.key AND record.state IN (4, 7) WHERE record.key = ?1"
             )),
             look: text(format!("SELECT {COLUMNS}, NULL FROM {table} WHERE key = ?1")),
+            whole: text(format!(
+                "SELECT CAST({} AS BLOB) FROM {table} WHERE key = ?1",
+                quoted_columns()
+            )),
             forget: text(format!("DELETE FROM {table} WHERE key = ?1")),
             rerun: text(format!(
                 "UPDATE {table} SET state = 7, token = ?2, began_ms = ?3, boot = ?11, lapses_ns = ?12, expires_ms = ?10 WHERE key = ?1"

@@ -155,7 +155,7 @@ pub(super) async fn fill<B: Backend + StepBackend>(store: &Store<B>) {
 }
 
 impl<B> Store<B> {
-    /// Writes a record of a later version. Postgres refuses to keep one.
+    /// Writes a record of a later version. In a table it is a copy of the record `stored` in a state that is not known.
     pub(super) async fn plant_unreadable(&self, key: &str) {
         match &self.place {
             Place::Redis(server) => {
@@ -174,7 +174,16 @@ impl<B> Store<B> {
                 );
                 assert_eq!(file.execute(&insert).await, 1);
             }
-            Place::Postgres(..) => {}
+            Place::Postgres(server, schema) => {
+                let columns =
+                    "state, token, attempt, fingerprint, lease_ms, ttl_ms, lease_until, expires_at, sweep_at, payload";
+                let values = columns.replacen("state", "99", 1);
+                let insert = format!(
+                    "INSERT INTO {schema}.idem_records (id, key, {columns}) SELECT sha256('{key}'), '{key}', {values} \
+                     FROM {schema}.idem_records WHERE key LIKE '%:stored'"
+                );
+                server.execute(&insert).await;
+            }
         }
     }
 }

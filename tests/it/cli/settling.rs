@@ -38,6 +38,7 @@ on_each_backend! {
     an_older_version_and_a_live_claim_are_refused_and_force_supersedes_the_owner
     of_two_operators_one_settles_the_record
     without_a_terminal_nothing_is_changed_that_was_not_named
+    a_record_that_cannot_be_read_is_forgotten_by_force_alone
 }
 
 async fn an_older_version_and_a_live_claim_are_refused_and_force_supersedes_the_owner<B: Backend + StepBackend>(
@@ -120,6 +121,61 @@ async fn without_a_terminal_nothing_is_changed_that_was_not_named<B: Backend + S
         // A record with steps has their digest behind it.
         assert!(shown.starts_with(&version(phase, number)), "{shown}");
     }
+}
+
+async fn a_record_that_cannot_be_read_is_forgotten_by_force_alone<B: Backend + StepBackend>(store: Store<B>) {
+    complete(&store.backend, &payment("stored"), 1, Completion::NotStored).await;
+    let names = ["one", "other", "third"].map(named);
+    for name in &names {
+        store.plant_unreadable(name).await;
+    }
+    let count = async || {
+        let list = store.idem(&["list", "--state", "unreadable", "--json"]).await.exits(0);
+        list.json()[0]["records"].as_array().expect("records").clone()
+    };
+    let found = count().await;
+    assert_eq!(found.len(), 3, "{found:?}");
+    let record = names[0].as_str();
+    let found = found
+        .iter()
+        .find(|found| found["record"] == record)
+        .expect("it is listed");
+    let token = found["version"].as_str().expect("a version").to_owned();
+    let shown = store.idem(&["show", record]).await.exits(1);
+    assert!(
+        shown.err.contains(&token) && shown.err.contains("--force"),
+        "{shown:#?}"
+    );
+    let because = ["--reason", "written by a version that was rolled back"];
+    let tell = async |line: &[&str], code| {
+        let ran = store.idem(&[line, &because].concat()).await.exits(code);
+        (count().await.len(), ran)
+    };
+    // Another record's version, no force, another change, no version and nobody to ask.
+    let other = version("unreadable", 9);
+    for (line, code) in [
+        (&["forget", record, "--token", &other, "--force"][..], 4),
+        (&["forget", record, "--token", &token], 5),
+        (&["forget", record, "--yes"], 5),
+        (&["resolve", record, "--rerun", "--token", &token, "--force"], 1),
+        (&["forget", record, "--force"], 2),
+        (&["forget-scope", "--scope", "acme"], 0),
+    ] {
+        let (left, ran) = tell(line, code).await;
+        assert_eq!(left, 3, "{ran:#?}");
+    }
+    let (left, ran) = tell(&["forget", record, "--token", &token, "--force"], 0).await;
+    assert!(left == 2 && ran.err.contains("an operator has settled"), "{ran:#?}");
+    assert_eq!(tell(&["forget", &names[1], "--yes", "--force"], 0).await.0, 1);
+    // Without force, the others of its scope are forgotten, and the code says that not all are.
+    assert_eq!(tell(&["forget-scope", "--scope", "acme", "--yes"], 1).await.0, 1);
+    assert_eq!(
+        tell(&["forget-scope", "--scope", "acme", "--yes", "--force"], 0)
+            .await
+            .0,
+        0
+    );
+    tell(&["forget", record, "--token", &token, "--force"], 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
