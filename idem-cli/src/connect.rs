@@ -5,8 +5,8 @@
 
 use std::path::Path;
 
-use idem_core::Backend;
 use idem_core::inspect::Operator;
+use idem_core::{Backend, BackendError};
 use idem_postgres::PostgresBackend;
 use idem_redis::RedisBackend;
 use idem_sqlite::SqliteBackend;
@@ -62,7 +62,7 @@ fn redis(url: &str, common: &Common) -> Result<Operator, Failure> {
     )?;
     // If another provider is installed already, that one is used.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut backend = RedisBackend::lazy(url)?;
+    let mut backend = RedisBackend::lazy(url).map_err(|error| unfit(&error))?;
     if let Some(prefix) = &common.prefix {
         check_name("prefix", prefix, "-_.:", usize::MAX)?;
         backend = backend.with_prefix(prefix);
@@ -72,7 +72,7 @@ fn redis(url: &str, common: &Common) -> Result<Operator, Failure> {
 
 fn postgres(url: &str, common: &Common) -> Result<Operator, Failure> {
     refuse(&[("--prefix", common.prefix.is_some())], "Postgres")?;
-    let mut backend = PostgresBackend::lazy(url)?;
+    let mut backend = PostgresBackend::lazy(url).map_err(|error| unfit(&error))?;
     if let Some(schema) = &common.schema {
         check_name("schema", schema, "_", 31)?;
         backend = backend.with_schema(schema);
@@ -84,12 +84,22 @@ fn postgres(url: &str, common: &Common) -> Result<Operator, Failure> {
     operator(backend, common)
 }
 
+/// The error says what is wrong, without a password.
+fn unfit(error: &BackendError) -> Failure {
+    Failure::usage("the URL cannot be used").because(error)
+}
+
 fn sqlite(path: &str, common: &Common) -> Result<Operator, Failure> {
     let others = [
         ("--prefix", common.prefix.is_some()),
         ("--schema", common.schema.is_some()),
     ];
     refuse(&others, "SQLite")?;
+    if !Path::new(path).is_file() && path.contains('?') {
+        return Err(Failure::usage(
+            "parameters of a SQLite URL are not read; name the file alone",
+        ));
+    }
     if !Path::new(path).is_file() {
         return Err(Failure::usage(format!("there is no file {}", without_password(path))));
     }

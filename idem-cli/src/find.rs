@@ -38,7 +38,7 @@ pub(crate) async fn version_of_unreadable(
 ) -> Result<Option<RecordVersion>, Failure> {
     let page = operator.scan(&Selection::of_key(key), None, 1).await?;
     Ok(page.records.first().and_then(|listed| match listed {
-        Listed::Record(record) => Some(record.version()),
+        Listed::Record(record) => record.version(),
         Listed::Unreadable(unreadable) => unreadable.version,
     }))
 }

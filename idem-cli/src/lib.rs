@@ -141,8 +141,8 @@ fn explain(error: &clap::Error, arguments: &[OsString]) -> Exit {
 /// Prints what is whole already. A reader may close the pipe before its end.
 fn print(text: &[u8]) -> Exit {
     match std::io::stdout().write_all(text) {
-        Ok(()) => Exit::Done,
-        Err(_closed) => Exit::Failed,
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Exit::Failed,
+        _ => Exit::Done,
     }
 }
 

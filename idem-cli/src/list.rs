@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use idem_core::BackendErrorKind;
 use idem_core::inspect::{Cursor, Listed, Operator, Page};
 use serde_json::json;
 
@@ -28,11 +29,22 @@ pub(crate) async fn list(operator: &Operator, list: &List, output: &mut Output) 
             scanned.add(page);
             output.progress(&scanned);
         };
-        let page = operator.list(&selection, next.take(), most, wanted, progress).await?;
+        let is_given = list.after.is_some() && printed == 0;
+        let page = operator.list(&selection, next.take(), most, wanted, progress).await;
+        let page = page.map_err(|error| match error.kind() {
+            BackendErrorKind::Config if is_given => {
+                Failure::usage("--after is no cursor of this store").because(&error)
+            }
+            _ => error.into(),
+        })?;
+        if output.is_json {
+            print_json(&page, list.all, output)?;
+        } else {
+            print_rows(&page, printed == 0, output, now)?;
+        }
         printed += page.records.len() as u64;
-        print(&page, list.all, output, now)?;
         next = page.next;
-        if !list.all || next.is_none() {
+        if !list.all || next.is_none() || output.is_closed() {
             break;
         }
     }
@@ -54,15 +66,21 @@ pub(crate) async fn list(operator: &Operator, list: &List, output: &mut Output) 
     })
 }
 
-fn print(page: &Page, is_all: bool, output: &mut Output, now: SystemTime) -> Result<(), Failure> {
-    if !output.is_json {
-        let rows: Vec<_> = page
-            .records
-            .iter()
-            .map(|listed| view::row(listed, output, now))
-            .collect();
-        return output.table(&view::COLUMNS, &rows);
+/// Below a header, if these rows are the first ones.
+fn print_rows(page: &Page, is_first: bool, output: &mut Output, now: SystemTime) -> Result<(), Failure> {
+    let rows: Vec<_> = page
+        .records
+        .iter()
+        .map(|listed| view::row(listed, output, now))
+        .collect();
+    if is_first {
+        output.table(&view::COLUMNS, &rows)
+    } else {
+        output.rows(&rows)
     }
+}
+
+fn print_json(page: &Page, is_all: bool, output: &mut Output) -> Result<(), Failure> {
     let records: Vec<_> = page.records.iter().map(|listed| view::json(listed, output)).collect();
     let next = page.next.as_ref().filter(|_| !is_all);
     let shown = next.filter(|_| output.shows_cursors).map(Cursor::as_str);

@@ -25,6 +25,8 @@ pub(crate) struct Output {
     /// Whether a cursor shows no more than the records beside it.
     pub(crate) shows_cursors: bool,
     is_colored: bool,
+    /// Whether the reader of standard output has gone. It has seen enough, and the command goes on without it.
+    is_closed: bool,
     progress: Progress,
 }
 
@@ -69,8 +71,14 @@ impl Output {
                 Color::Always => true,
                 Color::Never => false,
             },
+            is_closed: false,
             progress,
         }
+    }
+
+    /// Whether nobody reads what is printed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed
     }
 
     /// The record key as it is shown: encoded, so that it can be copied, or with hashes.
@@ -103,21 +111,17 @@ impl Output {
 
     /// Prints a line.
     pub(crate) fn line(&mut self, text: &str) -> Result<(), Failure> {
-        self.progress.end();
-        writeln!(io::stdout(), "{}", harmless(text)).map_err(|error| closed(&error))
+        self.print(&format!("{}\n", harmless(text)))
     }
 
     /// Prints a value as JSON in one line.
     pub(crate) fn json<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
-        self.progress.end();
         let line = serde_json::to_string(value).map_err(|error| Failure::new("no JSON form").because(&error))?;
-        let line = harmless_json(&line);
-        writeln!(io::stdout(), "{line}").map_err(|error| closed(&error))
+        self.print(&format!("{}\n", harmless_json(&line)))
     }
 
     /// Prints rows below a header, each column as wide as its widest cell.
     pub(crate) fn table(&mut self, header: &[&str], rows: &[Vec<Cell>]) -> Result<(), Failure> {
-        self.progress.end();
         let mut widths: Vec<_> = header.iter().map(|name| name.len()).collect();
         widths.resize(rows.first().map_or(widths.len(), Vec::len), 0);
         for row in rows {
@@ -130,7 +134,22 @@ impl Output {
         for row in [&header].into_iter().filter(|header| !header.is_empty()).chain(rows) {
             self.row(&mut text, row, &widths);
         }
-        io::stdout().write_all(text.as_bytes()).map_err(|error| closed(&error))
+        self.print(&text)
+    }
+
+    fn print(&mut self, text: &str) -> Result<(), Failure> {
+        self.progress.end();
+        if self.is_closed {
+            return Ok(());
+        }
+        let mut stdout = io::stdout();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.is_closed = true;
+                Ok(())
+            }
+            printed => printed.map_err(|error| Failure::new("standard output cannot be written").because(&error)),
+        }
     }
 
     /// Prints rows without a header.
@@ -183,11 +202,6 @@ impl Output {
 pub(crate) fn records(count: u64) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} record{plural}")
-}
-
-/// A reader that has closed the pipe has seen enough.
-fn closed(error: &io::Error) -> Failure {
-    Failure::new("standard output is closed").because(error)
 }
 
 /// The text with every character escaped that a terminal would obey, or that changes the order of the others.

@@ -60,7 +60,8 @@ fn of_message(text: &[u8]) -> Result<Request<Bytes>, Failure> {
     };
     let method = parsed.method.unwrap_or_default().as_bytes();
     let mut request = Request::new(Bytes::new());
-    *request.method_mut() = Method::from_bytes(method).map_err(|error| unfit("its method").because(&error))?;
+    *request.method_mut() =
+        Method::from_bytes(method).map_err(|error| unfit("no request can have its method").because(&error))?;
     *request.uri_mut() = target(parsed.path.unwrap_or_default())?;
     for line in parsed.headers.iter() {
         append(&mut request, line.name, line.value)?;
@@ -212,6 +213,8 @@ mod tests {
             "curl 'http://h",
             "curl --form a=b http://h",
             "curl http://a http://b",
+            "curl -H name http://a",
+            "curl -H @/no/such/file http://a",
         ] {
             assert!(of_curl(command.as_bytes()).is_err(), "{command}");
         }

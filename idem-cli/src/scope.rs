@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use futures_util::{StreamExt as _, stream};
-use idem_core::RecordKey;
 use idem_core::inspect::{Listed, LiveClaim, Operator, PAGE, Phase, RecordVersion, Selection, Settled, Settlement};
+use idem_core::{BackendError, RecordKey, Token};
 use serde_json::json;
 
 use crate::args::{ForgetScope, Parts, StateName};
@@ -28,6 +28,9 @@ const AT_ONCE: usize = 16;
 /// How often a record is tried that keeps changing.
 const TRIES: usize = 3;
 
+/// After so many failures one after the other, the store is not asked any more.
+const MOST_FAILURES: usize = 32;
+
 /// What has become of the records.
 #[derive(Default)]
 struct Count {
@@ -37,6 +40,7 @@ struct Count {
     changed: u64,
     live: u64,
     unreadable: u64,
+    failed: u64,
 }
 
 pub(crate) async fn forget_scope(
@@ -53,11 +57,12 @@ pub(crate) async fn forget_scope(
     let ended = go_through(operator, asked, &selection, &mut run, output).await;
     print(asked, &run, output)?;
     if ended.is_err() {
-        output.note("it has not come to its end; the counts say what was done. Run it again");
+        output.note("not all records were looked at; the counts say what was done until then. Run the command again");
     }
     ended?;
     let count = &run.count;
     Ok(match asked.yes {
+        true if count.failed > 0 => Exit::Failed,
         true if count.live > 0 => Exit::Live,
         true if count.changed > 0 => Exit::Changed,
         true if count.unreadable > 0 => Exit::Failed,
@@ -99,93 +104,117 @@ async fn go_through(
     }
 }
 
+/// A record that is to be forgotten.
+struct Chosen {
+    key: RecordKey,
+    token: Token,
+    /// `None` if the list could not tell it.
+    version: Option<RecordVersion>,
+}
+
 /// Counts the records of a page, and forgets them if that is asked for.
 async fn forget(
     operator: &Operator,
     asked: &ForgetScope,
     wanted: &[&Listed],
-    output: &Output,
+    output: &mut Output,
     count: &mut Count,
 ) -> Result<(), Failure> {
-    let mut seen = Vec::new();
+    let mut chosen = Vec::new();
     for listed in wanted {
-        let (state, is_live, key, version) = match listed {
-            Listed::Record(record) => {
-                let state = view::state_of(record);
-                let is_live = state == StateName::InFlight;
-                (state, is_live, record.key.clone(), record.version())
-            }
-            Listed::Unreadable(unreadable) => match (RecordKey::from_encoded(&unreadable.name), unreadable.version) {
-                (Some(key), Some(version)) if asked.force => (StateName::Unreadable, false, key, version),
-                // It is no record, or a handler may be running under it.
-                _ => {
-                    count.unreadable += 1;
-                    continue;
-                }
-            },
+        let Some((state, record)) = choose(listed, asked.force, output) else {
+            count.unreadable += 1;
+            continue;
         };
         *count.by_state.entry(state.name()).or_default() += 1;
         count.records += 1;
-        count.live += u64::from(!asked.yes && is_live && !asked.force);
-        seen.push((key, version));
+        count.live += u64::from(!asked.yes && state == StateName::InFlight && !asked.force);
+        chosen.push(record);
     }
     let Some(reason) = asked.reason.as_deref().filter(|_| asked.yes) else {
         return Ok(());
     };
-    // After a failure, no further call is made, and those that were sent are waited for.
+    // After a failure of the store, no further call is made, and those that were sent are waited for.
     let has_failed = Flag::new(false);
-    let settling = seen
+    let settling = chosen
         .into_iter()
         .take_while(|_| !has_failed.get())
-        .map(|(key, version)| settle(operator, asked, (output.chosen(&key), version), reason));
+        .map(|record| settle(operator, asked, record, reason));
     let mut settling = stream::iter(settling).buffer_unordered(AT_ONCE);
+    let mut failed_in_a_row = 0;
     let mut ended = Ok(());
     while let Some(settled) = settling.next().await {
+        failed_in_a_row = if settled.is_ok() { 0 } else { failed_in_a_row + 1 };
         match settled {
             Ok(Settled::Applied) => count.forgotten += 1,
             Ok(Settled::Changed) => count.changed += 1,
             Ok(Settled::Live(_)) => count.live += 1,
-            Err(failure) => {
-                has_failed.set(true);
-                ended = Err(failure);
+            Err((record, failure)) => {
+                count.failed += 1;
+                output.note(&format!("{record}: {failure}"));
+                if failed_in_a_row >= MOST_FAILURES {
+                    has_failed.set(true);
+                    ended = Err(Failure::new("the store fails again and again"));
+                }
             }
         }
     }
     ended
 }
 
-/// Forgets a record as it was listed, or as it is now if it has changed since and is still wanted.
+/// The state of a record and what is needed to forget it; `None` if it cannot be read, and is not to be removed all the same.
+fn choose(listed: &Listed, is_forced: bool, output: &Output) -> Option<(StateName, Chosen)> {
+    let (state, key, token, version) = match listed {
+        Listed::Record(record) => (
+            view::state_of(record),
+            record.key.clone(),
+            record.token,
+            record.version(),
+        ),
+        Listed::Unreadable(unreadable) => {
+            let (key, version) = (RecordKey::from_encoded(&unreadable.name)?, unreadable.version?);
+            (StateName::Unreadable, key, version.token, is_forced.then_some(version))
+        }
+    };
+    let is_left = state == StateName::Unreadable && version.is_none();
+    let key = output.chosen(&key);
+    (!is_left).then_some((state, Chosen { key, token, version }))
+}
+
+/// Forgets a record as it was listed. If the same attempt has gone on since, and the record is still wanted, it is forgotten as it is now.
 async fn settle(
     operator: &Operator,
     asked: &ForgetScope,
-    (key, mut version): (RecordKey, RecordVersion),
+    record: Chosen,
     reason: &str,
-) -> Result<Settled, Failure> {
+) -> Result<Settled, (String, Failure)> {
+    let Chosen { key, token, version } = record;
     let live = if asked.force {
         LiveClaim::Force
     } else {
         LiveClaim::Refuse
     };
-    for _ in 0..TRIES {
-        let settled = operator
-            .settle(&key, version, &Settlement::Forget, live, reason)
-            .await?;
+    let failed = |error: BackendError| (key.shown().to_string(), error.into());
+    if let Some(version) = version {
+        let settling = operator.settle(&key, version, &Settlement::Forget, live, reason);
+        let settled = settling.await.map_err(failed)?;
         if settled != Settled::Changed || version.phase == Phase::Unreadable {
             return Ok(settled);
         }
-        // A list does not read steps, and a record may have been completed since.
-        let Some(details) = operator.show(&key).await? else {
+    }
+    for _ in 0..TRIES {
+        let Some(details) = operator.show(&key).await.map_err(failed)? else {
             return Ok(Settled::Applied);
         };
-        let is_still_wanted = is_wanted(
-            &asked.filters,
-            &Listed::Record(details.summary.clone()),
-            SystemTime::now(),
-        );
-        if !is_still_wanted {
+        let now = Listed::Record(details.summary.clone());
+        if details.summary.token != token || !is_wanted(&asked.filters, &now, SystemTime::now()) {
             break;
         }
-        version = details.summary.version();
+        let settling = operator.settle(&key, details.version(), &Settlement::Forget, live, reason);
+        let settled = settling.await.map_err(failed)?;
+        if settled != Settled::Changed {
+            return Ok(settled);
+        }
     }
     Ok(Settled::Changed)
 }
@@ -201,6 +230,7 @@ fn print(asked: &ForgetScope, run: &Run, output: &mut Output) -> Result<(), Fail
             "changed": count.changed,
             "live": count.live,
             "unreadable": count.unreadable,
+            "failed": count.failed,
         }));
     }
     if !asked.yes {
@@ -211,8 +241,8 @@ fn print(asked: &ForgetScope, run: &Run, output: &mut Output) -> Result<(), Fail
     }
     if asked.yes {
         output.line(&format!(
-            "{} forgotten, {} changed meanwhile, {} live and left",
-            count.forgotten, count.changed, count.live
+            "{} forgotten, {} changed meanwhile, {} live and left, {} failed",
+            count.forgotten, count.changed, count.live, count.failed
         ))?;
     } else {
         let left = if count.live > 0 {

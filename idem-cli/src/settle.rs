@@ -7,7 +7,7 @@ mod outcome;
 use std::io::{IsTerminal as _, Write as _};
 
 use idem_core::RecordKey;
-use idem_core::inspect::{LiveClaim, Operator, RecordDetails, RecordVersion, Settled, Settlement};
+use idem_core::inspect::{LiveClaim, Operator, RecordDetails, RecordVersion, Settled, Settlement, StepChange};
 use serde_json::json;
 
 use self::outcome::settlement;
@@ -17,6 +17,7 @@ use crate::find::{find, key_of, version_of_unreadable};
 use crate::output::Output;
 use crate::show;
 use crate::view::rough;
+use crate::why::stopping;
 
 pub(crate) async fn forget(operator: &Operator, forget: &Forget, output: &mut Output) -> Result<Exit, Failure> {
     match find(operator, &forget.which, output).await {
@@ -64,6 +65,17 @@ pub(crate) async fn resolve(operator: &Operator, resolve: &Resolve, output: &mut
     }
     let details = find(operator, &resolve.which, output).await?;
     let settlement = settlement(resolve, &details)?;
+    if let Settlement::Rerun { step, .. } = &settlement {
+        let settled = match step {
+            Some(StepChange::Done { name, .. } | StepChange::NotDone { name }) => Some(name),
+            None => None,
+        };
+        for step in details.unsettled_steps() {
+            if Some(&step.name) != settled {
+                output.note(&stopping(&step));
+            }
+        }
+    }
     settle(operator, &details, &resolve.grounds, &settlement, output).await
 }
 
@@ -76,7 +88,7 @@ async fn settle(
     output: &mut Output,
 ) -> Result<Exit, Failure> {
     // The log line of the change shows it as the output does.
-    let (key, now) = (output.chosen(&details.summary.key), details.summary.version());
+    let (key, now) = (output.chosen(&details.summary.key), details.version());
     let version = match grounds.token {
         Some(token) => token,
         None if grounds.yes => now,

@@ -25,7 +25,9 @@ pub(crate) struct RecordView {
     scope: String,
     key: String,
     pub(crate) state: &'static str,
-    version: String,
+    /// Of a record with steps, a list does not have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
     attempt: u32,
     began_at: String,
     owner: String,
@@ -48,7 +50,7 @@ struct StepJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     attempt: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<serde_json::Value>,
+    result: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -66,6 +68,9 @@ pub(crate) struct UnreadableView {
     why: String,
     version: Option<String>,
 }
+
+/// The last millisecond of the year 9999, after 1970.
+const LAST_TIME: Duration = Duration::from_millis(253_402_300_799_999);
 
 pub(crate) fn state_of(summary: &RecordSummary) -> StateName {
     match &summary.state {
@@ -104,8 +109,10 @@ pub(crate) fn rough(duration: Duration) -> String {
     }
 }
 
+/// RFC 3339. A time that has no such form, which only a spoilt record has, is shown as the first or the last one that has.
 pub(crate) fn time(at: SystemTime) -> String {
-    humantime::format_rfc3339_millis(at).to_string()
+    let last = SystemTime::UNIX_EPOCH + LAST_TIME;
+    humantime::format_rfc3339_millis(at.clamp(SystemTime::UNIX_EPOCH, last)).to_string()
 }
 
 impl RecordView {
@@ -122,7 +129,7 @@ impl RecordView {
             scope: key.shown_scope().to_string(),
             key: key.shown_key().to_string(),
             state: state_of(summary).name(),
-            version: summary.version().to_string(),
+            version: summary.version().map(|version| version.to_string()),
             attempt: summary.attempt,
             began_at: time(summary.began_at),
             owner: summary.owner.as_str().to_owned(),
@@ -174,12 +181,14 @@ impl StepJson {
             StepState::DoneWithoutResult => ("done-without-result", None),
             StepState::Unreadable => ("unreadable", None),
         };
-        let result = result.filter(|_| reveals);
+        // As it is recorded: a number that is read and written again may lose digits.
+        let as_recorded = |result: &Bytes| String::from_utf8_lossy(result).into_owned();
+        let result = result.filter(|_| reveals).map(as_recorded);
         Self {
             name: step.name.clone(),
             state,
             attempt: step.attempt,
-            result: result.and_then(|result| serde_json::from_slice(result).ok()),
+            result,
         }
     }
 }
@@ -248,7 +257,7 @@ pub(crate) fn lines(details: &RecordDetails, output: &Output, reveals: bool, now
         ("scope".to_owned(), view.scope),
         ("key".to_owned(), view.key),
         ("state".to_owned(), view.state.to_owned()),
-        ("version".to_owned(), view.version),
+        ("version".to_owned(), details.version().to_string()),
         ("attempt".to_owned(), view.attempt.to_string()),
         ("began".to_owned(), format!("{} ({} ago)", view.began_at, rough(age))),
         ("owner".to_owned(), view.owner),
@@ -292,6 +301,17 @@ pub(crate) fn lines(details: &RecordDetails, output: &Output, reveals: bool, now
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_that_has_no_form_is_shown_all_the_same() {
+        let after = |millis| time(SystemTime::UNIX_EPOCH + Duration::from_millis(millis));
+        assert_eq!(after(253_402_300_799_999), "9999-12-31T23:59:59.999Z");
+        assert_eq!(after(i64::MAX.unsigned_abs()), "9999-12-31T23:59:59.999Z");
+        assert_eq!(
+            time(SystemTime::UNIX_EPOCH - Duration::from_secs(1)),
+            "1970-01-01T00:00:00.000Z"
+        );
+    }
 
     #[test]
     fn durations_are_short() {

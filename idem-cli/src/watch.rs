@@ -1,12 +1,13 @@
 //! `idem watch`.
 //!
-//! Owns the difference between two scans. A record is shown when it appears, changes its version, its state or its attempt, and when it
+//! Owns the difference between two scans. A record is shown when it appears, changes its token, its state or its attempt, and when it
 //! is gone. What lasts for less than the pause between two scans is not seen.
 
 use std::collections::HashMap;
 use std::time::SystemTime;
 
-use idem_core::inspect::{Listed, Operator, PAGE, RecordSummary, RecordVersion, Selection};
+use idem_core::Token;
+use idem_core::inspect::{Listed, Operator, PAGE, RecordState, RecordSummary, Selection};
 use serde_json::json;
 
 use crate::args::{StateName, Watch};
@@ -21,29 +22,40 @@ const MOST: usize = 200_000;
 /// What is remembered of a record.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Seen {
-    version: RecordVersion,
+    token: Token,
+    attempt: u32,
     state: StateName,
     has_steps: bool,
+}
+
+/// What a scan has found.
+#[derive(Default)]
+struct Look {
+    records: HashMap<String, Seen>,
+    /// The records that are new or have changed since the look before.
+    changed: Vec<RecordSummary>,
 }
 
 pub(crate) async fn watch(operator: &Operator, asked: &Watch, output: &mut Output) -> Result<Exit, Failure> {
     let selection = selection_of(&asked.parts)?;
     let mut before = None;
-    for look in 1.. {
-        let now = match look_at(operator, &selection, before.as_ref(), output).await {
-            // A failover takes a while. What has changed meanwhile is printed after it.
-            Err(failure) if failure.exit() == Exit::Failed && before.is_some() => {
-                output.note(&format!("{failure}; looking again"));
-                tokio::time::sleep(asked.every).await;
-                continue;
+    for count in 1.. {
+        let is_last = asked.looks.is_some_and(|looks| count >= looks);
+        match look(operator, &selection, before.as_ref()).await {
+            Ok(look) => {
+                match &before {
+                    Some(before) => print_changes(before, &look, output)?,
+                    None => output.note(&format!("watching {}; Ctrl-C ends", counted(look.records.len() as u64))),
+                }
+                before = Some(look.records);
             }
-            looked => looked?,
-        };
-        if before.is_none() {
-            output.note(&format!("watching {}; Ctrl-C ends", counted(now.len() as u64)));
+            // A failover takes a while. What has changed meanwhile is printed after it.
+            Err(failure) if failure.exit() == Exit::Failed && before.is_some() && !is_last => {
+                output.note(&format!("{failure}; looking again"));
+            }
+            Err(failure) => return Err(failure),
         }
-        before = Some(now);
-        if asked.looks.is_some_and(|looks| look >= looks) {
+        if is_last || output.is_closed() {
             break;
         }
         tokio::time::sleep(asked.every).await;
@@ -51,29 +63,26 @@ pub(crate) async fn watch(operator: &Operator, asked: &Watch, output: &mut Outpu
     Ok(Exit::Done)
 }
 
-/// Scans once, and prints what has changed since `before`.
-async fn look_at(
+/// Scans once. Nothing is printed before the scan is over, because a scan that fails is done again.
+async fn look(
     operator: &Operator,
     selection: &Selection,
     before: Option<&HashMap<String, Seen>>,
-    output: &mut Output,
-) -> Result<HashMap<String, Seen>, Failure> {
-    let mut now = HashMap::new();
+) -> Result<Look, Failure> {
+    let mut look = Look::default();
     let mut next = None;
     loop {
         let page = operator.scan(selection, next.as_ref(), PAGE).await?;
         for listed in page.records {
             let Listed::Record(record) = listed else { continue };
-            let seen = Seen::of(&record);
-            let name = record.key.to_string();
+            let (name, seen) = (record.key.to_string(), Seen::of(&record));
             let is_same = before.is_none_or(|before| before.get(&name) == Some(&seen));
             // A scan may return a record twice.
-            let is_first = now.insert(name.clone(), seen) != Some(seen);
+            let is_first = look.records.insert(name, seen) != Some(seen);
             if !is_same && is_first {
-                let was = before.and_then(|before| before.get(&name));
-                print(&record, was, output)?;
+                look.changed.push(record);
             }
-            if now.len() > MOST {
+            if look.records.len() > MOST {
                 return Err(Failure::usage(format!(
                     "more than {MOST} records are selected; watch fewer of them"
                 )));
@@ -81,26 +90,30 @@ async fn look_at(
         }
         next = page.next;
         if next.is_none() {
-            break;
+            return Ok(look);
         }
     }
-    for (name, seen) in before.into_iter().flatten() {
-        if !now.contains_key(name) {
+}
+
+fn print_changes(before: &HashMap<String, Seen>, look: &Look, output: &mut Output) -> Result<(), Failure> {
+    for record in &look.changed {
+        print(record, before.get(record.key.as_str()), output)?;
+    }
+    for (name, seen) in before {
+        if !look.records.contains_key(name) {
             print_gone(name, *seen, output)?;
         }
     }
-    Ok(now)
+    Ok(())
 }
 
 impl Seen {
     fn of(record: &RecordSummary) -> Self {
         Self {
-            version: record.version(),
+            token: record.token,
+            attempt: record.attempt,
             state: view::state_of(record),
-            has_steps: matches!(
-                record.state,
-                idem_core::inspect::RecordState::Claimed { has_steps: true, .. }
-            ),
+            has_steps: matches!(record.state, RecordState::Claimed { has_steps: true, .. }),
         }
     }
 }

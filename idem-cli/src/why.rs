@@ -3,19 +3,20 @@
 //! Owns what an operator has to say of a handler, and how the record of a request is found if only its key is known. Does not own the
 //! prediction: [`idem_http::why`].
 
-use std::path::Path;
+mod guard;
+
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::Request;
-use idem_core::inspect::{Listed, Operator, RecordDetails, Selection};
-use idem_core::{AfterCrash, BackendErrorKind, IdempotencyKey, RecordKey, Scope};
-use idem_http::fingerprint::FingerprintKey;
-use idem_http::why::{ComparedValue, Forecast, Guard, Guess, differences, guess};
-use idem_http::{Compared, IdempotencyProblem, InFlight, Policy};
+use idem_core::inspect::{Listed, Operator, RecordDetails, Selection, StepState, StepView};
+use idem_core::{BackendErrorKind, Fingerprint, RecordKey, Scope};
+use idem_http::IdempotencyProblem;
+use idem_http::why::{Forecast, Guard, Guess, differences, guess};
 use serde_json::json;
 
-use crate::args::{ComparedName, InFlightName, Why};
+use self::guard::{check_path, guard};
+use crate::args::Why;
 use crate::exit::{Exit, Failure};
 use crate::find::scope_of;
 use crate::output::Output;
@@ -51,6 +52,19 @@ pub(crate) async fn why(operator: &Operator, asked: &Why, output: &mut Output) -
         Some(other) => Some(differences(&known.guard, &request, &request::read(Some(other))?)),
         None => None,
     };
+    // A handler runs as far as the first of these.
+    let stops_at = match (&forecast, &known.details) {
+        (Forecast::Runs(_), Some(details)) => details.unsettled_steps(),
+        _ => Vec::new(),
+    };
+    if let Some(details) = known.details.as_ref()
+        && is_of_other_scheme(&known.guard.fingerprint(&request), &details.summary.fingerprint)
+    {
+        output.note(
+            "the request was not compared with the first one, whose fingerprint is of another scheme. If the service has a fingerprint \
+             key, name it by --fingerprint-key; if the handler compares a value, by --value",
+        );
+    }
     let exit = match &forecast {
         Forecast::Refused(_) => Exit::Refused,
         _ => Exit::Done,
@@ -66,6 +80,7 @@ pub(crate) async fn why(operator: &Operator, asked: &Why, output: &mut Output) -
             "problem": match &forecast { Forecast::Refused(problem) => Some(problem.code()), _ => None },
             "record_key": known.key.as_ref().map(|key| output.key(key)),
             "record": record,
+            "unsettled_steps": stops_at.iter().map(|step| &step.name).collect::<Vec<_>>(),
             "mismatch": mismatch,
             "differs_in": against,
         }))?;
@@ -80,6 +95,9 @@ pub(crate) async fn why(operator: &Operator, asked: &Why, output: &mut Output) -
         };
         output.line(&format!("Its record is {}{found}.", output.key(key)))?;
     }
+    for step in &stops_at {
+        output.line(&stopping(step))?;
+    }
     if let Some(mismatch) = mismatch {
         output.line(&mismatch)?;
     }
@@ -92,6 +110,24 @@ pub(crate) async fn why(operator: &Operator, asked: &Why, output: &mut Output) -
         output.line(&text)?;
     }
     Ok(exit)
+}
+
+/// Whether two fingerprints are not compared, although both are of requests.
+fn is_of_other_scheme(one: &Fingerprint, other: &Fingerprint) -> bool {
+    let none = &Fingerprint::NONE;
+    one != other && one != none && other != none && !one.differs_from(other)
+}
+
+/// What becomes of an attempt that comes to this step.
+pub(crate) fn stopping(step: &StepView) -> String {
+    let name = &step.name;
+    let recorded = match step.state {
+        StepState::Started => "has begun and its end is not recorded, so the handler stops there, unless it reconciles the step",
+        StepState::DoneWithoutResult => "is recorded without its result, so the handler stops there",
+        StepState::Unreadable => "cannot be read by this version, so the handler may stop there",
+        StepState::Done(_) => "is done",
+    };
+    format!("The step {name} {recorded}: outcome-unknown. `idem resolve --step {name}` settles it.")
 }
 
 fn name(forecast: &Forecast) -> &'static str {
@@ -119,9 +155,9 @@ fn mismatch(known: &Known, request: &Request<Bytes>) -> String {
                 changes.join(", and ")
             )
         }
-        Guess::Unknown => {
-            "It differs from the first request in more than one usual mistake: most likely, a value in the body is \
-                           another one. --against FILE compares it with a request that you have."
+        _ => {
+            "No usual mistake of a client explains the difference. Most likely a value in the body differs. --against FILE compares the \
+             request with another one that you have."
                 .to_owned()
         }
     }
@@ -133,7 +169,7 @@ async fn know(
     request: &Request<Bytes>,
     output: &mut Output,
 ) -> Result<Known, Failure> {
-    let mut guard = guard(asked)?;
+    let mut guard = guard(asked, output)?;
     let mut is_found = false;
     if (asked.operation.is_none() || asked.scope.is_none()) && asked.natural_key.is_none() {
         let found = by_key(operator, asked, &guard, request, output).await?;
@@ -160,6 +196,7 @@ async fn know(
             });
         }
     }
+    check_path(asked, &guard.operation)?;
     let key = guard.record_key(request).ok().flatten();
     let shown = match &key {
         Some(key) => operator.show(key).await,
@@ -261,69 +298,6 @@ fn may_be_of(operation: &str, request: &Request<Bytes>) -> bool {
                 _ => break false,
             }
         }
-}
-
-fn guard(asked: &Why) -> Result<Guard, Failure> {
-    let scope = asked.scope.as_deref().map_or_else(Scope::global, scope_of);
-    let mut guard = Guard::new(asked.operation.clone().unwrap_or_default(), scope);
-    guard.natural_key = asked.natural_key.as_deref().map(IdempotencyKey::of);
-    if guard.natural_key.is_some() && (asked.operation.is_none() || asked.scope.is_none()) {
-        return Err(Failure::usage("with --natural-key, say --operation and --scope too"));
-    }
-    guard.policy = policy(asked)?;
-    guard.settings.strict_keys = asked.strict_keys;
-    if let Some(value) = &asked.value {
-        let value =
-            serde_json::from_str(value).map_err(|error| Failure::usage("--value is no JSON").because(&error))?;
-        let parameters = (!asked.whole_path).then(|| asked.parameter.clone());
-        guard.value = Some(ComparedValue { value, parameters });
-    }
-    if let Some(file) = &asked.fingerprint_key {
-        guard.settings.fingerprint_key = Some(fingerprint_key(file)?);
-    }
-    Ok(guard)
-}
-
-fn policy(asked: &Why) -> Result<Policy, Failure> {
-    // The name of a header is a constant everywhere else. A process asks once.
-    let header: &'static str = match http::HeaderName::try_from(asked.header.as_str()) {
-        Ok(name) => Box::leak(name.as_str().to_owned().into_boxed_str()),
-        Err(error) => return Err(Failure::usage("--header is no name of a header").because(&error)),
-    };
-    let mut policy = Policy::new()
-        .with_header(header)
-        .with_required(!asked.optional)
-        .with_in_flight(match asked.in_flight {
-            InFlightName::Refuse => InFlight::Reject,
-            InFlightName::Wait => InFlight::Wait,
-            InFlightName::Accept => InFlight::Accept,
-        });
-    if asked.compare == ComparedName::None {
-        policy = policy.with_fingerprint(Compared::Nothing);
-    }
-    if asked.after_crash_refuse {
-        policy = policy.with_after_crash(AfterCrash::Refuse);
-    }
-    if let Some(most) = asked.max_attempts {
-        policy = policy.with_max_attempts(most);
-    }
-    if let Some(within) = asked.rerun_within {
-        let range = idem_core::ClaimPolicy::MIN..=idem_core::ClaimPolicy::MAX_TTL;
-        if !range.contains(&within) {
-            return Err(Failure::usage("--rerun-within is at least 100ms and at most ten years"));
-        }
-        policy = policy.with_rerun_within(within);
-    }
-    Ok(policy)
-}
-
-fn fingerprint_key(file: &Path) -> Result<FingerprintKey, Failure> {
-    let read = std::fs::read(file);
-    let read = read.map_err(|error| Failure::usage(format!("{} cannot be read", file.display())).because(&error))?;
-    if read.is_empty() {
-        return Err(Failure::usage(format!("{} is empty, and no key is", file.display())));
-    }
-    Ok(FingerprintKey::new(&read))
 }
 
 #[cfg(test)]

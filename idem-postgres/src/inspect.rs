@@ -93,7 +93,8 @@ impl Inspect for PostgresBackend {
         let statement = operator.settle(version.phase, settlement, live);
         let end = End::of(key, version.token, self.table.name.channel());
         let new_token;
-        let signature = self.signature(key, version.steps).await?;
+        let signature = self.signature(key, version.steps).await;
+        let signature = signature.map_err(BackendError::not_written)?;
         let signature = [Value::Text(&signature)];
         let values = match settlement {
             Settlement::Forget => [&end.release()[..], &signature].concat(),
@@ -199,7 +200,7 @@ impl PostgresBackend {
             return Ok(OTHER_STEPS.to_owned());
         };
         let steps = details.steps.iter().map(|(name, step)| (name.as_str(), &step[..]));
-        Ok(if details.summary.steps == seen {
+        Ok(if details.version().steps == seen {
             signature(steps)
         } else {
             OTHER_STEPS.to_owned()

@@ -109,6 +109,12 @@ pub use self::task::{Task, TaskExt, TaskResult};
 #[cfg(feature = "transaction")]
 pub use self::transaction::Transaction;
 
+/// What operators see and settle of the records of tasks, by [`Engine::operator`].
+pub mod operator {
+    pub use idem_core::inspect::*;
+    pub use idem_core::{Completion, RecordKey};
+}
+
 /// What the expansion of `#[idempotent]` names. Not part of the public interface.
 #[cfg(feature = "macros")]
 #[doc(hidden)]

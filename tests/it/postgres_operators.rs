@@ -11,8 +11,8 @@ use idem_core::inspect::{
 };
 use idem_core::steps::StepBackend as _;
 use idem_core::{
-    Acquisition, Backend as _, Claim, ClaimPolicy, Completion, Fenced, Fingerprint, IdempotencyKey, Record, RecordKey,
-    Scope, Token,
+    Acquisition, Backend as _, BackendErrorKind, Claim, ClaimPolicy, Completion, Fenced, Fingerprint, IdempotencyKey,
+    Record, RecordKey, Scope, Token,
 };
 use idem_tests::{Log, PgBouncer, PostgresServer, in_time, until};
 use tokio::task::JoinHandle;
@@ -105,7 +105,7 @@ impl Scene {
         let settlement = settlement.clone();
         tokio::spawn(async move {
             let shown = backend.inspect(&key).await.expect("a healthy server");
-            let version = shown.map_or(version, |shown| shown.summary.version());
+            let version = shown.map_or(version, |shown| shown.version());
             let settled = backend.settle(&key, version, &settlement, live).await;
             settled.expect("a healthy server")
         })
@@ -389,6 +389,51 @@ async fn a_completed_record_is_settled_although_the_row_of_a_step_was_left_behin
     .await;
 }
 
+/// So may one whose record has expired: its row is there when the key is claimed again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_without_steps_does_not_get_those_that_were_left_behind() {
+    in_time(async {
+        let mail = StepChange::Done {
+            name: "mail".to_owned(),
+            step: Bytes::new(),
+        };
+        let other = StepChange::NotDone {
+            name: "mail".to_owned(),
+        };
+        for (step, left) in [(None, 0), (Some(other), 0), (Some(mail), 1)] {
+            let scene = Scene::new().await;
+            scene
+                .execute("INSERT INTO $.idem_records_steps SELECT id, 'charge', '' FROM $.idem_records")
+                .await;
+            let settlement = rerun(step);
+            let settled = scene.settling(&settlement, LiveClaim::Force).await.expect("no panic");
+            assert_eq!(settled, Settled::Applied, "{settlement:?}");
+            let records = scene.count("$.idem_records").await;
+            let steps = scene.count("$.idem_records_steps").await;
+            assert_eq!((records, steps), (left, left), "{settlement:?}");
+        }
+    })
+    .await;
+}
+
+/// An operator who has given up must not find the record changed a minute later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_settlement_does_not_wait_for_a_locked_record_for_ever() {
+    in_time(async {
+        let scene = Scene::new().await;
+        let holder = scene.hold("SELECT FROM $.idem_records FOR UPDATE").await;
+        let settling = scene
+            .backend
+            .settle(&scene.key, scene.version, &Settlement::Forget, LiveClaim::Force);
+        let error = settling.await.expect_err("it is locked");
+        assert_eq!(error.kind(), BackendErrorKind::Timeout, "{error}");
+        assert!(error.is_not_written(), "{error}");
+        drop(holder);
+        assert_eq!(scene.count("$.idem_records").await, 1);
+    })
+    .await;
+}
+
 /// Ends that meet again and again wait for each other, and never in a circle.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn operators_and_an_owner_that_meet_do_not_stop_each_other() {
@@ -406,7 +451,7 @@ async fn operators_and_an_owner_that_meet_do_not_stop_each_other() {
             let recorded = backend.record_step(key, &claim, "charge", &step).await;
             assert_eq!(recorded.expect("a healthy server"), Fenced::Applied);
             let shown = backend.inspect(key).await.expect("a healthy server");
-            let version = shown.expect("it is there").summary.version();
+            let version = shown.expect("it is there").version();
             claim.has_steps = true;
             let claim = &claim;
             let (settled, _, _, completed, parked) = futures_util::join!(
@@ -467,7 +512,7 @@ async fn through_a_pooler_an_operator_sees_and_settles() {
             .expect("a record");
         assert_eq!(shown.steps, [("charge".to_owned(), Bytes::from_static(b"\0\xFF"))]);
         let settlement = Settlement::complete(Completion::Stored(Bytes::from_static(b"\0\xFE")), LONG);
-        let version = shown.summary.version();
+        let version = shown.version();
         let settled = backend.settle(&key, version, &settlement, LiveClaim::Force).await;
         assert_eq!(settled.expect("a healthy server"), Settled::Applied);
         let page = backend
@@ -563,7 +608,7 @@ async fn a_cursor_of_another_store_and_a_server_that_is_gone_are_errors_without_
         .scan(&Selection::all(), Some(&foreign), 1)
         .await
         .expect_err("foreign");
-    assert_eq!(error.kind(), idem_core::BackendErrorKind::Config);
+    assert_eq!(error.kind(), BackendErrorKind::Config);
     let error = backend.diagnose().await.expect_err("nothing listens there");
     let shown = format!("{error} {error:?}");
     assert!(!shown.contains("hunter2"), "{shown}");

@@ -287,7 +287,7 @@ async fn a_completed_record_that_never_expires_is_shown_and_settled() {
             .checked_add(shown.summary.expires_in)
             .is_some()
     );
-    let version = shown.summary.version();
+    let version = shown.version();
     let forgetting = inspector(&backend)
         .settle(&key, version, &Settlement::Forget, LiveClaim::Refuse)
         .await;
@@ -313,7 +313,7 @@ async fn a_large_answer_of_an_operator_is_replayed_and_the_one_before_it_is_remo
     let new = Completion::Stored(vec![b'n'; 3 * LARGE_PAYLOAD].into());
     let settlement = Settlement::complete(new.clone(), claim.ttl);
     let settling = inspector(&backend)
-        .settle(&key, shown.summary.version(), &settlement, LiveClaim::Refuse)
+        .settle(&key, shown.version(), &settlement, LiveClaim::Refuse)
         .await;
     assert_eq!(settling.expect("the server answers"), Settled::Applied);
     assert_eq!(server.records().await, 1, "the payload beside the record is gone");
@@ -455,7 +455,7 @@ async fn the_documented_permissions_of_operators_are_enough() {
             .await
             .expect("it may")
             .expect("it is there");
-        let settling = inspector(&backend).settle(&key, shown.summary.version(), &settlement, LiveClaim::Force);
+        let settling = inspector(&backend).settle(&key, shown.version(), &settlement, LiveClaim::Force);
         assert_eq!(settling.await.expect("it may"), Settled::Applied, "{settlement:?}");
     }
     let findings = inspector(&backend).diagnose().await.expect("it may");

@@ -53,7 +53,7 @@ pub(crate) struct Why {
     /// No route matches, or a layer compares the value, so that the whole path is compared; goes with --value
     #[arg(long, requires = "value", conflicts_with = "parameter")]
     pub(crate) whole_path: bool,
-    /// A file with the application's fingerprint key
+    /// A file with the bytes of the application's fingerprint key, and no line break behind them
     #[arg(long, value_name = "FILE")]
     pub(crate) fingerprint_key: Option<PathBuf>,
     /// Keys have to be quoted: `with_strict_keys`

@@ -11,13 +11,13 @@ use http::{HeaderValue, Method, Request};
 use super::{append, has_scheme, target};
 use crate::exit::Failure;
 
+const UNQUOTED: &str = "a quotation mark of the command is not closed";
+
 /// The request that a `curl` command would send, as far as it is compared.
 pub(super) fn of_curl(text: &[u8]) -> Result<Request<Bytes>, Failure> {
     let text = std::str::from_utf8(text).map_err(|error| Failure::usage("the command is no text").because(&error))?;
-    let text = quoted::without_ansi_quotes(&text.replace("\r\n", "\n"))
-        .ok_or_else(|| Failure::usage("the command's quotation marks"))?;
-    let words =
-        shell_words::split(&text).map_err(|error| Failure::usage("the command's quotation marks").because(&error))?;
+    let text = quoted::without_ansi_quotes(&text.replace("\r\n", "\n")).ok_or_else(|| Failure::usage(UNQUOTED))?;
+    let words = shell_words::split(&text).map_err(|error| Failure::usage(UNQUOTED).because(&error))?;
     let mut curl = Curl::default();
     let mut words = words.into_iter().skip(1);
     while let Some(word) = words.next() {
@@ -31,7 +31,8 @@ pub(super) fn of_curl(text: &[u8]) -> Result<Request<Bytes>, Failure> {
 struct Curl {
     method: Option<String>,
     url: Option<String>,
-    lines: Vec<(String, String)>,
+    /// Header lines. One without a value is taken out.
+    lines: Vec<(String, Option<String>)>,
     body: Option<Vec<u8>>,
     is_json: bool,
     is_query: bool,
@@ -98,8 +99,10 @@ impl Curl {
             "--url" => self.url = Some(value()?),
             "-H" | "--header" => {
                 let line = value()?;
-                let (name, value) = line.split_once(':').unwrap_or((line.trim_end_matches(';'), ""));
-                self.lines.push((name.trim().to_owned(), value.trim().to_owned()));
+                match line.strip_prefix('@') {
+                    Some(path) => self.lines_of_file(path)?,
+                    None => self.header(&line)?,
+                }
             }
             "-A" | "--user-agent" => self.line("user-agent", value()?),
             "-e" | "--referer" => self.line("referer", value()?),
@@ -116,19 +119,48 @@ impl Curl {
             option if IGNORED_WITH_VALUE.contains(&option) => drop(value()?),
             option if IGNORED.contains(&option) => {}
             option if option.starts_with('-') && option.len() > 1 => {
+                // Behind a short option there may be a password in the same word.
+                let len = if option.starts_with("--") { option.len() } else { 2 };
+                let shown: String = option.chars().take(len).collect();
                 let text = format!(
-                    "curl's option {option} is not known here; leave it out if it changes neither header lines nor body"
+                    "curl's option {shown} is not known here; leave it out if it changes neither header lines nor body"
                 );
                 return Err(Failure::usage(text));
             }
             url if self.url.is_none() => self.url = Some(url.to_owned()),
-            url => return Err(Failure::usage(format!("the command has a second URL: {url}"))),
+            _ => return Err(Failure::usage("the command has a second URL")),
         }
         Ok(())
     }
 
+    /// `name: value`; `name:` takes a line out that `curl` would send by itself, and `name;` sends one without a value.
+    fn header(&mut self, line: &str) -> Result<(), Failure> {
+        if let Some((name, value)) = line.split_once(':') {
+            self.lines.push((
+                name.trim().to_owned(),
+                Some(value.trim().to_owned()).filter(|value| !value.is_empty()),
+            ));
+            return Ok(());
+        }
+        let Some(name) = line.trim_end().strip_suffix(';') else {
+            return Err(Failure::usage(
+                "a value of curl's -H is not `name: value`, `name:`, `name;` or `@file`",
+            ));
+        };
+        self.lines.push((name.trim().to_owned(), Some(String::new())));
+        Ok(())
+    }
+
+    fn lines_of_file(&mut self, path: &str) -> Result<(), Failure> {
+        let read = std::fs::read_to_string(path);
+        let read = read.map_err(|error| Failure::usage(format!("{path} cannot be read")).because(&error))?;
+        read.lines()
+            .filter(|line| !line.trim().is_empty())
+            .try_for_each(|line| self.header(line))
+    }
+
     fn line(&mut self, name: &str, value: String) {
-        self.lines.push((name.to_owned(), value));
+        self.lines.push((name.to_owned(), Some(value)));
     }
 
     /// Adds to the body what follows `-d`: text, or the content of a file, from which `-d` takes out the line breaks.
@@ -174,13 +206,13 @@ impl Curl {
         };
         let mut request = Request::new(Bytes::new());
         let named = Method::from_bytes(method.as_bytes());
-        *request.method_mut() = named.map_err(|error| Failure::usage("the command's method").because(&error))?;
+        *request.method_mut() = named
+            .map_err(|error| Failure::usage("the command has a method that no request can have").because(&error))?;
         // Without a scheme, curl takes a URL for one of HTTP.
         let whole = if has_scheme(&url) { url } else { format!("http://{url}") };
         *request.uri_mut() = target(&whole)?;
         for (name, value) in &self.lines {
-            // `-H 'name:'` takes a header line out.
-            if !value.is_empty() {
+            if let Some(value) = value {
                 append(&mut request, name, value.as_bytes())?;
             }
         }

@@ -113,7 +113,7 @@ fn task_result(result: &str, details: &RecordDetails) -> Result<Bytes, Failure> 
 fn json_of(text: &str) -> Result<Bytes, Failure> {
     let text = text_or_file(text)?;
     let read: Result<serde_json::Value, _> = serde_json::from_slice(&text);
-    read.map_err(|error| Failure::usage("that is no JSON").because(&error))?;
+    read.map_err(|error| Failure::usage("the result is not JSON").because(&error))?;
     Ok(text.slice_ref(text.trim_ascii()))
 }
 

@@ -69,6 +69,7 @@ impl ListedColumns {
         // Whether a payload is there is told by its length, because its beginning may be left out.
         columns.payload = payload_len.map(|_| columns.payload.unwrap_or_default());
         let mut summary = columns.details(key, left, RecordedSteps::new())?.summary;
+        summary.steps = summary.state.listed_steps();
         if let (RecordState::Stored { len, .. }, Some(payload_len)) = (&mut summary.state, payload_len) {
             *len = payload_len.unsigned_abs();
         }
@@ -231,7 +232,7 @@ mod tests {
             let details = columns.details(&key("o"), LEFT, RecordedSteps::new()).expect("whole");
             let summary = details.summary;
             assert_eq!((summary.attempt, summary.owner.as_str()), (2, "web:1"), "{state:?}");
-            assert_eq!((summary.version(), summary.expires_in), (version, LEFT.expiry));
+            assert_eq!((summary.version(), summary.expires_in), (Some(version), LEFT.expiry));
             match details.record {
                 Record::Claimed { claim, remaining } => {
                     assert_eq!((claim.token, remaining), (version.token, LEFT.lease));

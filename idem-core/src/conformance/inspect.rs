@@ -86,7 +86,7 @@ impl<S: Subject> Kit<S> {
     }
 
     async fn version(&self, key: &RecordKey) -> RecordVersion {
-        self.shown(key).await.summary.version()
+        self.shown(key).await.version()
     }
 
     async fn settle(&self, key: &RecordKey, version: RecordVersion, settlement: &Settlement) -> Settled {

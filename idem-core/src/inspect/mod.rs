@@ -45,18 +45,21 @@ use crate::{BackendError, RecordKey};
 ///
 /// 23. [`scan`](Inspect::scan) called again and again, with the cursor of the page before, returns every record that matches the
 ///     selection and is there during the whole scan. A record that is made or ends during the scan may be returned or left out, and a
-///     record may be returned twice. Each call looks at a bounded number of records. It may return fewer than asked, or none, before
-///     the scan is over, and more than asked, because some stores go on after a whole page only. A record that cannot be read is returned as [`Listed::Unreadable`]. Nothing is changed.
+///     record may be returned twice. A call asks a server for a bounded number of records. It may return fewer than asked, or none,
+///     before the scan is over, and more than asked, because some stores go on after a whole page only. A record that cannot be read is
+///     returned as [`Listed::Unreadable`]. A record with steps may be listed without its version, but never with a wrong one. Nothing
+///     is changed.
 /// 24. [`inspect`](Inspect::inspect) returns what [`read`](crate::Backend::read) returns, the rest of the record, and all of its
 ///     steps, and changes nothing.
-/// 25. [`settle`](Inspect::settle) changes a record only if its token, its [`Phase`] and its steps are those of the
-///     [`RecordVersion`]. Otherwise the result is [`Settled::Changed`]. If the lease of the claim has not lapsed, the result is [`Settled::Live`], unless
-///     [`LiveClaim::Force`] is given. Then too, nothing is changed. The version of a record that cannot be read is a digest of its
-///     bytes with [`Phase::Unreadable`]. Such a record may be live: it is removed by [`Settlement::Forget`] with [`LiveClaim::Force`],
-///     and every other settlement of it is an error.
-/// 26. [`Settlement::Forget`] removes the record and its steps. [`Settlement::Rerun`] parks a claim that has steps, and gives a parked
-///     one another `ttl`, under a new token: the steps are kept, but for the one that it changes, and attempt 1 counts as begun at the
-///     time that it names. A record without steps is removed, also if the last step is removed with the change.
+/// 25. [`settle`](Inspect::settle) changes a record only if it is still at the [`RecordVersion`]: its token, its [`Phase`] and its
+///     steps. Otherwise the result is [`Settled::Changed`]. If the lease of the claim has not lapsed, the result is [`Settled::Live`],
+///     unless [`LiveClaim::Force`] is given. With either result, nothing is changed. The version of a record that cannot be read is a
+///     digest of its bytes with [`Phase::Unreadable`]. Such a record may be live: it is removed by [`Settlement::Forget`] with
+///     [`LiveClaim::Force`], and every other settlement of it is an error.
+/// 26. [`Settlement::Forget`] removes the record and its steps. [`Settlement::Rerun`] lets the next request run: a claim with steps,
+///     or a parked record, is parked under the new token for its `ttl` from then on, and attempt 1 counts as begun at the time that
+///     the settlement names. Its steps are kept, except for the one that the settlement changes. A record that then has no steps is
+///     removed.
 /// 27. [`Settlement::Complete`] replaces the record, whatever its phase, by a completion under a new token, which stays for its `ttl`
 ///     from then on. Fingerprint, attempt, owner and beginning stay; the steps are removed. A rerun or a completion that is repeated
 ///     with the token in place is [`Settled::Applied`], and changes nothing.

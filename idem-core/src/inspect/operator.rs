@@ -41,7 +41,7 @@ pub const PAGE: usize = 500;
 /// let operator = Operator::new(backend, "ada").ok_or("a backend without an operator's view")?;
 /// let found = operator.show(&key).await?.ok_or("nothing is there")?;
 /// let settled = operator
-///     .settle(&key, found.summary.version(), &Settlement::Forget, LiveClaim::Refuse, "not shipped, ticket 4711")
+///     .settle(&key, found.version(), &Settlement::Forget, LiveClaim::Refuse, "not shipped, ticket 4711")
 ///     .await?;
 /// assert_eq!(settled, Settled::Applied);
 /// assert!(operator.show(&key).await?.is_none());

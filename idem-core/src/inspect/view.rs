@@ -165,26 +165,16 @@ pub struct RecordSummary {
     pub state: RecordState,
     /// How long until the record is gone, if nothing else happens.
     pub expires_in: Duration,
-    /// The steps that it has. A list does not read them: it has [`StepsDigest::NONE`] for every record.
-    pub steps: StepsDigest,
+    /// The steps that it has; `None` if they were not read. Most stores list a record without reading its steps.
+    pub steps: Option<StepsDigest>,
 }
 
 impl RecordSummary {
-    /// What a change of this record is fenced by.
-    ///
-    /// For a record with steps, [`RecordDetails`] alone has the version: the one of a list is never that of the record.
+    /// What a change of this record is fenced by; `None` if its steps were not read. [`RecordDetails::version`] has it for every record.
     #[must_use]
-    pub fn version(&self) -> RecordVersion {
-        let phase = match self.state {
-            RecordState::Claimed { .. } => Phase::Claimed,
-            RecordState::Parked => Phase::Parked,
-            RecordState::Stored { .. } | RecordState::NotStored | RecordState::Unknown => Phase::Completed,
-        };
-        RecordVersion {
-            token: self.token,
-            phase,
-            steps: self.steps,
-        }
+    pub fn version(&self) -> Option<RecordVersion> {
+        let (token, phase, steps) = (self.token, self.state.phase(), self.steps?);
+        Some(RecordVersion { token, phase, steps })
     }
 }
 
@@ -233,6 +223,23 @@ impl fmt::Debug for RecordState {
 }
 
 impl RecordState {
+    /// How far the record has come, as a change of it is fenced.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self {
+            Self::Claimed { .. } => Phase::Claimed,
+            Self::Parked => Phase::Parked,
+            Self::Stored { .. } | Self::NotStored | Self::Unknown => Phase::Completed,
+        }
+    }
+
+    /// The steps of a record that is listed without them: none, if it has none.
+    #[must_use]
+    pub fn listed_steps(&self) -> Option<StepsDigest> {
+        let has_steps = matches!(self, Self::Claimed { has_steps: true, .. } | Self::Parked);
+        (!has_steps).then_some(StepsDigest::NONE)
+    }
+
     /// The state of a completion.
     #[must_use]
     pub fn of_completion(completion: &Completion) -> Self {
@@ -301,10 +308,33 @@ impl RecordDetails {
             owner: claim.owner,
             state,
             expires_in,
-            steps: StepsDigest::of(steps.iter().map(|(name, step)| (name.as_str(), &step[..]))),
+            steps: Some(digest_of(&steps)),
         };
         Self { summary, record, steps }
     }
+
+    /// What a change of this record is fenced by.
+    #[must_use]
+    pub fn version(&self) -> RecordVersion {
+        RecordVersion {
+            token: self.summary.token,
+            phase: self.summary.state.phase(),
+            steps: digest_of(&self.steps),
+        }
+    }
+
+    /// The steps at which the next attempt stops, sorted by name; at one that has started, unless its handler finds out by `reconcile`
+    /// whether it happened. A completed record has none.
+    #[must_use]
+    pub fn unsettled_steps(&self) -> Vec<StepView> {
+        let mut steps = self.steps();
+        steps.retain(|step| step.state.is_unsettled());
+        steps
+    }
+}
+
+fn digest_of(steps: &RecordedSteps) -> StepsDigest {
+    StepsDigest::of(steps.iter().map(|(name, step)| (name.as_str(), &step[..])))
 }
 
 /// A step as an operator sees it.
@@ -329,6 +359,17 @@ pub enum StepState {
     DoneWithoutResult,
     /// Its bytes are of another version, or broken.
     Unreadable,
+}
+
+impl StepState {
+    /// Whether an attempt that finds the step like this may not go on: whether it happened is not known, or its result is not.
+    #[must_use]
+    pub fn is_unsettled(&self) -> bool {
+        match self {
+            Self::Started | Self::DoneWithoutResult | Self::Unreadable => true,
+            Self::Done(_) => false,
+        }
+    }
 }
 
 /// Of a result, only the length is shown.

@@ -60,7 +60,7 @@ impl Inspect for MemoryBackend {
             let Some(entry) = shard.live(key, now) else {
                 return Settled::Changed;
             };
-            let there = entry.details(key, now).summary.version();
+            let there = entry.details(key, now).version();
             if settlement.leaves().is_some_and(|left| left.is_of_same_claim(&there)) {
                 return Settled::Applied;
             }

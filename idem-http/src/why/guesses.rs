@@ -20,6 +20,7 @@ const SMALL: usize = 64 * 1024;
 
 /// What has to be changed to make a request equal to the stored one.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Guess {
     /// Nothing: the requests count as equal.
     Equal,

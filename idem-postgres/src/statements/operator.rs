@@ -21,6 +21,9 @@ const DIGEST: &str = "substring(sha256(convert_to(ROW(record.state, encode(recor
     encode(record.fingerprint, 'hex'), record.lease_ms, record.ttl_ms, record.began_ms, record.owner, \
     encode(record.payload, 'hex'))::text, 'UTF8')) FROM 1 FOR 16)";
 
+/// What a settlement begins with. An operator who has waited for the record in vain must not have it changed later.
+const BEGINNING: &str = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '5s';";
+
 /// The length of an id in bytes.
 const ID_LEN: usize = 32;
 
@@ -75,8 +78,7 @@ impl OperatorStatements {
                  WHERE record.id = substring($1 FROM first FOR {ID_LEN}) LIMIT 1) AS found"
             )),
             forget_unreadable: text(format!(
-                "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-                 SELECT count(*) FROM (SELECT FROM {records} WHERE id = $1 FOR UPDATE) AS locked; \
+                "{BEGINNING} SELECT count(*) FROM (SELECT FROM {records} WHERE id = $1 FOR UPDATE) AS locked; \
                  WITH changed AS (DELETE FROM {records} AS record WHERE record.id = $1 AND {DIGEST} = $2 {} AS told) \
                  SELECT EXISTS (SELECT FROM changed), (SELECT count(told) FROM changed)",
                 tell("$3", "$4", "$5")
@@ -132,8 +134,7 @@ impl OperatorStatements {
         };
         let won = self.won(phase, live, signature);
         text(format!(
-            "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-             SELECT count(*) FROM (SELECT FROM {records} WHERE id = $1 FOR UPDATE) AS locked; \
+            "{BEGINNING} SELECT count(*) FROM (SELECT FROM {records} WHERE id = $1 FOR UPDATE) AS locked; \
              WITH repeated AS MATERIALIZED (SELECT {repeated}), {won}, {change} \
              SELECT EXISTS (SELECT FROM repeated) OR EXISTS (SELECT FROM won), \
              (SELECT CASE WHEN remaining > 0 THEN remaining ELSE lease_ms END FROM found), (SELECT count(told) FROM changed)"
@@ -168,21 +169,26 @@ impl OperatorStatements {
         )
     }
 
-    /// Parks the record if it has steps after the change, and deletes it otherwise. Its steps are deleted with it.
+    /// Parks the record if it has steps after the change, and deletes it otherwise. Its steps are deleted with it. Steps beside a claim
+    /// without steps (state 1) were left behind by an earlier record.
     fn rerun(&self, step: Option<&StepChange>) -> String {
         let Self { records, steps, .. } = self;
         let tell = tell("$3", "$4", "$5");
         let (has_steps, change) = match step {
-            None => (format!("EXISTS (SELECT FROM {steps} WHERE id = $1)"), String::new()),
+            None => (
+                format!("state IN (4, 7) AND EXISTS (SELECT FROM {steps} WHERE id = $1)"),
+                String::new(),
+            ),
             Some(StepChange::Done { .. }) => (
                 "true".to_owned(),
                 format!(
-                    ", written AS (INSERT INTO {steps} (id, name, step) SELECT id, $9, $10 FROM won \
+                    ", left_behind AS (DELETE FROM {steps} WHERE id = $1 AND name <> $9 AND EXISTS (SELECT FROM parked) \
+                     AND (SELECT state FROM found) = 1), written AS (INSERT INTO {steps} (id, name, step) SELECT id, $9, $10 FROM won \
                      ON CONFLICT (id, name) DO UPDATE SET step = excluded.step)"
                 ),
             ),
             Some(StepChange::NotDone { .. }) => (
-                format!("EXISTS (SELECT FROM {steps} WHERE id = $1 AND name <> $9)"),
+                format!("state IN (4, 7) AND EXISTS (SELECT FROM {steps} WHERE id = $1 AND name <> $9)"),
                 format!(
                     ", dropped AS (DELETE FROM {steps} WHERE id = $1 AND name = $9 AND EXISTS (SELECT FROM parked))"
                 ),
@@ -192,8 +198,8 @@ impl OperatorStatements {
             "parked AS (UPDATE {records} SET state = 7, began_ms = $7, token = $8, lease_until = clock_timestamp(), \
              expires_at = clock_timestamp() + ttl_ms * interval '1 millisecond', \
              sweep_at = greatest(sweep_at, clock_timestamp() + ttl_ms * interval '1 millisecond') \
-             WHERE id = $1 AND EXISTS (SELECT FROM won) AND {has_steps} {tell} AS told), \
-             gone AS (DELETE FROM {records} WHERE id = $1 AND EXISTS (SELECT FROM won) AND NOT {has_steps} {tell} AS told), \
+             WHERE id = $1 AND EXISTS (SELECT FROM won) AND ({has_steps}) {tell} AS told), \
+             gone AS (DELETE FROM {records} WHERE id = $1 AND EXISTS (SELECT FROM won) AND NOT ({has_steps}) {tell} AS told), \
              changed AS (SELECT told FROM parked UNION ALL SELECT told FROM gone){change}"
         )
     }

@@ -4,7 +4,7 @@
 //! own which records there are: [`scan`](super::scan).
 
 use bytes::Bytes;
-use idem_core::inspect::{HEAD_LEN, Listed, Page, RecordState, RecordSummary, RecordVersion, StepsDigest, Unreadable};
+use idem_core::inspect::{HEAD_LEN, Listed, Page, RecordState, RecordSummary, RecordVersion, Unreadable};
 use idem_core::{BackendError, BackendErrorKind, Claim, Completion, RecordKey};
 use redis::{Cmd, ErrorKind, FromRedisValue as _, RedisError, RedisResult, ServerErrorKind, Value};
 
@@ -133,9 +133,9 @@ fn listed(key: &RecordKey, answer: Value) -> RedisResult<Option<Listed>> {
             fingerprint: claim.fingerprint,
             began_at: claim.began_at,
             owner: claim.owner,
+            steps: state.listed_steps(),
             state,
             expires_in: expires_in(left),
-            steps: StepsDigest::NONE,
         }),
         Err(why) => Listed::Unreadable(Unreadable {
             version: Some(version_of(&beginning, len)),

@@ -117,7 +117,8 @@ impl Inspect for RedisBackend {
             only_forgotten(settlement, live)?;
             return self.forget_unreadable(&name, version).await;
         }
-        let signature = self.signature(&name, version.steps).await?;
+        let signature = self.signature(&name, version.steps).await;
+        let signature = signature.map_err(BackendError::not_written)?;
         let (script, command) = self.settling(&name, version, settlement, (live, &signature));
         let script = script.on_cluster(self.connection.is_cluster());
         let settling = self.connection.invoke("settling a record", &name, script, &command);
@@ -186,7 +187,8 @@ impl RedisBackend {
         let looking = self
             .connection
             .invoke("reading a record", name, &scripts::BEGINNING, &command);
-        let (beginning, len, _): (Vec<u8>, usize, i64) = looking.await?;
+        let looked = looking.await.map_err(BackendError::not_written);
+        let (beginning, len, _): (Vec<u8>, usize, i64) = looked?;
         if listing::version_of(&beginning, len) != seen {
             return Ok(Settled::Changed);
         }

@@ -88,7 +88,7 @@ async fn the_steps_of_a_record_that_is_settled_are_no_rows_any_more() {
             .await;
         assert_eq!(recorded.expect("a healthy file"), Fenced::Applied);
         let shown = file.backend.inspect(&key("k")).await.expect("a healthy file");
-        let version = shown.expect("it is there").summary.version();
+        let version = shown.expect("it is there").version();
         let settled = file
             .backend
             .settle(&key("k"), version, &settlement, LiveClaim::Force)

@@ -60,16 +60,13 @@ impl Schema {
             "properties" => {
                 let mut members = value.as_object()?.iter();
                 members.find_map(|(name, member)| {
-                    let fault = self.fault(wanted.get(name)?, member)?;
+                    // A later version may print more members, and this one prints none that the schema does not have.
+                    let Some(wanted) = wanted.get(name) else {
+                        return Some(format!("{name} is not in the schema"));
+                    };
+                    let fault = self.fault(wanted, member)?;
                     Some(format!("{name}: {fault}"))
                 })
-            }
-            "additionalProperties" => {
-                assert_eq!(*wanted, Value::Bool(false), "the checker knows only this");
-                let known = schema.get("properties").and_then(Value::as_object);
-                let mut names = value.as_object()?.keys();
-                let other = names.find(|name| known.is_none_or(|known| !known.contains_key(*name)));
-                other.map(|name| format!("{name} is not in the schema"))
             }
             "items" => value.as_array()?.iter().find_map(|item| self.fault(wanted, item)),
             other => panic!("the checker does not know {other}"),
@@ -111,7 +108,6 @@ fn the_checker_finds_what_does_not_fit() {
     let schema = Schema(json!({ "$defs": { "small": { "type": "integer" } } }));
     let object = json!({
         "type": "object",
-        "additionalProperties": false,
         "required": ["a"],
         "properties": { "a": { "$ref": "#/$defs/small" }, "b": { "type": "array", "items": { "enum": ["x"] } } },
     });

@@ -108,7 +108,7 @@ impl LabOperator {
             change: planned.change,
             number,
         });
-        let version = shown.summary.version();
+        let version = shown.version();
         let settled = self
             .operator
             .settle(&record, version, &settlement, live, "the lab")

@@ -26,7 +26,7 @@ pub async fn clause_25_a_record_at_another_version_is_not_settled<S: Subject>(su
     assert_eq!(kit.found(&absent).await, None);
     for (state, key, token) in kit.each_state().await {
         let before = kit.shown(&key).await;
-        let right = before.summary.version();
+        let right = before.version();
         let other = RecordVersion {
             token: Token::random(),
             ..right
@@ -42,7 +42,7 @@ pub async fn clause_25_a_record_at_another_version_is_not_settled<S: Subject>(su
         }
         let after = kit.shown(&key).await;
         assert_eq!(
-            (after.record, after.summary.version()),
+            (after.record.clone(), after.version()),
             (before.record, right),
             "{state}"
         );
@@ -193,7 +193,7 @@ pub async fn clause_26_a_rerun_keeps_the_steps_and_parks_the_record<S: Subject>(
         assert_eq!(other, Settled::Changed, "{state}: another one");
         let shown = kit.shown(&key).await;
         assert_eq!(
-            shown.summary.version(),
+            shown.version(),
             RecordVersion {
                 token,
                 phase: Phase::Parked,

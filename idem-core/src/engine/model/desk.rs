@@ -46,7 +46,7 @@ impl Model {
             sleep(pause).await;
             let settlement = door.settlement(key, &shown, &mut random);
             let live = [LiveClaim::Refuse, LiveClaim::Refuse, LiveClaim::Force][random.index(3)];
-            let version = shown.summary.version();
+            let version = shown.version();
             for _ in 0..=random.below(2) {
                 let settling = inspector.settle(&RECORD_KEYS[key], version, &settlement, live);
                 let _ = timeout(PATIENCE, settling).await;

@@ -129,7 +129,7 @@ impl<'a, B: Backend> Load<'a, B> {
         let key = &self.keys[at];
         if self.shown[at].is_none() || self.random.below(4) > 0 {
             let shown = inspector.inspect(key).await;
-            self.shown[at] = shown.ok().flatten().map(|shown| shown.summary.version());
+            self.shown[at] = shown.ok().flatten().map(|shown| shown.version());
         }
         let Some(version) = self.shown[at] else { return };
         let name = ["a", "b"][usize::from(self.random.below(2) == 1)].to_owned();

@@ -42,7 +42,7 @@ impl Broken {
     /// The version that the settlement is taken for.
     async fn version_for(&self, key: &RecordKey, version: RecordVersion) -> Result<RecordVersion, BackendError> {
         let shown = Inspect::inspect(&self.store, key).await?;
-        let Some(now) = shown.map(|shown| shown.summary.version()) else {
+        let Some(now) = shown.map(|shown| shown.version()) else {
             return Ok(version);
         };
         let is_taken_for_now = match self.fault() {
@@ -90,7 +90,7 @@ impl Inspect for Broken {
             Settlement::Rerun { .. } if self.has(Fault::RerunsWithoutSteps) => settlement = Settlement::Forget,
             Settlement::Rerun { .. } if self.has(Fault::RerunsWithOwner) => {
                 let settled = Inspect::inspect(&self.store, key).await?;
-                let is_there = settled.is_some_and(|shown| shown.summary.version() == version);
+                let is_there = settled.is_some_and(|shown| shown.version() == version);
                 return Ok(if is_there { Settled::Applied } else { Settled::Changed });
             }
             _ => {}
