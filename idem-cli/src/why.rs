@@ -122,7 +122,9 @@ fn is_of_other_scheme(one: &Fingerprint, other: &Fingerprint) -> bool {
 pub(crate) fn stopping(step: &StepView) -> String {
     let name = &step.name;
     let recorded = match step.state {
-        StepState::Started => "has begun and its end is not recorded, so the handler stops there, unless it reconciles the step",
+        StepState::Started => {
+            "has begun and its end is not recorded, so the handler stops there, unless it reconciles the step"
+        }
         StepState::DoneWithoutResult => "is recorded without its result, so the handler stops there",
         StepState::Unreadable => "cannot be read by this version, so the handler may stop there",
         StepState::Done(_) => "is done",

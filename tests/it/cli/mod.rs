@@ -13,6 +13,8 @@
 //! | `secrets` | what no command prints |
 //! | `passwords` | that no password of a URL is printed |
 //! | `settling` | changes: fenced, refused, forced, and what waiting requests learn |
+//! | `reading` | odd records, stores that fail, requests as people have them |
+//! | `terminal` | what a person sees: the bar, the question |
 //! | `paging` | lists that go on in another process, and closed pipes |
 
 mod exits;
@@ -21,10 +23,12 @@ mod mistakes;
 mod normal;
 mod paging;
 mod passwords;
+mod reading;
 mod records;
 mod schema;
 mod secrets;
 mod settling;
+mod terminal;
 
 use std::process::Stdio;
 

@@ -1,0 +1,245 @@
+//! Reading records that are odd, in stores that fail, and requests as people have them.
+
+use std::process::Stdio;
+use std::time::{Duration, SystemTime};
+
+use idem_core::steps::StepBackend;
+use idem_core::{Backend, Claim, Completion, Fenced, IdempotencyKey, RecordKey, Scope};
+use idem_tests::in_time;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use super::records::{REQUEST, claim, complete, named, park, payment, take};
+use super::settling::on_each_backend;
+use super::{Place, Store, on, run};
+
+on_each_backend! {
+    a_record_of_a_clock_that_was_far_ahead_is_shown
+    a_list_has_no_version_that_does_not_match
+}
+
+async fn a_record_of_a_clock_that_was_far_ahead_is_shown<B: Backend + StepBackend>(store: Store<B>) {
+    let began_at = SystemTime::UNIX_EPOCH + Duration::from_millis(i64::MAX.unsigned_abs());
+    let held = Claim { began_at, ..claim(1) };
+    take(&store.backend, &payment("stored"), &held).await;
+    for line in [
+        &["list", "--json"][..],
+        &["list"],
+        &["show", &named("stored"), "--json"],
+        &["show", &named("stored")],
+        &["stats", "--json"],
+        &["watch", "--looks", "1"],
+    ] {
+        store.idem(line).await.exits(0);
+    }
+    let shown = store.idem(&["show", &named("stored")]).await.exits(0);
+    assert!(shown.out.contains("9999-12-31T23:59:59.999Z"), "{shown:#?}");
+    store.idem_told(&["why", "--json"], REQUEST).await.exits(7);
+}
+
+async fn a_list_has_no_version_that_does_not_match<B: Backend + StepBackend>(store: Store<B>) {
+    park(&store.backend, &payment("p"), 2).await;
+    complete(&store.backend, &payment("k"), 1, Completion::Unknown).await;
+    let list = store.idem(&["list", "--json"]).await.exits(0).json();
+    let records = list[0]["records"].as_array().expect("records");
+    assert_eq!(records.len(), 2);
+    for record in records {
+        let shown = store
+            .idem(&["show", record["record"].as_str().expect("a key"), "--json"])
+            .await;
+        let shown = shown.exits(0).json();
+        let has_steps = record["has_steps"] == true;
+        assert_eq!(record.get("version").is_none(), has_steps, "{record}");
+        assert!(has_steps || record["version"] == shown[0]["version"], "{record}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_natural_key_of_several_values_is_found() {
+    in_time(async {
+        let store = Store::sqlite().await;
+        let natural = IdempotencyKey::tuple([IdempotencyKey::of("a"), IdempotencyKey::of(&7)]);
+        let key = RecordKey::new("POST /payments", &Scope::of("acme"), &natural).expect("a valid key");
+        complete(&store.backend, &key, 1, Completion::Unknown).await;
+        let options = [
+            "why",
+            "--operation",
+            "POST /payments",
+            "--scope",
+            "acme",
+            "--natural-key",
+            "(a,7)",
+        ];
+        let ran = store.idem_told(&options, REQUEST).await.exits(7);
+        assert!(ran.out.contains("outcome-unknown"), "{ran:#?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn words_of_a_curl_command_are_read_or_refused_and_never_repeated() {
+    in_time(async {
+        let store = Store::sqlite().await;
+        complete(&store.backend, &payment("k"), 1, Completion::Unknown).await;
+        let lines = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(&lines, "idempotency-key: k\n\ncontent-type: application/json\n").expect("it can be written");
+        let options = ["why", "--operation", "POST /payments", "--scope", "acme"];
+        let curl = format!(
+            "curl -d '{{\"amount\":1}}' -H @{} http://h/payments",
+            lines.path().display()
+        );
+        let ran = store.idem_told(&options, &curl).await.exits(7);
+        assert!(ran.out.contains("outcome-unknown"), "{ran:#?}");
+        for words in [
+            "curl http://h/a http://u:hunter2@h/b",
+            "curl -Uu:hunter2 http://h/a",
+            "curl --proxy-user=u:hunter2 http://h/a",
+            "curl -H 'authorization hunter2' http://h/a",
+            "curl -H @/no/such/file http://h/a",
+        ] {
+            let ran = store.idem_told(&options, words).await.exits(2);
+            assert!(!ran.all().contains("hunter2"), "{ran:#?}");
+        }
+    })
+    .await;
+}
+
+/// What of a handler has to be said so that the comparison is the service's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_compared_is_said_completely_or_the_command_says_what_is_missing() {
+    in_time(async {
+        let store = Store::sqlite().await;
+        complete(&store.backend, &payment("stored"), 1, Completion::Unknown).await;
+        let of = |operation| ["why", "--scope", "acme", "--value", "1", "--operation", operation];
+        let tell = async |operation, more: &[&str]| store.idem_told(&[&of(operation), more].concat(), REQUEST).await;
+        tell("PUT /orders/{id}", &[]).await.exits(2);
+        tell("PUT /orders/{id}", &["--parameter", "7", "--parameter", "8"])
+            .await
+            .exits(2);
+        tell("PUT /orders/{id}", &["--parameter", "7"]).await.exits(0);
+        tell("layer PUT /orders/{id}", &[]).await.exits(2);
+        tell("layer PUT /orders/{id}", &["--whole-path"]).await.exits(0);
+        tell("orders", &[]).await.exits(0);
+        // The service has a fingerprint key, and the operator does not name it, or has an editor that ends the last line.
+        let key = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(&key, "secret\n").expect("it can be written");
+        let key = key.path().display().to_string();
+        let ran = store
+            .idem_told(&["why", "--fingerprint-key", &key], REQUEST)
+            .await
+            .exits(7);
+        assert!(
+            ran.err.contains("line break") && ran.err.contains("another scheme"),
+            "{ran:#?}"
+        );
+        let ran = store.idem_told(&["why"], REQUEST).await.exits(7);
+        assert!(ran.err.is_empty(), "{ran:#?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_ends_with_its_reader_and_counts_the_looks_that_fail() {
+    in_time(async {
+        let mut store = Store::redis().await;
+        let mut command = store.command(&["watch", "--every", "10ms"]);
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let watch = command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
+        let mut watch = watch.spawn().expect("it starts");
+        drop(command);
+        let mut err = BufReader::new(watch.stderr.take().expect("it is piped")).lines();
+        err.next_line().await.expect("it runs").expect("it has looked once");
+        drop(reader);
+        complete(&store.backend, &payment("a"), 1, Completion::Unknown).await;
+        assert_eq!(watch.wait().await.expect("it ends").code(), Some(0));
+
+        let mut command = store.command(&["watch", "--every", "10ms", "--looks", "40", "--timeout", "1s"]);
+        let watch = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut watch = watch.spawn().expect("it starts");
+        let mut err = BufReader::new(watch.stderr.take().expect("it is piped")).lines();
+        err.next_line().await.expect("it runs").expect("it has looked once");
+        let Place::Redis(server) = &mut store.place else {
+            unreachable!("it was started")
+        };
+        server.kill();
+        let next = err.next_line().await.expect("it runs").expect("a line");
+        assert!(next.contains("looking again"), "{next}");
+        assert_eq!(watch.wait().await.expect("it ends").code(), Some(1));
+    })
+    .await;
+}
+
+/// A claim that never expires may be live, whatever its lease says. It is removed by force, with its steps.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_has_lost_its_expiry_is_forgotten_by_force_alone() {
+    in_time(async {
+        let store = Store::redis().await;
+        take(&store.backend, &payment("plain"), &claim(1)).await;
+        let held = claim(2);
+        take(&store.backend, &payment("steps"), &held).await;
+        let recorded = store
+            .backend
+            .record_step(&payment("steps"), &held, "charge", &bytes::Bytes::new())
+            .await;
+        assert_eq!(recorded.expect("the store answers"), Fenced::Applied);
+        let Place::Redis(server) = &store.place else {
+            unreachable!("it was started")
+        };
+        let mut connection = server.connection().await;
+        for key in ["plain", "steps"] {
+            let mut persist = ::redis::cmd("PERSIST");
+            persist.arg(format!("idem:{{{}}}", named(key)));
+            persist.exec_async(&mut connection).await.expect("PERSIST");
+            let record = named(key);
+            let list = store.idem(&["list", "--key", key, "--json"]).await.exits(0).json();
+            let token = list[0]["records"][0]["version"].as_str().expect("a version").to_owned();
+            store
+                .idem(&["forget", &record, "--yes", "--reason", "x"])
+                .await
+                .exits(5);
+            let force = ["forget", &record, "--token", &token, "--force", "--reason", "x"];
+            store.idem(&force).await.exits(0);
+            store.idem(&["show", &record]).await.exits(3);
+        }
+        let mut keys = ::redis::cmd("DBSIZE");
+        let left: u64 = keys.query_async(&mut connection).await.expect("DBSIZE");
+        assert_eq!(left, 0, "the steps are gone with the record");
+    })
+    .await;
+}
+
+/// A record whose row is locked fails, and the others of its scope are forgotten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_record_that_fails_does_not_keep_the_others_of_its_scope() {
+    in_time(async {
+        let store = Store::postgres().await;
+        for key in ["a", "b", "c"] {
+            complete(&store.backend, &payment(key), 1, Completion::Unknown).await;
+        }
+        let Place::Postgres(server, schema) = &store.place else {
+            unreachable!("it was started")
+        };
+        let lock = format!(
+            "SELECT FROM {schema}.idem_records WHERE key = '{}' FOR UPDATE",
+            named("b")
+        );
+        let holder = server.hold(&lock).await;
+        let forget = ["forget-scope", "--scope", "acme", "--yes", "--reason", "x", "--json"];
+        let ran = store.idem(&forget).await.exits(1);
+        let count = &ran.json()[0];
+        assert_eq!(
+            (&count["forgotten"], &count["failed"]),
+            (&2.into(), &1.into()),
+            "{ran:#?}"
+        );
+        assert!(ran.err.contains(&named("b")), "{ran:#?}");
+        drop(holder);
+        let ran = store.idem(&forget).await.exits(0);
+        assert_eq!(ran.json()[0]["forgotten"], 1, "{ran:#?}");
+        // A store that is gone is not asked a thousand times.
+        run(on("postgres://127.0.0.1:1/a", &forget), "").await.exits(1);
+    })
+    .await;
+}
