@@ -23,11 +23,14 @@ pub(crate) use self::why::{ComparedName, InFlightName, Why};
 const AFTER_HELP: &str = "\
 Exit codes:
   0  done
-  1  the backend cannot be reached or refuses; after `forget` and `resolve`, look at the record again
+  1  the backend cannot be reached or refuses; after `forget` and `resolve`, look at the record again.
+     forget-scope: a record failed, or cannot be read and was left
   2  the command line is wrong; nothing was changed
   3  no record is there
-  4  the record has changed since it was shown; nothing was changed
-  5  a handler may be running under the record; nothing was changed
+  4  the record has changed since it was shown; nothing was changed.
+     forget-scope: such records were left
+  5  a handler may be running under the record; nothing was changed.
+     forget-scope: such records were left
   6  doctor: a check fails; list --expect-none: a record was found
   7  why: the service would refuse the request
 
@@ -182,7 +185,7 @@ pub(crate) struct Filters {
 /// The state of a record, as people name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum StateName {
-    /// A handler runs, as far as its lease says
+    /// The lease of a claim is live: a handler may be running
     InFlight,
     /// A handler's process died or stalled
     Lapsed,
@@ -218,7 +221,7 @@ pub(crate) struct List {
     pub(crate) parts: Parts,
     #[command(flatten)]
     pub(crate) filters: Filters,
-    /// Stop after so many records. A page of the store may have some more
+    /// Stop after so many records. The last page of the store may add some
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub(crate) limit: usize,
     /// List all records, however many

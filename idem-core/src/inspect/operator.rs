@@ -22,7 +22,7 @@ pub const PAGE: usize = 500;
 
 /// An operator's access to the records of a store.
 ///
-/// Each change names the [`RecordVersion`] that the operator has seen, so that nothing is changed that nobody has looked at. Each
+/// Each change names the [`RecordVersion`] that the operator has seen, so that a record that has changed since is left alone. Each
 /// change is logged with the operator's name and the reason.
 ///
 /// ```

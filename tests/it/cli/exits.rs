@@ -98,3 +98,37 @@ fn the_page_has_the_exit_codes_of_the_help() {
         assert!(help.contains(&format!("\n  {code}  ")), "the help has no code {code}");
     }
 }
+
+/// `doctor` on each kind of store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_has_each_check_of_the_doctor() {
+    in_time(async {
+        let page = include_str!("../../../docs/cli.md");
+        let row = |store: &str| {
+            page.lines()
+                .rfind(|line| line.starts_with(&format!("| {store} | `")))
+                .expect("a row")
+        };
+        for (store, ran) in [
+            ("Redis", Store::redis().await.idem(&["doctor", "--json"]).await),
+            ("Postgres", Store::postgres().await.idem(&["doctor", "--json"]).await),
+            ("SQLite", Store::sqlite().await.idem(&["doctor", "--json"]).await),
+        ] {
+            let findings = &ran.json()[0]["findings"];
+            let checks: Vec<_> = findings
+                .as_array()
+                .expect("findings")
+                .iter()
+                .map(|finding| finding["check"].as_str())
+                .collect();
+            // A check that found nothing at fault may be silent.
+            for check in checks.iter().map(|check| check.expect("a name")) {
+                assert!(
+                    row(store).contains(&format!("`{check}`")),
+                    "{store}: {check} of {checks:?}"
+                );
+            }
+        }
+    })
+    .await;
+}

@@ -8,11 +8,11 @@ use idem_core::{
 use idem_task::{Refused, TaskError, TaskExt as _, Verdict, verdict};
 use idem_tests::{Answer, Log, RedisServer, Service, in_time, until};
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use tracing::Level;
 
 use super::service::{DAY, start};
-use super::{Desk, PAGE, member};
+use super::{Desk, PAGE};
 
 /// A request of an incident: the path, the key, and the body if it is not empty.
 async fn ask(service: &Service, path: &str, key: &str) -> Answer {
@@ -20,7 +20,7 @@ async fn ask(service: &Service, path: &str, key: &str) -> Answer {
 }
 
 /// Fails unless the log has the line with which the page begins the incident.
-fn assert_logged(log: &Log, incident: u32) {
+pub(super) fn assert_logged(log: &Log, incident: u32) {
     let section = PAGE
         .split("\n## ")
         .find(|section| section.starts_with(&format!("{incident}. ")));
@@ -58,13 +58,21 @@ async fn incident_1_an_unknown_outcome_that_happened_gets_its_answer() {
             settled.contains("an operator has settled a record") && settled.contains("ticket 4711"),
             "{settled}"
         );
+        assert_eq!(ask(&service, "/payments", "another").await.status, 500);
+        let alert = desk.shell("idem list --all --state unknown --expect-none").await;
+        assert_eq!(alert.status.code(), Some(6));
+        let another = desk
+            .shell("idem forget POST%20/payments:acme:another --yes --reason test")
+            .await;
+        assert_eq!(another.status.code(), Some(0));
+        desk.run(0).await;
         desk.end();
         for _ in 0..2 {
             let answer = ask(&service, "/payments", "invoice-1").await;
             assert!(answer.is_replay() && answer.status == 201, "{answer:?}");
             assert_eq!(answer.json(), json!({ "charge": "ch_1" }));
         }
-        assert_eq!(shop.runs(), 1);
+        assert_eq!(shop.runs(), 2, "one of each");
     })
     .await;
 }
@@ -192,8 +200,11 @@ async fn incident_5_an_interrupted_step_that_happened_is_told_and_the_retry_fini
         }
         assert_logged(&log, 5);
         let mut desk = Desk::new(&server, 5);
+        let request = "POST /subscriptions HTTP/1.1\r\nidempotency-key: sub-5\r\n\r\n";
+        std::fs::write(desk.folder().join("retry.http"), request).expect("a file");
         let shown = desk.run(0).await;
         assert!(shown.contains("parked") && shown.contains("charge started"), "{shown}");
+        assert!(shown.contains("The step charge has begun"), "{shown}");
         desk.run(0).await;
         desk.end();
         let answer = ask(&service, "/subscriptions", "sub-5").await;
@@ -285,6 +296,10 @@ async fn incident_8_why_names_the_part_in_which_a_retry_differs() {
         let said = desk.run(7).await;
         assert!(said.contains("is refused with 422 key-reused"), "{said}");
         assert!(said.contains("body without the line break at its end"), "{said}");
+        let first = request.trim_end().replace(":8}", ":9}");
+        std::fs::write(desk.folder().join("first.http"), first).expect("a file");
+        let said = desk.run(7).await;
+        assert!(said.contains("The two requests differ in: body."), "{said}");
         desk.end();
     })
     .await;
@@ -379,80 +394,4 @@ async fn incident_10_a_message_that_was_set_aside_is_shipped_after_all() {
         assert_eq!(ship(&engine, true).await, Ok(10));
     })
     .await;
-}
-
-#[tokio::test]
-async fn incident_11_the_doctor_finds_a_server_that_evicts_records() {
-    in_time(async {
-        let server = RedisServer::start_with(&["--appendonly", "yes"]).await;
-        server.set("maxmemory", "100mb").await;
-        server.set("maxmemory-policy", "allkeys-lru").await;
-        let mut desk = Desk::new(&server, 11);
-        let line = |printed: &str| {
-            printed
-                .lines()
-                .find(|line| line.contains(" eviction "))
-                .map(str::to_owned)
-        };
-        let ill = desk.run(6).await;
-        assert!(line(&ill).is_some_and(|line| line.contains("noeviction")), "{ill}");
-        server.set("maxmemory-policy", "noeviction").await;
-        let well = desk.run(0).await;
-        assert!(line(&well).is_some_and(|line| line.starts_with("good")), "{well}");
-        desk.end();
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn incident_12_the_records_of_a_customer_are_counted_and_removed() {
-    in_time(async {
-        let (service, server, shop) = start().await;
-        let of = |path: &str, tenant: &str, key: &str| service.client.call(Method::POST, path).tenant(tenant).key(key);
-        for number in 0..3 {
-            of("/prices", "leaving", &format!("p-{number}")).send().await;
-        }
-        of("/prices", "staying", "p").send().await;
-        let in_flight = tokio::spawn(of("/exports", "leaving", "e").send());
-        shop.until_started().await;
-        let mut desk = Desk::new(&server, 12);
-        let removed = desk.run(5).await;
-        assert!(
-            removed.contains("4 records") || removed.contains("3 records would be forgotten"),
-            "{removed}"
-        );
-        assert!(
-            removed.contains("3 forgotten, 0 changed meanwhile, 1 live and left"),
-            "{removed}"
-        );
-        shop.release();
-        in_flight.await.expect("no panic");
-        let watched = desk.run(0).await;
-        assert!(watched.contains("watching 1 record;"), "{watched}");
-        desk.end();
-        let left = desk_after(&server).await;
-        assert_eq!(left.as_array().map(Vec::len), Some(1));
-        assert_eq!(shop_is_untouched(&service).await, 1);
-    })
-    .await;
-}
-
-/// What is still listed of the customer: the request that was in flight.
-async fn desk_after(server: &RedisServer) -> Value {
-    let desk = Desk::new(server, 12);
-    let listed = desk.shell("idem list --scope leaving --json").await;
-    member(&String::from_utf8_lossy(&listed.stdout), "records")
-}
-
-/// The other customer's answer is replayed.
-async fn shop_is_untouched(service: &Service) -> u64 {
-    let replay = service
-        .client
-        .call(Method::POST, "/prices")
-        .tenant("staying")
-        .key("p")
-        .send()
-        .await;
-    assert!(replay.is_replay());
-    replay.json()["price"].as_u64().unwrap_or_default()
 }
