@@ -38,6 +38,15 @@ struct Known {
     is_unreadable: bool,
 }
 
+/// What is said of the request.
+struct Said {
+    forecast: Forecast,
+    /// Where a handler that runs stops.
+    unsettled_steps: Vec<StepView>,
+    mismatch: Option<String>,
+    differs_in: Option<Vec<&'static str>>,
+}
+
 pub(crate) async fn why(operator: &Operator, asked: &Why, output: &mut Output) -> Result<Exit, Failure> {
     let request = request::read(asked.file.as_deref())?;
     let known = know(operator, asked, &request, output).await?;
@@ -47,15 +56,18 @@ pub(crate) async fn why(operator: &Operator, asked: &Why, output: &mut Output) -
     } else {
         known.guard.forecast(&request, record, SystemTime::now())
     };
-    let mismatch = (forecast == Forecast::Refused(IdempotencyProblem::KeyReused)).then(|| mismatch(&known, &request));
-    let against = match &asked.against {
-        Some(other) => Some(differences(&known.guard, &request, &request::read(Some(other))?)),
-        None => None,
-    };
-    // A handler runs as far as the first of these.
-    let stops_at = match (&forecast, &known.details) {
-        (Forecast::Runs(_), Some(details)) => details.unsettled_steps(),
-        _ => Vec::new(),
+    let is_reused = forecast == Forecast::Refused(IdempotencyProblem::KeyReused);
+    let said = Said {
+        unsettled_steps: match (&forecast, &known.details) {
+            (Forecast::Runs(_), Some(details)) => details.unsettled_steps(),
+            _ => Vec::new(),
+        },
+        mismatch: is_reused.then(|| mismatch(&known, &request)),
+        differs_in: match &asked.against {
+            Some(other) => Some(differences(&known.guard, &request, &request::read(Some(other))?)),
+            None => None,
+        },
+        forecast,
     };
     if let Some(details) = known.details.as_ref()
         && is_of_other_scheme(&known.guard.fingerprint(&request), &details.summary.fingerprint)
@@ -65,28 +77,34 @@ pub(crate) async fn why(operator: &Operator, asked: &Why, output: &mut Output) -
              key, name it by --fingerprint-key; if the handler compares a value, by --value",
         );
     }
-    let exit = match &forecast {
+    if output.is_json {
+        print_json(&said, &known, output)?;
+    } else {
+        print(&said, &known, output)?;
+    }
+    Ok(match said.forecast {
         Forecast::Refused(_) => Exit::Refused,
         _ => Exit::Done,
-    };
-    if output.is_json {
-        let record = known
-            .details
-            .as_ref()
-            .map(|details| RecordView::of(&details.summary, output));
-        output.json(&json!({
-            "forecast": name(&forecast),
-            "text": forecast.to_string(),
-            "problem": match &forecast { Forecast::Refused(problem) => Some(problem.code()), _ => None },
-            "record_key": known.key.as_ref().map(|key| output.key(key)),
-            "record": record,
-            "unsettled_steps": stops_at.iter().map(|step| &step.name).collect::<Vec<_>>(),
-            "mismatch": mismatch,
-            "differs_in": against,
-        }))?;
-        return Ok(exit);
-    }
-    output.line(&format!("The request {forecast}."))?;
+    })
+}
+
+fn print_json(said: &Said, known: &Known, output: &mut Output) -> Result<(), Failure> {
+    let record = known.details.as_ref();
+    let record = record.map(|details| RecordView::of(&details.summary, output));
+    output.json(&json!({
+        "forecast": name(&said.forecast),
+        "text": said.forecast.to_string(),
+        "problem": match &said.forecast { Forecast::Refused(problem) => Some(problem.code()), _ => None },
+        "record_key": known.key.as_ref().map(|key| output.key(key)),
+        "record": record,
+        "unsettled_steps": said.unsettled_steps.iter().map(|step| &step.name).collect::<Vec<_>>(),
+        "mismatch": said.mismatch,
+        "differs_in": said.differs_in,
+    }))
+}
+
+fn print(said: &Said, known: &Known, output: &mut Output) -> Result<(), Failure> {
+    output.line(&format!("The request {}.", said.forecast))?;
     if let Some(key) = &known.key {
         let found = if known.is_found {
             ", found by its idempotency key"
@@ -95,21 +113,17 @@ pub(crate) async fn why(operator: &Operator, asked: &Why, output: &mut Output) -
         };
         output.line(&format!("Its record is {}{found}.", output.key(key)))?;
     }
-    for step in &stops_at {
+    for step in &said.unsettled_steps {
         output.line(&stopping(step))?;
     }
-    if let Some(mismatch) = mismatch {
-        output.line(&mismatch)?;
+    if let Some(mismatch) = &said.mismatch {
+        output.line(mismatch)?;
     }
-    if let Some(parts) = against {
-        let text = if parts.is_empty() {
-            "The two requests count as equal.".to_owned()
-        } else {
-            format!("The two requests differ in: {}.", parts.join(", "))
-        };
-        output.line(&text)?;
+    match said.differs_in.as_deref() {
+        Some([]) => output.line("The two requests count as equal."),
+        Some(parts) => output.line(&format!("The two requests differ in: {}.", parts.join(", "))),
+        None => Ok(()),
     }
-    Ok(exit)
 }
 
 /// Whether two fingerprints are not compared, although both are of requests.

@@ -7,6 +7,7 @@
 //! | module | owns |
 //! |---|---|
 //! | `view` | a record as an operator sees it |
+//! | `version` | what a change is fenced by |
 //! | `selection` | which records are listed, and where a list goes on |
 //! | `steps_digest` | which steps a record had |
 //! | `settlement` | the changes that an operator may make, and their results |
@@ -18,6 +19,7 @@ mod selection;
 mod settlement;
 mod steps_digest;
 mod tally;
+mod version;
 mod view;
 
 use std::fmt;
@@ -30,10 +32,8 @@ pub use self::selection::{Cursor, Page, Selection};
 pub use self::settlement::{Finding, Health, LiveClaim, Settled, Settlement, StepChange, only_forgotten};
 pub use self::steps_digest::{STEP_HEAD_LEN, StepsDigest, signature};
 pub use self::tally::{OperationTally, Tally};
-pub use self::view::{
-    HEAD_LEN, Listed, Phase, RecordDetails, RecordState, RecordSummary, RecordVersion, StepState, StepView, Unreadable,
-    VersionError,
-};
+pub use self::version::{Phase, RecordVersion, VersionError};
+pub use self::view::{HEAD_LEN, Listed, RecordDetails, RecordState, RecordSummary, StepState, StepView, Unreadable};
 use crate::{BackendError, RecordKey};
 
 /// A store whose records an operator can see and settle.

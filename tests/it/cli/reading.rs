@@ -203,7 +203,7 @@ async fn a_claim_that_has_lost_its_expiry_is_forgotten_by_force_alone() {
             store.idem(&force).await.exits(0);
             store.idem(&["show", &record]).await.exits(3);
         }
-        let mut keys = ::redis::cmd("DBSIZE");
+        let keys = ::redis::cmd("DBSIZE");
         let left: u64 = keys.query_async(&mut connection).await.expect("DBSIZE");
         assert_eq!(left, 0, "the steps are gone with the record");
     })
