@@ -27,6 +27,9 @@ impl Load {
     }
 }
 
+const APPLIED: &str = "settled by an operator";
+const REFUSED: &str = "not settled: live, or changed since";
+
 /// Counts of one round, or of many.
 #[derive(Debug, Default)]
 pub struct Totals {
@@ -37,7 +40,7 @@ pub struct Totals {
     /// How many keys were executed how often.
     executions: BTreeMap<usize, usize>,
     documented: usize,
-    /// What came of messages.
+    /// What came of messages, and of an operator's settlements.
     counts: BTreeMap<&'static str, usize>,
     /// Of the requests that were sent while one fault was on and no other.
     refusals: BTreeMap<&'static str, Refusals>,
@@ -56,6 +59,11 @@ impl Totals {
         }
         for entry in entries {
             let fault = match &entry.event {
+                Event::Settled { is_applied, .. } => {
+                    let what = if *is_applied { APPLIED } else { REFUSED };
+                    *self.counts.entry(what).or_default() += 1;
+                    continue;
+                }
                 Event::Dies { at, .. } => format!("process killed {}", at.name()),
                 Event::Fault { what, .. } => what.clone(),
                 _ => continue,
