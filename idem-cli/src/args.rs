@@ -148,7 +148,7 @@ pub(crate) enum Command {
     },
     /// Print the man page, as roff
     Man {
-        /// Write a page for each command into this folder in place of it
+        /// Write a page for each command into this folder, and print nothing
         #[arg(long, value_name = "FOLDER")]
         dir: Option<PathBuf>,
     },

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
-use idem_core::{BackendError, BackendErrorKind};
+use idem_core::BackendError;
 
 /// How a command ends. `idem --help` and `docs/cli.md` have the same table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,6 @@ impl From<Exit> for ExitCode {
 pub(crate) struct Failure {
     exit: Exit,
     text: String,
-    is_unreadable: bool,
 }
 
 impl Failure {
@@ -59,12 +58,8 @@ impl Failure {
     }
 
     fn of(exit: Exit, text: impl Into<String>) -> Self {
-        let (text, is_unreadable) = (text.into(), false);
-        Self {
-            exit,
-            text,
-            is_unreadable,
-        }
+        let text = text.into();
+        Self { exit, text }
     }
 
     /// Adds a cause, and the causes of the cause.
@@ -81,11 +76,6 @@ impl Failure {
         self
     }
 
-    /// Whether a record is there that cannot be read.
-    pub(crate) fn is_unreadable(&self) -> bool {
-        self.is_unreadable
-    }
-
     pub(crate) fn exit(&self) -> Exit {
         self.exit
     }
@@ -99,8 +89,7 @@ impl fmt::Display for Failure {
 
 impl From<BackendError> for Failure {
     fn from(error: BackendError) -> Self {
-        let mut failure = Self::new(error.to_string());
-        failure.is_unreadable = error.kind() == BackendErrorKind::Unreadable;
+        let failure = Self::new(error.to_string());
         match error.source() {
             Some(source) => failure.because(source),
             None => failure,

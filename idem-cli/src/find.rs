@@ -4,7 +4,7 @@
 //! in the place of the parts.
 
 use idem_core::inspect::{Listed, Operator, RecordDetails, RecordVersion, Selection};
-use idem_core::{IdempotencyKey, RecordKey, Scope};
+use idem_core::{BackendErrorKind, IdempotencyKey, RecordKey, Scope};
 
 use crate::args::{Parts, Which};
 use crate::exit::Failure;
@@ -14,32 +14,53 @@ use crate::progress::Scanned;
 /// How many hexadecimal digits of a hash logs show.
 const HASH_LEN: usize = 16;
 
-/// The record that the command line names, and everything that is stored about it.
-pub(crate) async fn find(operator: &Operator, which: &Which, output: &mut Output) -> Result<RecordDetails, Failure> {
+/// The record that the command line names.
+pub(crate) enum Found {
+    /// Everything that is stored about it.
+    Record(Box<RecordDetails>),
+    /// This version cannot read it.
+    Unreadable {
+        key: RecordKey,
+        /// By which it can be forgotten; `None` if another program has written it.
+        version: Option<RecordVersion>,
+        why: Failure,
+    },
+}
+
+/// Finds the record that the command line names.
+pub(crate) async fn find(operator: &Operator, which: &Which, output: &mut Output) -> Result<Found, Failure> {
     let key = key_of(which)?;
-    if let Some(details) = operator.show(&key).await? {
-        return Ok(details);
+    if let Some(found) = look(operator, &key).await? {
+        return Ok(found);
     }
     let hashed = match &which.record {
         Some(record) if is_hashed(record) => by_hash(operator, &key, output).await?,
         _ => None,
     };
     let found = match hashed {
-        Some(key) => operator.show(&key).await?,
+        Some(key) => look(operator, &key).await?,
         None => None,
     };
     found.ok_or_else(|| Failure::absent(format!("nothing is stored under {}", output.key(&key))))
 }
 
-/// The version of a record that cannot be shown; `None` if it is gone, or if the store cannot tell it.
-pub(crate) async fn version_of_unreadable(
-    operator: &Operator,
-    key: &RecordKey,
-) -> Result<Option<RecordVersion>, Failure> {
+/// The record under a key, if there is one.
+pub(crate) async fn look(operator: &Operator, key: &RecordKey) -> Result<Option<Found>, Failure> {
+    let error = match operator.show(key).await {
+        Ok(details) => return Ok(details.map(|details| Found::Record(Box::new(details)))),
+        Err(error) if error.kind() == BackendErrorKind::Unreadable => error,
+        Err(error) => return Err(error.into()),
+    };
     let page = operator.scan(&Selection::of_key(key), None, 1).await?;
-    Ok(page.records.first().and_then(|listed| match listed {
-        Listed::Record(record) => record.version(),
+    let version = page.records.first().and_then(|listed| match listed {
+        // It has been replaced since.
+        Listed::Record(_) => None,
         Listed::Unreadable(unreadable) => unreadable.version,
+    });
+    Ok(Some(Found::Unreadable {
+        key: key.clone(),
+        version,
+        why: error.into(),
     }))
 }
 
@@ -123,17 +144,18 @@ async fn by_hash(operator: &Operator, hashed: &RecordKey, output: &mut Output) -
         let mine = (shown.shown_scope().to_string(), shown.shown_key().to_string());
         mine == (hashed.shown_scope().to_string(), hashed.shown_key().to_string())
     };
-    let wanted = |listed: &Listed| matches!(listed, Listed::Record(record) if is_it(&record.key));
+    let key_of = |listed: &Listed| match listed {
+        Listed::Record(record) => Some(record.key.clone()),
+        Listed::Unreadable(unreadable) => RecordKey::from_encoded(&unreadable.name),
+    };
+    let wanted = |listed: &Listed| key_of(listed).is_some_and(|key| is_it(&key));
     let mut scanned = Scanned::default();
     let progress = |page: &idem_core::inspect::Page| {
         scanned.add(page);
         output.progress(&scanned);
     };
     let found = operator.list(&selection, None, 1, wanted, progress).await?;
-    Ok(found.records.into_iter().find_map(|listed| match listed {
-        Listed::Record(record) => Some(record.key),
-        Listed::Unreadable(_) => None,
-    }))
+    Ok(found.records.iter().find_map(key_of))
 }
 
 #[cfg(test)]

@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_curl_command_is_read_as_curl_would_send_it() {
-        let table: [(&str, Shown); 6] = [
+        let table: [(&str, Shown); 9] = [
             ("curl http://h/a", ("GET", "/a", &[], "")),
             (
                 "curl -sS -X PUT 'https://h:8080/a?b=1#c' -H 'Idempotency-Key: k 1' \\\n  --data-raw '{\"a\": 1}' -H content-type:application/json",
@@ -193,6 +193,9 @@ mod tests {
                 ("POST", "/a", &["content-type: application/json"], "{}"),
             ),
             ("curl -G -d a=1 http://h/a?b=2", ("GET", "/a?b=2&a=1", &[], "")),
+            ("curl -fsSLG -d a=1 'http://h/a?b=2#c'", ("GET", "/a?b=2&a=1", &[], "")),
+            ("curl -vX PUT http://h/a", ("PUT", "/a", &[], "")),
+            ("curl -svXPUT http://h/a", ("PUT", "/a", &[], "")),
             (
                 "curl -XDELETE -H 'content-type:' -dx http://h/a",
                 ("DELETE", "/a", &[], "x"),
@@ -213,6 +216,8 @@ mod tests {
             "curl 'http://h",
             "curl --form a=b http://h",
             "curl http://a http://b",
+            "curl --url http://a --url http://b",
+            "curl -H \"idempotency-key: $KEY\" http://a",
             "curl -H name http://a",
             "curl -H @/no/such/file http://a",
         ] {

@@ -8,12 +8,12 @@ use std::time::SystemTime;
 
 use futures_util::{StreamExt as _, stream};
 use idem_core::inspect::{Listed, LiveClaim, Operator, PAGE, Phase, RecordVersion, Selection, Settled, Settlement};
-use idem_core::{BackendError, RecordKey, Token};
+use idem_core::{RecordKey, Token};
 use serde_json::json;
 
 use crate::args::{ForgetScope, Parts, StateName};
 use crate::exit::{Exit, Failure};
-use crate::find::selection_of;
+use crate::find::{Found, look, selection_of};
 use crate::list::is_wanted;
 use crate::output::{Cell, Output, records as counted};
 use crate::progress::Scanned;
@@ -38,6 +38,7 @@ struct Count {
     records: u64,
     forgotten: u64,
     changed: u64,
+    gone: u64,
     live: u64,
     unreadable: u64,
     failed: u64,
@@ -146,9 +147,10 @@ async fn forget(
     while let Some(settled) = settling.next().await {
         failed_in_a_row = if settled.is_ok() { 0 } else { failed_in_a_row + 1 };
         match settled {
-            Ok(Settled::Applied) => count.forgotten += 1,
-            Ok(Settled::Changed) => count.changed += 1,
-            Ok(Settled::Live(_)) => count.live += 1,
+            Ok(Some(Settled::Applied)) => count.forgotten += 1,
+            Ok(Some(Settled::Changed)) => count.changed += 1,
+            Ok(Some(Settled::Live(_))) => count.live += 1,
+            Ok(None) => count.gone += 1,
             Err((record, failure)) => {
                 count.failed += 1;
                 output.note(&format!("{record}: {failure}"));
@@ -181,42 +183,47 @@ fn choose(listed: &Listed, is_forced: bool, output: &Output) -> Option<(StateNam
     (!is_left).then_some((state, Chosen { key, token, version }))
 }
 
-/// Forgets a record as it was listed. If the same attempt has gone on since, and the record is still wanted, it is forgotten as it is now.
+/// Forgets a record as it was listed; `None` if it is gone. If the same attempt has gone on since, and the record is still wanted, it is
+/// forgotten as it is now.
 async fn settle(
     operator: &Operator,
     asked: &ForgetScope,
     record: Chosen,
     reason: &str,
-) -> Result<Settled, (String, Failure)> {
+) -> Result<Option<Settled>, (String, Failure)> {
     let Chosen { key, token, version } = record;
-    let live = if asked.force {
+    let is_unreadable = version.is_some_and(|version| version.phase == Phase::Unreadable);
+    // A lapsed claim that was asked for may be renewed. Only who asks for live ones takes them.
+    let takes_live = asked.filters.state.is_empty() || asked.filters.state.contains(&StateName::InFlight);
+    let live = if asked.force && (takes_live || is_unreadable) {
         LiveClaim::Force
     } else {
         LiveClaim::Refuse
     };
-    let failed = |error: BackendError| (key.shown().to_string(), error.into());
+    let forget = async |version| operator.settle(&key, version, &Settlement::Forget, live, reason).await;
+    let failed = |failure: Failure| (key.shown().to_string(), failure);
     if let Some(version) = version {
-        let settling = operator.settle(&key, version, &Settlement::Forget, live, reason);
-        let settled = settling.await.map_err(failed)?;
-        if settled != Settled::Changed || version.phase == Phase::Unreadable {
-            return Ok(settled);
+        let settled = forget(version).await.map_err(|error| failed(error.into()))?;
+        if settled != Settled::Changed {
+            return Ok(Some(settled));
         }
     }
     for _ in 0..TRIES {
-        let Some(details) = operator.show(&key).await.map_err(failed)? else {
-            return Ok(Settled::Applied);
+        let details = match look(operator, &key).await.map_err(failed)? {
+            Some(Found::Record(details)) if !is_unreadable => details,
+            Some(_) => break,
+            None => return Ok(None),
         };
         let now = Listed::Record(details.summary.clone());
         if details.summary.token != token || !is_wanted(&asked.filters, &now, SystemTime::now()) {
             break;
         }
-        let settling = operator.settle(&key, details.version(), &Settlement::Forget, live, reason);
-        let settled = settling.await.map_err(failed)?;
+        let settled = forget(details.version()).await.map_err(|error| failed(error.into()))?;
         if settled != Settled::Changed {
-            return Ok(settled);
+            return Ok(Some(settled));
         }
     }
-    Ok(Settled::Changed)
+    Ok(Some(Settled::Changed))
 }
 
 fn print(asked: &ForgetScope, run: &Run, output: &mut Output) -> Result<(), Failure> {
@@ -228,6 +235,7 @@ fn print(asked: &ForgetScope, run: &Run, output: &mut Output) -> Result<(), Fail
             "by_state": count.by_state,
             "forgotten": count.forgotten,
             "changed": count.changed,
+            "gone": count.gone,
             "live": count.live,
             "unreadable": count.unreadable,
             "failed": count.failed,
@@ -241,8 +249,8 @@ fn print(asked: &ForgetScope, run: &Run, output: &mut Output) -> Result<(), Fail
     }
     if asked.yes {
         output.line(&format!(
-            "{} forgotten, {} changed meanwhile, {} live and left, {} failed",
-            count.forgotten, count.changed, count.live, count.failed
+            "{} forgotten, {} gone before, {} changed meanwhile, {} live and left, {} failed",
+            count.forgotten, count.gone, count.changed, count.live, count.failed
         ))?;
     } else {
         let left = if count.live > 0 {
@@ -260,7 +268,7 @@ fn print(asked: &ForgetScope, run: &Run, output: &mut Output) -> Result<(), Fail
     }
     if count.unreadable > 0 {
         output.note(&format!(
-            "{} cannot be read, and left as they are; --force removes those that are records",
+            "{} cannot be read: left. --force removes what is a record of idem",
             counted(count.unreadable)
         ));
     }

@@ -13,37 +13,44 @@ use serde_json::json;
 use self::outcome::settlement;
 use crate::args::{Forget, Grounds, Resolve};
 use crate::exit::{Exit, Failure};
-use crate::find::{find, key_of, version_of_unreadable};
+use crate::find::{Found, find, look};
 use crate::output::Output;
 use crate::show;
 use crate::view::rough;
 use crate::why::stopping;
 
 pub(crate) async fn forget(operator: &Operator, forget: &Forget, output: &mut Output) -> Result<Exit, Failure> {
-    match find(operator, &forget.which, output).await {
-        Ok(details) => settle(operator, &details, &forget.grounds, &Settlement::Forget, output).await,
-        Err(failure) if failure.is_unreadable() => forget_unreadable(operator, forget, failure, output).await,
-        Err(failure) => Err(failure),
+    match find(operator, &forget.which, output).await? {
+        Found::Record(details) => settle(operator, &details, &forget.grounds, &Settlement::Forget, output).await,
+        Found::Unreadable {
+            key,
+            version: Some(version),
+            why,
+        } => {
+            output.fail(&why);
+            forget_unreadable(operator, &forget.grounds, (&output.chosen(&key), version), output).await
+        }
+        Found::Unreadable { why, .. } => Err(why),
     }
 }
 
 /// Forgets a record that cannot be read, and so cannot be shown.
 async fn forget_unreadable(
     operator: &Operator,
-    forget: &Forget,
-    failure: Failure,
+    grounds: &Grounds,
+    (key, now): (&RecordKey, RecordVersion),
     output: &mut Output,
 ) -> Result<Exit, Failure> {
-    let grounds = &forget.grounds;
-    let key = output.chosen(&key_of(&forget.which)?);
-    let Some(now) = version_of_unreadable(operator, &key).await? else {
-        return Err(failure);
-    };
-    output.fail(&failure);
     if !grounds.force {
-        output.note(&format!(
-            "its version is {now}. A handler may be running under it; --force forgets it all the same"
-        ));
+        let text = "a handler may be running under it; --force forgets it all the same";
+        output.note(&format!("its version is {now}; {text}"));
+        if output.is_json {
+            let record = output.key(key);
+            let change = Settlement::Forget.name();
+            output.json(&json!({
+                "record": record, "result": "live", "change": change, "lease_left_ms": null, "version": null,
+            }))?;
+        }
         return Ok(Exit::Live);
     }
     let version = match grounds.token {
@@ -54,7 +61,7 @@ async fn forget_unreadable(
             now
         }
     };
-    apply(operator, (&key, version), grounds, &Settlement::Forget, output).await
+    apply(operator, (key, version), grounds, &Settlement::Forget, output).await
 }
 
 pub(crate) async fn resolve(operator: &Operator, resolve: &Resolve, output: &mut Output) -> Result<Exit, Failure> {
@@ -63,20 +70,34 @@ pub(crate) async fn resolve(operator: &Operator, resolve: &Resolve, output: &mut
             "say whether the step has happened: --done JSON or --not-done",
         ));
     }
-    let details = find(operator, &resolve.which, output).await?;
+    let details = match find(operator, &resolve.which, output).await? {
+        Found::Record(details) => details,
+        Found::Unreadable { why, .. } => return Err(why),
+    };
+    // What is asked for is judged by the record that the operator has seen, and not by another one.
+    if resolve.grounds.token.is_some_and(|seen| seen != details.version()) {
+        let key = output.chosen(&details.summary.key);
+        return report(operator, &key, (resolve.change(), None), Settled::Changed, output).await;
+    }
     let settlement = settlement(resolve, &details)?;
-    if let Settlement::Rerun { step, .. } = &settlement {
-        let settled = match step {
-            Some(StepChange::Done { name, .. } | StepChange::NotDone { name }) => Some(name),
-            None => None,
-        };
-        for step in details.unsettled_steps() {
-            if Some(&step.name) != settled {
-                output.note(&stopping(&step));
-            }
+    note_unsettled_steps(&settlement, &details, output);
+    settle(operator, &details, &resolve.grounds, &settlement, output).await
+}
+
+/// Names the steps at which the next attempt stops, because this settlement is not about them.
+fn note_unsettled_steps(settlement: &Settlement, details: &RecordDetails, output: &mut Output) {
+    let Settlement::Rerun { step, .. } = settlement else {
+        return;
+    };
+    let settled = match step {
+        Some(StepChange::Done { name, .. } | StepChange::NotDone { name }) => Some(name),
+        None => None,
+    };
+    for step in details.unsettled_steps() {
+        if Some(&step.name) != settled {
+            output.note(&stopping(&step));
         }
     }
-    settle(operator, &details, &resolve.grounds, &settlement, output).await
 }
 
 /// Changes the record that was shown, if the operator agrees and nobody else has changed it.
@@ -122,14 +143,14 @@ async fn apply(
         });
         Failure::from(error)
     })?;
-    report(operator, key, settlement, settled, output).await
+    report(operator, key, (settlement.name(), Some(settlement)), settled, output).await
 }
 
 /// Says what has become of the record.
 async fn report(
     operator: &Operator,
     key: &RecordKey,
-    settlement: &Settlement,
+    (change, settlement): (&'static str, Option<&Settlement>),
     settled: Settled,
     output: &mut Output,
 ) -> Result<Exit, Failure> {
@@ -145,26 +166,29 @@ async fn report(
             _ => None,
         };
         // The steps of a record that runs again are not known here, so neither is its version.
-        let is_outcome = settled == Settled::Applied && matches!(settlement, Settlement::Complete { .. });
-        let left_version = settlement.leaves().filter(|_| is_outcome);
+        let outcome = settlement.filter(|settlement| matches!(settlement, Settlement::Complete { .. }));
+        let left_version = outcome
+            .filter(|_| settled == Settled::Applied)
+            .and_then(Settlement::leaves);
         output.json(&json!({
             "record": record,
             "result": result,
-            "change": settlement.name(),
+            "change": change,
             "lease_left_ms": left,
             "version": left_version.map(|version| version.to_string()),
         }))?;
         return Ok(exit);
     }
     match settled {
-        Settled::Applied => output.line(&format!("{record}: {}", done(settlement)))?,
+        Settled::Applied => output.line(&format!("{record}: {}", settlement.map_or(change, done)))?,
         Settled::Changed => {
             output.note(&format!("{record} has changed since it was shown, and nothing was done. It is now:"));
-            match operator.show(key).await {
-                Ok(Some(details)) => show::print(&details, false, output)?,
+            match look(operator, key).await {
+                Ok(Some(Found::Record(details))) => show::print(&details, false, output)?,
+                Ok(Some(Found::Unreadable { why, .. })) => output.fail(&why),
                 Ok(None) => output.note("gone"),
                 // The result is known, whatever the record is now.
-                Err(error) => output.fail(&error.into()),
+                Err(failure) => output.fail(&failure),
             }
         }
         Settled::Live(left) => output.note(&format!(

@@ -6,22 +6,22 @@ use idem_core::inspect::{Operator, RecordDetails};
 
 use crate::args::Show;
 use crate::exit::{Exit, Failure};
-use crate::find::{find, key_of, version_of_unreadable};
+use crate::find::{Found, find};
 use crate::output::{Cell, Output};
 use crate::view::{self, RecordView};
 
 pub(crate) async fn show(operator: &Operator, show: &Show, output: &mut Output) -> Result<Exit, Failure> {
-    let found = find(operator, &show.which, output).await;
-    if let Err(failure) = &found
-        && failure.is_unreadable()
-        && let Some(version) = version_of_unreadable(operator, &output.chosen(&key_of(&show.which)?)).await?
-    {
-        output.note(&format!(
-            "its version is {version}; if it is broken for good, `idem forget` removes it by --force"
-        ));
+    match find(operator, &show.which, output).await? {
+        Found::Record(details) => print(&details, show.reveal, output)?,
+        Found::Unreadable { version, why, .. } => {
+            if let Some(version) = version {
+                output.note(&format!(
+                    "its version is {version}; if it is broken for good, `idem forget` removes it by --force"
+                ));
+            }
+            return Err(why);
+        }
     }
-    let details = found?;
-    print(&details, show.reveal, output)?;
     Ok(Exit::Done)
 }
 

@@ -7,14 +7,14 @@ use std::collections::HashMap;
 use std::time::SystemTime;
 
 use idem_core::Token;
-use idem_core::inspect::{Listed, Operator, PAGE, RecordState, RecordSummary, Selection};
+use idem_core::inspect::{Listed, Operator, PAGE, RecordState, Selection};
 use serde_json::json;
 
 use crate::args::{StateName, Watch};
 use crate::exit::{Exit, Failure};
 use crate::find::selection_of;
 use crate::output::{Output, records as counted};
-use crate::view::{self, RecordView, time};
+use crate::view::{self, time};
 
 /// How many records can be watched. Each is kept in memory.
 const MOST: usize = 200_000;
@@ -22,7 +22,7 @@ const MOST: usize = 200_000;
 /// What is remembered of a record.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Seen {
-    token: Token,
+    token: Option<Token>,
     attempt: u32,
     state: StateName,
     has_steps: bool,
@@ -33,12 +33,13 @@ struct Seen {
 struct Look {
     records: HashMap<String, Seen>,
     /// The records that are new or have changed since the look before.
-    changed: Vec<RecordSummary>,
+    changed: Vec<Listed>,
 }
 
 pub(crate) async fn watch(operator: &Operator, asked: &Watch, output: &mut Output) -> Result<Exit, Failure> {
     let selection = selection_of(&asked.parts)?;
     let mut before = None;
+    let mut last_failure = String::new();
     for count in 1.. {
         let is_last = asked.looks.is_some_and(|looks| count >= looks);
         match look(operator, &selection, before.as_ref()).await {
@@ -48,10 +49,16 @@ pub(crate) async fn watch(operator: &Operator, asked: &Watch, output: &mut Outpu
                     None => output.note(&format!("watching {}; Ctrl-C ends", counted(look.records.len() as u64))),
                 }
                 before = Some(look.records);
+                last_failure.clear();
             }
             // A failover takes a while. What has changed meanwhile is printed after it.
             Err(failure) if failure.exit() == Exit::Failed && before.is_some() && !is_last => {
-                output.note(&format!("{failure}; looking again"));
+                // Once, however often it is looked at.
+                let failure = failure.to_string();
+                if failure != last_failure {
+                    output.note(&format!("{failure}; looking again"));
+                    last_failure = failure;
+                }
             }
             Err(failure) => return Err(failure),
         }
@@ -74,13 +81,12 @@ async fn look(
     loop {
         let page = operator.scan(selection, next.as_ref(), PAGE).await?;
         for listed in page.records {
-            let Listed::Record(record) = listed else { continue };
-            let (name, seen) = (record.key.to_string(), Seen::of(&record));
+            let (name, seen) = (name_of(&listed), Seen::of(&listed));
             let is_same = before.is_none_or(|before| before.get(&name) == Some(&seen));
             // A scan may return a record twice.
             let is_first = look.records.insert(name, seen) != Some(seen);
             if !is_same && is_first {
-                look.changed.push(record);
+                look.changed.push(listed);
             }
             if look.records.len() > MOST {
                 return Err(Failure::usage(format!(
@@ -96,8 +102,8 @@ async fn look(
 }
 
 fn print_changes(before: &HashMap<String, Seen>, look: &Look, output: &mut Output) -> Result<(), Failure> {
-    for record in &look.changed {
-        print(record, before.get(record.key.as_str()), output)?;
+    for listed in &look.changed {
+        print(listed, before.get(&name_of(listed)), output)?;
     }
     for (name, seen) in before {
         if !look.records.contains_key(name) {
@@ -107,35 +113,51 @@ fn print_changes(before: &HashMap<String, Seen>, look: &Look, output: &mut Outpu
     Ok(())
 }
 
+/// The record key; or the store's name of what is no record.
+fn name_of(listed: &Listed) -> String {
+    match listed {
+        Listed::Record(record) => record.key.to_string(),
+        Listed::Unreadable(unreadable) => unreadable.name.clone(),
+    }
+}
+
 impl Seen {
-    fn of(record: &RecordSummary) -> Self {
-        Self {
-            token: record.token,
-            attempt: record.attempt,
-            state: view::state_of(record),
-            has_steps: matches!(record.state, RecordState::Claimed { has_steps: true, .. }),
+    fn of(listed: &Listed) -> Self {
+        match listed {
+            Listed::Record(record) => Self {
+                token: Some(record.token),
+                attempt: record.attempt,
+                state: view::state_of(record),
+                has_steps: matches!(record.state, RecordState::Claimed { has_steps: true, .. }),
+            },
+            Listed::Unreadable(unreadable) => Self {
+                token: unreadable.version.map(|version| version.token),
+                attempt: 0,
+                state: StateName::Unreadable,
+                has_steps: false,
+            },
         }
     }
 }
 
-fn print(record: &RecordSummary, was: Option<&Seen>, output: &mut Output) -> Result<(), Failure> {
+fn print(listed: &Listed, was: Option<&Seen>, output: &mut Output) -> Result<(), Failure> {
     let at = time(SystemTime::now());
     if output.is_json {
-        let view = RecordView::of(record, output);
-        return output.json(&json!({ "at": at, "was": was.map(|was| was.state.name()), "record": view }));
+        let record = view::json(listed, output);
+        return output.json(&json!({ "at": at, "was": was.map(|was| was.state.name()), "record": record }));
     }
     let was = was.map_or("-", |was| was.state.name());
-    let state = view::state_of(record).name();
-    let (attempt, owner) = (record.attempt, record.owner.as_str());
-    output.line(&format!(
-        "{at}  {was} -> {state}  attempt {attempt}  {owner}  {}",
-        output.key(&record.key)
-    ))
+    let (state, name) = (Seen::of(listed).state.name(), output.name(&name_of(listed)));
+    let by = match listed {
+        Listed::Record(record) => format!("attempt {}  {}  ", record.attempt, record.owner.as_str()),
+        Listed::Unreadable(_) => String::new(),
+    };
+    output.line(&format!("{at}  {was} -> {state}  {by}{name}"))
 }
 
 fn print_gone(name: &str, seen: Seen, output: &mut Output) -> Result<(), Failure> {
     let at = time(SystemTime::now());
-    let shown = idem_core::RecordKey::from_encoded(name).map_or_else(|| name.to_owned(), |key| output.key(&key));
+    let shown = output.name(name);
     if output.is_json {
         return output.json(&json!({ "at": at, "was": seen.state.name(), "gone": shown }));
     }

@@ -132,18 +132,24 @@ fn is_of_other_scheme(one: &Fingerprint, other: &Fingerprint) -> bool {
     one != other && one != none && other != none && !one.differs_from(other)
 }
 
-/// What becomes of an attempt that comes to this step.
+/// What becomes of an attempt that comes to this step, and how to settle it.
 pub(crate) fn stopping(step: &StepView) -> String {
     let name = &step.name;
-    let recorded = match step.state {
-        StepState::Started => {
-            "has begun and its end is not recorded, so the handler stops there, unless it reconciles the step"
-        }
-        StepState::DoneWithoutResult => "is recorded without its result, so the handler stops there",
-        StepState::Unreadable => "cannot be read by this version, so the handler may stop there",
-        StepState::Done(_) => "is done",
-    };
-    format!("The step {name} {recorded}: outcome-unknown. `idem resolve --step {name}` settles it.")
+    match step.state {
+        StepState::Started => format!(
+            "The step {name} has begun and its end is not recorded, so the handler stops there, unless it reconciles the step: \
+             outcome-unknown. `idem resolve --step {name}` with --done or --not-done settles it."
+        ),
+        StepState::DoneWithoutResult => format!(
+            "The step {name} is recorded without its result, so the handler stops there: outcome-unknown. `idem resolve --step {name} \
+             --done JSON` gives it its result."
+        ),
+        StepState::Unreadable => format!(
+            "The step {name} cannot be read by this version, so the handler may stop there: outcome-unknown. The version of the service \
+             that wrote it can go on."
+        ),
+        StepState::Done(_) => format!("The step {name} is done."),
+    }
 }
 
 fn name(forecast: &Forecast) -> &'static str {

@@ -49,7 +49,7 @@ impl Inspect for PostgresBackend {
         };
         let mut page = self.page_from(&first, selection, size).await?;
         if one.is_some() {
-            page.next = None;
+            (page.next, page.percent) = (None, Some(100));
         }
         Ok(page)
     }

@@ -21,6 +21,7 @@ use crate::table::{Name, text};
 pub const MIGRATIONS: &[(&str, &str)] = &[
     ("records", include_str!("../migrations/0001_records.sql")),
     ("steps", include_str!("../migrations/0002_steps.sql")),
+    ("unknown_states", include_str!("../migrations/0003_unknown_states.sql")),
 ];
 
 const WHAT: &str = "migrating";

@@ -69,8 +69,9 @@ impl Idempotency {
             operator
         })
     }
-    /// The guard of an operation of this service, with the service's settings and defaults, which says what a request would get. What
-    /// the attribute of the handler sets besides has to be set on it.
+
+    /// The guard of an operation of this service, with the service's settings and defaults, which says what a request would get. Set the
+    /// options of the handler's attribute on it.
     ///
     /// ```
     /// use std::time::SystemTime;

@@ -64,6 +64,17 @@ pub(crate) struct Resolve {
     pub(crate) ttl: Option<Duration>,
 }
 
+impl Resolve {
+    /// The name of the change, as logs have it.
+    pub(crate) fn change(&self) -> &'static str {
+        if self.rerun || self.step.name.is_some() {
+            "rerun"
+        } else {
+            "complete"
+        }
+    }
+}
+
 /// What became of a step.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ResolvedStep {
@@ -80,6 +91,9 @@ pub(crate) struct ResolvedStep {
     /// the handler uses
     #[arg(long, requires = "done")]
     pub(crate) new_step: bool,
+    /// Change the step although it is recorded as done, or cannot be read. The next attempt believes it
+    #[arg(long, requires = "step", conflicts_with = "new_step")]
+    pub(crate) overwrite: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -16,12 +16,21 @@ const UNQUOTED: &str = "a quotation mark of the command is not closed";
 /// The request that a `curl` command would send, as far as it is compared.
 pub(super) fn of_curl(text: &[u8]) -> Result<Request<Bytes>, Failure> {
     let text = std::str::from_utf8(text).map_err(|error| Failure::usage("the command is no text").because(&error))?;
+    if quoted::has_variable(text) {
+        let what = "the command has a variable or a command in it, such as $KEY: write its value in its place";
+        return Err(Failure::usage(what));
+    }
     let text = quoted::without_ansi_quotes(&text.replace("\r\n", "\n")).ok_or_else(|| Failure::usage(UNQUOTED))?;
     let words = shell_words::split(&text).map_err(|error| Failure::usage(UNQUOTED).because(&error))?;
     let mut curl = Curl::default();
     let mut words = words.into_iter().skip(1);
     while let Some(word) = words.next() {
-        curl.take(&word, &mut words)?;
+        let (flags, word) = without_flags(&word);
+        curl.is_query |= flags.contains('G');
+        curl.is_head |= flags.contains('I');
+        if !word.is_empty() {
+            curl.take(&word, &mut words)?;
+        }
     }
     curl.request()
 }
@@ -96,7 +105,8 @@ impl Curl {
         };
         match option {
             "-X" | "--request" => self.method = Some(value()?),
-            "--url" => self.url = Some(value()?),
+            "--url" if self.url.is_none() => self.url = Some(value()?),
+            "--url" => return Err(Failure::usage("the command has a second URL")),
             "-H" | "--header" => {
                 let line = value()?;
                 match line.strip_prefix('@') {
@@ -195,8 +205,9 @@ impl Curl {
         if self.is_query
             && let Some(query) = body.take()
         {
-            let mark = if url.contains('?') { '&' } else { '?' };
-            url = format!("{url}{mark}{}", String::from_utf8_lossy(&query));
+            let plain = url.split('#').next().unwrap_or_default();
+            let mark = if plain.contains('?') { '&' } else { '?' };
+            url = format!("{plain}{mark}{}", String::from_utf8_lossy(&query));
         }
         let method = match (&self.method, &body) {
             (Some(method), _) => method.as_str(),
@@ -233,6 +244,23 @@ impl Curl {
         *request.body_mut() = body.unwrap_or_default().into();
         Ok(request)
     }
+}
+
+/// Takes options of one letter without a value off a word of several, such as `-fsSL` or `-vXPOST`, but for the last one.
+fn without_flags(word: &str) -> (String, String) {
+    let mut flags = String::new();
+    let Some(letters) = word.strip_prefix('-').filter(|rest| !rest.starts_with('-')) else {
+        return (flags, word.to_owned());
+    };
+    let mut rest = letters.chars();
+    while rest.as_str().len() > 1 {
+        let is_flag = |letter: char| letter == 'G' || letter == 'I' || IGNORED.contains(&format!("-{letter}").as_str());
+        match rest.clone().next() {
+            Some(letter) if is_flag(letter) => flags.extend(rest.next()),
+            _ => break,
+        }
+    }
+    (flags, format!("-{}", rest.as_str()))
 }
 
 /// An option, and the value that is written in the same word: `--url=…`, `-XPOST`.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response};
 use idem_core::inspect::{RecordDetails, Settlement, StepChange, StepState, StepView};
+use idem_core::steps::is_step_name;
 use idem_core::{ClaimPolicy, Completion, Record};
 use idem_http::markers;
 
@@ -26,7 +27,7 @@ pub(super) fn settlement(resolve: &Resolve, details: &RecordDetails) -> Result<S
     }
     let step = &resolve.step;
     if let Some(name) = &step.name {
-        return step_change(step, resolve.grounds.force, details, name).map(|change| Settlement::rerun(Some(change)));
+        return step_change(step, details, name).map(|change| Settlement::rerun(Some(change)));
     }
     let completion = if resolve.unknown {
         Completion::Unknown
@@ -52,18 +53,12 @@ fn ttl_of(details: &RecordDetails) -> Duration {
     ttl.clamp(LEAST_TTL, ClaimPolicy::MAX_TTL)
 }
 
-fn step_change(
-    asked: &ResolvedStep,
-    is_forced: bool,
-    details: &RecordDetails,
-    name: &str,
-) -> Result<StepChange, Failure> {
+fn step_change(asked: &ResolvedStep, details: &RecordDetails, name: &str) -> Result<StepChange, Failure> {
     let steps = details.steps();
     match steps.iter().find(|step| step.name == name) {
         Some(_) if asked.new_step => return Err(Failure::usage("the record has this step; leave out --new-step")),
-        Some(_) if is_forced => {}
         Some(step) => may_change(asked, step)?,
-        None if asked.new_step => may_add(details)?,
+        None if asked.new_step => may_add(details, name)?,
         None => {
             let known: Vec<_> = steps.iter().map(|step| step.name.as_str()).collect();
             return Err(Failure::usage(format!(
@@ -77,21 +72,30 @@ fn step_change(
     }
 }
 
-/// Whether the operator may change this step without force.
+/// Whether the operator may change this step.
 fn may_change(asked: &ResolvedStep, step: &StepView) -> Result<(), Failure> {
-    if matches!(step.state, StepState::Done(_) | StepState::DoneWithoutResult) {
-        let text = "this step is recorded as done; --force changes it all the same, and the next attempt believes it";
-        return Err(Failure::usage(text));
-    }
-    if step.state == StepState::Unreadable && asked.done.is_some() {
-        let text = "this step is of another version, and what it is compared by would be lost; --force writes over it";
-        return Err(Failure::usage(text));
-    }
-    Ok(())
+    let text = match (&step.state, asked.done.is_some()) {
+        _ if asked.overwrite => return Ok(()),
+        // The result that was not kept is added.
+        (StepState::Started, _) | (StepState::DoneWithoutResult, true) | (StepState::Unreadable, false) => {
+            return Ok(());
+        }
+        (StepState::Done(_), _) | (StepState::DoneWithoutResult, false) => {
+            "this step is recorded as done; --overwrite changes it all the same, and the next attempt believes it"
+        }
+        (StepState::Unreadable, true) => {
+            "this step is of another version, and what it is compared by would be lost; --overwrite writes over it"
+        }
+    };
+    Err(Failure::usage(text))
 }
 
-/// Whether a record can have a further step.
-fn may_add(details: &RecordDetails) -> Result<(), Failure> {
+/// Whether a record can have this further step.
+fn may_add(details: &RecordDetails, name: &str) -> Result<(), Failure> {
+    if !is_step_name(name) {
+        let text = "no step has this name: it is made of 1 to 64 ASCII letters, digits, - and _";
+        return Err(Failure::usage(text));
+    }
     match details.record {
         Record::Claimed { .. } | Record::Parked { .. } => Ok(()),
         Record::Completed { .. } => Err(Failure::usage("the record has its outcome, and no steps")),

@@ -48,6 +48,13 @@ impl Default for StepLimits {
     }
 }
 
+/// Whether a step can have this name: 1 to 64 ASCII letters, digits, `-` and `_`.
+#[must_use]
+pub fn is_step_name(name: &str) -> bool {
+    let harmless = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    !name.is_empty() && name.len() <= MAX_NAME_LEN && name.bytes().all(harmless)
+}
+
 /// The names that an attempt has used.
 #[derive(Debug, Default)]
 pub(super) struct Names(Mutex<HashSet<&'static str>>);
@@ -55,8 +62,7 @@ pub(super) struct Names(Mutex<HashSet<&'static str>>);
 impl Names {
     /// Checks a name and takes it.
     pub(super) fn take(&self, name: &'static str, most: usize) -> Result<(), StepError> {
-        let harmless = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        if name.is_empty() || name.len() > MAX_NAME_LEN || !name.bytes().all(harmless) {
+        if !is_step_name(name) {
             return Err(StepError::new(StepErrorKind::NameInvalid, name));
         }
         let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);

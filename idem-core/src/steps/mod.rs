@@ -30,7 +30,7 @@ use crate::Claim;
 use crate::inspect::{StepState, StepView};
 
 pub(crate) use self::attempt::Attempt;
-pub use self::attempt::StepLimits;
+pub use self::attempt::{StepLimits, is_step_name};
 pub use self::backend::{RecordedSteps, StepBackend, StepStore};
 pub use self::error::{StepError, StepErrorKind};
 pub use self::prepared::{LookedUp, PreparedStep, StepRecord};

@@ -85,7 +85,9 @@ impl OperatorStatements {
                 "UPDATE {table} SET token = ?2, state = ?3, payload = ?4, expires_ms = ?10 WHERE key = ?1"
             )),
             drop_step: text(format!("DELETE FROM {steps} WHERE key = ?1 AND name = ?2")),
-            steps: text(format!("SELECT name, step FROM {steps} WHERE key = ?1")),
+            steps: text(format!(
+                "SELECT name, step FROM {steps} WHERE key = ?1 AND EXISTS (SELECT 1 FROM {table} WHERE key = ?1 AND state IN (4, 7))"
+            )),
             has_steps: text(format!("SELECT 1 FROM {steps} WHERE key = ?1 LIMIT 1")),
             late: text(format!(
                 "SELECT count(*), ?13 - min(expires_ms) FROM (SELECT expires_ms FROM {table} \

@@ -15,6 +15,7 @@ use super::{Place, Store, on, run};
 on_each_backend! {
     a_record_of_a_clock_that_was_far_ahead_is_shown
     a_list_has_no_version_that_does_not_match
+    a_record_that_becomes_unreadable_is_watched
 }
 
 async fn a_record_of_a_clock_that_was_far_ahead_is_shown<B: Backend + StepBackend>(store: Store<B>) {
@@ -34,6 +35,27 @@ async fn a_record_of_a_clock_that_was_far_ahead_is_shown<B: Backend + StepBacken
     let shown = store.idem(&["show", &named("stored")]).await.exits(0);
     assert!(shown.out.contains("9999-12-31T23:59:59.999Z"), "{shown:#?}");
     store.idem_told(&["why", "--json"], REQUEST).await.exits(7);
+}
+
+async fn a_record_that_becomes_unreadable_is_watched<B: Backend + StepBackend>(store: Store<B>) {
+    complete(&store.backend, &payment("stored"), 1, Completion::NotStored).await;
+    let mut command = store.command(&["watch", "--every", "10ms", "--json"]);
+    let watch = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut watch = watch.spawn().expect("it starts");
+    let mut err = BufReader::new(watch.stderr.take().expect("it is piped")).lines();
+    err.next_line().await.expect("it runs").expect("it has looked once");
+    store.plant_unreadable(&named("one")).await;
+    let mut out = BufReader::new(watch.stdout.take().expect("it is piped")).lines();
+    let line = out.next_line().await.expect("it runs").expect("a line");
+    let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(
+        (&line["record"]["state"], &line["record"]["record"]),
+        (&"unreadable".into(), &named("one").into())
+    );
+    watch.kill().await.expect("it runs");
 }
 
 async fn a_list_has_no_version_that_does_not_match<B: Backend + StepBackend>(store: Store<B>) {

@@ -155,7 +155,7 @@ pub(super) async fn fill<B: Backend + StepBackend>(store: &Store<B>) {
 }
 
 impl<B> Store<B> {
-    /// Writes a record of a later version. In a table it is a copy of the record `stored` in a state that is not known.
+    /// Writes a record of a later version, and a step of it. In a table it is a copy of the record `stored` in a state that is not known.
     pub(super) async fn plant_unreadable(&self, key: &str) {
         match &self.place {
             Place::Redis(server) => {
@@ -164,7 +164,11 @@ impl<B> Store<B> {
                     .arg("\u{9}later")
                     .arg("EX")
                     .arg(86_400);
-                set.exec_async(&mut server.connection().await).await.expect("SET");
+                let mut connection = server.connection().await;
+                set.exec_async(&mut connection).await.expect("SET");
+                let mut step = redis::cmd("HSET");
+                step.arg(format!("idem:{{{key}}}:s")).arg("left").arg("\u{1}");
+                step.exec_async(&mut connection).await.expect("HSET");
             }
             Place::Sqlite(file) => {
                 let columns = "state, token, attempt, fingerprint, lease_ms, ttl_ms, began_ms, owner, boot, lapses_ns, expires_ms, payload";
@@ -173,6 +177,8 @@ impl<B> Store<B> {
                     "INSERT INTO idem_records (key, {columns}) SELECT '{key}', {values} FROM idem_records WHERE key LIKE '%:stored'"
                 );
                 assert_eq!(file.execute(&insert).await, 1);
+                let step = format!("INSERT INTO idem_records_steps (key, name, step) VALUES ('{key}', 'left', x'01')");
+                assert_eq!(file.execute(&step).await, 1);
             }
             Place::Postgres(server, schema) => {
                 let columns =
@@ -183,6 +189,10 @@ impl<B> Store<B> {
                      FROM {schema}.idem_records WHERE key LIKE '%:stored'"
                 );
                 server.execute(&insert).await;
+                let step = format!(
+                    "INSERT INTO {schema}.idem_records_steps (id, name, step) VALUES (sha256('{key}'), 'left', '\\x01')"
+                );
+                server.execute(&step).await;
             }
         }
     }

@@ -6,7 +6,7 @@ use idem_core::steps::StepBackend;
 use idem_core::{Backend, Completion, Fenced};
 use idem_tests::{Order, Service, in_time};
 
-use super::records::{claim, complete, lapse, named, park, payment, take, version};
+use super::records::{claim, complete, lapse, named, park, payment, take, take_with_steps, version};
 use super::{Ran, Store, on, run};
 
 /// Runs the test on each backend.
@@ -39,6 +39,8 @@ on_each_backend! {
     of_two_operators_one_settles_the_record
     without_a_terminal_nothing_is_changed_that_was_not_named
     a_record_that_cannot_be_read_is_forgotten_by_force_alone
+    a_record_that_cannot_be_read_is_found_by_the_hashes_of_a_log
+    a_stale_version_is_told_before_what_is_asked_for_is_judged
 }
 
 async fn an_older_version_and_a_live_claim_are_refused_and_force_supersedes_the_owner<B: Backend + StepBackend>(
@@ -176,6 +178,108 @@ async fn a_record_that_cannot_be_read_is_forgotten_by_force_alone<B: Backend + S
         0
     );
     tell(&["forget", record, "--token", &token, "--force"], 3).await;
+    // A later request with the key has no step of it.
+    let key = payment("one");
+    take_with_steps(&store.backend, &key, 3, &[("mail", bytes::Bytes::new())]).await;
+    let shown = store.idem(&["show", record, "--json"]).await.exits(0).json();
+    let steps = shown[0]["steps"].as_array().expect("steps");
+    assert!(steps.len() == 1 && steps[0]["name"] == "mail", "{shown:?}");
+    let token = shown[0]["version"].as_str().expect("a version").to_owned();
+    tell(&["forget", record, "--token", &token, "--force"], 0).await;
+}
+
+async fn a_stale_version_is_told_before_what_is_asked_for_is_judged<B: Backend + StepBackend>(store: Store<B>) {
+    park(&store.backend, &payment("p"), 2).await;
+    let record = named("p");
+    let shown = store.idem(&["show", &record, "--json"]).await.exits(0).json();
+    let token = shown[0]["version"].as_str().expect("a version").to_owned();
+    let tell = [
+        "resolve", &record, "--token", &token, "--reason", "r", "--step", "charge",
+    ];
+    let done = [&tell[..], &["--done", "\"ch_1\""]].concat();
+    store.idem(&done).await.exits(0);
+    // The other operator has seen the record as it was.
+    store.idem(&done).await.exits(4);
+    let changed = store
+        .idem(&[&tell[..], &["--not-done", "--json"]].concat())
+        .await
+        .exits(4);
+    assert_eq!(changed.json()[0]["result"], "changed", "{changed:#?}");
+    // Force takes a live claim, and does not write over a step.
+    let yes = [
+        "resolve",
+        &record,
+        "--yes",
+        "--reason",
+        "r",
+        "--step",
+        "charge",
+        "--not-done",
+    ];
+    store.idem(&[&yes[..], &["--force"]].concat()).await.exits(2);
+    store.idem(&[&yes[..], &["--overwrite"]].concat()).await.exits(0);
+}
+
+async fn a_record_that_cannot_be_read_is_found_by_the_hashes_of_a_log<B: Backend + StepBackend>(store: Store<B>) {
+    complete(&store.backend, &payment("stored"), 1, Completion::NotStored).await;
+    store.plant_unreadable(&named("one")).await;
+    let list = store
+        .idem(&["list", "--hash-keys", "--state", "unreadable", "--json"])
+        .await
+        .exits(0)
+        .json();
+    let hashed = list[0]["records"][0]["record"].as_str().expect("hashes").to_owned();
+    assert!(!hashed.contains("one"), "{hashed}");
+    store.idem(&["show", &hashed]).await.exits(1);
+    store
+        .idem(&["forget", &hashed, "--yes", "--reason", "x"])
+        .await
+        .exits(5);
+    store
+        .idem(&["forget", &hashed, "--yes", "--force", "--reason", "x"])
+        .await
+        .exits(0);
+    store.idem(&["show", &named("one")]).await.exits(3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_without_its_result_is_given_one_and_a_new_step_has_a_name_that_a_handler_can_have() {
+    in_time(async {
+        let store = Store::sqlite().await;
+        // Done, without its result: docs/formats.md.
+        let kept = bytes::Bytes::from_static(b"\x01\x03\0\0\0\x01\0");
+        let claim = take_with_steps(&store.backend, &payment("k"), 1, &[("ledger", kept)]).await;
+        let parked = store
+            .backend
+            .park(&payment("k"), &claim)
+            .await
+            .expect("the store answers");
+        assert_eq!(parked, Fenced::Applied);
+        let record = named("k");
+        let resolve = ["resolve", &record, "--yes", "--reason", "r", "--step"];
+        store
+            .idem(&[&resolve[..], &["ledger", "--not-done"]].concat())
+            .await
+            .exits(2);
+        let stops = store
+            .idem(&["resolve", &record, "--yes", "--reason", "r", "--rerun"])
+            .await
+            .exits(0);
+        assert!(stops.err.contains("--step ledger --done JSON"), "{stops:#?}");
+        store
+            .idem(&[&resolve[..], &["ledger", "--done", "7"]].concat())
+            .await
+            .exits(0);
+        for (name, code) in [("send mail", 2), ("", 2), ("mail", 0)] {
+            store
+                .idem(&[&resolve[..], &[name, "--done", "null", "--new-step"]].concat())
+                .await
+                .exits(code);
+        }
+        let shown = store.idem(&["show", &record, "--json"]).await.exits(0).json();
+        assert_eq!(shown[0]["steps"].as_array().map(Vec::len), Some(2), "{shown:?}");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -148,7 +148,7 @@ async fn incident_4_many_wrong_answers_are_counted_and_then_forgotten() {
         assert_eq!(server.records().await, 13, "a dry run changes nothing");
         let forgotten = desk.run(0).await;
         assert!(
-            forgotten.contains("12 forgotten, 0 changed meanwhile, 0 live"),
+            forgotten.contains("12 forgotten, 0 gone before, 0 changed meanwhile, 0 live"),
             "{forgotten}"
         );
         desk.end();

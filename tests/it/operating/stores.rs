@@ -50,7 +50,7 @@ async fn incident_12_the_records_of_a_customer_are_counted_and_removed() {
             "{removed}"
         );
         assert!(
-            removed.contains("3 forgotten, 0 changed meanwhile, 1 live and left"),
+            removed.contains("3 forgotten, 0 gone before, 0 changed meanwhile, 1 live and left"),
             "{removed}"
         );
         shop.release();

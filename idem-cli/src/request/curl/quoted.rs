@@ -1,6 +1,36 @@
-//! `$'…'`, as browsers write the bodies that they copy as a `curl` command.
+//! What a shell does with a command, beyond splitting it into words.
 //!
-//! Owns this one form of quotation, which the crate that splits the words does not know.
+//! Owns `$'…'`, as browsers write the bodies that they copy as a `curl` command, and what only a shell can know: variables. The crate that
+//! splits the words knows neither.
+
+/// Whether a shell would put something else in the place of a part: a variable, or the output of a command.
+pub(super) fn has_variable(command: &str) -> bool {
+    let (mut in_single, mut in_double) = (false, false);
+    let mut characters = command.chars().peekable();
+    while let Some(character) = characters.next() {
+        let next = characters.peek().copied().unwrap_or_default();
+        match character {
+            '\\' if !in_single => drop(characters.next()),
+            // The escapes of `$'…'` are read elsewhere; what is important here is where it ends.
+            '$' if !in_single && !in_double && next == '\'' => {
+                characters.next();
+                while let Some(inner) = characters.next() {
+                    match inner {
+                        '\\' => drop(characters.next()),
+                        '\'' => break,
+                        _ => {}
+                    }
+                }
+            }
+            '`' if !in_single => return true,
+            '$' if !in_single && (next.is_ascii_alphanumeric() || "_{(".contains(next)) => return true,
+            '\'' if !in_double => in_single = !in_single,
+            '"' if !in_single => in_double = !in_double,
+            _ => {}
+        }
+    }
+    false
+}
 
 /// The command with each `$'…'` in plain single quotation marks; `None` if one is not closed, or has an escape that is none.
 pub(super) fn without_ansi_quotes(command: &str) -> Option<String> {
@@ -66,6 +96,29 @@ fn hexadecimal(characters: &mut impl Iterator<Item = char>, digits: usize) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_variable_is_found_where_a_shell_would_look_for_one() {
+        for command in [
+            "-H \"k: $KEY\"",
+            "-d $BODY",
+            "-d \"${a}\"",
+            "-d \"$(cat a)\"",
+            "-d `cat a`",
+            "-d \"'$a'\"",
+        ] {
+            assert!(has_variable(command), "{command}");
+        }
+        for command in [
+            "-d '$a `b`'",
+            "-d \"\\$a \\`\"",
+            "-d $'it\\'s $a'",
+            "-d \"5 $\"",
+            "-d '{\"a\":\"$b\"}'",
+        ] {
+            assert!(!has_variable(command), "{command}");
+        }
+    }
 
     #[test]
     fn ansi_quotes_are_read_and_all_others_are_left() {
