@@ -30,6 +30,7 @@ macro_rules! conformance_of_inspection {
             clause_23_a_record_that_cannot_be_read_is_listed
             clause_24_inspecting_shows_each_part_of_a_record_in_each_state
             clause_25_a_record_at_another_version_is_not_settled
+            clause_25_a_record_that_cannot_be_read_is_forgotten_by_force_alone
             clause_25_a_record_whose_steps_have_changed_is_not_settled
             clause_25_a_live_claim_is_settled_by_force_alone
             clause_26_forgetting_removes_a_record_of_any_phase_with_its_steps

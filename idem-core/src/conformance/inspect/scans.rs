@@ -8,7 +8,7 @@ use crate::{IdempotencyKey, Owner, Scope};
 
 impl<S: Subject> Kit<S> {
     /// All records of a selection by their keys, in pages of `limit`.
-    async fn scan(&self, selection: &Selection, limit: usize) -> BTreeMap<String, Listed> {
+    pub(super) async fn scan(&self, selection: &Selection, limit: usize) -> BTreeMap<String, Listed> {
         let mut all = BTreeMap::new();
         let mut after = None;
         loop {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::Fenced;
-use crate::inspect::Phase;
+use crate::inspect::{Listed, Phase, Selection, Unreadable};
 
 /// Every settlement, with a step changed that a record may have.
 fn every_settlement() -> [Settlement; 4] {
@@ -47,6 +47,49 @@ pub async fn clause_25_a_record_at_another_version_is_not_settled<S: Subject>(su
             "{state}"
         );
     }
+}
+
+/// Clause 25: what cannot be read may be live. Its steps go with it.
+pub async fn clause_25_a_record_that_cannot_be_read_is_forgotten_by_force_alone<S: Subject>(subject: S) {
+    let kit = Kit::new(subject);
+    let key = fresh_key();
+    let mine = claim(LONG, LONG);
+    assert_eq!(kit.claim(&key, &mine).await, Acquisition::Acquired);
+    assert_eq!(kit.record_step(&key, &mine, "charge", b"1").await, Fenced::Applied);
+    if !kit.0.spoil(&key).await {
+        return;
+    }
+    let selection = Selection::of_key(&key);
+    let listed = kit.scan(&selection, 10).await;
+    let Some(Listed::Unreadable(Unreadable {
+        version: Some(version), ..
+    })) = listed.get(key.as_str())
+    else {
+        panic!("a record that cannot be read has a version: {listed:?}");
+    };
+    assert_eq!(version.phase, Phase::Unreadable);
+    let inspector = kit.inspector();
+    for settlement in every_settlement() {
+        let refused = inspector.settle(&key, *version, &settlement, LiveClaim::Refuse).await;
+        assert!(refused.is_err(), "{settlement:?}: {refused:?}");
+        if settlement != Settlement::Forget {
+            let refused = inspector.settle(&key, *version, &settlement, LiveClaim::Force).await;
+            assert!(refused.is_err(), "{settlement:?}: {refused:?}");
+        }
+    }
+    let other = RecordVersion::new(Token::random(), Phase::Unreadable);
+    assert_eq!(kit.force(&key, other, &Settlement::Forget).await, Settled::Changed);
+    assert_eq!(kit.scan(&selection, 10).await, listed);
+    assert_eq!(kit.force(&key, *version, &Settlement::Forget).await, Settled::Applied);
+    assert_eq!(kit.force(&key, *version, &Settlement::Forget).await, Settled::Changed);
+    assert_eq!(kit.found(&key).await, None);
+    let next = claim(LONG, LONG);
+    assert_eq!(kit.claim(&key, &next).await, Acquisition::Acquired);
+    assert_eq!(kit.record_step(&key, &next, "mail", b"2").await, Fenced::Applied);
+    let steps = kit.shown(&key).await.steps;
+    assert_eq!(steps, [("mail".to_owned(), Bytes::from_static(b"2"))]);
+    // A version of what could not be read is none of a record that can be.
+    assert_eq!(kit.force(&key, *version, &Settlement::Forget).await, Settled::Changed);
 }
 
 /// Clause 25: an owner that is late has recorded a step since the operator looked.
