@@ -222,8 +222,8 @@ pub(crate) struct List {
     #[command(flatten)]
     pub(crate) filters: Filters,
     /// Stop after so many records. The last page of the store may add some
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    pub(crate) limit: usize,
+    #[arg(long, value_name = "N", default_value = "50")]
+    pub(crate) limit: std::num::NonZeroUsize,
     /// List all records, however many
     #[arg(long, conflicts_with = "limit")]
     pub(crate) all: bool,

@@ -3,6 +3,8 @@
 //! Owns which backend a URL names. It creates nothing: a file or a table that is not there is an error. A password in the URL is never
 //! shown.
 
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 use idem_core::inspect::Operator;
@@ -103,6 +105,7 @@ fn sqlite(path: &str, common: &Common) -> Result<Operator, Failure> {
     if !Path::new(path).is_file() {
         return Err(Failure::usage(format!("there is no file {}", without_password(path))));
     }
+    check_log(path)?;
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(false);
     let pool = SqlitePoolOptions::new().connect_lazy_with(options);
     let mut backend = SqliteBackend::new(pool);
@@ -111,6 +114,24 @@ fn sqlite(path: &str, common: &Common) -> Result<Operator, Failure> {
         backend = backend.with_table(table);
     }
     operator(backend, common)
+}
+
+/// Fails if the file is not a database with a write-ahead log. The backend would give it one, and a command that shows records must not
+/// change the file of another application.
+fn check_log(path: &str) -> Result<(), Failure> {
+    let shown = without_password(path);
+    let mut header = [0; 20];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    match read {
+        // The versions that a program needs to write and to read the file: 2 is that of a log. https://sqlite.org/fileformat.html
+        Ok(()) if header.starts_with(b"SQLite format 3\0") && header[18..] == [2, 2] => Ok(()),
+        Err(error) if error.kind() != ErrorKind::UnexpectedEof => {
+            Err(Failure::usage(format!("{shown} cannot be read")).because(&error))
+        }
+        _ => Err(Failure::usage(format!(
+            "{shown} is not a database of SQLite with a write-ahead log, so no application keeps its records there"
+        ))),
+    }
 }
 
 /// The path as it is shown. In the place of a path there may be the URL of another store.

@@ -74,7 +74,7 @@ pub(crate) fn key_of(which: &Which) -> Result<RecordKey, Failure> {
     match (&which.record, operation, scope, idempotency_key) {
         (Some(record), None, None, None) => read_key(record),
         (None, Some(operation), Some(scope), Some(key)) => {
-            let key = RecordKey::new(operation, &scope_of(scope), &idempotency_key_of(key));
+            let key = RecordKey::new(&operation_of(operation), &scope_of(scope), &idempotency_key_of(key));
             key.map_err(|error| Failure::usage("no record can have this key").because(&error))
         }
         _ => Err(Failure::usage(
@@ -111,12 +111,18 @@ pub(crate) fn idempotency_key_of(text: &str) -> IdempotencyKey {
     IdempotencyKey::from_encoded(text).unwrap_or_else(|| IdempotencyKey::of(text))
 }
 
+/// An operation in its encoded form, as a record key has it, or as it was named.
+pub(crate) fn operation_of(text: &str) -> String {
+    let key = RecordKey::from_encoded(&format!("{text}:@global:any"));
+    key.map_or_else(|| text.to_owned(), |key| key.operation().into_owned())
+}
+
 /// The records that have the parts that were given.
 pub(crate) fn selection_of(parts: &Parts) -> Result<Selection, Failure> {
     let select = || -> Result<Selection, idem_core::KeyError> {
         let mut selection = Selection::all();
         if let Some(operation) = &parts.operation {
-            selection = selection.with_operation(operation)?;
+            selection = selection.with_operation(&operation_of(operation))?;
         }
         if let Some(scope) = &parts.scope {
             selection = selection.with_scope(&scope_of(scope))?;

@@ -12,12 +12,14 @@
 //! | `view` | a record as it is printed, for people and for programs |
 //! | `output` | the terminal: tables, colours, text that cannot do harm |
 //! | `progress` | the bar of a scan |
+//! | `file` | files that the command line names |
 //! | `exit` | exit codes |
 
 mod args;
 mod connect;
 mod doctor;
 mod exit;
+mod file;
 mod find;
 mod list;
 mod output;
@@ -125,8 +127,10 @@ fn log(verbose: u8, progress: Progress) {
 fn explain(error: &clap::Error, arguments: &[OsString]) -> Exit {
     let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
     let text = error.render().to_string();
-    let words = arguments.iter().filter_map(|argument| argument.to_str());
-    let values = words.flat_map(|word| [Some(word), word.split_once('=').map(|(_, value)| value)]);
+    let words: Vec<_> = arguments.iter().map(|argument| argument.to_string_lossy()).collect();
+    let values = words
+        .iter()
+        .flat_map(|word| [Some(&**word), word.split_once('=').map(|(_, value)| value)]);
     let urls: Vec<_> = values.flatten().filter(|value| value.contains("://")).collect();
     // To standard output if it is help. A closed pipe is no failure.
     if exit == Exit::Usage && !urls.is_empty() {

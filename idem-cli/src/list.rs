@@ -18,7 +18,7 @@ const BATCH: usize = 1_000;
 
 pub(crate) async fn list(operator: &Operator, list: &List, output: &mut Output) -> Result<Exit, Failure> {
     let selection = selection_of(&list.parts)?;
-    let most = if list.all { BATCH } else { list.limit.max(1) };
+    let most = if list.all { BATCH } else { list.limit.get() };
     let mut next = list.after.as_deref().map(Cursor::new);
     let mut scanned = Scanned::default();
     let mut printed = 0;

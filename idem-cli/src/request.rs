@@ -14,15 +14,15 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri};
 
 use self::curl::of_curl;
 use crate::exit::Failure;
+use crate::file;
 
 /// The most header lines of a request.
 const MAX_LINES: usize = 256;
 
 /// Reads a request from a file, or from standard input if there is none.
-pub(crate) fn read(file: Option<&Path>) -> Result<Request<Bytes>, Failure> {
-    let text = if let Some(file) = file.filter(|file| *file != Path::new("-")) {
-        let read = std::fs::read(file);
-        read.map_err(|error| Failure::usage(format!("{} cannot be read", file.display())).because(&error))?
+pub(crate) fn read(path: Option<&Path>) -> Result<Request<Bytes>, Failure> {
+    let text = if let Some(path) = path.filter(|path| *path != Path::new("-")) {
+        file::read(path)?
     } else {
         let mut text = Vec::new();
         let read = std::io::stdin().read_to_end(&mut text);
@@ -75,8 +75,9 @@ fn of_message(text: &[u8]) -> Result<Request<Bytes>, Failure> {
     let announced = request
         .headers()
         .get(CONTENT_LENGTH)
-        .and_then(|len| len.to_str().ok()?.parse().ok());
+        .map(|len| len.to_str().ok().and_then(|len| len.parse::<usize>().ok()));
     if let Some(len) = announced {
+        let len = len.ok_or_else(|| unfit("its `content-length` is not a number"))?;
         // A line feed at the end is the editor's.
         body = body
             .get(..len)

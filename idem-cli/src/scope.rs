@@ -211,6 +211,8 @@ async fn settle(
     for _ in 0..TRIES {
         let details = match look(operator, &key).await.map_err(failed)? {
             Some(Found::Record(details)) if !is_unreadable => details,
+            // A list does not read the steps, and these cannot be read.
+            Some(Found::Unreadable { why, .. }) if !is_unreadable => return Err(failed(why)),
             Some(_) => break,
             None => return Ok(None),
         };

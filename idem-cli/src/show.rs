@@ -9,10 +9,16 @@ use crate::exit::{Exit, Failure};
 use crate::find::{Found, find};
 use crate::output::{Cell, Output};
 use crate::view::{self, RecordView};
+use crate::why::LOST_STEPS;
 
 pub(crate) async fn show(operator: &Operator, show: &Show, output: &mut Output) -> Result<Exit, Failure> {
     match find(operator, &show.which, output).await? {
-        Found::Record(details) => print(&details, show.reveal, output)?,
+        Found::Record(details) => {
+            print(&details, show.reveal, output)?;
+            if details.has_lost_steps() {
+                output.note(LOST_STEPS);
+            }
+        }
         Found::Unreadable { version, why, .. } => {
             if let Some(version) = version {
                 output.note(&format!(

@@ -18,7 +18,7 @@ use serde_json::json;
 use self::guard::{check_path, guard};
 use crate::args::Why;
 use crate::exit::{Exit, Failure};
-use crate::find::scope_of;
+use crate::find::{operation_of, scope_of};
 use crate::output::Output;
 use crate::progress::Scanned;
 use crate::request;
@@ -26,6 +26,10 @@ use crate::view::RecordView;
 
 /// How many records are named if the idempotency key alone does not tell which one is meant.
 const CANDIDATES: usize = 5;
+
+/// What is said of a record whose steps are gone.
+pub(crate) const LOST_STEPS: &str = "the record has had steps, and the store has lost them: a handler that asks for them answers 409 \
+    outcome-unknown until the record expires or is settled";
 
 /// What is known of the request's record.
 struct Known {
@@ -77,6 +81,9 @@ pub(crate) async fn why(operator: &Operator, asked: &Why, output: &mut Output) -
              key, name it by --fingerprint-key; if the handler compares a value, by --value",
         );
     }
+    if known.details.as_ref().is_some_and(RecordDetails::has_lost_steps) {
+        output.note(LOST_STEPS);
+    }
     if output.is_json {
         print_json(&said, &known, output)?;
     } else {
@@ -97,6 +104,7 @@ fn print_json(said: &Said, known: &Known, output: &mut Output) -> Result<(), Fai
         "problem": match &said.forecast { Forecast::Refused(problem) => Some(problem.code()), _ => None },
         "record_key": known.key.as_ref().map(|key| output.key(key)),
         "record": record,
+        "found_by_key": known.is_found,
         "unsettled_steps": said.unsettled_steps.iter().map(|step| &step.name).collect::<Vec<_>>(),
         "mismatch": said.mismatch,
         "differs_in": said.differs_in,
@@ -107,7 +115,7 @@ fn print(said: &Said, known: &Known, output: &mut Output) -> Result<(), Failure>
     output.line(&format!("The request {}.", said.forecast))?;
     if let Some(key) = &known.key {
         let found = if known.is_found {
-            ", found by its idempotency key"
+            ", found by its idempotency key: this holds if operation and scope of the request are these"
         } else {
             ""
         };
@@ -254,7 +262,7 @@ async fn by_key(
     let select = || {
         let mut selection = Selection::all().with_key(&probed.idempotency_key())?;
         if let Some(operation) = &asked.operation {
-            selection = selection.with_operation(operation)?;
+            selection = selection.with_operation(&operation_of(operation))?;
         }
         if let Some(scope) = &asked.scope {
             selection = selection.with_scope(&scope_of(scope))?;

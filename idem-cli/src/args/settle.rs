@@ -43,10 +43,10 @@ pub(crate) struct Resolve {
     #[arg(long, value_name = "STATUS", value_parser = values::status)]
     pub(crate) status: Option<http::StatusCode>,
     /// A header line of the answer, 'name: value'. May be given more than once
-    #[arg(long, value_name = "LINE", requires = "status")]
+    #[arg(long, value_name = "LINE", requires = "status", conflicts_with_all = ["result", "rerun", "step", "unknown"])]
     pub(crate) header: Vec<String>,
     /// The body of the answer; @FILE reads it from a file, and @- from standard input
-    #[arg(long, value_name = "TEXT", requires = "status")]
+    #[arg(long, value_name = "TEXT", requires = "status", conflicts_with_all = ["result", "rerun", "step", "unknown"])]
     pub(crate) body: Option<String>,
     /// The result of a task, as JSON; @FILE and @- as for --body
     #[arg(long, value_name = "JSON")]
@@ -82,17 +82,17 @@ pub(crate) struct ResolvedStep {
     #[arg(id = "step", long = "step", value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// The step has happened, with this result as JSON; @FILE and @- as for --body
-    #[arg(long, value_name = "JSON", requires = "step", conflicts_with = "not_done")]
+    #[arg(long, value_name = "JSON", requires = "step", conflicts_with_all = ["not_done", "status", "result", "rerun", "unknown"])]
     pub(crate) done: Option<String>,
     /// The step has not happened
-    #[arg(long, requires = "step")]
+    #[arg(long, requires = "step", conflicts_with_all = ["status", "result", "rerun", "unknown"])]
     pub(crate) not_done: bool,
     /// The record does not have this step yet: it happened, but its process died before it was recorded. The name must be the one that
     /// the handler uses
-    #[arg(long, requires = "done")]
+    #[arg(long, requires = "done", conflicts_with_all = ["not_done", "status", "result", "rerun", "unknown"])]
     pub(crate) new_step: bool,
     /// Change the step although it is recorded as done, or cannot be read. The next attempt believes it
-    #[arg(long, requires = "step", conflicts_with = "new_step")]
+    #[arg(long, requires = "step", conflicts_with_all = ["new_step", "status", "result", "rerun", "unknown"])]
     pub(crate) overwrite: bool,
 }
 

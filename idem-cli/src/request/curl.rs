@@ -4,20 +4,25 @@
 
 mod quoted;
 
+use std::path::Path;
+
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request};
 
 use super::{append, has_scheme, target};
 use crate::exit::Failure;
+use crate::file;
 
 const UNQUOTED: &str = "a quotation mark of the command is not closed";
 
 /// The request that a `curl` command would send, as far as it is compared.
 pub(super) fn of_curl(text: &[u8]) -> Result<Request<Bytes>, Failure> {
     let text = std::str::from_utf8(text).map_err(|error| Failure::usage("the command is no text").because(&error))?;
-    if quoted::has_variable(text) {
-        let what = "the command has a variable or a command in it, such as $KEY: write its value in its place";
+    // A line break at the end belongs to the file.
+    if quoted::needs_shell(text.trim_end()) {
+        let what = "only a shell can tell what this command is: write values in the place of variables such as $KEY, put the URL in \
+                    quotation marks, and leave out what is behind ; & | < or >. A command that was copied for cmd has to be copied for bash";
         return Err(Failure::usage(what));
     }
     let text = quoted::without_ansi_quotes(&text.replace("\r\n", "\n")).ok_or_else(|| Failure::usage(UNQUOTED))?;
@@ -33,6 +38,17 @@ pub(super) fn of_curl(text: &[u8]) -> Result<Request<Bytes>, Failure> {
         }
     }
     curl.request()
+}
+
+/// How a part of a body is added.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As a field of a form, without the line breaks of its file.
+    Stripped,
+    /// As a field of a form.
+    Field,
+    /// As the rest of the JSON before it.
+    Json,
 }
 
 /// What the words of a command have said so far.
@@ -117,12 +133,12 @@ impl Curl {
             "-A" | "--user-agent" => self.line("user-agent", value()?),
             "-e" | "--referer" => self.line("referer", value()?),
             "-b" | "--cookie" => self.line("cookie", value()?),
-            "-d" | "--data" | "--data-ascii" => self.add(&value()?, true)?,
-            "--data-binary" => self.add(&value()?, false)?,
-            "--data-raw" => self.append(value()?.into_bytes()),
+            "-d" | "--data" | "--data-ascii" => self.add(&value()?, Form::Stripped)?,
+            "--data-binary" => self.add(&value()?, Form::Field)?,
+            "--data-raw" => self.append(value()?.into_bytes(), Form::Field),
             "--json" => {
                 self.is_json = true;
-                self.add(&value()?, false)?;
+                self.add(&value()?, Form::Json)?;
             }
             "-G" | "--get" => self.is_query = true,
             "-I" | "--head" => self.is_head = true,
@@ -162,9 +178,9 @@ impl Curl {
     }
 
     fn lines_of_file(&mut self, path: &str) -> Result<(), Failure> {
-        let read = std::fs::read_to_string(path);
-        let read = read.map_err(|error| Failure::usage(format!("{path} cannot be read")).because(&error))?;
-        read.lines()
+        let read = file::read(Path::new(path))?;
+        String::from_utf8_lossy(&read)
+            .lines()
             .filter(|line| !line.trim().is_empty())
             .try_for_each(|line| self.header(line))
     }
@@ -174,23 +190,23 @@ impl Curl {
     }
 
     /// Adds to the body what follows `-d`: text, or the content of a file, from which `-d` takes out the line breaks.
-    fn add(&mut self, text: &str, strips: bool) -> Result<(), Failure> {
+    fn add(&mut self, text: &str, form: Form) -> Result<(), Failure> {
         let Some(path) = text.strip_prefix('@') else {
-            self.append(text.as_bytes().to_vec());
+            self.append(text.as_bytes().to_vec(), form);
             return Ok(());
         };
-        let read = std::fs::read(path);
-        let mut read = read.map_err(|error| Failure::usage(format!("{path} cannot be read")).because(&error))?;
-        if strips {
+        let mut read = file::read(Path::new(path))?;
+        if form == Form::Stripped {
             read.retain(|byte| !matches!(byte, b'\r' | b'\n' | 0));
         }
-        self.append(read);
+        self.append(read, form);
         Ok(())
     }
 
-    fn append(&mut self, text: Vec<u8>) {
+    /// Parts of JSON follow one another, and all others are fields of a form.
+    fn append(&mut self, text: Vec<u8>, form: Form) {
         match &mut self.body {
-            Some(body) if self.is_json => body.extend(text),
+            Some(body) if form == Form::Json => body.extend(text),
             Some(body) => {
                 body.push(b'&');
                 body.extend(text);

@@ -15,6 +15,7 @@ use idem_http::markers;
 
 use crate::args::{Resolve, ResolvedStep};
 use crate::exit::Failure;
+use crate::file;
 use crate::view::is_task;
 
 /// The least time for which an outcome is kept that an operator gives: long enough for a client that asks seldom.
@@ -163,9 +164,7 @@ fn text_or_file(text: &str) -> Result<Bytes, Failure> {
         reading.map_err(|error| Failure::usage("standard input cannot be read").because(&error))?;
         return Ok(read.into());
     }
-    let read = std::fs::read(Path::new(path));
-    let read = read.map_err(|error| Failure::usage(format!("{path} cannot be read")).because(&error))?;
-    Ok(read.into())
+    file::read(Path::new(path)).map(Bytes::from)
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use idem_http::{Compared, InFlight, Policy};
 
 use crate::args::{ComparedName, InFlightName, Why};
 use crate::exit::Failure;
-use crate::find::{idempotency_key_of, scope_of};
+use crate::file;
+use crate::find::{idempotency_key_of, operation_of, scope_of};
 use crate::output::Output;
 
 /// With `--value`, the path is compared as well: by its parameters if there is a route.
@@ -38,7 +39,7 @@ pub(super) fn check_path(asked: &Why, operation: &str) -> Result<(), Failure> {
 /// The guard of the handler, as far as the command line says.
 pub(super) fn guard(asked: &Why, output: &mut Output) -> Result<Guard, Failure> {
     let scope = asked.scope.as_deref().map_or_else(Scope::global, scope_of);
-    let mut guard = Guard::new(asked.operation.clone().unwrap_or_default(), scope);
+    let mut guard = Guard::new(asked.operation.as_deref().map_or_else(String::new, operation_of), scope);
     guard.natural_key = asked.natural_key.as_deref().map(idempotency_key_of);
     if guard.natural_key.is_some() && (asked.operation.is_none() || asked.scope.is_none()) {
         return Err(Failure::usage("with --natural-key, say --operation and --scope too"));
@@ -90,11 +91,10 @@ fn policy(asked: &Why) -> Result<Policy, Failure> {
     Ok(policy)
 }
 
-fn fingerprint_key(file: &Path, output: &mut Output) -> Result<FingerprintKey, Failure> {
-    let read = std::fs::read(file);
-    let read = read.map_err(|error| Failure::usage(format!("{} cannot be read", file.display())).because(&error))?;
+fn fingerprint_key(path: &Path, output: &mut Output) -> Result<FingerprintKey, Failure> {
+    let read = file::read(path)?;
     if read.is_empty() {
-        return Err(Failure::usage(format!("{} is empty, and no key is", file.display())));
+        return Err(Failure::usage(format!("{} is empty, and no key is", path.display())));
     }
     if read.ends_with(b"\n") {
         output.note("the file of the fingerprint key ends with a line break, which is taken for a part of the key");

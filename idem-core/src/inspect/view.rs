@@ -191,6 +191,16 @@ impl RecordDetails {
         }
     }
 
+    /// Whether the record has had steps and has none: the store has lost them.
+    #[must_use]
+    pub fn has_lost_steps(&self) -> bool {
+        let has_steps = matches!(
+            self.summary.state,
+            RecordState::Claimed { has_steps: true, .. } | RecordState::Parked
+        );
+        has_steps && self.steps.is_empty()
+    }
+
     /// The steps at which the next attempt stops, sorted by name; at one that has started, unless its handler finds out by `reconcile`
     /// whether it happened. A completed record has none.
     #[must_use]

@@ -13,8 +13,16 @@ use super::{COMPLETED, RECORD, tell, text};
 use crate::table::Name;
 
 /// What follows the columns of a row that an operator sees: how long until the record expires, in milliseconds.
-const EXPIRES_IN: &str =
-    "ceil(extract(epoch FROM greatest(record.expires_at, renewed.expires_at) - clock_timestamp()) * 1000)::bigint";
+const EXPIRES_IN: &str = "ceil(extract(epoch FROM least(greatest(record.expires_at, renewed.expires_at, \
+    clock_timestamp() - interval '100 years'), clock_timestamp() + interval '100 years') - clock_timestamp()) * 1000)::bigint";
+
+/// When the lease of a record ends, in [`RECORD`].
+const LEASE_END: &str = "greatest(record.lease_until, renewed.lease_until)";
+
+/// The same within a hundred years. Of an infinite time, which somebody has written by hand, no difference can be told, and one such row
+/// must not keep all others from being listed.
+const FINITE_LEASE_END: &str = "least(greatest(record.lease_until, renewed.lease_until, clock_timestamp() - interval '100 years'), \
+    clock_timestamp() + interval '100 years')";
 
 /// A digest of a row: the version of a record that cannot be read. `bytea_output` does not affect it.
 const DIGEST: &str = "substring(sha256(convert_to(ROW(record.state, encode(record.token, 'hex'), record.attempt, \
@@ -61,14 +69,15 @@ impl OperatorStatements {
         );
         // Postgres reads the beginning of a payload without the rest.
         let head = format!("substring(record.payload FROM 1 FOR {HEAD_LEN})");
-        let listed = RECORD.replace("record.payload", &head);
+        let record = RECORD.replace(LEASE_END, FINITE_LEASE_END);
+        let listed = record.replace("record.payload", &head);
         Self {
             scan: text(format!(
                 "SELECT {listed}, {EXPIRES_IN}, record.id, record.key, octet_length(record.payload)::bigint \
                  FROM (SELECT * FROM {records} WHERE id >= $1 ORDER BY id LIMIT $2) AS record {renewed} ORDER BY record.id"
             )),
             inspect: text(format!(
-                "SELECT {RECORD}, {EXPIRES_IN}, step.name, step.step FROM {records} AS record {renewed} \
+                "SELECT {record}, {EXPIRES_IN}, step.name, step.step FROM {records} AS record {renewed} \
                  LEFT JOIN {steps} AS step ON record.state IN (4, 7) AND step.id = record.id WHERE record.id = $1"
             )),
             // Each row is looked up by itself.
@@ -154,8 +163,7 @@ impl OperatorStatements {
         };
         format!(
             "found AS MATERIALIZED (SELECT record.id, record.token, record.state, record.lease_ms, \
-             ceil(extract(epoch FROM greatest(record.lease_until, renewed.lease_until) - clock_timestamp()) * 1000)::bigint \
-             AS remaining FROM {records} AS record LEFT JOIN {leases} AS renewed \
+             ceil(extract(epoch FROM {FINITE_LEASE_END} - clock_timestamp()) * 1000)::bigint AS remaining FROM {records} AS record LEFT JOIN {leases} AS renewed \
              ON record.state IN (1, 4) AND renewed.id = record.id AND renewed.token = record.token \
              WHERE record.id = $1 AND record.token = $2 AND record.state IN ({states}) \
              AND greatest(record.expires_at, renewed.expires_at) > clock_timestamp() AND NOT EXISTS (SELECT FROM repeated) \

@@ -171,7 +171,7 @@ async fn a_diagnosis_tells_what_is_missing_beside_the_records() {
             "DELETE FROM idem_records_migrations WHERE version > 1",
             "migrations",
             Health::Failing,
-            "1 of 2",
+            "1 of 3",
         ),
         ("DROP TABLE idem_records_migrations", "migrations", Health::Good, "own"),
         (

@@ -44,7 +44,7 @@ async fn each_exit_code_has_its_cause() {
             &[
                 "resolve", &stored, "--yes", "--reason", "x", "--status", "200", "--ttl", "0s",
             ],
-            &["resolve", &stored, "--yes", "--reason", "x", "--rerun", "--ttl", "1h"],
+            &["list", "--limit", "0"],
             &["forget-scope", "--yes", "--reason", "x"],
             &["why", "/nowhere"],
             &["list", "--prefix", "p"],
@@ -129,6 +129,39 @@ async fn the_page_has_each_check_of_the_doctor() {
                 );
             }
         }
+    })
+    .await;
+}
+
+/// What belongs to another outcome would be ignored, and the record changed all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn options_of_two_outcomes_change_nothing() {
+    in_time(async {
+        let store = Store::sqlite().await;
+        fill(&store).await;
+        let record = named("parked");
+        let before = store.idem(&["show", &record, "--json"]).await.exits(0);
+        for options in [
+            &["--rerun", "--ttl", "1h"][..],
+            &["--rerun", "--done", "1"],
+            &["--rerun", "--not-done"],
+            &["--rerun", "--overwrite"],
+            &["--rerun", "--body", "x"],
+            &["--unknown", "--header", "a: b"],
+            &["--unknown", "--body", "x"],
+            &["--unknown", "--done", "1"],
+            &["--status", "200", "--done", "1"],
+            &["--status", "200", "--not-done"],
+            &["--result", "1", "--header", "a: b"],
+            &["--step", "charge", "--done", "1", "--body", "x"],
+            &["--step", "new", "--not-done", "--new-step"],
+        ] {
+            let line = [&["resolve", &record, "--yes", "--reason", "x"], options].concat();
+            let ran = store.idem(&line).await.exits(2);
+            assert!(ran.out.is_empty() && !ran.err.contains("has settled"), "{ran:#?}");
+        }
+        let after = store.idem(&["show", &record, "--json"]).await.exits(0);
+        assert_eq!(before.json()[0]["version"], after.json()[0]["version"]);
     })
     .await;
 }

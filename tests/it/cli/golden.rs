@@ -40,7 +40,13 @@ fn scene(arguments: &[&str], ran: &Ran, normalize: impl Fn(&str) -> String) -> S
     let mut text = format!("$ idem{line}\n{}", normalize(&ran.out));
     if !ran.err.is_empty() {
         text.push_str("--- standard error\n");
-        text.push_str(&normalize(&ran.err));
+        let err = normalize(&ran.err);
+        // Some records are settled at the same time, and each leaves a line.
+        let (mut logged, noted): (Vec<_>, Vec<_>) = err.lines().partition(|line| line.contains(" WARN "));
+        logged.sort_unstable();
+        for line in noted.iter().chain(&logged) {
+            let _ = writeln!(text, "{line}");
+        }
     }
     let _ = writeln!(text, "--- exit code {}\n", ran.code);
     text

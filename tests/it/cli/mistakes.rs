@@ -1,9 +1,10 @@
-//! Command lines that must not have their way: names that no backend takes, values that would be stored as others.
+//! Command lines that must not have their way: names that no backend takes, values that would be stored as others, files that are none of
+//! idem's.
 
 use idem_core::Completion;
 use idem_tests::in_time;
 
-use super::records::{complete, key_of, named, payment, version};
+use super::records::{REQUEST, complete, key_of, named, payment, version};
 use super::{Store, on, run};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -70,6 +71,73 @@ async fn a_result_is_kept_to_its_last_digit() {
         store.idem(&words).await.exits(0);
         let shown = store.idem(&["show", key.as_str(), "--reveal"]).await.exits(0);
         assert!(shown.out.contains(result), "{shown:#?}");
+    })
+    .await;
+}
+
+/// A command that shows records must not change the file of another application.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_not_a_store_is_not_changed() {
+    in_time(async {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("empty.db"), "").expect("it can be written");
+        std::fs::write(path("text.db"), "no database, and longer than a header").expect("it can be written");
+        let options = sqlx::sqlite::SqliteConnectOptions::new()
+            .filename(path("other.db"))
+            .create_if_missing(true);
+        let mut other = sqlx::ConnectOptions::connect(&options).await.expect("a database");
+        sqlx::query("CREATE TABLE other (a)")
+            .execute(&mut other)
+            .await
+            .expect("a table");
+        sqlx::Connection::close(other).await.expect("it is written");
+        for name in ["empty.db", "text.db", "other.db"] {
+            let before = std::fs::read(path(name)).expect("it is there");
+            for command in [
+                &["list"][..],
+                &["doctor"],
+                &["forget", "a:b:c", "--yes", "--reason", "x"],
+            ] {
+                run(on(&path(name).display().to_string(), command), "").await.exits(2);
+            }
+            assert!(
+                std::fs::read(path(name)).expect("it is there") == before,
+                "{name} was changed"
+            );
+        }
+        assert_eq!(
+            std::fs::read_dir(folder.path()).expect("a folder").count(),
+            3,
+            "no log beside them"
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_in_the_place_of_a_file_is_not_repeated() {
+    in_time(async {
+        let store = Store::sqlite().await;
+        complete(&store.backend, &payment("k"), 1, Completion::Unknown).await;
+        let (url, record) = ("redis://u:hunter2@h/0", named("k"));
+        let at = format!("@{url}");
+        for line in [
+            &["why", url][..],
+            &["why", "--against", url],
+            &["why", "--fingerprint-key", url],
+            &[
+                "resolve", &record, "--yes", "--reason", "x", "--status", "200", "--body", &at,
+            ],
+        ] {
+            let ran = store.idem_told(line, REQUEST).await.exits(2);
+            assert!(!ran.all().contains("hunter2"), "{ran:#?}");
+        }
+        for option in ["-d", "-H"] {
+            let curl = format!("curl http://h/payments {option} {at}");
+            let ran = store.idem_told(&["why"], &curl).await.exits(2);
+            assert!(!ran.all().contains("hunter2"), "{ran:#?}");
+        }
     })
     .await;
 }

@@ -265,3 +265,73 @@ async fn one_record_that_fails_does_not_keep_the_others_of_its_scope() {
     })
     .await;
 }
+
+/// Somebody has written a time by hand of which no difference can be told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_without_an_end_does_not_hide_the_others() {
+    in_time(async {
+        let store = Store::postgres().await;
+        complete(&store.backend, &payment("k"), 1, Completion::Unknown).await;
+        complete(&store.backend, &payment("x"), 2, Completion::Unknown).await;
+        take(&store.backend, &payment("y"), &claim(3)).await;
+        let Place::Postgres(server, schema) = &store.place else {
+            unreachable!("it was started")
+        };
+        for change in [
+            "expires_at = 'infinity' WHERE key LIKE '%:x'",
+            "lease_until = '-infinity', expires_at = 'infinity' WHERE key LIKE '%:y'",
+        ] {
+            server
+                .execute(&format!("UPDATE {schema}.idem_records SET {change}"))
+                .await;
+        }
+        let list = store.idem(&["list", "--json"]).await.exits(0).json();
+        assert_eq!(list[0]["records"].as_array().map(Vec::len), Some(3), "{list:?}");
+        for key in ["x", "y"] {
+            store.idem(&["show", &named(key)]).await.exits(0);
+            store
+                .idem(&["forget", &named(key), "--yes", "--reason", "x"])
+                .await
+                .exits(0);
+        }
+        let left = store.idem(&["list", "--expect-none"]).await.exits(6);
+        assert!(left.out.contains(&named("k")), "{left:#?}");
+    })
+    .await;
+}
+
+/// The operation as a log line's key has it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operation_may_be_named_as_a_key_has_it_and_lost_steps_are_told() {
+    in_time(async {
+        let store = Store::redis().await;
+        park(&store.backend, &payment("p"), 2).await;
+        let list = store
+            .idem(&["list", "--operation", "POST%20/payments", "--json"])
+            .await
+            .exits(0)
+            .json();
+        assert_eq!(list[0]["records"].as_array().map(Vec::len), Some(1), "{list:?}");
+        let Place::Redis(server) = &store.place else {
+            unreachable!("it was started")
+        };
+        let mut del = ::redis::cmd("DEL");
+        del.arg(format!("idem:{{{}}}:s", named("p")));
+        del.exec_async(&mut server.connection().await).await.expect("DEL");
+        let request = REQUEST.replace(": stored", ": p");
+        for ran in [
+            store.idem(&["show", &named("p")]).await,
+            store.idem_told(&["why"], &request).await,
+        ] {
+            assert!(ran.exits(0).err.contains("has lost them"));
+        }
+        // Steps that cannot be read: the record is neither forgotten nor said to be.
+        let mut set = ::redis::cmd("SET");
+        set.arg(format!("idem:{{{}}}:s", named("p"))).arg("x");
+        set.exec_async(&mut server.connection().await).await.expect("SET");
+        let forget = ["forget-scope", "--scope", "acme", "--yes", "--reason", "x", "--json"];
+        let ran = store.idem(&forget).await.exits(1);
+        assert_eq!(ran.json()[0]["failed"], 1, "{ran:#?}");
+    })
+    .await;
+}

@@ -3,8 +3,9 @@
 //! Owns `$'…'`, as browsers write the bodies that they copy as a `curl` command, and what only a shell can know: variables. The crate that
 //! splits the words knows neither.
 
-/// Whether a shell would put something else in the place of a part: a variable, or the output of a command.
-pub(super) fn has_variable(command: &str) -> bool {
+/// Whether only a shell could tell what the command is: it has a variable or the output of another command in it, or characters outside of
+/// quotation marks that end a command, send its output elsewhere, or escape in another shell.
+pub(super) fn needs_shell(command: &str) -> bool {
     let (mut in_single, mut in_double) = (false, false);
     let mut characters = command.chars().peekable();
     while let Some(character) = characters.next() {
@@ -24,6 +25,8 @@ pub(super) fn has_variable(command: &str) -> bool {
             }
             '`' if !in_single => return true,
             '$' if !in_single && (next.is_ascii_alphanumeric() || "_{(".contains(next)) => return true,
+            '$' if !in_single && !in_double && next == '"' => return true,
+            ';' | '&' | '|' | '<' | '>' | '(' | ')' | '^' if !in_single && !in_double => return true,
             '\'' if !in_double => in_single = !in_single,
             '"' if !in_single => in_double = !in_double,
             _ => {}
@@ -98,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_variable_is_found_where_a_shell_would_look_for_one() {
+    fn what_only_a_shell_can_tell_is_found() {
         for command in [
             "-H \"k: $KEY\"",
             "-d $BODY",
@@ -106,8 +109,13 @@ mod tests {
             "-d \"$(cat a)\"",
             "-d `cat a`",
             "-d \"'$a'\"",
+            "http://h/a?b=1&c=2",
+            "-d '{}';",
+            "-d a > b",
+            "-d $\"a\"",
+            "^\"http://h^\"",
         ] {
-            assert!(has_variable(command), "{command}");
+            assert!(needs_shell(command), "{command}");
         }
         for command in [
             "-d '$a `b`'",
@@ -115,8 +123,9 @@ mod tests {
             "-d $'it\\'s $a'",
             "-d \"5 $\"",
             "-d '{\"a\":\"$b\"}'",
+            "'http://h/a?b=1&c=2' -d \"a;b\" -d \\;",
         ] {
-            assert!(!has_variable(command), "{command}");
+            assert!(!needs_shell(command), "{command}");
         }
     }
 
