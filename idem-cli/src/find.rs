@@ -150,18 +150,14 @@ async fn by_hash(operator: &Operator, hashed: &RecordKey, output: &mut Output) -
         let mine = (shown.shown_scope().to_string(), shown.shown_key().to_string());
         mine == (hashed.shown_scope().to_string(), hashed.shown_key().to_string())
     };
-    let key_of = |listed: &Listed| match listed {
-        Listed::Record(record) => Some(record.key.clone()),
-        Listed::Unreadable(unreadable) => RecordKey::from_encoded(&unreadable.name),
-    };
-    let wanted = |listed: &Listed| key_of(listed).is_some_and(|key| is_it(&key));
+    let wanted = |listed: &Listed| listed.key().is_some_and(|key| is_it(&key));
     let mut scanned = Scanned::default();
     let progress = |page: &idem_core::inspect::Page| {
         scanned.add(page);
         output.progress(&scanned);
     };
     let found = operator.list(&selection, None, 1, wanted, progress).await?;
-    Ok(found.records.iter().find_map(key_of))
+    Ok(found.records.iter().find_map(Listed::key))
 }
 
 #[cfg(test)]

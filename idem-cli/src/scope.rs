@@ -156,7 +156,7 @@ async fn forget(
                 output.note(&format!("{record}: {failure}"));
                 if failed_in_a_row >= MOST_FAILURES {
                     has_failed.set(true);
-                    ended = Err(Failure::new("the store fails again and again"));
+                    ended = Err(failure);
                 }
             }
         }
@@ -166,21 +166,15 @@ async fn forget(
 
 /// The state of a record and what is needed to forget it; `None` if it cannot be read, and is not to be removed all the same.
 fn choose(listed: &Listed, is_forced: bool, output: &Output) -> Option<(StateName, Chosen)> {
-    let (state, key, token, version) = match listed {
-        Listed::Record(record) => (
-            view::state_of(record),
-            record.key.clone(),
-            record.token,
-            record.version(),
-        ),
+    let (state, token, version) = match listed {
+        Listed::Record(record) => (view::state_of(record), record.token, record.version()),
         Listed::Unreadable(unreadable) => {
-            let (key, version) = (RecordKey::from_encoded(&unreadable.name)?, unreadable.version?);
-            (StateName::Unreadable, key, version.token, is_forced.then_some(version))
+            let version = unreadable.version.filter(|_| is_forced)?;
+            (StateName::Unreadable, version.token, Some(version))
         }
     };
-    let is_left = state == StateName::Unreadable && version.is_none();
-    let key = output.chosen(&key);
-    (!is_left).then_some((state, Chosen { key, token, version }))
+    let key = output.chosen(&listed.key()?);
+    Some((state, Chosen { key, token, version }))
 }
 
 /// Forgets a record as it was listed; `None` if it is gone. If the same attempt has gone on since, and the record is still wanted, it is

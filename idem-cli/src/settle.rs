@@ -53,14 +53,10 @@ async fn forget_unreadable(
         }
         return Ok(Exit::Live);
     }
-    let version = match grounds.token {
-        Some(token) => token,
-        None if grounds.yes => now,
-        None => {
-            confirm(&Settlement::Forget, output)?;
-            now
-        }
-    };
+    if grounds.must_ask() {
+        confirm(&Settlement::Forget, output)?;
+    }
+    let version = grounds.token.unwrap_or(now);
     apply(operator, (key, version), grounds, &Settlement::Forget, output).await
 }
 
@@ -74,7 +70,7 @@ pub(crate) async fn resolve(operator: &Operator, resolve: &Resolve, output: &mut
         Found::Record(details) => details,
         Found::Unreadable { why, .. } => return Err(why),
     };
-    // What is asked for is judged by the record that the operator has seen, and not by another one.
+    // Whoever has seen another version must not be advised about this one.
     if resolve.grounds.token.is_some_and(|seen| seen != details.version()) {
         let key = output.chosen(&details.summary.key);
         return report(operator, &key, (resolve.change(), None), Settled::Changed, output).await;
@@ -110,14 +106,10 @@ async fn settle(
 ) -> Result<Exit, Failure> {
     // The log line of the change shows it as the output does.
     let (key, now) = (output.chosen(&details.summary.key), details.version());
-    let version = match grounds.token {
-        Some(token) => token,
-        None if grounds.yes => now,
-        None => {
-            ask(details, settlement, output)?;
-            now
-        }
-    };
+    if grounds.must_ask() {
+        ask(details, settlement, output)?;
+    }
+    let version = grounds.token.unwrap_or(now);
     apply(operator, (&key, version), grounds, settlement, output).await
 }
 

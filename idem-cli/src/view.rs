@@ -118,10 +118,9 @@ pub(crate) fn time(at: SystemTime) -> String {
 impl RecordView {
     pub(crate) fn of(summary: &RecordSummary, output: &Output) -> Self {
         let key = output.chosen(&summary.key);
-        let (lease_left_ms, has_steps) = match &summary.state {
-            RecordState::Claimed { remaining, has_steps } => (Some(millis(*remaining)), *has_steps),
-            RecordState::Parked => (None, true),
-            _ => (None, false),
+        let lease_left_ms = match &summary.state {
+            RecordState::Claimed { remaining, .. } => Some(millis(*remaining)),
+            _ => None,
         };
         Self {
             record: output.key(&summary.key),
@@ -135,7 +134,7 @@ impl RecordView {
             owner: summary.owner.as_str().to_owned(),
             lease_left_ms,
             expires_in_ms: millis(summary.expires_in),
-            has_steps,
+            has_steps: summary.state.has_steps(),
             answer: match &summary.state {
                 RecordState::Stored { len, head } => Some(AnswerView::of_head(&summary.key.operation(), *len, head)),
                 _ => None,

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::SystemTime;
 
 use idem_core::Token;
-use idem_core::inspect::{Listed, Operator, PAGE, RecordState, Selection};
+use idem_core::inspect::{Listed, Operator, PAGE, Selection};
 use serde_json::json;
 
 use crate::args::{StateName, Watch};
@@ -81,7 +81,7 @@ async fn look(
     loop {
         let page = operator.scan(selection, next.as_ref(), PAGE).await?;
         for listed in page.records {
-            let (name, seen) = (name_of(&listed), Seen::of(&listed));
+            let (name, seen) = (listed.name().to_owned(), Seen::of(&listed));
             let is_same = before.is_none_or(|before| before.get(&name) == Some(&seen));
             // A scan may return a record twice.
             let is_first = look.records.insert(name, seen) != Some(seen);
@@ -103,7 +103,7 @@ async fn look(
 
 fn print_changes(before: &HashMap<String, Seen>, look: &Look, output: &mut Output) -> Result<(), Failure> {
     for listed in &look.changed {
-        print(listed, before.get(&name_of(listed)), output)?;
+        print(listed, before.get(listed.name()), output)?;
     }
     for (name, seen) in before {
         if !look.records.contains_key(name) {
@@ -113,14 +113,6 @@ fn print_changes(before: &HashMap<String, Seen>, look: &Look, output: &mut Outpu
     Ok(())
 }
 
-/// The record key; or the store's name of what is no record.
-fn name_of(listed: &Listed) -> String {
-    match listed {
-        Listed::Record(record) => record.key.to_string(),
-        Listed::Unreadable(unreadable) => unreadable.name.clone(),
-    }
-}
-
 impl Seen {
     fn of(listed: &Listed) -> Self {
         match listed {
@@ -128,7 +120,7 @@ impl Seen {
                 token: Some(record.token),
                 attempt: record.attempt,
                 state: view::state_of(record),
-                has_steps: matches!(record.state, RecordState::Claimed { has_steps: true, .. }),
+                has_steps: record.state.has_steps(),
             },
             Listed::Unreadable(unreadable) => Self {
                 token: unreadable.version.map(|version| version.token),
@@ -147,7 +139,7 @@ fn print(listed: &Listed, was: Option<&Seen>, output: &mut Output) -> Result<(),
         return output.json(&json!({ "at": at, "was": was.map(|was| was.state.name()), "record": record }));
     }
     let was = was.map_or("-", |was| was.state.name());
-    let (state, name) = (Seen::of(listed).state.name(), output.name(&name_of(listed)));
+    let (state, name) = (Seen::of(listed).state.name(), output.name(listed.name()));
     let by = match listed {
         Listed::Record(record) => format!("attempt {}  {}  ", record.attempt, record.owner.as_str()),
         Listed::Unreadable(_) => String::new(),

@@ -275,14 +275,14 @@ async fn by_key(
     // Records of other operations under the same key.
     let mut others = 0;
     let is_candidate = |key: &RecordKey| asked.operation.is_some() || may_be_of(&key.operation(), request);
-    let wanted = |listed: &Listed| key_of(listed).is_some_and(|key| is_candidate(&key));
+    let wanted = |listed: &Listed| listed.key().is_some_and(|key| is_candidate(&key));
     let progress = |page: &idem_core::inspect::Page| {
         scanned.add(page);
         others += page.records.iter().filter(|listed| !wanted(listed)).count();
         output.progress(&scanned);
     };
     let page = operator.list(&selection, None, CANDIDATES, wanted, progress).await?;
-    let mut keys: Vec<_> = page.records.iter().filter_map(key_of).collect();
+    let mut keys: Vec<_> = page.records.iter().filter_map(Listed::key).collect();
     keys.sort();
     keys.dedup();
     match &keys[..] {
@@ -299,14 +299,6 @@ async fn by_key(
             );
             Err(Failure::usage(text))
         }
-    }
-}
-
-/// The key of a record in a list, also of one that cannot be read.
-fn key_of(listed: &Listed) -> Option<RecordKey> {
-    match listed {
-        Listed::Record(record) => Some(record.key.clone()),
-        Listed::Unreadable(unreadable) => RecordKey::from_encoded(&unreadable.name),
     }
 }
 

@@ -10,7 +10,7 @@ use super::{Filters, Which, values};
 /// What every change of a record needs.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Grounds {
-    /// Why, for the log
+    /// The reason, for the log
     #[arg(long, value_name = "TEXT", value_parser = values::reason)]
     pub(crate) reason: String,
     /// The version that `idem show` printed. The record is changed only if it is still at this version
@@ -22,6 +22,13 @@ pub(crate) struct Grounds {
     /// Change the record even if a handler may be running under it. The handler's outcome is then not recorded
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+impl Grounds {
+    /// Whether nothing on the command line says which version the operator has seen.
+    pub(crate) fn must_ask(&self) -> bool {
+        self.token.is_none() && !self.yes
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -109,7 +116,7 @@ pub(crate) struct ForgetScope {
     /// Remove the records. Without it, they are only counted
     #[arg(long, requires = "reason")]
     pub(crate) yes: bool,
-    /// Why, for the log
+    /// The reason, for the log
     #[arg(long, value_name = "TEXT", value_parser = values::reason)]
     pub(crate) reason: Option<String>,
     /// Remove also records under which a handler may be running

@@ -77,7 +77,8 @@ impl ListedColumns {
     }
 }
 
-/// The row under the record key `name` in a list, if it is selected. A row that cannot be read is listed without its version. `summary` reads the row, and finds `None` if it has expired.
+/// The row under the record key `name` in a list, if it is selected. `summary` reads the row, and finds `None` if it has expired. The
+/// caller adds the version of a row that cannot be read.
 ///
 /// A row whose name is not a record key is in a list of all records only: no other selection can tell.
 pub fn listed(

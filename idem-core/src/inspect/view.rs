@@ -101,11 +101,16 @@ impl RecordState {
         }
     }
 
+    /// Whether steps are recorded.
+    #[must_use]
+    pub fn has_steps(&self) -> bool {
+        matches!(self, Self::Claimed { has_steps: true, .. } | Self::Parked)
+    }
+
     /// The steps of a record that is listed without them: none, if it has none.
     #[must_use]
     pub fn listed_steps(&self) -> Option<StepsDigest> {
-        let has_steps = matches!(self, Self::Claimed { has_steps: true, .. } | Self::Parked);
-        (!has_steps).then_some(StepsDigest::NONE)
+        (!self.has_steps()).then_some(StepsDigest::NONE)
     }
 
     /// The state of a completion.
@@ -194,11 +199,7 @@ impl RecordDetails {
     /// Whether the record has had steps and has none: the store has lost them.
     #[must_use]
     pub fn has_lost_steps(&self) -> bool {
-        let has_steps = matches!(
-            self.summary.state,
-            RecordState::Claimed { has_steps: true, .. } | RecordState::Parked
-        );
-        has_steps && self.steps.is_empty()
+        self.summary.state.has_steps() && self.steps.is_empty()
     }
 
     /// The steps at which the next attempt stops, sorted by name; at one that has started, unless its handler finds out by `reconcile`
@@ -269,6 +270,26 @@ pub enum Listed {
     Record(RecordSummary),
     /// A record that this version cannot read.
     Unreadable(Unreadable),
+}
+
+impl Listed {
+    /// The record key, also of a record that cannot be read; `None` if the store's name of it is not a record key.
+    #[must_use]
+    pub fn key(&self) -> Option<RecordKey> {
+        match self {
+            Self::Record(record) => Some(record.key.clone()),
+            Self::Unreadable(unreadable) => RecordKey::from_encoded(&unreadable.name),
+        }
+    }
+
+    /// The record key as text, or the store's name of the record where that is not a record key.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Record(record) => record.key.as_str(),
+            Self::Unreadable(unreadable) => &unreadable.name,
+        }
+    }
 }
 
 /// A record that this version cannot read.

@@ -121,7 +121,6 @@ async fn the_page_has_each_check_of_the_doctor() {
                 .iter()
                 .map(|finding| finding["check"].as_str())
                 .collect();
-            // A check that found nothing at fault may be silent.
             for check in checks.iter().map(|check| check.expect("a name")) {
                 assert!(
                     row(store).contains(&format!("`{check}`")),

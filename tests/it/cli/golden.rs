@@ -6,17 +6,16 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Stdio;
 
 use idem_core::steps::StepBackend;
 use idem_core::{Backend, Completion};
 use idem_tests::in_time;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::io::{BufReader, Lines};
 use tokio::process::ChildStdout;
 
 use super::normal::normal;
 use super::records::{REQUEST, complete, fill, named, park, payment};
-use super::{Ran, Store, on, run};
+use super::{Ran, Store, Watching, on, run};
 
 /// Compares what was printed with the file, or writes the file.
 #[track_caller]
@@ -285,17 +284,13 @@ async fn a_watch_prints_each_change() {
         for more in [&[][..], &["--json"]] {
             let store = Store::sqlite().await;
             park(&store.backend, &payment("b"), 2).await;
-            let mut command = store.command(&["watch", "--every", "10ms"]);
-            let mut watch = command
-                .args(more)
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .expect("it starts");
-            let mut out = BufReader::new(watch.stdout.take().expect("it is piped")).lines();
-            let mut err = BufReader::new(watch.stderr.take().expect("it is piped")).lines();
-            // It has looked once.
-            let note = err.next_line().await.expect("it runs").expect("a line");
+            // It ends when the test drops it.
+            let Watching {
+                child: _child,
+                mut out,
+                note,
+                ..
+            } = store.watching(more).await;
             let mut printed = vec![note];
             complete(&store.backend, &payment("a"), 1, Completion::Unknown).await;
             // Between the claim and the completion there may be a look.

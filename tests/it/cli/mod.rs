@@ -36,8 +36,8 @@ use idem_axum::{PostgresBackend, RedisBackend, SqliteBackend};
 use idem_core::Backend;
 use idem_core::steps::StepBackend;
 use idem_tests::{PostgresServer, RedisServer, SqliteFile, in_time};
-use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 /// What a command has printed, and its exit code.
 #[derive(Debug)]
@@ -74,6 +74,14 @@ enum Place {
     Postgres(std::sync::Arc<PostgresServer>, String),
 }
 
+/// A watch that runs, the lines that it has not printed yet, and what it has said first.
+struct Watching {
+    child: Child,
+    out: Lines<BufReader<ChildStdout>>,
+    err: Lines<BufReader<ChildStderr>>,
+    note: String,
+}
+
 /// A store and its address.
 struct Store<B> {
     place: Place,
@@ -86,6 +94,13 @@ impl Store<RedisBackend> {
         let backend = RedisBackend::connect(&server.url()).await.expect("the server answers");
         let place = Place::Redis(server);
         Self { place, backend }
+    }
+
+    fn server(&mut self) -> &mut RedisServer {
+        match &mut self.place {
+            Place::Redis(server) => server,
+            _ => unreachable!("it was started on Redis"),
+        }
     }
 }
 
@@ -105,6 +120,13 @@ impl Store<PostgresBackend> {
         let place = Place::Postgres(server, schema);
         Self { place, backend }
     }
+
+    fn server(&self) -> (&PostgresServer, &str) {
+        match &self.place {
+            Place::Postgres(server, schema) => (server, schema),
+            _ => unreachable!("it was started on Postgres"),
+        }
+    }
 }
 
 impl<B: Backend + StepBackend> Store<B> {
@@ -119,6 +141,20 @@ impl<B: Backend + StepBackend> Store<B> {
             command.env("IDEM_SCHEMA", schema);
         }
         command
+    }
+
+    /// Starts a watch that has looked once. Both lines go on with what it prints next.
+    async fn watching(&self, arguments: &[&str]) -> Watching {
+        let mut command = self.command(&[&["watch", "--every", "10ms"], arguments].concat());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        let out = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let mut err = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+        let note = err.next_line().await.expect("it runs").expect("a line");
+        Watching { child, out, err, note }
     }
 
     async fn idem(&self, arguments: &[&str]) -> Ran {

@@ -1,16 +1,14 @@
 //! Reading records that are odd, in stores that fail, and requests as people have them.
 
-use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
 use idem_core::steps::StepBackend;
 use idem_core::{Backend, Claim, Completion, Fenced, IdempotencyKey, RecordKey, Scope};
 use idem_tests::in_time;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::records::{REQUEST, claim, complete, named, park, payment, take};
 use super::settling::on_each_backend;
-use super::{Place, Store, on, run};
+use super::{Store, on, run};
 
 on_each_backend! {
     a_record_of_a_clock_that_was_far_ahead_is_shown
@@ -39,23 +37,15 @@ async fn a_record_of_a_clock_that_was_far_ahead_is_shown<B: Backend + StepBacken
 
 async fn a_record_that_becomes_unreadable_is_watched<B: Backend + StepBackend>(store: Store<B>) {
     complete(&store.backend, &payment("stored"), 1, Completion::NotStored).await;
-    let mut command = store.command(&["watch", "--every", "10ms", "--json"]);
-    let watch = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut watch = watch.spawn().expect("it starts");
-    let mut err = BufReader::new(watch.stderr.take().expect("it is piped")).lines();
-    err.next_line().await.expect("it runs").expect("it has looked once");
+    let mut watch = store.watching(&["--json"]).await;
     store.plant_unreadable(&named("one")).await;
-    let mut out = BufReader::new(watch.stdout.take().expect("it is piped")).lines();
-    let line = out.next_line().await.expect("it runs").expect("a line");
+    let line = watch.out.next_line().await.expect("it runs").expect("a line");
     let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
     assert_eq!(
         (&line["record"]["state"], &line["record"]["record"]),
         (&"unreadable".into(), &named("one").into())
     );
-    watch.kill().await.expect("it runs");
+    watch.child.kill().await.expect("it runs");
 }
 
 async fn a_list_has_no_version_that_does_not_match<B: Backend + StepBackend>(store: Store<B>) {
@@ -163,32 +153,16 @@ async fn what_is_compared_is_said_completely_or_the_command_says_what_is_missing
 async fn a_watch_ends_with_its_reader_and_counts_the_looks_that_fail() {
     in_time(async {
         let mut store = Store::redis().await;
-        let mut command = store.command(&["watch", "--every", "10ms"]);
-        let (reader, writer) = std::io::pipe().expect("a pipe");
-        let watch = command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
-        let mut watch = watch.spawn().expect("it starts");
-        drop(command);
-        let mut err = BufReader::new(watch.stderr.take().expect("it is piped")).lines();
-        err.next_line().await.expect("it runs").expect("it has looked once");
-        drop(reader);
+        let mut watch = store.watching(&[]).await;
+        drop(watch.out);
         complete(&store.backend, &payment("a"), 1, Completion::Unknown).await;
-        assert_eq!(watch.wait().await.expect("it ends").code(), Some(0));
+        assert_eq!(watch.child.wait().await.expect("it ends").code(), Some(0));
 
-        let mut command = store.command(&["watch", "--every", "10ms", "--looks", "40", "--timeout", "1s"]);
-        let watch = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut watch = watch.spawn().expect("it starts");
-        let mut err = BufReader::new(watch.stderr.take().expect("it is piped")).lines();
-        err.next_line().await.expect("it runs").expect("it has looked once");
-        let Place::Redis(server) = &mut store.place else {
-            unreachable!("it was started")
-        };
-        server.kill();
-        let next = err.next_line().await.expect("it runs").expect("a line");
+        let mut watch = store.watching(&["--looks", "40", "--timeout", "1s"]).await;
+        store.server().kill();
+        let next = watch.err.next_line().await.expect("it runs").expect("a line");
         assert!(next.contains("looking again"), "{next}");
-        assert_eq!(watch.wait().await.expect("it ends").code(), Some(1));
+        assert_eq!(watch.child.wait().await.expect("it ends").code(), Some(1));
     })
     .await;
 }
@@ -197,7 +171,7 @@ async fn a_watch_ends_with_its_reader_and_counts_the_looks_that_fail() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_that_has_lost_its_expiry_is_forgotten_by_force_alone() {
     in_time(async {
-        let store = Store::redis().await;
+        let mut store = Store::redis().await;
         take(&store.backend, &payment("plain"), &claim(1)).await;
         let held = claim(2);
         take(&store.backend, &payment("steps"), &held).await;
@@ -206,10 +180,7 @@ async fn a_claim_that_has_lost_its_expiry_is_forgotten_by_force_alone() {
             .record_step(&payment("steps"), &held, "charge", &bytes::Bytes::new())
             .await;
         assert_eq!(recorded.expect("the store answers"), Fenced::Applied);
-        let Place::Redis(server) = &store.place else {
-            unreachable!("it was started")
-        };
-        let mut connection = server.connection().await;
+        let mut connection = store.server().connection().await;
         for key in ["plain", "steps"] {
             let mut persist = ::redis::cmd("PERSIST");
             persist.arg(format!("idem:{{{}}}", named(key)));
@@ -240,9 +211,7 @@ async fn one_record_that_fails_does_not_keep_the_others_of_its_scope() {
         for key in ["a", "b", "c"] {
             complete(&store.backend, &payment(key), 1, Completion::Unknown).await;
         }
-        let Place::Postgres(server, schema) = &store.place else {
-            unreachable!("it was started")
-        };
+        let (server, schema) = store.server();
         let lock = format!(
             "SELECT FROM {schema}.idem_records WHERE key = '{}' FOR UPDATE",
             named("b")
@@ -274,9 +243,7 @@ async fn a_row_without_an_end_does_not_hide_the_others() {
         complete(&store.backend, &payment("k"), 1, Completion::Unknown).await;
         complete(&store.backend, &payment("x"), 2, Completion::Unknown).await;
         take(&store.backend, &payment("y"), &claim(3)).await;
-        let Place::Postgres(server, schema) = &store.place else {
-            unreachable!("it was started")
-        };
+        let (server, schema) = store.server();
         for change in [
             "expires_at = 'infinity' WHERE key LIKE '%:x'",
             "lease_until = '-infinity', expires_at = 'infinity' WHERE key LIKE '%:y'",
@@ -304,7 +271,7 @@ async fn a_row_without_an_end_does_not_hide_the_others() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operation_may_be_named_as_a_key_has_it_and_lost_steps_are_told() {
     in_time(async {
-        let store = Store::redis().await;
+        let mut store = Store::redis().await;
         park(&store.backend, &payment("p"), 2).await;
         let list = store
             .idem(&["list", "--operation", "POST%20/payments", "--json"])
@@ -312,12 +279,11 @@ async fn an_operation_may_be_named_as_a_key_has_it_and_lost_steps_are_told() {
             .exits(0)
             .json();
         assert_eq!(list[0]["records"].as_array().map(Vec::len), Some(1), "{list:?}");
-        let Place::Redis(server) = &store.place else {
-            unreachable!("it was started")
-        };
         let mut del = ::redis::cmd("DEL");
         del.arg(format!("idem:{{{}}}:s", named("p")));
-        del.exec_async(&mut server.connection().await).await.expect("DEL");
+        del.exec_async(&mut store.server().connection().await)
+            .await
+            .expect("DEL");
         let request = REQUEST.replace(": stored", ": p");
         for ran in [
             store.idem(&["show", &named("p")]).await,
@@ -328,7 +294,9 @@ async fn an_operation_may_be_named_as_a_key_has_it_and_lost_steps_are_told() {
         // Steps that cannot be read: the record is neither forgotten nor said to be.
         let mut set = ::redis::cmd("SET");
         set.arg(format!("idem:{{{}}}:s", named("p"))).arg("x");
-        set.exec_async(&mut server.connection().await).await.expect("SET");
+        set.exec_async(&mut store.server().connection().await)
+            .await
+            .expect("SET");
         let forget = ["forget-scope", "--scope", "acme", "--yes", "--reason", "x", "--json"];
         let ran = store.idem(&forget).await.exits(1);
         assert_eq!(ran.json()[0]["failed"], 1, "{ran:#?}");
